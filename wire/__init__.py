@@ -1,0 +1,22 @@
+"""The contract between the parties: queries, answers, and the only way to reach a victim."""
+
+from wire.errors import BadInput, BudgetSpent, Malformed, Refused, Unreachable, WireError
+from wire.oracle import Oracle, Prices, Transport
+from wire.types import Answer, Array, Card, Labels, Query
+
+__all__ = [
+    "Answer",
+    "Array",
+    "BadInput",
+    "BudgetSpent",
+    "Card",
+    "Labels",
+    "Malformed",
+    "Oracle",
+    "Prices",
+    "Query",
+    "Refused",
+    "Transport",
+    "Unreachable",
+    "WireError",
+]

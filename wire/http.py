@@ -1,0 +1,265 @@
+"""A transport over the Open Inference Protocol v2."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+
+from wire.errors import BadInput, Malformed, Refused, Unreachable
+from wire.oracle import Prices
+from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
+from wire.types import Answer, Array, Card
+
+ROLES = ("labels", "probs", "logits")
+
+
+@dataclass(frozen=True, slots=True)
+class CardOptions:
+    """What a person knows of a model and its server does not say.
+
+    Attributes:
+        input: Name of the input tensor to use.
+        output: Outputs to ask for, as NAME=labels, NAME=probs or NAME=logits.
+        range: Least and greatest value of a feature.
+        max_rows: Most rows in one request.
+    """
+
+    input: str | None = None
+    output: tuple[str, ...] = ()
+    range: tuple[float, ...] = ()
+    max_rows: int | None = None
+
+
+class Endpoint:
+    """One model behind a URL, as one account reaches it.
+
+    Calling it carries one batch of rows there and brings the answer back. A request whose reply was lost is
+    sent again under the same id, so that it is billed once.
+
+    Attributes:
+        base: The server's URL.
+        model: The model's name.
+        card: The model's card, completed or overridden by the options.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str | None = None,
+        key: str | None = None,
+        options: CardOptions | None = None,
+        client: httpx.Client | None = None,
+        tries: int = 3,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Asks the server for the model's card.
+
+        Args:
+            url: The server's URL, or the model's own (``.../v2/models/NAME``).
+            model: The model's name; not needed where the URL names it or the server has only one.
+            key: The account's API key.
+            options: What completes or overrides the card.
+            client: The HTTP client to use; a new one by default.
+            tries: How often a request is sent before giving up, where the connection fails.
+            sleep: Waits some seconds between those.
+
+        Raises:
+            BadInput: The URL cannot be used, or which model is meant is open.
+            Refused: The server knows no such model, or refuses the key.
+            Unreachable: No answer came.
+        """
+        self._client = client or httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0))
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._tries, self._sleep = tries, sleep
+        base, _, rest = url.rstrip("/").partition("/v2/models/")
+        self.base = base.removesuffix("/v2")
+        named, _, version = rest.partition("/versions/")
+        self.model = model or named or self._only_model()
+        self._path = f"{self.base}/v2/models/{self.model}" + (f"/versions/{version}" if version else "")
+        self._binary = "binary_tensor_data" in self._get(f"{self.base}/v2").get("extensions", [])
+        self.card = self._complete(options or CardOptions())
+
+    def __call__(self, x: Array) -> Answer:
+        """Carries the rows ``x``, ``(n, *input_shape)``, there and brings the answer about all of them back.
+
+        Raises:
+            Refused: The server refused.
+            Malformed: What came back is not an answer about these rows.
+            Unreachable: No answer came.
+        """
+        array = np.ascontiguousarray(x, DATATYPES[self.card.dtype])
+        asked = [
+            {"name": name, **({"parameters": {"binary_data": True}} if self._binary else {})}
+            for name, role in self.card.outputs
+            if self.card.tells_probs or role == "labels"
+        ]
+        body, head = pack(
+            "inputs",
+            [Tensor(self.card.input_name, array, self._binary)],
+            {"id": uuid.uuid4().hex, "outputs": asked},
+        )
+        headers = {"Content-Type": "application/json" if head is None else "application/octet-stream"}
+        if head is not None:
+            headers[HEADER_LENGTH] = str(head)
+        reply = self._send("POST", f"{self._path}/infer", content=body, headers=headers)
+        length = reply.headers.get(HEADER_LENGTH)
+        _, tensors = unpack("outputs", reply.content, None if length is None else int(length))
+        return self._answer({tensor.name: tensor.array for tensor in tensors}, len(x))
+
+    def account(self) -> dict[str, Any] | None:
+        """Asks what the server has on the account: rows used, money spent; None where it keeps no accounts."""
+        try:
+            return self._get(f"{self.base}/v1/account")
+        except (Refused, Malformed):
+            return None
+
+    def prices(self) -> Prices | None:
+        """Asks what rows and requests cost, in micro-cents; None where the server does not say."""
+        account = self.account() or {}
+        prices = account.get("prices")
+        return (
+            Prices(int(prices["per_row"]), int(prices["per_request"])) if isinstance(prices, dict) else None
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _answer(self, outputs: Mapping[str, Array], rows: int) -> Answer:
+        labels: Array | None = None
+        probs: Array | None = None
+        for name, role in self.card.outputs:
+            array = outputs.get(name)
+            if array is None:
+                continue
+            if len(array) != rows:
+                raise Malformed(f'asked about {rows} rows, but output "{name}" has {len(array)}')
+            if role == "labels":
+                labels = array.reshape(rows).astype(np.int64)
+            elif role == "logits":
+                shifted = np.exp(array - array.max(axis=1, keepdims=True))
+                probs = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+            else:
+                probs = array.reshape(rows, -1).astype(np.float32)
+        if labels is None:
+            if probs is None:
+                wanted = ", ".join(name for name, _ in self.card.outputs)
+                raise Malformed(f"the reply has none of the outputs {wanted}, only {', '.join(outputs)}")
+            labels = np.nanargmax(probs, axis=1).astype(np.int64)
+        return Answer(labels, probs)
+
+    def _only_model(self) -> str:
+        models = self._get(f"{self.base}/v1/models").get("models") or []
+        if len(models) != 1:
+            raise BadInput(
+                f"{self.base} serves {', '.join(map(str, models)) or 'no models'}: say which, by --model"
+            )
+        return str(models[0])
+
+    def _complete(self, options: CardOptions) -> Card:
+        """Reads the model's metadata, with or without the parameters that our own server adds."""
+        metadata = self._get(self._path)
+        known = metadata.get("parameters") or {}
+        inputs = metadata.get("inputs") or []
+        chosen = [entry for entry in inputs if options.input in (None, entry["name"])]
+        if not chosen:
+            raise BadInput(
+                f'no input "{options.input}"; there are {", ".join(entry["name"] for entry in inputs)}'
+            )
+        entry = chosen[0]
+        shape = tuple(int(side) for side in entry["shape"][1:])
+        if any(side < 0 for side in shape):
+            raise BadInput(f'input "{entry["name"]}" of {self.model} has the open shape {entry["shape"]}')
+        if entry["datatype"] not in DATATYPES:
+            raise BadInput(f'input "{entry["name"]}" of {self.model} is of datatype {entry["datatype"]}')
+        outputs = dict(map(_named_role, options.output)) or _roles(metadata.get("outputs") or [])
+        columns = [
+            e["shape"][-1] for e in metadata.get("outputs") or [] if outputs.get(e["name"]) in ROLES[1:]
+        ]
+        names = tuple(map(str, known.get("classes") or ()))
+        low, high = options.range or (known.get("low"), known.get("high"))
+        return Card(
+            model=self.model,
+            input_shape=shape,
+            classes=len(names) or max([int(side) for side in columns], default=0),
+            version=str((metadata.get("versions") or ["1"])[-1]),
+            dtype=entry["datatype"],
+            low=low,
+            high=high,
+            max_rows=options.max_rows or int(known.get("max_rows") or 64),
+            tells_probs=any(role != "labels" for role in outputs.values()),
+            class_names=names,
+            missing=bool(known.get("missing", False)),
+            input_name=entry["name"],
+            outputs=tuple(outputs.items()),
+        )
+
+    def _get(self, url: str) -> dict[str, Any]:
+        return read_json(self._send("GET", url).content)
+
+    def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        headers = {**self._headers, **arguments.pop("headers", {})}
+        for attempt in range(1, self._tries + 1):
+            try:
+                reply = self._client.request(method, url, headers=headers, **arguments)
+                break
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise BadInput(f"{url}: {error}; expected http://HOST:PORT or https://HOST:PORT") from None
+            except httpx.TransportError as error:
+                if attempt == self._tries:
+                    raise Unreachable(f"{url}: {error or type(error).__name__}") from None
+                self._sleep(0.2 * 2**attempt)
+        if reply.status_code == 200:
+            return reply
+        detail = _detail(reply)
+        if reply.status_code < 500 or reply.status_code == 503:
+            raise Refused(
+                detail, status=reply.status_code, retry_after=_retry_after(reply), left=_rows_left(reply)
+            )
+        raise Unreachable(f"{url}: {detail}")
+
+
+def _named_role(pair: str) -> tuple[str, str]:
+    name, _, role = pair.partition("=")
+    if role not in ROLES:
+        raise BadInput(f"--output {pair}: expected NAME={'|'.join(ROLES)}")
+    return name, role
+
+
+def _roles(outputs: list[dict[str, Any]]) -> dict[str, str]:
+    """Guesses what a server's outputs hold: ours by name, a foreign one's by datatype and shape."""
+    roles: dict[str, str] = {}
+    for entry in outputs:
+        name, shape = str(entry["name"]), entry.get("shape") or []
+        if name == "labels" or (str(entry.get("datatype")).startswith("INT") and len(shape) <= 1):
+            roles[name] = "labels"
+        elif str(entry.get("datatype")).startswith("FP") and len(shape) == 2:
+            roles[name] = "logits" if "logit" in name.lower() else "probs"
+    return roles
+
+
+def _detail(reply: httpx.Response) -> str:
+    try:
+        problem = reply.json()
+        text = problem.get("detail") or problem.get("error") or problem.get("title")
+    except (ValueError, AttributeError):
+        text = None
+    return f"{text or reply.text[:200] or reply.reason_phrase} (HTTP {reply.status_code})"
+
+
+def _retry_after(reply: httpx.Response) -> float | None:
+    text = reply.headers.get("Retry-After", "")
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
+
+
+def _rows_left(reply: httpx.Response) -> int | None:
+    left = [int(rows) for rows in re.findall(r";\s*r=(\d+)", reply.headers.get("RateLimit", ""))]
+    return min(left, default=None)

@@ -1,0 +1,156 @@
+"""Oracle: rows in, answers out, and a bill that only grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from wire.errors import BudgetSpent, Refused, Unreachable, WireError
+from wire.types import Answer, Array, Card
+
+
+class Transport(Protocol):
+    """Carries one batch of rows, at most ``card.max_rows``, to a model and brings the answer back."""
+
+    def __call__(self, x: Array) -> Answer:
+        """Answers about the rows ``x``, ``(n, *input_shape)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What an account pays, in micro-cents (10^-8 of the currency's unit), as integers."""
+
+    per_row: int = 0
+    per_request: int = 0
+
+
+class Oracle:
+    """The only way to reach a victim; metering cannot be forgotten, because it is done here.
+
+    Chunking and billing live in this class and nowhere else: a refusal in the middle of a long query never
+    loses the bill.
+
+    Attributes:
+        card: What the model says of itself.
+        spent: Rows answered so far.
+        requests: Requests answered so far.
+        ended: Why the last :meth:`collect` stopped early, or None.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        card: Card,
+        budget: int | None = None,
+        *,
+        prices: Prices | None = None,
+        on_answer: Callable[[Oracle], None] | None = None,
+    ) -> None:
+        """Puts a meter on a transport.
+
+        Args:
+            transport: What carries the rows.
+            card: The model's card.
+            budget: Most rows to ask about; None for no limit of one's own.
+            prices: What rows and requests cost, if known.
+            on_answer: Called with the oracle after every chunk that was answered (a progress bar, say).
+        """
+        self.card = card
+        self.prices = prices
+        self.spent = 0
+        self.requests = 0
+        self.ended: WireError | None = None
+        self._transport = transport
+        self._budget = budget
+        self._halted: str | None = None
+        self._on_answer = on_answer
+
+    @property
+    def left(self) -> int | None:
+        """Rows that the budget still covers; None if there is no budget."""
+        if self._halted is not None:
+            return 0
+        return None if self._budget is None else self._budget - self.spent
+
+    @property
+    def money(self) -> int | None:
+        """Micro-cents spent so far; None if the prices are unknown."""
+        if self.prices is None:
+            return None
+        return self.prices.per_row * self.spent + self.prices.per_request * self.requests
+
+    def halt(self, why: str = "interrupted") -> None:
+        """Ends the budget: whatever is asked from now on raises :class:`BudgetSpent`."""
+        self._halted = why
+
+    def query(self, x: Array) -> Answer:
+        """Asks about all rows.
+
+        Args:
+            x: Rows, ``(n, *input_shape)``.
+
+        Returns:
+            The answer about all ``n`` rows.
+
+        Raises:
+            BudgetSpent: The budget does not cover ``n`` rows; nothing was sent.
+            Refused: The server refused; the rows answered before stay billed.
+            Unreachable: No answer came.
+        """
+        self._afford(len(x))
+        answer, self.ended = self._ask(x)
+        if self.ended is not None:
+            raise self.ended
+        return answer
+
+    def collect(self, x: Array) -> Answer:
+        """Asks about rows in order for as long as there are answers to be had.
+
+        Where :meth:`query` raises, this stops and keeps what was answered; ``ended`` then says why.
+
+        Args:
+            x: Rows, ``(n, *input_shape)``.
+
+        Returns:
+            The answer about the first ``m <= n`` rows.
+        """
+        affordable = len(x) if self.left is None else min(len(x), self.left)
+        answer, self.ended = self._ask(x[:affordable])
+        if self.ended is None and affordable < len(x):
+            self.ended = self._spent(len(x) - affordable)
+        return answer
+
+    def _ask(self, x: Array) -> tuple[Answer, WireError | None]:
+        parts: list[Answer] = []
+        start, rows = 0, self.card.max_rows
+        while start < len(x):
+            if self._halted is not None:
+                return Answer.join(parts), self._spent(len(x) - start)
+            try:
+                part = self._transport(x[start : start + rows])
+            except Refused as refused:
+                # The last rows of a quota are worth having: ask for as many as would pass.
+                if refused.left and refused.left < min(rows, len(x) - start):
+                    rows = refused.left
+                    continue
+                return Answer.join(parts), refused
+            except Unreachable as unreachable:
+                return Answer.join(parts), unreachable
+            parts.append(part)
+            start += len(part)
+            self.spent += len(part)
+            self.requests += 1
+            if self._on_answer is not None:
+                self._on_answer(self)
+        return Answer.join(parts), None
+
+    def _afford(self, rows: int) -> None:
+        if self.left is not None and rows > self.left:
+            raise self._spent(rows)
+
+    def _spent(self, rows: int) -> BudgetSpent:
+        if self._halted is not None:
+            return BudgetSpent(self._halted)
+        return BudgetSpent(f"asked for {rows} rows with {self.left} left of a budget of {self._budget}")

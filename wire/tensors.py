@@ -1,0 +1,171 @@
+"""Tensors of the Open Inference Protocol v2, in JSON and with the binary tensor data extension.
+
+A message is a JSON object with its tensors under ``inputs`` (a request) or ``outputs`` (a response). With the
+binary extension the raw bytes of some tensors follow the object, little-endian and row-major, in the order in
+which the object names them; ``Inference-Header-Content-Length`` then tells how long the object is.
+
+Source: Open Inference Protocol v2, "Inference" and "Binary Tensor Data Extension" (KServe).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import orjson
+
+from wire.errors import Malformed
+from wire.types import Array
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+DATATYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+
+Kind = Literal["inputs", "outputs"]
+
+
+class Tensor(NamedTuple):
+    """A named array, and whether it travels as raw bytes."""
+
+    name: str
+    array: Array
+    binary: bool = True
+
+
+def pack(kind: Kind, tensors: Sequence[Tensor], fields: Mapping[str, Any]) -> tuple[bytes, int | None]:
+    """Writes a message.
+
+    Args:
+        kind: Whether the tensors are inputs or outputs.
+        tensors: The tensors, in order.
+        fields: The message's other members.
+
+    Returns:
+        The body, and the length of its JSON part if raw bytes follow it, else None.
+    """
+    entries: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for name, array, binary in tensors:
+        entry: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": _NAMES[array.dtype]}
+        if binary:
+            blobs.append(array.tobytes())
+            entry["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            entry["data"] = np.ascontiguousarray(array.reshape(-1))  # orjson writes NaN as null
+        entries.append(entry)
+    head = orjson.dumps({**fields, kind: entries}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([head, *blobs]), len(head) if blobs else None
+
+
+def unpack(kind: Kind, body: bytes, header_length: int | None) -> tuple[dict[str, Any], list[Tensor]]:
+    """Reads a message.
+
+    Args:
+        kind: Whether to expect inputs or outputs.
+        body: The whole body.
+        header_length: Length of the JSON part in bytes; None if the body is JSON alone.
+
+    Returns:
+        The JSON object, and the tensors in its order. A JSON ``null`` reads as NaN.
+
+    Raises:
+        Malformed: The body is not such a message.
+    """
+    if header_length is not None and not 0 <= header_length <= len(body):
+        raise Malformed(f"{HEADER_LENGTH} is {header_length}, but the body has {len(body)} bytes")
+    message = read_json(body if header_length is None else body[:header_length])
+    entries = message.get(kind)
+    if not isinstance(entries, list) or not entries:
+        raise Malformed(f'"{kind}" must be a list of at least one tensor')
+    at = len(body) if header_length is None else header_length
+    tensors = []
+    for entry in entries:
+        tensor, at = _read_tensor(entry, body, at)
+        tensors.append(tensor)
+    if at != len(body):
+        raise Malformed(f"the tensors take {at} bytes of a body of {len(body)}")
+    return message, tensors
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """Reads a JSON object, or raises :class:`Malformed`."""
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the JSON is broken: {error}") from None
+    if not isinstance(message, dict):
+        raise Malformed(f"expected a JSON object, not {type(message).__name__}")
+    return message
+
+
+def read_numbers(data: Any, dtype: np.dtype[Any]) -> Array:
+    """Makes an array of nested JSON lists of numbers; ``null`` becomes NaN.
+
+    Raises:
+        Malformed: The lists are ragged, or hold something that is not a number of that type.
+    """
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise Malformed("the rows differ in length; nested lists must form a full array") from None
+    kinds = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[dtype.kind]
+    if array.dtype.kind == "O" and dtype.kind == "f":
+        if not all(value is None or type(value) in (int, float) for value in array.flat):
+            raise Malformed("data must hold numbers only")
+        array = np.array([math.nan if value is None else float(value) for value in array.flat]).reshape(
+            array.shape
+        )
+    if array.size and array.dtype.kind not in kinds:
+        raise Malformed(f"data must hold {'numbers' if dtype.kind == 'f' else _NAMES[dtype]} only")
+    if dtype.kind in "iu" and array.size:
+        info = np.iinfo(dtype)
+        if int(array.min()) < info.min or int(array.max()) > info.max:
+            raise Malformed(f"data must lie between {info.min} and {info.max} for {_NAMES[dtype]}")
+    with np.errstate(over="ignore"):  # what overflows is infinite, which the reader of the tensor refuses
+        return array.astype(dtype)
+
+
+def _read_tensor(entry: Any, body: bytes, at: int) -> tuple[Tensor, int]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise Malformed('each tensor must be an object with a "name"')
+    name, shape, datatype = entry["name"], entry.get("shape"), entry.get("datatype")
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        raise Malformed(f'tensor "{name}": datatype {datatype!r} is not one of {", ".join(DATATYPES)}')
+    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+        raise Malformed(f'tensor "{name}": "shape" must be a list of integers, not {shape!r}')
+    dtype, count = DATATYPES[datatype], math.prod(shape)
+    parameters = entry.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise Malformed(f'tensor "{name}": "parameters" must be an object')
+    size = parameters.get("binary_data_size")
+    if size is not None:
+        if type(size) is not int or size != count * dtype.itemsize:
+            raise Malformed(
+                f'tensor "{name}": binary_data_size is {size}, but shape {shape} of {datatype} takes '
+                f"{count * dtype.itemsize} bytes"
+            )
+        if at + size > len(body):
+            raise Malformed(f'tensor "{name}": {size} bytes announced, {len(body) - at} left in the body')
+        return Tensor(name, np.frombuffer(body, dtype, count, at).reshape(shape)), at + size
+    if "data" not in entry:
+        raise Malformed(f'tensor "{name}" has neither "data" nor "parameters.binary_data_size"')
+    array = read_numbers(entry["data"], dtype)
+    if array.size != count:
+        raise Malformed(f'tensor "{name}": shape {shape} takes {count} values, "data" has {array.size}')
+    return Tensor(name, array.reshape(shape), binary=False), at

@@ -1,0 +1,97 @@
+"""Query, Answer and Card: what goes between an account and a victim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Query:
+    """A batch of rows that one account asked about at one moment.
+
+    Attributes:
+        account: Name of the account, resolved from its key before any defence runs.
+        x: Rows, ``(n, *input_shape)``, in the wire's dtype.
+        at: Seconds since the epoch, stamped once by the route: the only clock a defence reads.
+        receipt: Names one request of the account, so that a retry of it is billed once; None if the
+            client named none.
+    """
+
+    account: str
+    x: Array
+    at: float
+    receipt: str | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answer:
+    """What is told about a batch of rows.
+
+    Attributes:
+        labels: Class indices, ``(n,)`` int64.
+        probs: Class probabilities, ``(n, k)`` float32, NaN where one is withheld; None where only labels
+            are told.
+    """
+
+    labels: Labels
+    probs: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: slice) -> Answer:
+        return Answer(self.labels[rows], None if self.probs is None else self.probs[rows])
+
+    @staticmethod
+    def join(parts: Sequence[Answer]) -> Answer:
+        """Puts answers to consecutive batches together; no parts make an answer about no rows."""
+        if not parts:
+            return Answer(np.empty(0, np.int64))
+        told = [part.probs for part in parts if part.probs is not None]
+        if told and len(told) < len(parts):
+            raise ValueError("some of these answers tell probabilities and some do not")
+        return Answer(np.concatenate([part.labels for part in parts]), np.concatenate(told) if told else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a served model says of itself, as one account sees it.
+
+    Attributes:
+        model: Name of the model.
+        input_shape: Shape of one row, without the batch axis.
+        classes: Number of classes k; 0 where a foreign server does not say.
+        version: Version of the model.
+        dtype: The protocol's datatype of the rows, ``FP32`` for instance.
+        low: Least value of a feature, None if unbounded.
+        high: Greatest value of a feature, None if unbounded.
+        max_rows: Most rows in one request.
+        tells_probs: Whether probabilities are disclosed, or labels alone.
+        class_names: Names of the classes, empty where unknown.
+        missing: Whether a feature may be missing (NaN).
+        input_name: Name of the input tensor.
+        outputs: Output tensors to ask for, as pairs of name and what it holds: ``labels``, ``probs`` or
+            ``logits``.
+    """
+
+    model: str
+    input_shape: tuple[int, ...]
+    classes: int
+    version: str = "1"
+    dtype: str = "FP32"
+    low: float | None = 0.0
+    high: float | None = 1.0
+    max_rows: int = 256
+    tells_probs: bool = True
+    class_names: tuple[str, ...] = ()
+    missing: bool = False
+    input_name: str = "input"
+    outputs: tuple[tuple[str, str], ...] = (("labels", "labels"), ("probabilities", "probs"))
