@@ -107,9 +107,7 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def open_oracle(
-    arguments: argparse.Namespace, *, budget: int | None = None, label: str = ""
-) -> Iterator[Oracle]:
+def open_oracle(arguments: argparse.Namespace, *, budget: int | None = None, label: str = "") -> Iterator[Oracle]:
     """Opens a metered way to the model that :func:`add_endpoint`'s flags name, under a progress bar.
 
     The bar shows rows and money spent. An interrupt (Ctrl-C, SIGTERM) ends the budget, so that a method stops with

@@ -125,9 +125,7 @@ class Endpoint:
         """Asks what rows and requests cost, in micro-cents; None where the server does not say."""
         account = self.account() or {}
         prices = account.get("prices")
-        return (
-            Prices(int(prices["per_row"]), int(prices["per_request"])) if isinstance(prices, dict) else None
-        )
+        return Prices(int(prices["per_row"]), int(prices["per_request"])) if isinstance(prices, dict) else None
 
     def close(self) -> None:
         """Closes the connections."""
@@ -171,9 +169,7 @@ class Endpoint:
         inputs = metadata.get("inputs") or []
         chosen = [entry for entry in inputs if options.input in (None, entry["name"])]
         if not chosen:
-            raise BadInput(
-                f'no input "{options.input}"; there are {", ".join(entry["name"] for entry in inputs)}'
-            )
+            raise BadInput(f'no input "{options.input}"; there are {", ".join(entry["name"] for entry in inputs)}')
         entry = chosen[0]
         shape = tuple(int(side) for side in entry["shape"][1:])
         if any(side < 0 for side in shape):
@@ -181,9 +177,7 @@ class Endpoint:
         if entry["datatype"] not in DATATYPES:
             raise BadInput(f'input "{entry["name"]}" of {self.model} is of datatype {entry["datatype"]}')
         outputs = dict(map(_named_role, options.output)) or _roles(metadata.get("outputs") or [])
-        columns = [
-            e["shape"][-1] for e in metadata.get("outputs") or [] if outputs.get(e["name"]) in ROLES[1:]
-        ]
+        columns = [e["shape"][-1] for e in metadata.get("outputs") or [] if outputs.get(e["name"]) in ROLES[1:]]
         names = tuple(map(str, known.get("classes") or ()))
         low, high = options.range or (known.get("low"), known.get("high"))
         return Card(
