@@ -1,0 +1,57 @@
+"""Small convolutional network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from wire import BadInput
+
+
+@dataclass(frozen=True)
+class Cnn:
+    """Two convolutional blocks and a hidden layer, after LeNet-5 with batch normalisation and ReLU.
+
+    Source: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 1998, section II.B.
+
+    Attributes:
+        width: Channels of the first block; the second has twice as many.
+        hidden: Width of the hidden layer.
+    """
+
+    width: int = 16
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.hidden < 1:
+            raise BadInput(f"{self}: width and hidden must be at least 1")
+
+    def module(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Returns an untrained module from images, ``(n, c, h, w)``, to logits, ``(n, classes)``.
+
+        Raises:
+            BadInput: Rows of this shape are not images of at least 4 by 4.
+        """
+        if len(input_shape) != 3 or min(input_shape[1:]) < 4:
+            raise BadInput(
+                f"a cnn takes images (channels, height, width) of at least 4 by 4, not rows {input_shape}"
+            )
+        channels, height, breadth = input_shape
+        return nn.Sequential(
+            *_block(channels, self.width),
+            *_block(self.width, 2 * self.width),
+            nn.Flatten(),
+            nn.Linear(2 * self.width * (height // 4) * (breadth // 4), self.hidden),
+            nn.ReLU(),
+            nn.Linear(self.hidden, classes),
+        )
+
+
+def _block(before: int, width: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(before, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    ]
