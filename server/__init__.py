@@ -1,1 +1,1 @@
-""""""
+"""The prediction API: victims behind defences, over HTTP."""

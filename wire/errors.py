@@ -29,15 +29,23 @@ class Refused(WireError):
         status: The HTTP status that says so: 429 for a limit that refills, 402 for money spent.
         retry_after: Seconds after which the same query may pass; None if waiting does not help.
         left: Rows that would pass now; None if the server did not say.
+        policy: The limit that refused, as an item of the ``RateLimit-Policy`` header; None if there is none.
     """
 
     def __init__(
-        self, detail: str, *, status: int = 403, retry_after: float | None = None, left: int | None = None
+        self,
+        detail: str,
+        *,
+        status: int = 403,
+        retry_after: float | None = None,
+        left: int | None = None,
+        policy: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.retry_after = retry_after
         self.left = left
+        self.policy = policy
 
 
 class BudgetSpent(WireError):

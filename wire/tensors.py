@@ -47,6 +47,11 @@ class Tensor(NamedTuple):
     array: Array
     binary: bool = True
 
+    @property
+    def datatype(self) -> str:
+        """The protocol's name of the array's type."""
+        return _NAMES[self.array.dtype]
+
 
 def pack(kind: Kind, tensors: Sequence[Tensor], fields: Mapping[str, Any]) -> tuple[bytes, int | None]:
     """Writes a message.
@@ -61,9 +66,10 @@ def pack(kind: Kind, tensors: Sequence[Tensor], fields: Mapping[str, Any]) -> tu
     """
     entries: list[dict[str, Any]] = []
     blobs: list[bytes] = []
-    for name, array, binary in tensors:
-        entry: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": _NAMES[array.dtype]}
-        if binary:
+    for tensor in tensors:
+        array = tensor.array
+        entry: dict[str, Any] = {"name": tensor.name, "shape": list(array.shape), "datatype": tensor.datatype}
+        if tensor.binary:
             blobs.append(array.tobytes())
             entry["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:

@@ -1,1 +1,1 @@
-""""""
+"""The routes, one file for each protocol or audience."""

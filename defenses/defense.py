@@ -1,0 +1,46 @@
+"""A defence wraps a victim: it may refuse, answer by itself, change the query or the answer, and remember."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from wire import Answer, Card, Query
+
+Handler = Callable[[Query], Awaitable[Answer]]
+"""A victim, or a victim behind defences."""
+
+
+class Defense(Protocol):
+    """One layer around a victim. What it raises goes out to the client: a defence that breaks fails closed."""
+
+    async def __call__(self, query: Query, handle: Handler) -> Answer:
+        """Answers a query with the help of the layers inside."""
+        ...
+
+    def disclose(self, card: Card) -> Card:
+        """Returns the card as it is seen through this layer.
+
+        Raises:
+            BadInput: What the layers inside disclose leaves this one nothing to do.
+        """
+        ...
+
+
+def compose(defenses: Sequence[Defense], victim: Handler) -> Handler:
+    """Wraps a victim: the first defence sees queries first and answers last."""
+    for defense in reversed(defenses):
+        victim = partial(defense, handle=victim)
+    return victim
+
+
+def disclosed(defenses: Sequence[Defense], card: Card) -> Card:
+    """Returns a victim's card as it is seen through its defences.
+
+    Raises:
+        BadInput: The stack contradicts itself.
+    """
+    for defense in reversed(defenses):
+        card = defense.disclose(card)
+    return card

@@ -1,0 +1,111 @@
+"""``python -m server`` serves victims; ``python -m server accounts create NAME --plan PLAN`` makes an account."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from defenses.store import open_store
+from server.accounts import Accounts
+from server.app import create_app, server_secret
+from server.settings import Settings, read_settings
+from server.victims import load_all
+from wire import BadInput
+from wire.command import Parser, run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    arguments = vars(_parser().parse_args(argv))
+    names = ("state", "data", "store", "host", "port", "device")
+    settings = read_settings(arguments["config"], **{name: arguments.get(name) for name in names})
+    if arguments["command"] == "accounts":
+        asyncio.run(_create_account(settings, arguments["name"], arguments["plan"]))
+        return
+    if (arguments["tls_cert"] is None) != (arguments["tls_key"] is None):
+        raise BadInput("HTTPS takes both --tls-cert and --tls-key")
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+        runner.run(_serve(settings, arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("python -m server", description="The prediction API.")
+    _add_common(parser, os.environ.get("MLAAS_STATE"), os.environ.get("MLAAS_DATA"), None)
+    parser.add_argument("--host", help="address to bind (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to bind (default: 8000)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where models run (default: auto)")
+    parser.add_argument("--tls-cert", type=Path, help="certificate file, for HTTPS")
+    parser.add_argument("--tls-key", type=Path, help="private key file, for HTTPS")
+    commands = parser.add_subparsers(dest="command", metavar="accounts")
+    accounts = commands.add_parser("accounts", help="make accounts").add_subparsers(
+        required=True, metavar="create"
+    )
+    create = accounts.add_parser("create", help="make an account and print its key")
+    create.add_argument("name")
+    create.add_argument("--plan", required=True)
+    # What stands before "accounts" holds unless it is said again behind it.
+    _add_common(create, *[argparse.SUPPRESS] * 3)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, state: Any, data: Any, other: Any) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=other, help="TOML file; without one, one victim behind sensible limits"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=state,
+        help="folder for accounts, bills and models (MLAAS_STATE; default: ./state)",
+    )
+    parser.add_argument("--data", type=Path, default=data, help="folder where data sets lie (MLAAS_DATA)")
+    parser.add_argument(
+        "--store",
+        default=other,
+        help="sqlite:///PATH or redis://HOST:PORT/N (default: SQLite in the state folder)",
+    )
+
+
+async def _create_account(settings: Settings, name: str, plan: str) -> None:
+    if plan not in settings.plans:
+        raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
+    store = open_store(settings.store_url())
+    try:
+        print(await Accounts(store).create(name, plan))
+    finally:
+        await store.close()
+
+
+async def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
+    served = load_all(settings)
+    store = open_store(settings.store_url())
+    accounts = Accounts(store)
+    app = create_app(settings, store, served, await server_secret(store))
+    if arguments["config"] is None and not await accounts.all():
+        print("Keys, told only this once:")
+        for plan in settings.plans:
+            print(f"  {plan:10} {await accounts.create(plan, plan)}", flush=True)
+    gc.collect()
+    gc.freeze()  # the models and the libraries live as long as the server: full collections need not walk them
+    config = uvicorn.Config(
+        app,
+        settings.host,
+        settings.port,
+        access_log=False,
+        server_header=False,
+        ssl_certfile=arguments["tls_cert"],
+        ssl_keyfile=arguments["tls_key"],
+        timeout_graceful_shutdown=10,
+    )
+    await uvicorn.Server(config).serve()
+
+
+if __name__ == "__main__":
+    run(main)

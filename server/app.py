@@ -1,0 +1,73 @@
+"""The application: settings and a store in, an ASGI application out."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from defenses.store import Store
+from server import problems
+from server.accounts import Accounts
+from server.pipeline import deploy
+from server.range import Range
+from server.routes import accounts, inference, predict
+from server.settings import Settings
+from server.victims import Served
+
+
+def create_app(
+    settings: Settings,
+    store: Store,
+    served: Mapping[str, Served],
+    secret: bytes,
+    clock: Callable[[], float] = time.time,
+) -> FastAPI:
+    """Puts victims behind their defences and routes in front of them.
+
+    Args:
+        settings: The server's settings.
+        store: Where accounts and defences remember.
+        served: The loaded victims, by name.
+        secret: What the defences' keys are derived from; the same after every restart.
+        clock: Tells the time, in seconds since the epoch.
+
+    Raises:
+        BadInput: A defence stack contradicts itself.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await store.close()
+
+    app = FastAPI(
+        title="MLaaS Range",
+        version="0.1.0",
+        summary="A prediction API worth attacking.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    deployed = {
+        victim.name: {
+            name: deploy(victim, served[victim.name], plan, store, secret) for name, plan in settings.plans.items()
+        }
+        for victim in settings.victims
+    }
+    app.state.range = Range(settings, Accounts(store), deployed, clock)
+    for routes in (inference.router, predict.router, accounts.router):
+        app.include_router(routes)
+    problems.install(app)
+    return app
+
+
+async def server_secret(store: Store) -> bytes:
+    """Returns the secret of a store, which is drawn when it is asked for first."""
+
+    def step(documents: dict[str, dict[str, str]]) -> str:
+        return documents.setdefault("secret", {"hex": secrets.token_hex(32)})["hex"]
+
+    return bytes.fromhex(await store.transact(["secret"], step))

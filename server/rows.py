@@ -1,0 +1,128 @@
+"""From a request's body to rows: everything is checked here, before the batcher and before the bill."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+from fastapi import Request
+from PIL import Image
+
+from wire import Array, Card, Malformed, Refused
+from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, read_json, read_numbers, unpack
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Reads a body of at most ``most`` bytes, before and after decompression.
+
+    Raises:
+        Refused: The body is larger (413), or in an encoding that is not offered (415).
+        Malformed: The compressed data is broken.
+    """
+    if int(request.headers.get("Content-Length") or 0) > most:
+        raise Refused(
+            f"the body has {request.headers['Content-Length']} bytes; at most {most} are read", status=413
+        )
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise Refused(f"the body has more than {most} bytes", status=413)
+        parts.append(part)
+    body = b"".join(parts)
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise Refused(f"Content-Encoding {encoding}: expected gzip or deflate", status=415)
+    try:
+        inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+        body = inflate.decompress(body, most)
+    except zlib.error as error:
+        raise Malformed(f"the {encoding} data is broken: {error}") from None
+    if inflate.unconsumed_tail:
+        raise Refused(f"the body has more than {most} bytes after decompression", status=413)
+    if not inflate.eof:
+        raise Malformed(f"the {encoding} data ends too early")
+    return body
+
+
+def read_request(request: Request, body: bytes, card: Card) -> tuple[dict[str, Any], Array]:
+    """Reads a request of the Open Inference Protocol.
+
+    Returns:
+        Its JSON object, and its rows ``(n, *input_shape)``.
+
+    Raises:
+        Malformed: It is not such a request, or its rows are not the model's.
+        Refused: It has too many rows (413).
+    """
+    text = request.headers.get(HEADER_LENGTH)
+    if text is not None and not text.isdecimal():
+        raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {text!r}")
+    message, tensors = unpack("inputs", body, None if text is None else int(text))
+    names = [tensor.name for tensor in tensors]
+    if names != [card.input_name]:
+        raise Malformed(f'expected the one input "{card.input_name}", not {", ".join(names)}')
+    return message, check(tensors[0].array, card)
+
+
+def read_instances(body: bytes, card: Card) -> tuple[dict[str, Any], Array]:
+    """Reads a request of the V1 protocol: ``{"instances": [...]}``, numbers or ``{"b64": "<PNG or JPEG>"}``.
+
+    Returns and raises as :func:`read_request` does.
+    """
+    message = read_json(body)
+    instances = message.get("instances")
+    if not isinstance(instances, list) or not instances:
+        raise Malformed('"instances" must be a list of at least one row')
+    if len(instances) > card.max_rows:
+        raise _too_many(len(instances), card)
+    if all(isinstance(instance, dict) for instance in instances):
+        return message, check(np.stack([_image(instance, card) for instance in instances]), card)
+    return message, check(read_numbers(instances, DATATYPES[card.dtype]), card)
+
+
+def check(x: Array, card: Card) -> Array:
+    """Checks rows against a card: shape, number, datatype, finiteness and range."""
+    expected = f"(n, {', '.join(map(str, card.input_shape))})"
+    if x.shape[1:] != card.input_shape or x.ndim == 0 or len(x) == 0:
+        raise Malformed(f"rows of shape {tuple(x.shape)}; expected {expected} with n from 1 to {card.max_rows}")
+    if len(x) > card.max_rows:
+        raise _too_many(len(x), card)
+    if x.dtype != DATATYPES[card.dtype]:
+        raise Malformed(f"rows of datatype {Tensor('', x).datatype}; expected {card.dtype}")
+    finite = np.isfinite(x) if not card.missing else ~np.isinf(x)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0][0])
+        raise Malformed(f"row {row} holds {x[row][~finite[row]][0]}; every value must be a finite number")
+    low, high = float(np.fmin.reduce(x, axis=None)), float(np.fmax.reduce(x, axis=None))  # these pass NaN over
+    if (card.low is not None and low < card.low) or (card.high is not None and high > card.high):
+        raise Malformed(f"values from {low:g} to {high:g}; expected values from {card.low} to {card.high}")
+    return x
+
+
+def _too_many(rows: int, card: Card) -> Refused:
+    return Refused(f"{rows} rows in one request; at most {card.max_rows} are answered", status=413)
+
+
+def _image(instance: dict[str, Any], card: Card) -> Array:
+    if set(instance) != {"b64"} or not isinstance(instance["b64"], str):
+        raise Malformed('an instance must be nested lists of numbers or {"b64": "<PNG or JPEG>"}')
+    if len(card.input_shape) != 3 or card.input_shape[0] not in (1, 3):
+        raise Malformed(f"the model takes rows of shape {card.input_shape}, which are no images")
+    channels, height, width = card.input_shape
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(instance["b64"], validate=True)), formats=("PNG", "JPEG"))
+        if image.size != (width, height):  # before anything is decompressed
+            raise Malformed(f"an image of {image.width}x{image.height} pixels; expected {width}x{height}")
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32)
+    except (binascii.Error, OSError, SyntaxError, ValueError) as error:
+        raise Malformed(f"b64 is not a PNG or JPEG image: {error}") from None
+    low, high = card.low or 0.0, 1.0 if card.high is None else card.high
+    scaled = low + pixels.reshape(height, width, channels).transpose(2, 0, 1) / 255 * (high - low)
+    return scaled.astype(DATATYPES[card.dtype])

@@ -1,0 +1,222 @@
+"""What a server is told to do: its TOML file, checked."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from defenses import DEFENSES
+from wire import BadInput
+from wire.command import MICRO
+
+BOUND_AT_START = ("secret",)  # fields of a defence that the server fills in; a person never writes them
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plan(_Strict):
+    """What an account of this plan pays, and which defences it is spared.
+
+    Attributes:
+        price_per_row: Price of a row, in the currency's unit, to the micro-cent (8 decimals).
+        price_per_request: Price of a request, likewise.
+        skip: Names of defences that do not apply.
+        admin: Whether its keys open ``/admin``.
+    """
+
+    price_per_row: Decimal = Decimal(0)
+    price_per_request: Decimal = Decimal(0)
+    skip: tuple[str, ...] = ()
+    admin: bool = False
+
+    @field_validator("price_per_row", "price_per_request", mode="before")
+    @classmethod
+    def _exact(cls, price: Any) -> Decimal:
+        exact = Decimal(str(price))
+        if not exact.is_finite() or exact < 0 or exact * MICRO != (exact * MICRO).to_integral_value():
+            raise ValueError("a price has at most 8 decimals and is not negative")
+        return exact
+
+    @field_validator("skip")
+    @classmethod
+    def _known(cls, skip: tuple[str, ...]) -> tuple[str, ...]:
+        for name in skip:
+            _defense_class(name)
+        return skip
+
+
+class Recipe(_Strict):
+    """A victim that the server trains at its first start.
+
+    Attributes:
+        data: Name of a data set.
+        family: Name of a model family.
+        seed: Seed of the split into roles and of the training.
+    """
+
+    data: str = "fashion_mnist"
+    family: str = "cnn"
+    seed: int = 0
+
+
+class Victim(_Strict):
+    """A served model.
+
+    Attributes:
+        name: Its name in URLs.
+        folder: Folder of a saved model; or
+        recipe: How to train it.
+        version: Its version in URLs.
+        max_rows: Most rows in one request.
+        defenses: The layers around it, outermost first, each a table with its ``type`` and its fields.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    folder: Path | None = None
+    recipe: Recipe | None = None
+    version: str = Field("1", pattern=r"^[A-Za-z0-9._-]+$")
+    max_rows: int = Field(1024, ge=1, le=65536)
+    defenses: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Victim:
+        if (self.folder is None) == (self.recipe is None):
+            raise ValueError("give either a folder or a recipe")
+        for layer in self.defenses:
+            check_layer(layer)
+        return self
+
+
+class Settings(_Strict):
+    """A server's settings.
+
+    Attributes:
+        host: Address to bind.
+        port: Port to bind.
+        state: Folder for the store, trained victims and roles.
+        store: URL of the store; by default a SQLite file in the state folder.
+        data: Folder where data sets lie.
+        device: ``auto`` takes CUDA where there is one.
+        max_body: Most bytes of a request's body, before and after decompression.
+        plans: The plans, by name.
+        victims: The served models.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    state: Path = Path("state")
+    store: str | None = None
+    data: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_body: int = Field(64 * 2**20, ge=1024)
+    plans: dict[str, Plan] = Field(min_length=1)
+    victims: tuple[Victim, ...] = Field(min_length=1)
+
+    @field_validator("victims")
+    @classmethod
+    def _distinct(cls, victims: tuple[Victim, ...]) -> tuple[Victim, ...]:
+        names = [victim.name for victim in victims]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"two victims are named {', '.join(sorted(twice))}")
+        return victims
+
+    def store_url(self) -> str:
+        """Returns the URL of the store."""
+        return self.store or f"sqlite:///{self.state / 'range.sqlite'}"
+
+
+DEFAULT: dict[str, Any] = {
+    "plans": {
+        "attacker": {"price_per_row": "0.0001"},
+        "owner": {"skip": ["rate_limit", "quota"]},
+        "admin": {"admin": True},
+    },
+    "victims": [
+        {
+            "name": "victim",
+            "recipe": {},
+            "defenses": [
+                {"type": "rate_limit", "rows_per_second": 2000, "burst": 4000},
+                {"type": "quota", "rows": 100_000, "per": "day"},
+            ],
+        }
+    ],
+}
+"""What a server does with no configuration."""
+
+
+def read_settings(path: Path | None, **overrides: Any) -> Settings:
+    """Reads a TOML file, or the default settings where there is none; folders in it are relative to the file.
+
+    Raises:
+        BadInput: The file cannot be read, or says something that makes no sense.
+    """
+    try:
+        given = DEFAULT if path is None else tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{path}: {error}") from None
+    try:
+        settings = Settings(**{**given, **{name: value for name, value in overrides.items() if value is not None}})
+    except ValidationError as error:
+        raise BadInput(f"{path or 'settings'}: {faults(error)}") from None
+    if path is None:
+        return settings
+    here = path.parent
+    victims = tuple(
+        v if v.folder is None else v.model_copy(update={"folder": here / v.folder}) for v in settings.victims
+    )
+    relative: dict[str, Any] = {"victims": victims}
+    if "state" in given and "state" not in {k for k, v in overrides.items() if v is not None}:
+        relative["state"] = here / settings.state
+    return settings.model_copy(update=relative)
+
+
+def faults(error: ValidationError) -> str:
+    """Says what pydantic found wrong, each fault as ``place: what``."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    )
+
+
+def check_layer(layer: dict[str, Any]) -> None:
+    """Checks one table of a defence stack.
+
+    Raises:
+        ValueError: It names no defence that there is, or fields that the defence does not have.
+    """
+    build_layer(layer, {name: bytes(32) for name in BOUND_AT_START})
+
+
+def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
+    """Builds a defence from its table.
+
+    Args:
+        layer: The ``type`` of the defence and its fields.
+        supplies: Values of the fields that the server fills in.
+    """
+    cls = _defense_class(layer.get("type"))
+    options = {name: value for name, value in layer.items() if name != "type"}
+    known = [field.name for field in fields(cls) if field.name not in BOUND_AT_START]
+    for name in options:
+        if name not in known:
+            raise BadInput(f"{layer['type']} has no field {name!r}; it has {', '.join(known)}")
+    needed = {name: supplies[name] for name in BOUND_AT_START if name in {field.name for field in fields(cls)}}
+    try:
+        return TypeAdapter(cls).validate_python({**options, **needed}, strict=False)
+    except ValidationError as error:
+        raise BadInput(f"{layer['type']}: {faults(error)}") from None
+
+
+def _defense_class(name: Any) -> Any:
+    if name not in DEFENSES:
+        raise BadInput(f"there is no defence {name!r}; there are {', '.join(DEFENSES)}")
+    return DEFENSES[name]
