@@ -13,12 +13,12 @@ from typing import Any
 import uvicorn
 
 from defenses.store import open_store
-from server.accounts import Accounts
+from server.accounts import Account, Accounts
 from server.app import create_app, server_secret
 from server.settings import Settings, read_settings
 from server.victims import load_all
 from wire import BadInput
-from wire.command import Parser, run
+from wire.command import Parser, read_key, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = ("state", "data", "store", "host", "port", "device")
     settings = read_settings(arguments["config"], **{name: arguments.get(name) for name in names})
     if arguments["command"] == "accounts":
-        asyncio.run(_create_account(settings, arguments["name"], arguments["plan"]))
+        asyncio.run(_create_account(settings, arguments["name"], arguments["plan"], arguments["key_file"]))
         return
     if (arguments["tls_cert"] is None) != (arguments["tls_key"] is None):
         raise BadInput("HTTPS takes both --tls-cert and --tls-key")
@@ -50,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     create = accounts.add_parser("create", help="make an account and print its key")
     create.add_argument("name")
     create.add_argument("--plan", required=True)
+    create.add_argument(
+        "--key-file",
+        type=Path,
+        help="write the key there instead of printing it; if the account's key stands there already, nothing is done",
+    )
     # What stands before "accounts" holds unless it is said again behind it.
     _add_common(create, *[argparse.SUPPRESS] * 3)
     return parser
@@ -73,12 +78,22 @@ def _add_common(parser: argparse.ArgumentParser, state: Any, data: Any, other: A
     )
 
 
-async def _create_account(settings: Settings, name: str, plan: str) -> None:
+async def _create_account(settings: Settings, name: str, plan: str, key_file: Path | None) -> None:
     if plan not in settings.plans:
         raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
     store = open_store(settings.store_url())
+    accounts = Accounts(store)
     try:
-        print(await Accounts(store).create(name, plan))
+        if key_file is None:
+            print(await accounts.create(name, plan))
+        elif key_file.exists():
+            known = await accounts.authenticate(f"Bearer {read_key(None, key_file)}")
+            if known != Account(name, plan):
+                raise BadInput(f"{key_file} holds a key of {known.name!r} on plan {known.plan!r}")
+        else:
+            key_file.parent.mkdir(parents=True, exist_ok=True)
+            key_file.touch(mode=0o600)
+            key_file.write_text(await accounts.create(name, plan) + "\n")
     finally:
         await store.close()
 

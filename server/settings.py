@@ -56,12 +56,13 @@ class Recipe(_Strict):
     """A victim that the server trains at its first start.
 
     Attributes:
-        data: Name of a data set.
+        data: Name of a data set; by default Fashion-MNIST, or the digits that a dependency carries where it cannot
+            be had.
         family: Name of a model family.
         seed: Seed of the split into roles and of the training.
     """
 
-    data: str = "fashion_mnist"
+    data: str | None = None
     family: str = "cnn"
     seed: int = 0
 

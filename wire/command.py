@@ -101,6 +101,12 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", help="name of the model; not needed if the server has only one")
     group.add_argument("--key", default=os.environ.get("MLAAS_KEY"), help="API key (MLAAS_KEY)")
     group.add_argument(
+        "--key-file",
+        type=Path,
+        default=os.environ.get("MLAAS_KEY_FILE"),
+        help="file that holds the API key, where --key is not given (MLAAS_KEY_FILE)",
+    )
+    group.add_argument(
         "--patience", type=float, default=300.0, help="most seconds to wait for one request (default: 300)"
     )
     add_fields(parser.add_argument_group("what the server does not say of itself"), CardOptions)  # type: ignore[arg-type]
@@ -114,7 +120,10 @@ def open_oracle(arguments: argparse.Namespace, *, budget: int | None = None, lab
     what it has; a second one ends the command.
     """
     endpoint = Endpoint(
-        arguments.url, model=arguments.model, key=arguments.key, options=from_fields(CardOptions, arguments)
+        arguments.url,
+        model=arguments.model,
+        key=read_key(arguments.key, arguments.key_file),
+        options=from_fields(CardOptions, arguments),
     )
     with metered(endpoint, budget=budget, patience=arguments.patience, label=label) as oracle:
         yield oracle
@@ -157,6 +166,20 @@ def metered(
             signal.signal(number, handler)
         bar.close()
         endpoint.close()
+
+
+def read_key(key: str | None, file: Path | None) -> str | None:
+    """Returns the key, or else what the file holds.
+
+    Raises:
+        BadInput: The file cannot be read.
+    """
+    if key or file is None:
+        return key
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise BadInput(f"key file {file}: {error.strerror}") from None
 
 
 def state_folder(given: Path | None = None) -> Path:

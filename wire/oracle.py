@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from wire.errors import BudgetSpent, Refused, Unreachable, WireError
+from wire.errors import BudgetSpent, Malformed, Refused, Unreachable, WireError
 from wire.types import Answer, Array, Card
 
 
@@ -98,6 +98,7 @@ class Oracle:
             BudgetSpent: The budget does not cover ``n`` rows; nothing was sent.
             Refused: The server refused; the rows answered before stay billed.
             Unreachable: No answer came.
+            Malformed: What came is not an answer.
         """
         self._afford(len(x))
         answer, self.ended = self._ask(x)
@@ -136,8 +137,8 @@ class Oracle:
                     rows = refused.left
                     continue
                 return Answer.join(parts), refused
-            except Unreachable as unreachable:
-                return Answer.join(parts), unreachable
+            except (Unreachable, Malformed) as failed:
+                return Answer.join(parts), failed
             parts.append(part)
             start += len(part)
             self.spent += len(part)

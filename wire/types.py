@@ -52,13 +52,21 @@ class Answer:
 
     @staticmethod
     def join(parts: Sequence[Answer]) -> Answer:
-        """Puts answers to consecutive batches together; no parts make an answer about no rows."""
+        """Puts answers to consecutive batches together; no parts make an answer about no rows.
+
+        Where only some of them tell probabilities, those of the others are withheld.
+        """
         if not parts:
             return Answer(np.empty(0, np.int64))
-        told = [part.probs for part in parts if part.probs is not None]
-        if told and len(told) < len(parts):
-            raise ValueError("some of these answers tell probabilities and some do not")
-        return Answer(np.concatenate([part.labels for part in parts]), np.concatenate(told) if told else None)
+        labels = np.concatenate([part.labels for part in parts])
+        classes = next((part.probs.shape[1] for part in parts if part.probs is not None), None)
+        if classes is None:
+            return Answer(labels)
+        withheld = np.full((1, classes), np.nan, np.float32)
+        return Answer(
+            labels,
+            np.concatenate([withheld.repeat(len(p), axis=0) if p.probs is None else p.probs for p in parts]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
