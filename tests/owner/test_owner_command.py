@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+
+import owner.__main__
+from owner import Evidence
+from wire import Answer, BadInput, Card, command
+from zoo.data.pool import Pool
+
+CARD = Card("digits", (6,), 2)
+
+
+class Served:
+    """Stands where an endpoint would; knows what it was asked."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, url, *, model=None, key=None, options=None):
+        self.base, self.model, self.key, self.card, self.rows = url, model or "digits", key, CARD, 0
+        Served.made.append(self)
+
+    def __call__(self, x):
+        self.rows += len(x)
+        return Answer((x.sum(1) > 3.1).astype(np.int64))
+
+    def prices(self):
+        return None
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(owner.__main__, "Endpoint", Served)
+    monkeypatch.setattr(Served, "made", [])
+    monkeypatch.delenv("MLAAS_URL", raising=False)
+    rng = np.random.default_rng(0)
+    for name in ("private", "unseen"):
+        x = rng.random((40, 6), np.float32)
+        Pool(x, (x.sum(1) > 3.1).astype(np.int64)).save(tmp_path / f"{name}.npz")
+    return tmp_path
+
+
+def asked(folder, *more):
+    return [
+        *("dataset-inference", "--url", "http://suspect", "--key", "SECRET", "--victim", "http://victim"),
+        *("--private", str(folder / "private.npz"), "--unseen", str(folder / "unseen.npz")),
+        *("--out", str(folder / "new" / "evidence.json"), "--seed", "3", "--starts", "2", "--walk-steps", "20"),
+        *("--fit-images", "15", "--test-images", "20", "--fit-steps", "50", *more),
+    ]
+
+
+def test_it_leaves_evidence_and_a_summary(files, capsys):
+    owner.__main__.main(asked(files, "--victim-key", "OTHER"))
+    suspect, victim = Served.made
+    path = files / "new" / "evidence.json"
+    found = Evidence.load(path)
+    assert (found.suspect_url, found.victim_url) == ("http://suspect", "http://victim")
+    assert (found.suspect_queries, found.victim_queries) == (suspect.rows, victim.rows)
+    assert (suspect.key, victim.key) == ("SECRET", "OTHER")
+    assert found.seed == 3 and found.samples_exposed == 20 and found.settings["fit_images"] == 15
+    assert "SECRET" not in path.read_text() and "OTHER" not in path.read_text()
+    out = capsys.readouterr().out
+    assert out.startswith(f"digits: {found.verdict} at alpha 0.01")
+    assert f"p {found.p_value:.3g}" in out and f"{found.suspect_queries:,} rows" in out
+
+
+def test_the_victim_is_walked_once_for_several_suspects(files):
+    keep = ("--features", str(files / "kept" / "features.npz"))
+    owner.__main__.main(asked(files, *keep))
+    first = Evidence.load(files / "new" / "evidence.json")
+    owner.__main__.main(asked(files, *keep, "--alpha", "0.05"))
+    second = Evidence.load(files / "new" / "evidence.json")
+    assert Served.made[1].rows == first.victim_queries > 0 and Served.made[3].rows == 0
+    assert (second.victim_queries, second.victim_queries_before) == (0, first.victim_queries)
+    assert second.p_value == first.p_value and Served.made[1].key == "SECRET"
+    for change in (("--seed", "4"), ("--victim-model", "other"), ("--gaussian", "0.1")):
+        with pytest.raises(BadInput, match=r"made with .*\(now"):
+            owner.__main__.main(asked(files, *keep, *change))
+    assert Served.made[-1].rows == Served.made[-2].rows == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (("--fit-images", "30"), "the private pool has 40 rows, but 30 to fit and 20 to test make 50"),
+        (("--private", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("--seed", "-1"), "--seed is -1"),
+        (("--starts", "0"), "starts is 0"),
+        (("--out", "."), "is a folder"),
+        (("--starts", "many"), "invalid int value"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_2(files, capsys, more, fault):
+    with pytest.raises(SystemExit) as stopped:
+        command.run(owner.__main__.main, asked(files, *more))
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert fault in told and told.count("\n") == 1
+    assert all(endpoint.rows == 0 for endpoint in Served.made)
+
+
+def test_unlabelled_rows_are_told(files, capsys):
+    Pool(np.zeros((40, 6), np.float32)).save(files / "unseen.npz")
+    with pytest.raises(SystemExit):
+        command.run(owner.__main__.main, asked(files))
+    assert "the unseen pool has no labels" in capsys.readouterr().err
+
+
+def test_evidence_is_plain_json(files):
+    owner.__main__.main(asked(files))
+    text = (files / "new" / "evidence.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["method"] == "dataset-inference"
