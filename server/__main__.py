@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--key-file",
         type=Path,
-        help="write the key there instead of printing it; if the account's key stands there already, nothing is done",
+        help="write the key there instead of printing it; if it stands there already, nothing is done",
     )
     # What stands before "accounts" holds unless it is said again behind it.
     _add_common(create, *[argparse.SUPPRESS] * 3)
@@ -92,8 +92,9 @@ async def _create_account(settings: Settings, name: str, plan: str, key_file: Pa
                 raise BadInput(f"{key_file} holds a key of {known.name!r} on plan {known.plan!r}")
         else:
             key_file.parent.mkdir(parents=True, exist_ok=True)
+            key = await accounts.create(name, plan)
             key_file.touch(mode=0o600)
-            key_file.write_text(await accounts.create(name, plan) + "\n")
+            key_file.write_text(key + "\n")
     finally:
         await store.close()
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from defenses.admission.rule import State
 from wire import BadInput, Card, Refused
 
+_SLACK = 1e-6  # rows: what rounding may lose of a bucket that was waited for as told
+
 
 @dataclass(frozen=True)
 class RateLimit:
@@ -33,16 +35,17 @@ class RateLimit:
     def take(self, state: State, rows: int, at: float) -> None:
         """Takes ``rows`` tokens out of the bucket, or raises :class:`~wire.Refused` (429)."""
         tokens = self._tokens(state, at)
-        if rows > tokens:
+        whole = math.floor(tokens + _SLACK)
+        if rows > whole:
             raise Refused(
-                f"rate limit: asked for {rows} rows with {math.floor(tokens)} in the bucket, "
+                f"rate limit: asked for {rows} rows with {whole} in the bucket, "
                 f"which gains {self.rows_per_second:g} a second",
                 status=429,
                 retry_after=math.ceil((rows - tokens) / self.rows_per_second),
-                left=math.floor(tokens),
+                left=whole,
                 policy=f'"rows";q={self.burst};w={math.ceil(self.burst / self.rows_per_second)}',
             )
-        state["tokens"], state["at"] = tokens - rows, max(at, state.get("at", at))
+        state["tokens"], state["at"] = max(0.0, tokens - rows), max(at, state.get("at", at))
 
     def give_back(self, state: State, rows: int, at: float) -> None:
         """Puts the tokens of a request that was not answered back."""
@@ -50,7 +53,7 @@ class RateLimit:
 
     def left(self, state: State, at: float) -> int | None:
         """Tells how many rows the bucket holds."""
-        return math.floor(self._tokens(state, at))
+        return math.floor(self._tokens(state, at) + _SLACK)
 
     def disclose(self, card: Card) -> Card:
         """Bounds the rows of one request by the burst."""

@@ -1,0 +1,141 @@
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from wire import BadInput, Malformed, Refused, Unreachable
+from wire.http import CardOptions, Endpoint
+from wire.patient import Patient
+from wire.tensors import Tensor, pack, unpack
+
+
+class Foreign:
+    """A server of the protocol that is not ours: no accounts, no parameters, JSON alone."""
+
+    outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
+
+    def __init__(self, replies=()):
+        self.replies, self.requests = list(replies), []
+
+    def __call__(self, request):
+        path = request.url.path
+        if path == "/v2":
+            return httpx.Response(200, json={"name": "foreign"})
+        if path == "/v1/models":
+            return httpx.Response(200, json={"models": ["a", "b"]})
+        if path == "/v2/models/a":
+            inputs = [{"name": "image", "datatype": "FP64", "shape": [-1, 2]}]
+            return httpx.Response(200, json={"name": "a", "inputs": inputs, "outputs": self.outputs})
+        if path != "/v2/models/a/infer":
+            return httpx.Response(404, json={"error": "not found"})
+        self.requests.append(request)
+        reply = self.replies.pop(0) if self.replies else None
+        if isinstance(reply, Exception):
+            raise reply
+        if reply is not None:
+            return reply
+        message, (x,) = unpack("inputs", request.content, None)
+        scores = np.stack([x.array[:, 0], x.array[:, 1], 0 * x.array[:, 0]], axis=1).astype(np.float32)
+        body, _ = pack("outputs", [Tensor("scores", scores, False)], {"id": message["id"]})
+        return httpx.Response(200, content=body)
+
+
+def endpoint(server, **arguments):
+    client = httpx.Client(transport=httpx.MockTransport(server))
+    return Endpoint("http://there/v2/models/a", client=client, sleep=lambda seconds: None, **arguments)
+
+
+X = np.array([[1.0, 2.0], [5.0, 0.0]])
+
+
+def test_a_foreign_card_is_read_and_completed():
+    card = endpoint(Foreign(), options=CardOptions(range=(0.0, 255.0), max_rows=7)).card
+    assert (card.dtype, card.input_name, card.input_shape, card.classes) == ("FP64", "image", (2,), 3)
+    assert (card.low, card.high, card.max_rows, card.tells_probs) == (0.0, 255.0, 7, True)
+
+
+def test_labels_are_the_greatest_score_and_logits_become_probabilities():
+    answer = endpoint(Foreign(), options=CardOptions(output=("scores=logits",)))(X)
+    np.testing.assert_array_equal(answer.labels, [1, 0])
+    np.testing.assert_allclose(answer.probs.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(answer.probs[0, 1] / answer.probs[0, 0], np.e, rtol=1e-5)
+
+
+def test_a_lost_reply_is_asked_for_again_under_the_same_id():
+    server = Foreign([httpx.ReadError("lost"), httpx.RemoteProtocolError("lost")])
+    np.testing.assert_array_equal(endpoint(server)(X).labels, [1, 0])
+    ids = {orjson.loads(request.content)["id"] for request in server.requests}
+    assert len(server.requests) == 3 and len(ids) == 1
+
+
+def test_two_requests_have_two_ids():
+    server = Foreign()
+    ask = endpoint(server)
+    ask(X), ask(X)
+    assert len({orjson.loads(request.content)["id"] for request in server.requests}) == 2
+
+
+def test_no_answer_is_unreachable():
+    with pytest.raises(Unreachable, match="there"):
+        endpoint(Foreign([httpx.ConnectError("refused")] * 3))(X)
+    with pytest.raises(Unreachable, match="HTTP 500"):
+        endpoint(Foreign([httpx.Response(500, text="oops")]))(X)
+
+
+def test_refusals_carry_what_the_server_said():
+    headers = {"Retry-After": "3", "RateLimit": '"rows";r=40;t=1, "day";r=12;t=60'}
+    with pytest.raises(Refused, match="too fast") as caught:
+        endpoint(Foreign([httpx.Response(429, json={"error": "too fast"}, headers=headers)]))(X)
+    assert (caught.value.status, caught.value.retry_after, caught.value.left) == (429, 3.0, 12)
+
+
+def test_an_answer_about_other_rows_is_malformed():
+    body, _ = pack("outputs", [Tensor("scores", np.zeros((1, 3), np.float32), False)], {})
+    with pytest.raises(Malformed, match='2 rows, but output "scores" has 1'):
+        endpoint(Foreign([httpx.Response(200, content=body)]))(X)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "fault"),
+    [
+        ("http://there", CardOptions(), "serves a, b: say which"),
+        ("ftp://there/v2/models/a", CardOptions(), "expected http://"),
+        ("nowhere/v2/models/a", CardOptions(), "expected http://"),
+        ("http://there/v2/models/a", CardOptions(output=("scores=guess",)), "NAME=labels"),
+        ("http://there/v2/models/a", CardOptions(input="other"), 'no input "other"; there are image'),
+    ],
+)
+def test_what_a_person_got_wrong_is_said(url, options, fault):
+    client = httpx.Client(transport=httpx.MockTransport(Foreign()) if "there" in url and "http" in url else None)
+    with pytest.raises(BadInput, match=fault):
+        Endpoint(url, client=client, options=options)
+
+
+class Busy:
+    """Refuses some times, then answers."""
+
+    def __init__(self, *refusals):
+        self.refusals = list(refusals)
+
+    def __call__(self, x):
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return len(x)
+
+
+def test_patience_waits_as_it_is_told():
+    waits = []
+    busy = Busy(
+        Refused("later", status=429, retry_after=2), Refused("away", status=503), Refused("away", status=503)
+    )
+    assert Patient(busy, sleep=waits.append)(X) == 2
+    assert waits == [2, 2.0, 4.0]
+
+
+def test_patience_has_an_end():
+    with pytest.raises(Refused, match="tomorrow"):
+        Patient(Busy(Refused("tomorrow", status=429, retry_after=86400)), patience=60)(X)
+    with pytest.raises(Refused, match="forbidden"):
+        Patient(Busy(Refused("forbidden", status=403, retry_after=1)), sleep=pytest.fail)(X)
+    with pytest.raises(Refused, match="later"):
+        Patient(Busy(Refused("later", status=429, retry_after=1)), sleep=lambda seconds: True)(X)

@@ -1,0 +1,79 @@
+import json
+
+import numpy as np
+import orjson
+import pytest
+
+from wire import Malformed
+from wire.tensors import Tensor, pack, unpack
+
+X = np.array([[0.5, np.nan], [1.0, -2.0]], np.float32)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_message_comes_back_as_it_went(binary):
+    labels = np.array([3, -1], np.int64)
+    body, head = pack("outputs", [Tensor("x", X, binary), Tensor("labels", labels, not binary)], {"id": "7"})
+    message, (x, y) = unpack("outputs", body, head)
+    assert message["id"] == "7" and (x.name, y.name) == ("x", "labels")
+    assert (x.array.dtype, y.array.dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(x.array, X)
+    np.testing.assert_array_equal(y.array, labels)
+
+
+def test_json_alone_has_no_header_length_and_writes_nan_as_null():
+    body, head = pack("outputs", [Tensor("x", X, False)], {})
+    assert head is None
+    assert json.loads(body)["outputs"][0]["data"] == [0.5, None, 1.0, -2.0]
+
+
+def test_nested_and_flat_data_read_the_same():
+    for data in ([[1, 2], [3, 4.5]], [1, 2, 3, 4.5]):
+        entry = {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": data}
+        _, (tensor,) = unpack("inputs", orjson.dumps({"inputs": [entry]}), None)
+        np.testing.assert_array_equal(tensor.array, [[1, 2], [3, 4.5]])
+
+
+def entry(**changes):
+    return {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0], **changes}
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        (b"{", "JSON is broken"),
+        (b"[]", "expected a JSON object"),
+        ({}, '"inputs" must be a list'),
+        ({"inputs": []}, "at least one tensor"),
+        ({"inputs": [{"shape": [1]}]}, '"name"'),
+        ({"inputs": [entry(datatype="FLOAT")]}, "datatype 'FLOAT' is not one of"),
+        ({"inputs": [entry(datatype=["FP32"])]}, "is not one of"),
+        ({"inputs": [entry(shape=[1, -2])]}, '"shape" must be'),
+        ({"inputs": [entry(shape="12")]}, '"shape" must be'),
+        ({"inputs": [entry(data=[1.0])]}, "takes 2 values"),
+        ({"inputs": [entry(data=[[1.0], [2.0, 3.0]])]}, "differ in length"),
+        ({"inputs": [entry(data=["1.0", "2.0"])]}, "numbers only"),
+        ({"inputs": [entry(data=[True, False])]}, "numbers only"),
+        ({"inputs": [entry(data=[{}, 1.0])]}, "numbers only"),
+        ({"inputs": [entry(datatype="INT64", data=[1.5, 2.0])]}, "INT64 only"),
+        ({"inputs": [entry(datatype="UINT8", data=[1, 300])]}, "between 0 and 255"),
+        ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}, "neither"),
+        ({"inputs": [entry(parameters=[1])]}, '"parameters" must be'),
+        ({"inputs": [entry(parameters={"binary_data_size": 7})]}, "takes 8 bytes"),
+        ({"inputs": [entry(parameters={"binary_data_size": 8})]}, "8 bytes announced, 0 left"),
+    ],
+)
+def test_what_is_malformed_is_named(message, fault):
+    body = message if isinstance(message, bytes) else orjson.dumps(message)
+    with pytest.raises(Malformed, match=fault):
+        unpack("inputs", body, None)
+
+
+def test_the_binary_part_must_be_as_long_as_announced():
+    body, head = pack("inputs", [Tensor("x", X)], {})
+    with pytest.raises(Malformed, match="announced"):
+        unpack("inputs", body[:-1], head)
+    with pytest.raises(Malformed, match="take"):
+        unpack("inputs", body + b"\0", head)
+    with pytest.raises(Malformed, match="Inference-Header-Content-Length"):
+        unpack("inputs", body, len(body) + 1)
