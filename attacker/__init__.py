@@ -1,1 +1,29 @@
-""""""
+"""The attackers: whoever has a URL and a key, and wants the model or what it was trained on."""
+
+from attacker.extraction.extraction import Extraction
+from attacker.extraction.jbda import Jbda
+from attacker.extraction.knockoff import Knockoff
+from attacker.membership.confidence import Confidence
+from attacker.membership.gap import Gap
+from attacker.membership.membership import Membership, NotApplicable
+from attacker.membership.shadow import Shadow
+from attacker.victim import NothingAnswered
+
+EXTRACTION: dict[str, type[Extraction]] = {"knockoff": Knockoff, "jbda": Jbda}
+MEMBERSHIP: dict[str, type[Membership]] = {"confidence": Confidence, "gap": Gap, "shadow": Shadow}
+ATTACKS: dict[str, type[Extraction] | type[Membership]] = {**EXTRACTION, **MEMBERSHIP}
+
+__all__ = [
+    "ATTACKS",
+    "EXTRACTION",
+    "MEMBERSHIP",
+    "Confidence",
+    "Extraction",
+    "Gap",
+    "Jbda",
+    "Knockoff",
+    "Membership",
+    "NotApplicable",
+    "NothingAnswered",
+    "Shadow",
+]

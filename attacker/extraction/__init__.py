@@ -1,1 +1,1 @@
-""""""
+"""Stealing the model: attacks that leave a surrogate."""

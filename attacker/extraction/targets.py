@@ -1,0 +1,32 @@
+"""What an answer teaches a surrogate, however much of it was withheld."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wire import Answer, Array
+
+
+def targets(answer: Answer, classes: int) -> Array:
+    """Turns an answer into the distributions over classes that a surrogate is trained on.
+
+    A full probability vector stands as it is. Where probabilities are withheld (top-k), what the told ones leave
+    of the mass is spread evenly over the withheld classes. What does not sum to one (rounded) is renormalised.
+    A row of which nothing but the label is told is one-hot.
+
+    Args:
+        answer: The answer about ``n`` rows.
+        classes: Number of classes k.
+
+    Returns:
+        One distribution for each row, ``(n, k)`` float32.
+    """
+    one_hot = np.eye(classes, dtype=np.float32)[answer.labels]
+    if answer.probs is None:
+        return one_hot
+    withheld = np.isnan(answer.probs)
+    told = np.where(withheld, 0, np.maximum(answer.probs, 0))
+    rest = np.maximum(1 - told.sum(axis=1, keepdims=True), 0)
+    filled = np.where(withheld, rest / np.maximum(withheld.sum(axis=1, keepdims=True), 1), told)
+    mass = np.where(withheld.all(axis=1, keepdims=True), 0, filled.sum(axis=1, keepdims=True))
+    return np.where(mass > 0, filled / np.where(mass > 0, mass, 1), one_hot).astype(np.float32)

@@ -1,0 +1,31 @@
+"""Membership by whether the label is right: the baseline of every other attack.
+
+Source: Yeom, Giacomelli, Fredrikson, Jha, "Privacy Risk in Machine Learning: Analyzing the Connection to
+Overfitting", CSF 2018, section 3 (the adversary under a bounded 0-1 loss); called the gap attack since
+Choquette-Choo et al., "Label-Only Membership Inference Attacks", ICML 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from attacker.membership.membership import ask
+from wire import Array, Labels, Oracle
+from zoo.data.pool import Pool
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Label-only gap attack: a row is a member if the model has its label right (Yeom et al., CSF 2018).
+
+    Its balanced accuracy is ``1/2 + (acc_train - acc_test) / 2``: the gap between training and test accuracy.
+    """
+
+    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
+        """Returns 1 for each candidate whose label the model has right, else 0; see :class:`Membership`."""
+        scores = np.full(len(x), np.nan)
+        asked, answer = ask(oracle, x, rng)
+        scores[asked] = answer.labels == y[asked]
+        return scores

@@ -1,0 +1,143 @@
+"""Membership by shadow models and an attack model for each class.
+
+Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models",
+IEEE S&P 2017, sections V (the attack) and VI-D, VIII (the attack models; what a restricted victim tells).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from attacker.membership.disclosure import disclose, features
+from attacker.membership.membership import ask
+from attacker.victim import family_named, new_seed, own_model
+from wire import Array, BadInput, Card, Labels, Oracle
+from zoo.data.pool import Pool
+from zoo.mlp import Mlp
+from zoo.network import Network
+from zoo.training import Training
+
+
+class Split(NamedTuple):
+    """Rows of the shadow pool, by index, that one shadow model is trained on, and as many that it is not."""
+
+    members: Array
+    others: Array
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """Shadow models: one's own models, whose members are known, show how members are told apart (S&P 2017).
+
+    Each shadow model is trained on a random part of the shadow pool; another part of the same size are its
+    non-members, and the parts of different shadow models overlap. What the shadow models tell of these rows, with
+    the true label and "in" or "out", is the attack set. It is split by true label, and each class has an attack
+    model of its own: a fully connected network with one hidden layer of 64 ReLU units and a softmax. A
+    candidate's score is the probability of "in" that the attack model of its class gives.
+
+    As in the paper's experiments with a victim that tells less, the shadow models' probabilities are cut to what
+    the victim's answers show: the k greatest with the others at 0, rounded, or a label alone.
+
+    The defaults are those of an author's code (csong27/membership-inference), but for the learning rate of the
+    shadow models: its .05 is for a hidden layer of tanh. The paper's shadow models have the victim's architecture
+    and are trained on as many rows; an attacker who knows neither must choose.
+
+    Attributes:
+        shadows: Number of shadow models.
+        size: Rows to train each on, and rows that are its non-members; by default half of the shadow pool.
+        family: Family of the shadow models: softmax, mlp, cnn or resnet.
+        epochs: Passes of a shadow model over its rows.
+        batch: Rows in one training step of a shadow model.
+        lr: Learning rate of the shadow models (Adam).
+        l2: Weight decay of all these models.
+        attack_epochs: Passes of an attack model over its part of the attack set.
+        attack_batch: Rows in one training step of an attack model.
+        attack_lr: Learning rate of the attack models (Adam).
+        state: Folder where shadow models are kept and found again; MLAAS_STATE, or ./state.
+    """
+
+    shadows: int = 20
+    size: int | None = None
+    family: str = "cnn"
+    epochs: int = 100
+    batch: int = 100
+    lr: float = 1e-3
+    l2: float = 1e-7
+    attack_epochs: int = 50
+    attack_batch: int = 200
+    attack_lr: float = 0.01
+    state: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.shadows < 1 or (self.size is not None and self.size < 1):
+            raise BadInput(f"{self}: shadows and size must be at least 1")
+
+    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
+        """Returns the probability of "in" that the attack model of each candidate's class gives.
+
+        See :class:`Membership`; moreover:
+
+        Raises:
+            BadInput: The shadow pool is too small, or no shadow model meets a class of the candidates.
+        """
+        probs, labels, member = self._outputs(oracle.card, shadow, self._splits(shadow, y, rng), rng)
+        asked, answer = ask(oracle, x, rng)
+        told = features(disclose(probs, answer), probs.shape[1])
+        victim_told, victim_labels = features(answer, probs.shape[1]), y[asked]
+        scores = np.full(len(x), np.nan)
+        for label in np.unique(victim_labels):
+            attack = self._attack_model(told[labels == label], member[labels == label], rng, f"class {label}")
+            rows = victim_labels == label
+            scores[asked[rows]] = attack.predict(victim_told[rows])[:, 1]
+        return scores
+
+    def _splits(self, shadow: Pool, y: Labels, rng: np.random.Generator) -> list[Split]:
+        """Draws the members and the non-members of each shadow model."""
+        size = len(shadow) // 2 if self.size is None else self.size
+        if shadow.y is None or not 1 <= size <= len(shadow) // 2:
+            raise BadInput(
+                f"shadow models that are trained on {max(size, 1)} rows need a shadow pool of at least "
+                f"{2 * max(size, 1)} labelled rows, not {len(shadow)}"
+            )
+        orders = [rng.permutation(len(shadow)) for _ in range(self.shadows)]
+        splits = [Split(order[:size], order[size : 2 * size]) for order in orders]
+        missed = np.setdiff1d(y, shadow.y[np.concatenate([rows for split in splits for rows in split])])
+        if len(missed):
+            raise BadInput(f"the shadow models meet no row of class {', '.join(map(str, missed))}")
+        return splits
+
+    def _outputs(
+        self, card: Card, shadow: Pool, splits: list[Split], rng: np.random.Generator
+    ) -> tuple[Array, Labels, Labels]:
+        """Trains the shadow models and asks each about its members and its non-members.
+
+        Returns:
+            Their probabilities, ``(m, k)``; the rows' true labels, ``(m,)``; 1 for members, else 0, ``(m,)``.
+        """
+        assert shadow.y is not None
+        probs, labels, member = [], [], []
+        for number, split in enumerate(splits, 1):
+            model = self._shadow_model(card, shadow.take(split.members), rng, f"shadow {number}/{len(splits)}")
+            for inside, rows in ((1, split.members), (0, split.others)):
+                probs.append(model.predict(shadow.x[rows]))
+                labels.append(shadow.y[rows])
+                member.append(np.full(len(rows), inside, np.int64))
+        return np.concatenate(probs), np.concatenate(labels), np.concatenate(member)
+
+    def _shadow_model(self, card: Card, members: Pool, rng: np.random.Generator, label: str) -> Network:
+        training = Training(self.epochs, self.batch, self.lr, weight_decay=self.l2, schedule="constant")
+        model = own_model(card, family_named(self.family), seed=new_seed(rng))
+        assert members.y is not None
+        return model.fit(members.x, members.y, training, seed=new_seed(rng), label=label)
+
+    def _attack_model(self, told: Array, member: Labels, rng: np.random.Generator, label: str) -> Network:
+        """Trains the attack model of one class, which tells members from others by what is told of them."""
+        training = Training(
+            self.attack_epochs, self.attack_batch, self.attack_lr, weight_decay=self.l2, schedule="constant"
+        )
+        model = Network.new(Mlp((64,)), told.shape[1:], ("out", "in"), seed=new_seed(rng))
+        return model.fit(told, member, training, seed=new_seed(rng), label=label)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from zoo.data.pool import Pool
+from zoo.mlp import Mlp
+from zoo.network import Network
+from zoo.training import Training
+
+
+@pytest.fixture(scope="session")
+def digits() -> Pool:
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    images = (x / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    return Pool(images[order], y[order].astype(np.int64), tuple("0123456789"))
+
+
+@pytest.fixture(scope="session")
+def victim(digits: Pool) -> Network:
+    """A victim trained on rows 0 to 800 of the digits."""
+    training = Training(epochs=15, batch=32)
+    network = Network.new(Mlp((64,)), digits.input_shape, digits.class_names, seed=1)
+    assert digits.y is not None
+    return network.fit(digits.x[:800], digits.y[:800], training, seed=2)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reached import reach
+
+from attacker import Jbda
+from wire import Array, BadInput, BudgetSpent
+from zoo.data.pool import Pool
+from zoo.network import Network
+
+STEP = np.float32(0.1)
+
+
+def in_order(rows: Array) -> Array:
+    """Sorts rows, so that they can be compared whatever their order was."""
+    flat = rows.reshape(len(rows), -1)
+    return flat[np.lexsort(flat.T)]
+
+
+def rounds_of(rows: Array, seeds: int) -> list[Array]:
+    """Cuts the rows that were asked about into the seeds and what each doubling added."""
+    cuts = [seeds * 2**rho for rho in range(10) if seeds * 2**rho < len(rows)]
+    return np.split(rows, cuts)
+
+
+def test_every_round_steps_along_the_sign_of_the_gradient_of_the_oracles_label_and_flips_it_in_time(
+    digits: Pool, victim: Network
+) -> None:
+    oracle, record = reach(victim.predict, bounded=False)
+    # Without training the surrogate is the same in all rounds, and its gradients can be had afterwards.
+    attack = Jbda(seeds=6, rounds=5, flip=2, epochs=0)
+    surrogate = attack.extract(oracle, digits, np.random.default_rng(0))
+    parts = rounds_of(record.rows, 6)
+    assert [len(part) for part in parts] == [6, 6, 12, 24, 48, 96]
+    for rho, sign in enumerate((1, 1, -1, -1, 1)):
+        before = np.concatenate(parts[: rho + 1])
+        labels = victim.predict(before).argmax(axis=1)
+        expected = before + sign * STEP * np.sign(surrogate.gradient(before, labels))
+        assert in_order(parts[rho + 1]) == pytest.approx(in_order(expected), abs=1e-6)
+        wrong = before - sign * STEP * np.sign(surrogate.gradient(before, labels))
+        assert in_order(parts[rho + 1]) != pytest.approx(in_order(wrong), abs=1e-6)
+
+
+def test_steps_stay_within_the_range_of_the_features(digits: Pool, victim: Network) -> None:
+    oracle, record = reach(victim.predict)
+    Jbda(seeds=10, rounds=2, epochs=1).extract(oracle, digits, np.random.default_rng(0))
+    assert record.rows.min() == 0
+    assert record.rows.max() == 1
+    assert len(record.rows) == 40
+
+
+def test_the_paper_asks_about_seeds_times_two_to_the_rounds(digits: Pool, victim: Network) -> None:
+    oracle, record = reach(victim.predict, max_rows=4096)
+    paper = Jbda(epochs=0)
+    surrogate = paper.extract(oracle, digits, np.random.default_rng(0))
+    assert oracle.spent == 150 * 2**6
+    assert (paper.step, paper.flip, Jbda().epochs) == (0.1, 3, 10)
+    assert [layer.out_features for layer in surrogate.module if hasattr(layer, "out_features")] == [200, 200, 10]
+    assert {row.tobytes() for row in record.batches[0]} <= {row.tobytes() for row in digits.x}
+
+
+def test_the_last_round_is_a_random_part_where_the_budget_ends_in_it(digits: Pool, victim: Network) -> None:
+    whole, all_rows = reach(victim.predict, bounded=False)
+    Jbda(seeds=20, rounds=2, epochs=0).extract(whole, digits, np.random.default_rng(5))
+    oracle, record = reach(victim.predict, budget=50, bounded=False)
+    Jbda(seeds=20, rounds=2, epochs=0).extract(oracle, digits, np.random.default_rng(5))
+    assert oracle.spent == len(record.rows) == 50
+    assert isinstance(oracle.ended, BudgetSpent)
+    assert np.array_equal(record.rows, all_rows.rows[:50])
+    # It is not the new rows of the first ten: the sources of the last ten lie anywhere among the forty.
+    sources = record.rows[:40].reshape(40, -1)
+    steps = np.abs(record.rows[40:].reshape(10, 1, -1) - sources).max(axis=2)
+    assert (steps.argmin(axis=1) >= 10).any()
+
+
+@pytest.mark.parametrize("budget", [20, 40])
+def test_a_budget_that_ends_with_a_round_is_spent_and_trained_on(
+    budget: int, digits: Pool, victim: Network
+) -> None:
+    oracle, record = reach(victim.predict, budget=budget)
+    surrogate = Jbda(seeds=20, epochs=60, lr=0.005).extract(oracle, digits, np.random.default_rng(0))
+    assert oracle.spent == budget
+    rows = record.rows
+    assert (surrogate.predict(rows).argmax(axis=1) == victim.predict(rows).argmax(axis=1)).mean() > 0.9
+
+
+def test_it_learns_from_labels_alone_and_asks_the_same_of_both(digits: Pool, victim: Network) -> None:
+    asked = []
+    for tells_probs in (True, False):
+        oracle, record = reach(victim.predict, budget=300, tells_probs=tells_probs)
+        surrogate = Jbda(seeds=100, epochs=20).extract(
+            oracle, digits.take(slice(800, 1200)), np.random.default_rng(0)
+        )
+        test = digits.x[1200:]
+        assert (surrogate.predict(test).argmax(axis=1) == victim.predict(test).argmax(axis=1)).mean() > 0.75
+        asked.append(record.rows)
+    assert np.array_equal(*asked)
+
+
+def test_an_interrupt_between_rounds_leaves_what_was_learned(digits: Pool, victim: Network) -> None:
+    def stop(oracle: object) -> None:
+        if reached.spent >= 40:
+            reached.halt("enough")
+
+    reached, record = reach(victim.predict, budget=500, on_answer=stop)
+    surrogate = Jbda(seeds=20, epochs=60, lr=0.005).extract(reached, digits, np.random.default_rng(0))
+    assert reached.spent == 40
+    assert str(reached.ended) == "enough"
+    rows = record.rows
+    assert (surrogate.predict(rows).argmax(axis=1) == victim.predict(rows).argmax(axis=1)).mean() > 0.9
+
+
+@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"rounds": -1}, {"flip": 0}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match="must be at least 1"):
+        Jbda(**wrong)  # type: ignore[arg-type]
