@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from torch.nn import functional
 
 from wire import Array, BadInput, Labels
 from zoo.families import Family
 from zoo.training import Training, train
 
-CHUNK_CPU, CHUNK_CUDA = 64, 4096  # rows in one pass: what stays in a CPU's caches, and what fills a GPU
+PASS = {"cpu": 32, "cuda": 1024}  # rows in one pass: what stays in a CPU's caches, and what fills a GPU
 
 
 class Network:
@@ -37,8 +41,12 @@ class Network:
         training: Training | None = None,
         device: str | None = None,
     ) -> None:
-        """Puts a module on a device; None chooses CUDA where there is one."""
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        """Puts a module on a device; None chooses CUDA where there is one.
+
+        Raises:
+            BadInput: There is no such device.
+        """
+        self.device = _device(device)
         self._layout = torch.channels_last if len(input_shape) == 3 else torch.contiguous_format
         self.module = module.to(self.device)
         if len(input_shape) == 3:
@@ -65,7 +73,7 @@ class Network:
         if len(class_names) < 2:
             raise BadInput(f"a classifier needs at least 2 classes, not {len(class_names)}")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             module = family.module(tuple(input_shape), len(class_names))
         return cls(module, family, input_shape, class_names, device=device)
 
@@ -90,15 +98,20 @@ class Network:
         if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
             raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
         targets = torch.as_tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
-        train(self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label)
+        with _exact():
+            train(self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label)
         self.training = training
         return self
 
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, ``(n, k)`` float32, of rows ``x``, ``(n, *input_shape)``."""
-        chunks = torch.split(self._rows(x), self._chunk)
-        return torch.cat([self.module(chunk).softmax(1) for chunk in chunks]).cpu().numpy()
+        """Returns class probabilities, ``(n, k)`` float32, of rows ``x``, ``(n, *input_shape)``.
+
+        A row's answer depends on that row alone, to the last bit: not on the rows that share its batch.
+        """
+        with _exact():
+            parts = [self.module(rows).softmax(1) for rows in self._passes(x)]
+        return torch.cat(parts)[: len(x)].cpu().numpy()
 
     def gradient(self, x: Array, labels: Labels) -> Array:
         """Returns, for each row, the gradient of its label's probability.
@@ -110,22 +123,50 @@ class Network:
         Returns:
             The gradients, ``(n, *input_shape)`` float32.
         """
-        parts = []
-        chosen = torch.as_tensor(labels, dtype=torch.int64).to(self.device)
-        for rows, label in zip(
-            torch.split(self._rows(x), self._chunk), torch.split(chosen, self._chunk), strict=True
-        ):
-            rows = rows.detach().requires_grad_()
-            told = self.module(rows).softmax(1).gather(1, label[:, None]).sum()
-            parts.append(torch.autograd.grad(told, rows)[0])
-        return torch.cat(parts).cpu().contiguous().numpy()
+        chosen = functional.one_hot(torch.as_tensor(labels, dtype=torch.int64), self.classes).to(self.device)
+        parts, at = [], 0
+        with _exact():
+            for rows in self._passes(x):
+                probs = self.module(rows.requires_grad_()).softmax(1)
+                known = chosen[at : at + len(rows)]
+                parts.append(torch.autograd.grad((probs[: len(known)] * known).sum(), rows)[0])
+                at += len(rows)
+        return np.ascontiguousarray(torch.cat(parts)[: len(x)].cpu().numpy())
 
-    @property
-    def _chunk(self) -> int:
-        return CHUNK_CUDA if self.device.type == "cuda" else CHUNK_CPU
+    def _passes(self, x: Array) -> Iterator[torch.Tensor]:
+        """Yields rows in passes of one size, the last filled up with zeros.
+
+        How torch sums depends on the size of a pass, and on nothing else that the rows share.
+        """
+        rows = self._rows(x)
+        size = PASS[self.device.type]
+        for at in range(0, max(len(rows), 1), size):
+            some = rows[at : at + size]
+            filled = torch.cat([some, some.new_zeros(size - len(some), *self.input_shape)])
+            yield filled.contiguous(memory_format=self._layout)
 
     def _rows(self, x: Array) -> torch.Tensor:
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"rows must be (n, {', '.join(map(str, self.input_shape))}), not {x.shape}")
-        rows = torch.from_numpy(np.require(x, np.float32, "W"))  # torch warns of arrays that it must not write to
-        return rows.to(self.device).contiguous(memory_format=self._layout)
+        return torch.as_tensor(x, dtype=torch.float32).to(self.device).contiguous(memory_format=self._layout)
+
+
+def _device(name: str | None) -> torch.device:
+    found = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if found else "cpu"))
+    except RuntimeError:
+        raise BadInput(f"device {name!r} is neither cpu nor cuda") from None
+    if device.type not in PASS:
+        raise BadInput(f"device {name!r} is neither cpu nor cuda")
+    if device.type == "cuda" and (not found or (device.index or 0) >= torch.cuda.device_count()):
+        raise BadInput(f"device {name!r} is not there; CUDA devices: {torch.cuda.device_count()}")
+    return device
+
+
+def _exact() -> contextlib.AbstractContextManager[None]:
+    """Makes CUDA's convolutions sum in full float32 and in one order; CPUs do so anyway."""
+    manager: contextlib.AbstractContextManager[None] = torch.backends.cudnn.flags(
+        benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return manager

@@ -28,9 +28,9 @@ class Training:
             it falls to a tenth at half and again at three quarters of the steps (He et al. 2016).
     """
 
-    epochs: int = 10
-    batch: int = 64
-    lr: float = 4e-3
+    epochs: int = 8
+    batch: int = 32
+    lr: float = 3e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     momentum: float = 0.9
     weight_decay: float = 0.0

