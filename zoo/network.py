@@ -148,7 +148,8 @@ class Network:
     def _rows(self, x: Array) -> torch.Tensor:
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"rows must be (n, {', '.join(map(str, self.input_shape))}), not {x.shape}")
-        return torch.as_tensor(x, dtype=torch.float32).to(self.device).contiguous(memory_format=self._layout)
+        rows = torch.from_numpy(np.require(x, np.float32, "W"))  # torch warns of arrays that it must not write to
+        return rows.to(self.device).contiguous(memory_format=self._layout)
 
 
 def _device(name: str | None) -> torch.device:
