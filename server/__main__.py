@@ -10,13 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from defenses.store import open_store
 from server.accounts import Account, Accounts
-from server.app import create_app, server_secret
 from server.settings import Settings, read_settings
-from server.victims import load_all
 from wire import BadInput
 from wire.command import Parser, read_key, run
 
@@ -31,8 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if (arguments["tls_cert"] is None) != (arguments["tls_key"] is None):
         raise BadInput("HTTPS takes both --tls-cert and --tls-key")
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
-        runner.run(_serve(settings, arguments))
+    _serve(settings, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,28 +94,38 @@ async def _create_account(settings: Settings, name: str, plan: str, key_file: Pa
         await store.close()
 
 
-async def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
-    served = load_all(settings)
-    store = open_store(settings.store_url())
-    accounts = Accounts(store)
-    app = create_app(settings, store, served, await server_secret(store))
-    if arguments["config"] is None and not await accounts.all():
-        print("Keys, told only this once:")
-        for plan in settings.plans:
-            print(f"  {plan:10} {await accounts.create(plan, plan)}", flush=True)
-    gc.collect()
-    gc.freeze()  # the models and the libraries live as long as the server: full collections need not walk them
-    config = uvicorn.Config(
-        app,
-        settings.host,
-        settings.port,
-        access_log=False,
-        server_header=False,
-        ssl_certfile=arguments["tls_cert"],
-        ssl_keyfile=arguments["tls_key"],
-        timeout_graceful_shutdown=10,
-    )
-    await uvicorn.Server(config).serve()
+def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
+    # Imported here, since making an account should not wait for torch.
+    import uvicorn
+
+    from server.app import create_app, server_secret
+    from server.victims import load_all
+
+    async def serve() -> None:
+        served = load_all(settings)
+        store = open_store(settings.store_url())
+        accounts = Accounts(store)
+        app = create_app(settings, store, served, await server_secret(store))
+        if arguments["config"] is None and not await accounts.all():
+            print("Keys, told only this once:")
+            for plan in settings.plans:
+                print(f"  {plan:10} {await accounts.create(plan, plan)}", flush=True)
+        gc.collect()
+        gc.freeze()  # models and libraries live as long as the server: full collections need not walk them
+        config = uvicorn.Config(
+            app,
+            settings.host,
+            settings.port,
+            access_log=False,
+            server_header=False,
+            ssl_certfile=arguments["tls_cert"],
+            ssl_keyfile=arguments["tls_key"],
+            timeout_graceful_shutdown=10,
+        )
+        await uvicorn.Server(config).serve()
+
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+        runner.run(serve())
 
 
 if __name__ == "__main__":

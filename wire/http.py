@@ -82,10 +82,14 @@ class Endpoint:
         base, _, rest = url.rstrip("/").partition("/v2/models/")
         self.base = base.removesuffix("/v2")
         named, _, version = rest.partition("/versions/")
-        self.model = model or named or self._only_model()
-        self._path = f"{self.base}/v2/models/{self.model}" + (f"/versions/{version}" if version else "")
-        self._binary = "binary_tensor_data" in self._get(f"{self.base}/v2").get("extensions", [])
-        self.card = self._complete(options or CardOptions())
+        try:
+            self.model = model or named or self._only_model()
+            self._path = f"{self.base}/v2/models/{self.model}" + (f"/versions/{version}" if version else "")
+            self._binary = "binary_tensor_data" in self._get(f"{self.base}/v2").get("extensions", [])
+            self.card = self._complete(options or CardOptions())
+        except BaseException:
+            self.close()
+            raise
 
     def __call__(self, x: Array) -> Answer:
         """Carries the rows ``x``, ``(n, *input_shape)``, there and brings the answer about all of them back.

@@ -12,8 +12,6 @@ from wire.tensors import Tensor, pack, unpack
 class Foreign:
     """A server of the protocol that is not ours: no accounts, no parameters, JSON alone."""
 
-    outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
-
     def __init__(self, replies=()):
         self.replies, self.requests = list(replies), []
 
@@ -24,8 +22,9 @@ class Foreign:
         if path == "/v1/models":
             return httpx.Response(200, json={"models": ["a", "b"]})
         if path == "/v2/models/a":
+            outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
             inputs = [{"name": "image", "datatype": "FP64", "shape": [-1, 2]}]
-            return httpx.Response(200, json={"name": "a", "inputs": inputs, "outputs": self.outputs})
+            return httpx.Response(200, json={"name": "a", "inputs": inputs, "outputs": outputs})
         if path != "/v2/models/a/infer":
             return httpx.Response(404, json={"error": "not found"})
         self.requests.append(request)

@@ -1,0 +1,172 @@
+"""The server as a process of its own, met over real HTTP, by our clients and by others'."""
+
+import asyncio
+import concurrent.futures
+import json
+import time
+
+import httpx
+import numpy as np
+import pytest
+from conftest import SHAPE, Local, command, configured, serving
+
+from defenses.store import open_store
+from server.accounts import Accounts
+from server.settings import read_settings
+from wire import Oracle, Refused
+from wire.http import Endpoint
+from wire.local import local_client
+from wire.patient import Patient
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory, network):
+    """A server, a function that makes accounts on it while it runs, and its configuration."""
+    config = configured(tmp_path_factory.mktemp("live"), network)
+    store = open_store(read_settings(config).store_url())
+    with serving("--config", config, cwd=config.parent) as (url, _):
+        yield url, lambda name: asyncio.run(Accounts(store).create(name, "paying")), config
+    asyncio.run(store.close())
+
+
+def attack(endpoint, rows, sleep):
+    """Asks about more than the quota allows, and notes everything that came back."""
+    oracle = Oracle(Patient(endpoint, patience=60, sleep=sleep), endpoint.card, prices=endpoint.prices())
+    answers = [oracle.collect(rows[:1]), oracle.collect(rows), oracle.collect(rows)]
+    return answers, str(oracle.ended).partition(" this day")[0], (oracle.spent, oracle.requests, oracle.money)
+
+
+def test_an_attack_in_process_and_over_http_meet_the_same(live, rows):
+    url, account, config = live
+    remote = Endpoint(url, model="limited", key=account("remote"))
+    answers, ended, bill = attack(remote, rows, sleep=time.sleep)
+    stated = remote.account()
+    remote.close()
+
+    local = Local(config)
+    with local_client(local.app) as client:
+        inside = Endpoint("http://local", model="limited", key=local.account("inside"), client=client)
+        same_answers, same_ended, same_bill = attack(inside, rows, local.clock.sleep)
+        same_stated = inside.account()
+    for ours, theirs in zip(answers, same_answers, strict=True):
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        np.testing.assert_array_equal(ours.probs, theirs.probs)
+    assert (ended, bill) == (same_ended, same_bill)
+    assert bill == (500, stated["requests"], stated["micro_cents"])
+    for entry in ("rows", "requests", "micro_cents", "models"):
+        assert stated[entry] == same_stated[entry]
+
+
+def test_parallel_clients_get_their_own_answers_and_bills(live, network, rows):
+    url, account, _ = live
+    keys = [account(f"client{i}") for i in range(4)]
+
+    def work(number):
+        endpoint = Endpoint(url, model="open", key=keys[number])
+        mine = rows[number * 60 : number * 60 + 60]
+        labels = np.concatenate([endpoint(mine[i : i + 3]).labels for i in range(0, 60, 3)])
+        stated = endpoint.account()
+        endpoint.close()
+        return labels, stated
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for number, (labels, stated) in enumerate(pool.map(work, range(4))):
+            mine = rows[number * 60 : number * 60 + 60]
+            np.testing.assert_array_equal(labels, network.predict(mine).argmax(axis=1))
+            assert (stated["rows"], stated["requests"]) == (60, 20)
+
+
+def test_a_bad_request_leaves_its_neighbours_alone(live, network, rows):
+    url, account, _ = live
+    good, bad = account("good"), account("bad")
+
+    async def storm():
+        async with httpx.AsyncClient(base_url=url) as client:
+            ok = {"instances": rows[:4].tolist()}
+            nan = {"instances": (rows[:4] + 2).tolist()}
+            return await asyncio.gather(
+                *[
+                    client.post("/v1/models/open:predict", json=body, headers={"Authorization": f"Bearer {key}"})
+                    for _ in range(10)
+                    for body, key in ((ok, good), (nan, bad))
+                ]
+            )
+
+    labels = network.predict(rows[:4]).argmax(axis=1).tolist()
+    replies = asyncio.run(storm())
+    for reply in replies[::2]:
+        assert [p["label"] for p in reply.json()["predictions"]] == labels
+    assert {reply.status_code for reply in replies[1::2]} == {400}
+    for key, spent in ((good, 40), (bad, 0)):
+        account_now = httpx.get(f"{url}/v1/account", headers={"Authorization": f"Bearer {key}"}).json()
+        assert account_now["rows"] == spent
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritonclient_works_unchanged(live, network, rows, binary):
+    triton = pytest.importorskip("tritonclient.http")
+    from tritonclient.utils import InferenceServerException
+
+    url, account, _ = live
+    headers = {"Authorization": f"Bearer {account(f'triton-{binary}')}"}
+    with triton.InferenceServerClient(url.removeprefix("http://")) as client:
+        assert client.is_server_live() and client.is_server_ready()
+        assert client.is_model_ready("open", headers=headers)
+        assert client.get_model_metadata("open", headers=headers)["inputs"][0]["shape"] == [-1, *SHAPE]
+        tensor = triton.InferInput("input", [5, *SHAPE], "FP32")
+        tensor.set_data_from_numpy(rows[:5], binary_data=binary)
+        asked = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("labels", "probabilities")]
+        for outputs in (asked, None):
+            for encoding in (None, "gzip"):
+                result = client.infer(
+                    "open",
+                    [tensor],
+                    outputs=outputs,
+                    headers=dict(headers),
+                    request_compression_algorithm=encoding,
+                )
+                np.testing.assert_allclose(result.as_numpy("probabilities"), network.predict(rows[:5]), rtol=1e-5)
+        wrong = triton.InferInput("input", [1, 3], "FP32")
+        wrong.set_data_from_numpy(np.zeros((1, 3), np.float32))
+        with pytest.raises(InferenceServerException, match="expected"):
+            client.infer("open", [wrong], headers=headers)
+
+
+def test_a_broken_victim_keeps_the_server_down(config):
+    weights = config.parent / "net" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    ended = command("server", "--config", config, cwd=config.parent)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: victim open: ") and "weights.safetensors" in ended.stderr
+    card = json.loads((config.parent / "net" / "card.json").read_text())
+    (config.parent / "net" / "card.json").write_text(json.dumps({**card, "family": "castle"}))
+    ended = command("server", "--config", config, cwd=config.parent)
+    assert ended.returncode == 2 and "castle" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_key_files_are_written_once(config, tmp_path):
+    make = (
+        "server",
+        "--config",
+        config,
+        "accounts",
+        "create",
+        "a",
+        "--plan",
+        "free",
+        "--key-file",
+        tmp_path / "k",
+    )
+    assert command(*make, cwd=tmp_path).returncode == 0
+    key = (tmp_path / "k").read_text()
+    assert command(*make, cwd=tmp_path).returncode == 0 and (tmp_path / "k").read_text() == key
+    again = command("server", "--config", config, "accounts", "create", "a", "--plan", "free", cwd=tmp_path)
+    assert again.returncode == 2 and "already" in again.stderr
+    plan = command("server", "--config", config, "accounts", "create", "b", "--plan", "none", cwd=tmp_path)
+    assert plan.returncode == 2 and "there are paying, free, admin" in plan.stderr
+
+
+def test_a_refusal_that_does_not_pass_is_not_waited_for(live, rows):
+    url, account, _ = live
+    with pytest.raises(Refused, match="no model"):
+        Endpoint(url, model="other", key=account("lost"))

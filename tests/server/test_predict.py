@@ -1,0 +1,71 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def b64(image, kind="PNG"):
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return {"b64": base64.b64encode(buffer.getvalue()).decode()}
+
+
+def predict(local, instances, model="open", headers=None):
+    headers = headers or local.headers()
+    return local.client.post(f"/v1/models/{model}:predict", json={"instances": instances}, headers=headers)
+
+
+def test_numbers_are_answered(local, network, rows):
+    reply = predict(local, rows[:2].tolist())
+    probs = network.predict(rows[:2])
+    for prediction, row in zip(reply.json()["predictions"], probs, strict=True):
+        assert prediction["label"] == row.argmax() and prediction["class"] == "abcde"[row.argmax()]
+        np.testing.assert_allclose(prediction["probabilities"], row, rtol=1e-5)
+
+
+def test_what_is_withheld_is_null(local, rows):
+    headers = local.headers()
+    (prediction,) = predict(local, rows[:1].tolist(), "limited", headers).json()["predictions"]
+    assert prediction["probabilities"].count(None) == 2
+    (prediction,) = predict(local, rows[:1].tolist(), "labels", headers).json()["predictions"]
+    assert "probabilities" not in prediction
+
+
+def test_an_image_is_the_row_of_its_pixels(local, network):
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8), np.uint8)
+    (prediction,) = predict(local, [b64(Image.fromarray(pixels))]).json()["predictions"]
+    expected = network.predict(pixels[None, None].astype(np.float32) / 255)[0]
+    np.testing.assert_allclose(prediction["probabilities"], expected, rtol=1e-4)
+    assert (
+        predict(local, [b64(Image.fromarray(pixels), "JPEG")], headers=local.headers(name="x")).status_code == 200
+    )
+
+
+@pytest.mark.parametrize(
+    ("instances", "status", "fault"),
+    [
+        ([], 400, '"instances" must be a list'),
+        ("rows", 400, '"instances" must be a list'),
+        ([[1, 2]], 400, "expected (n, 1, 8, 8)"),
+        ([[[["a"] * 8] * 8]], 400, "numbers only"),
+        ([[0.0] * 8, [0.0] * 7], 400, "differ in length"),
+        ([{"b64": "####"}], 400, "not a PNG or JPEG"),
+        ([{"b64": base64.b64encode(b"GIF89a").decode()}], 400, "not a PNG or JPEG"),
+        ([{"png": "abc"}], 400, '{"b64": "<PNG or JPEG>"}'),
+        ([b64(Image.new("L", (9, 8)))], 400, "9x8 pixels; expected 8x8"),
+        ([[[[0.0] * 8] * 8]] * 65, 413, "at most 64"),
+    ],
+)
+def test_bad_instances_are_named_and_cost_nothing(local, instances, status, fault):
+    headers = local.headers()
+    reply = predict(local, instances, headers=headers)
+    assert reply.status_code == status and fault in reply.json()["detail"]
+    assert local.client.get("/v1/account", headers=headers).json()["requests"] == 0
+
+
+def test_models_are_listed(local):
+    headers = local.headers()
+    assert local.client.get("/v1/models", headers=headers).json() == {"models": ["open", "limited", "labels"]}
+    assert local.client.get("/v1/models/open", headers=headers).json() == {"name": "open", "ready": True}

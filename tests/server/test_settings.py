@@ -1,0 +1,53 @@
+import pytest
+
+from defenses import GaussianNoise, Quota
+from server.settings import DEFAULT, build_layer, read_settings
+from wire import BadInput
+
+VICTIM = '[plans.p]\n[[victims]]\nname = "v"\nfolder = "f"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("victims = [", "range.toml"),
+        ("[plans.p]", "victims"),
+        ("colour = 1\n" + VICTIM, "colour: Extra inputs"),
+        (VICTIM + "recipe = {}", "either a folder or a recipe"),
+        (VICTIM + VICTIM.partition("\n")[2], "two victims are named v"),
+        (VICTIM + 'defenses = [{ type = "moat" }]', "no defence 'moat'; there are rate_limit, quota"),
+        (VICTIM + 'defenses = [{ type = "quota", row = 3 }]', "quota has no field 'row'; it has rows, per"),
+        (VICTIM + 'defenses = [{ type = "quota" }]', "quota: rows"),
+        (VICTIM + 'defenses = [{ type = "quota", rows = "many" }]', "quota: rows"),
+        (VICTIM + 'defenses = [{ type = "gaussian_noise", sigma = 1, secret = "x" }]', "no field 'secret'"),
+        (VICTIM + 'defenses = [{ type = "granularity", label_only = true, digits = 1 }]', "label_only withholds"),
+        (VICTIM.replace("[plans.p]", "[plans.p]\nprice_per_row = 0.000000001"), "at most 8 decimals"),
+        (VICTIM.replace("[plans.p]", '[plans.p]\nskip = ["moat"]'), "no defence 'moat'"),
+        (VICTIM.replace('"v"', '"a/b"'), "name"),
+        ("port = 99999\n" + VICTIM, "port"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(tmp_path, text, fault):
+    (tmp_path / "range.toml").write_text(text)
+    with pytest.raises(BadInput) as caught:
+        read_settings(tmp_path / "range.toml")
+    assert fault in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_folders_are_relative_to_the_file_and_flags_win(tmp_path):
+    (tmp_path / "range.toml").write_text('state = "s"\n' + VICTIM)
+    settings = read_settings(tmp_path / "range.toml", port=1234, host=None)
+    assert settings.victims[0].folder == tmp_path / "f"
+    assert settings.store_url() == f"sqlite:///{tmp_path / 's' / 'range.sqlite'}"
+    assert (settings.host, settings.port) == ("127.0.0.1", 1234)
+    assert read_settings(tmp_path / "range.toml", state=tmp_path / "t").state == tmp_path / "t"
+
+
+def test_there_are_settings_without_a_file():
+    assert set(read_settings(None).plans) == set(DEFAULT["plans"]) == {"attacker", "owner", "admin"}
+
+
+def test_a_layer_gets_what_only_the_server_knows():
+    noise = build_layer({"type": "gaussian_noise", "sigma": 1}, {"secret": b"k" * 32})
+    assert noise == GaussianNoise(1.0, b"k" * 32) and "kkk" not in repr(noise)
+    assert build_layer({"type": "quota", "rows": 5}, {"secret": b""}) == Quota(5)
