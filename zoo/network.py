@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +13,10 @@ from zoo.families import Family
 from zoo.training import Training, train
 
 PASS = {"cpu": 32, "cuda": 1024}  # rows in one pass: what stays in a CPU's caches, and what fills a GPU
+
+# CUDA's convolutions sum in full float32 and in one order, as a CPU's do.
+torch.backends.cudnn.allow_tf32 = False
+torch.backends.cudnn.deterministic = True
 
 
 class Network:
@@ -98,8 +101,7 @@ class Network:
         if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
             raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
         targets = torch.as_tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
-        with _exact():
-            train(self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label)
+        train(self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label)
         self.training = training
         return self
 
@@ -109,8 +111,7 @@ class Network:
 
         A row's answer depends on that row alone, to the last bit: not on the rows that share its batch.
         """
-        with _exact():
-            parts = [self.module(rows).softmax(1) for rows in self._passes(x)]
+        parts = [self.module(rows).softmax(1) for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
     def gradient(self, x: Array, labels: Labels) -> Array:
@@ -125,12 +126,11 @@ class Network:
         """
         chosen = functional.one_hot(torch.as_tensor(labels, dtype=torch.int64), self.classes).to(self.device)
         parts, at = [], 0
-        with _exact():
-            for rows in self._passes(x):
-                probs = self.module(rows.requires_grad_()).softmax(1)
-                known = chosen[at : at + len(rows)]
-                parts.append(torch.autograd.grad((probs[: len(known)] * known).sum(), rows)[0])
-                at += len(rows)
+        for rows in self._passes(x):
+            probs = self.module(rows.requires_grad_()).softmax(1)
+            known = chosen[at : at + len(rows)]
+            parts.append(torch.autograd.grad((probs[: len(known)] * known).sum(), rows)[0])
+            at += len(rows)
         return np.ascontiguousarray(torch.cat(parts)[: len(x)].cpu().numpy())
 
     def _passes(self, x: Array) -> Iterator[torch.Tensor]:
@@ -163,11 +163,3 @@ def _device(name: str | None) -> torch.device:
     if device.type == "cuda" and (not found or (device.index or 0) >= torch.cuda.device_count()):
         raise BadInput(f"device {name!r} is not there; CUDA devices: {torch.cuda.device_count()}")
     return device
-
-
-def _exact() -> contextlib.AbstractContextManager[None]:
-    """Makes CUDA's convolutions sum in full float32 and in one order; CPUs do so anyway."""
-    manager: contextlib.AbstractContextManager[None] = torch.backends.cudnn.flags(
-        benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return manager
