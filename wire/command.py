@@ -45,7 +45,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     """Runs a command; what a person can put right is told in one line, with exit status 2."""
     try:
         sys.exit(main(argv) or 0)
-    except (WireError, BadInput) as error:
+    except (WireError, BadInput, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

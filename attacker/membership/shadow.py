@@ -6,7 +6,7 @@ IEEE S&P 2017, sections V (the attack) and VI-D, VIII (the attack models; what a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +14,13 @@ import numpy as np
 
 from attacker.membership.disclosure import disclose, features
 from attacker.membership.membership import ask
-from attacker.victim import family_named, new_seed, own_model
+from attacker.victim import class_names, family_named, new_seed
 from wire import Array, BadInput, Card, Labels, Oracle
+from wire.command import state_folder
 from zoo.data.pool import Pool
 from zoo.mlp import Mlp
 from zoo.network import Network
+from zoo.recipe import Recipe, trained
 from zoo.training import Training
 
 
@@ -130,9 +132,9 @@ class Shadow:
 
     def _shadow_model(self, card: Card, members: Pool, rng: np.random.Generator, label: str) -> Network:
         training = Training(self.epochs, self.batch, self.lr, weight_decay=self.l2, schedule="constant")
-        model = own_model(card, family_named(self.family), seed=new_seed(rng))
-        assert members.y is not None
-        return model.fit(members.x, members.y, training, seed=new_seed(rng), label=label)
+        recipe = Recipe(family_named(self.family), training, new_seed(rng))
+        named = replace(members, class_names=class_names(card))
+        return trained(recipe, named, state_folder(self.state), label=label)
 
     def _attack_model(self, told: Array, member: Labels, rng: np.random.Generator, label: str) -> Network:
         """Trains the attack model of one class, which tells members from others by what is told of them."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -25,10 +26,12 @@ class FakeServer:
         tells_probs: Whether probabilities are told.
         top_k: Tell only so many of them, and NaN for the others.
         refuse_after: Refuse for good (403) from so many rows on.
-        limit_times: Refuse so many requests with 429 and a Retry-After, and forget one for each.
+        rest_after: After so many rows, refuse with 429 and a Retry-After until that time has passed.
+        retry_after: Seconds of that time.
         on_request: Called before each inference is answered.
-        rows: Rows answered so far.
         key: The only key that is let in.
+        rows: Rows answered so far.
+        limited: Requests refused with 429 so far.
     """
 
     predict: Callable[[Array], Array]
@@ -37,13 +40,13 @@ class FakeServer:
     tells_probs: bool = True
     top_k: int | None = None
     refuse_after: int | None = None
-    limit_times: int = 0
+    rest_after: int | None = None
     retry_after: int = 1
     on_request: Callable[[], object] = lambda: None
-    rows: int = 0
-    refusals: int = 0
     key: str = "secret-key"
-    asked: list[Array] = field(default_factory=list)
+    rows: int = 0
+    limited: int = 0
+    open_at: float = 0.0
 
     def __enter__(self) -> FakeServer:
         self._lock = threading.Lock()
@@ -81,14 +84,15 @@ class FakeServer:
         """Answers about rows: a status, headers, and tensors or what went wrong."""
         with self._lock:
             self.on_request()
-            if self.limit_times > 0:
-                self.limit_times -= 1
-                self.refusals += 1
+            now = time.monotonic()
+            if self.rest_after is not None and self.rows >= self.rest_after:
+                self.rest_after, self.open_at = None, now + self.retry_after
+            if now < self.open_at:
+                self.limited += 1
                 return 429, {"Retry-After": str(self.retry_after)}, "too fast"
             if self.refuse_after is not None and self.rows + len(x) > self.refuse_after:
                 return 403, {}, "this account is closed"
             self.rows += len(x)
-            self.asked.append(x.copy())
         probs = self.predict(x)
         tensors = [Tensor("labels", probs.argmax(axis=1).astype(np.int64))]
         if self.tells_probs:
