@@ -112,6 +112,26 @@ def test_each_class_has_an_attack_model_of_its_own(tmp_path: Path, monkeypatch: 
     assert (scores > 0.5).tolist() == [True, False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("how", "told"), [({}, 10), ({"top_k": 3}, 3), ({"tells_probs": False}, 1)], ids=["full", "top-3", "label"]
+)
+def test_attack_models_learn_from_what_the_victim_tells(
+    how: dict[str, object], told: int, state: Path, overfit: Network, noisy: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[Array] = []
+    train = Shadow._attack_model
+
+    def kept(self: Shadow, told: Array, *arguments: object) -> Network:
+        learned.append(told)
+        return train(self, told, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Shadow, "_attack_model", kept)
+    attacked(settings(state, attack_epochs=1), overfit, noisy, MEMBERS_AND_OTHERS, **how)
+    assert len(learned) == 10
+    assert sum(len(rows) for rows in learned) == SMALL.shadows * 2 * SIZE
+    assert {int(count) for rows in learned for count in (rows > 0).sum(axis=1)} == {told}
+
+
 def test_an_early_end_leaves_nan(state: Path, overfit: Network, noisy: Pool) -> None:
     scores = attacked(settings(state), overfit, noisy, MEMBERS_AND_OTHERS, budget=200)
     assert np.isfinite(scores).sum() == 200
