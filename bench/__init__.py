@@ -1,1 +1,1 @@
-""""""
+"""Where the parties meet: experiments, metrics and reports."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,7 +75,11 @@ def _parser() -> command.Parser:
         group = sub.add_argument_group("the victim")
         group.add_argument("--victim", dest="victim_url", metavar="URL", required=True, help="the victim's URL")
         group.add_argument("--victim-model", help="its name; not needed if the server has only one")
-        group.add_argument("--victim-key", help="API key there (default: that of --key)")
+        group.add_argument(
+            "--victim-key",
+            default=os.environ.get("MLAAS_VICTIM_KEY"),
+            help="API key there (MLAAS_VICTIM_KEY; default: that of --key)",
+        )
         command.add_fields(group, CardOptions, "victim_")  # type: ignore[arg-type]
         sub.add_argument("--private", type=Path, required=True, help="pool of images that trained the victim")
         sub.add_argument("--unseen", type=Path, required=True, help="pool of images that trained nobody")
@@ -94,7 +99,7 @@ def _endpoint(arguments: argparse.Namespace, prefix: str = "") -> Endpoint:
     return Endpoint(
         given[prefix + "url"],
         model=given[prefix + "model"],
-        key=given[prefix + "key"] or arguments.key,
+        key=given[prefix + "key"] or command.read_key(arguments.key, arguments.key_file),
         options=command.from_fields(CardOptions, arguments, prefix),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,6 +101,8 @@ def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
 
     from server.app import create_app, server_secret
     from server.victims import load_all
+
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
 
     async def serve() -> None:
         served = load_all(settings)

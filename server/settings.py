@@ -63,8 +63,8 @@ class Recipe(_Strict):
     """
 
     data: str | None = None
-    family: str = "cnn"
-    seed: int = 0
+    family: Literal["softmax", "mlp", "cnn", "resnet"] = "cnn"
+    seed: int = Field(0, ge=0)
 
 
 class Victim(_Strict):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from server.batcher import Batcher
-from server.settings import Settings, Victim
+from server.settings import Recipe, Settings, Victim
 from wire import Answer, BadInput, Card, Query
 from zoo import folder
+from zoo.data import Pool, load, load_or_digits, roles
+from zoo.families import FAMILIES
 from zoo.network import Network
+from zoo.recipe import Recipe as NetworkRecipe
+from zoo.recipe import trained
+from zoo.training import Training
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,25 @@ def _card(victim: Victim, network: Network) -> Card:
 
 
 def _network(victim: Victim, settings: Settings, device: str | None) -> Network:
-    if victim.folder is not None:
-        try:
+    try:
+        if victim.folder is not None:
             return folder.load(victim.folder, device)
-        except BadInput as error:
-            raise BadInput(f"victim {victim.name}: {error}") from None
-    raise NotImplementedError
+        assert victim.recipe is not None  # the settings see to it
+        return _trained(victim.recipe, settings, device)
+    except BadInput as error:
+        raise BadInput(f"victim {victim.name}: {error}") from None
+
+
+def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Network:
+    """Trains on the victim's role; the files of all roles go to the state folder, each for its party."""
+    cache = settings.state / "cache"
+    if recipe.data is None:
+        dataset, missed = load_or_digits("fashion_mnist", settings.data, cache)
+        if missed:
+            log.warning(missed)
+    else:
+        dataset = load(recipe.data, settings.data, cache)
+    files = roles.written(dataset, recipe.seed, settings.state / "roles")
+    log.info("%s, from %s; the roles' rows are in %s", dataset.name, dataset.source, files)
+    made = NetworkRecipe(FAMILIES[recipe.family](), Training(), recipe.seed)
+    return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label=f"{recipe.family} victim")

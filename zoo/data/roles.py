@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from wire import BadInput
+from zoo.cache import once
 from zoo.data.dataset import Dataset
 from zoo.data.pool import Pool
 
@@ -39,3 +42,22 @@ def draw(dataset: Dataset, seed: int) -> dict[str, Pool]:
     ends = np.cumsum(list(sizes.values()))
     parts = np.split(order[: ends[-1]], ends[:-1])
     return {role: dataset.pool.take(part) for role, part in zip(SHARES, parts, strict=True)}
+
+
+def written(dataset: Dataset, seed: int, folder: Path) -> Path:
+    """Returns a folder that holds a file ``<role>.npz`` for each role, drawn and written if it is not there yet.
+
+    Args:
+        dataset: The data set.
+        seed: Seeds the draw.
+        folder: Folder in which that folder stands.
+
+    Raises:
+        BadInput: Some role would get no row.
+    """
+
+    def make(path: Path) -> None:
+        for role, pool in draw(dataset, seed).items():
+            pool.save(path / f"{role}.npz")
+
+    return once(folder / f"{dataset.name}-{seed}", make)

@@ -1,0 +1,68 @@
+"""The numbers: attacks and proofs leave artefacts, and what these are worth is computed here alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from wire import Array, Labels
+
+
+class Interval(NamedTuple):
+    """A rate with its exact 95 % interval (Clopper and Pearson, Biometrika 1934)."""
+
+    rate: float
+    low: float
+    high: float
+
+
+def rate(hits: int, trials: int) -> Interval:
+    """Returns ``hits / trials`` with its exact 95 % interval; there must be at least one trial."""
+    interval = stats.binomtest(hits, trials).proportion_ci(0.95, method="exact")
+    return Interval(hits / trials, float(interval.low), float(interval.high))
+
+
+def agreement(labels: Labels, others: Labels) -> float:
+    """Returns the share of rows on which two lists of labels, ``(n,)`` each, agree."""
+    return float(np.mean(labels == others))
+
+
+def roc(scores: Array, member: Array) -> tuple[Array, Array]:
+    """Returns the ROC of membership scores: false and true positive rates, both rising from 0 to 1.
+
+    Rows of equal score are accused together, so a score of two values gives one point between the corners.
+
+    Args:
+        scores: ``(n,)``, higher = member, all of them numbers.
+        member: Whether each row is a member, ``(n,)`` bool.
+    """
+    false, true, _ = roc_curve(member, scores, drop_intermediate=False)
+    return false, true
+
+
+def auc(scores: Array, member: Array) -> float:
+    """Returns the area under :func:`roc`: how often a member scores above a non-member, ties counting half."""
+    return float(roc_auc_score(member, scores))
+
+
+def auc_error(area: float, members: int, others: int) -> float:
+    """Returns the standard error of an area under the ROC (Hanley and McNeil, Radiology 1982)."""
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (members - 1) * (q1 - area**2) + (others - 1) * (q2 - area**2)
+    return float(np.sqrt(max(variance, 0) / (members * others)))
+
+
+def balanced_accuracy(scores: Array, member: Array) -> float:
+    """Returns the best mean of true positive and true negative rate that any threshold could give."""
+    false, true = roc(scores, member)
+    return float(np.max(true + 1 - false) / 2)
+
+
+def tpr_at(scores: Array, member: Array, fpr: float) -> Interval:
+    """Returns the true positive rate at a false positive rate of at most ``fpr`` (Carlini et al., S&P 2022)."""
+    false, true = roc(scores, member)
+    members = int(member.sum())
+    return rate(round(true[false <= fpr].max() * members), members)

@@ -1,0 +1,193 @@
+"""The parties as processes of their own, which know one another by URL and key."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+from tqdm import tqdm
+
+from wire import Unreachable
+
+_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MLAAS_")}
+
+
+class Failed(Unreachable):
+    """A party's process failed; the message ends with the last line of its log."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One client's command.
+
+    Attributes:
+        name: What the progress bar and the log call it.
+        arguments: The command behind ``python -m``.
+        folder: The party's folder, where the command runs and beyond which it is told of nothing.
+        environment: ``MLAAS_URL``, ``MLAAS_KEY`` and the like.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Server:
+    """A server that was started.
+
+    Attributes:
+        url: Where it listens.
+        admin: An administrator's key.
+    """
+
+    url: str
+    admin: str
+
+    def account(self, name: str, plan: str) -> str:
+        """Makes an account and returns its key."""
+        reply = httpx.post(f"{self.url}/admin/accounts", json={"name": name, "plan": plan}, headers=self._headers)
+        reply.raise_for_status()
+        return str(reply.json()["key"])
+
+    def ledgers(self) -> dict[str, dict[str, int]]:
+        """Returns rows, requests and micro-cents of each account, as the server has them."""
+        reply = httpx.get(f"{self.url}/admin/accounts", headers=self._headers)
+        reply.raise_for_status()
+        entries = ("rows", "requests", "micro_cents")
+        return {account["account"]: {entry: account[entry] for entry in entries} for account in reply.json()}
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.admin}"}
+
+
+class Parties:
+    """Starts servers and runs clients; whatever still runs when it is left is ended."""
+
+    def __init__(self, logs: Path) -> None:
+        """Takes the folder for the processes' logs."""
+        self._logs = logs
+        self._servers: list[subprocess.Popen[bytes]] = []
+        self._clients: list[subprocess.Popen[bytes]] = []
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Parties:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self._clients:
+            process.kill()
+        for process in self._servers:
+            process.terminate()
+        for process in self._clients + self._servers:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def serve(self, name: str, config: Path, *, patience: float = 600.0) -> Server:
+        """Starts a server on a free port of the loopback and waits until it is ready."""
+        command = ["server", "--config", str(config)]
+        made = self._start(
+            f"{name}-accounts", [*command, "accounts", "create", "admin", "--plan", "admin"], config.parent
+        )
+        if made.wait():
+            raise self._failed(f"{name}-accounts")
+        key = self._log(f"{name}-accounts").read_text().split()[-1]
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        process = self._start(name, [*command, "--port", str(port)], config.parent)
+        self._servers.append(process)
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + patience
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{url}/v2/health/ready").status_code == 200:
+                    return Server(url, key)
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise self._failed(name)
+            time.sleep(0.2)
+
+    def run(self, jobs: Sequence[Job], *, at_once: int, label: str) -> None:
+        """Runs clients to their ends, some at once, under a progress bar.
+
+        Raises:
+            Failed: One of them failed; the others are ended.
+        """
+        with tqdm(total=len(jobs), desc=label, unit="run", dynamic_ncols=True) as bar, self._pool(at_once) as pool:
+            waiting = {pool.submit(self._finish, job): job for job in jobs}
+            pending: set[Future[None]] = set(waiting)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    bar.set_postfix_str(waiting[future].name, refresh=False)
+                    bar.update()
+
+    @contextlib.contextmanager
+    def _pool(self, at_once: int) -> Iterator[ThreadPoolExecutor]:
+        pool = ThreadPoolExecutor(at_once)
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in self._clients:
+                process.kill()
+            raise
+        pool.shutdown()
+
+    def _finish(self, job: Job) -> None:
+        process = self._start(job.name, job.arguments, job.folder, job.environment)
+        self._clients.append(process)
+        if process.wait():
+            raise self._failed(job.name)
+
+    def _start(
+        self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        log: IO[bytes]
+        with self._log(name).open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=folder,
+                env={**_CLEAN, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # an interrupt of the terminal is for the bench, which ends its parties
+            )
+
+    def _failed(self, name: str) -> Failed:
+        lines = self._log(name).read_text(errors="replace").replace("\r", "\n").strip().splitlines()
+        return Failed(f"{name} failed: {lines[-1] if lines else 'it said nothing'} (see {self._log(name)})")
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+
+@contextlib.contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does, so that no party outlives it."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
