@@ -1,7 +1,7 @@
 """Membership by shadow models and an attack model for each class.
 
 Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models",
-IEEE S&P 2017, sections V (the attack) and VI-D, VIII (the attack models; what a restricted victim tells).
+IEEE S&P 2017, sections V (the attack) and VIII-A (victims that tell less).
 """
 
 from __future__ import annotations
