@@ -100,7 +100,7 @@ class Network:
         """
         if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
             raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
-        targets = torch.as_tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
+        targets = torch.tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
         train(self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label)
         self.training = training
         return self
@@ -124,7 +124,7 @@ class Network:
         Returns:
             The gradients, ``(n, *input_shape)`` float32.
         """
-        chosen = functional.one_hot(torch.as_tensor(labels, dtype=torch.int64), self.classes).to(self.device)
+        chosen = functional.one_hot(torch.tensor(labels, dtype=torch.int64), self.classes).to(self.device)
         parts, at = [], 0
         for rows in self._passes(x):
             probs = self.module(rows.requires_grad_()).softmax(1)
@@ -148,7 +148,9 @@ class Network:
     def _rows(self, x: Array) -> torch.Tensor:
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"rows must be (n, {', '.join(map(str, self.input_shape))}), not {x.shape}")
-        rows = torch.from_numpy(np.require(x, np.float32, "W"))  # torch warns of arrays that it must not write to
+        rows = torch.from_numpy(
+            np.require(x, np.float32, ["C", "W"])
+        )  # torch warns of arrays that it must not write to
         return rows.to(self.device).contiguous(memory_format=self._layout)
 
 

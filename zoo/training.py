@@ -29,8 +29,8 @@ class Training:
     """
 
     epochs: int = 8
-    batch: int = 32
-    lr: float = 3e-3
+    batch: int = 64
+    lr: float = 4e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     momentum: float = 0.9
     weight_decay: float = 0.0

@@ -73,11 +73,11 @@ class Pool:
             BadInput: There is no such file, or it does not hold a pool.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            with path.open("rb") as file:
+                arrays = dict(np.load(file, allow_pickle=False))
         except FileNotFoundError:
             raise BadInput(f"{path}: no such file") from None
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(f"{path}: not a file of rows (npz): {error}") from None
         if "x" not in arrays:
             raise BadInput(f'{path}: not a file of rows: it has {sorted(arrays)}, and no "x"')

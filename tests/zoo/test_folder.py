@@ -1,0 +1,156 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import save as write_weights
+
+from wire import BadInput
+from zoo import folder
+from zoo.cnn import Cnn
+from zoo.families import FAMILIES, name_of
+from zoo.folder import CARD, WEIGHTS, read_card
+from zoo.logistic import Softmax
+from zoo.mlp import Mlp
+from zoo.network import Network
+from zoo.resnet import Resnet
+from zoo.training import Training
+
+SMALL = [Softmax(), Mlp(hidden=(9, 7)), Cnn(width=3, hidden=5), Resnet(n=1, width=2)]
+NAMES = ("a", "b", "c")
+
+
+def rows():
+    rng = np.random.default_rng(0)
+    return rng.random((40, 1, 8, 8), dtype=np.float32), rng.integers(0, 3, 40)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Returns a small network and the folder that holds it."""
+    network = Network.new(Softmax(), (4,), ("a", "b"), seed=0)
+    folder.save(network, tmp_path / "model", note="a test")
+    return network, tmp_path / "model"
+
+
+@pytest.mark.parametrize("family", SMALL, ids=name_of)
+def test_what_was_saved_is_loaded(family, tmp_path):
+    x, y = rows()
+    network = Network.new(family, (1, 8, 8), NAMES, seed=0).fit(x, y, Training(epochs=1), seed=0)
+    network.low, network.high = -1.0, None
+    folder.save(network, tmp_path / "new" / "model", note="a test")
+    loaded = folder.load(tmp_path / "new" / "model")
+    np.testing.assert_array_equal(loaded.predict(x), network.predict(x))
+    for name in ("family", "input_shape", "class_names", "low", "high", "training"):
+        assert getattr(loaded, name) == getattr(network, name)
+
+
+def test_every_family_is_tested():
+    assert [name_of(family) for family in SMALL] == list(FAMILIES)
+
+
+def test_the_card_tells_what_is_free_to_tell(saved):
+    card = read_card(saved[1])
+    assert card.about == {"note": "a test"}
+    assert card.family == "softmax"
+    assert sorted(path.name for path in saved[1].iterdir()) == [CARD, WEIGHTS]
+
+
+def test_saving_again_replaces(saved):
+    other = Network.new(Mlp(hidden=(3,)), (4,), ("a", "b"), seed=1)
+    folder.save(other, saved[1])
+    x = np.random.default_rng(0).random((5, 4), dtype=np.float32)
+    np.testing.assert_array_equal(folder.load(saved[1]).predict(x), other.predict(x))
+
+
+@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+def test_a_missing_file_is_named(saved, name):
+    (saved[1] / name).unlink()
+    with pytest.raises(BadInput, match=rf"{name}: No such file"):
+        folder.load(saved[1])
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"nowhere/card\.json: No such file"):
+        folder.load(tmp_path / "nowhere")
+
+
+def test_a_card_that_is_no_json_is_named(saved):
+    (saved[1] / CARD).write_text("{")
+    with pytest.raises(BadInput, match=r"card\.json: Invalid JSON"):
+        folder.load(saved[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"family": "forest"}, "\"family\" is 'forest'; there are softmax, mlp, cnn, resnet"),
+        ({"family": "cnn"}, "\"fields\" must have ['hidden', 'width'], not []"),
+        ({"family": "mlp", "fields": {"hidden": "wide"}}, '"hidden": Input should be a valid tuple'),
+        ({"family": "mlp", "fields": {"hidden": [0]}}, "hidden layers must be at least 1 wide, not (0,)"),
+        ({"family": "cnn", "fields": {"hidden": 8, "width": 4}}, "a cnn takes images"),
+        ({"fields": None}, '"fields": Input should be an object'),
+        ({"input_shape": [0]}, '"input_shape.0": Input should be greater than or equal to 1'),
+        ({"input_shape": "4"}, '"input_shape": Input should be a valid'),
+        ({"class_names": ["only"]}, "at least 2 classes, not 1"),
+        ({"sha256": None}, '"sha256": Input should be a valid string'),
+        ({"training": {"epochs": -1}}, "epochs must be at least 0"),
+        ({"extra": 1}, '"extra": Extra inputs are not permitted'),
+    ],
+)
+def test_a_broken_card_is_named(saved, changes, fault):
+    path = saved[1] / CARD
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(BadInput) as error:
+        folder.load(saved[1])
+    assert str(path) in str(error.value)
+    assert fault in str(error.value)
+
+
+def test_a_card_that_lacks_a_member_is_named(saved):
+    path = saved[1] / CARD
+    card = json.loads(path.read_text())
+    del card["class_names"]
+    path.write_text(json.dumps(card))
+    with pytest.raises(BadInput, match=r'card\.json: "class_names": Field required'):
+        folder.load(saved[1])
+
+
+def test_weights_of_another_hash_are_refused(saved):
+    path = saved[1] / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(BadInput, match=r"weights\.safetensors: its SHA-256 is \w{64}, but the card says \w{64}"):
+        folder.load(saved[1])
+
+
+def _replace_weights(path, content):
+    """Writes other weights, whose hash the card tells rightly."""
+    (path / WEIGHTS).write_bytes(content)
+    card = json.loads((path / CARD).read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+    (path / CARD).write_text(json.dumps(card))
+
+
+def test_weights_that_are_no_safetensors_are_refused(saved):
+    _replace_weights(saved[1], b"\x80\x04N.")  # a pickle
+    with pytest.raises(BadInput, match=r"weights\.safetensors: not a safetensors file"):
+        folder.load(saved[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda w: {"1.bias": w["1.bias"]}, r"tensors missing: \['1.weight'\]"),
+        (lambda w: w | {"2.bias": w["1.bias"].clone()}, r"lacks: \['2.bias'\]"),
+        (
+            lambda w: w | {"1.bias": w["1.bias"][:1].clone()},
+            r"tensor 1.bias is \(1,\) torch.float32, .* takes \(2,\)",
+        ),
+        (lambda w: w | {"1.bias": w["1.bias"].double()}, r"tensor 1.bias is \(2,\) torch.float64"),
+        (lambda w: w | {"1.bias": w["1.bias"] / 0}, r"tensor 1.bias is not finite"),
+    ],
+)
+def test_weights_of_another_network_are_refused(saved, change, fault):
+    network, path = saved
+    _replace_weights(path, write_weights(change(dict(network.module.state_dict()))))
+    with pytest.raises(BadInput, match=rf"weights\.safetensors: .*{fault}"):
+        folder.load(path)
