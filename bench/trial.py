@@ -107,7 +107,7 @@ class Trial:
                 suspects = self._prove(parties, victims, independents, held)
             ledgers = victims.ledgers()
         for run in [*surrogates, *spied]:
-            run["ledger"] = ledgers[run.pop("account")]
+            run["ledger"] = ledgers[run["account"]]
         results = {
             "protocol": dataclasses.asdict(self.protocol),
             "seed": self.seed,
