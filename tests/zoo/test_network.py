@@ -105,7 +105,9 @@ def test_hard_labels_train_as_certain_soft_ones(family):
 def test_soft_labels_are_learnt_as_they_are():
     x = np.zeros((64, 4), np.float32)
     told = np.tile(np.array([0.7, 0.2, 0.1], np.float32), (64, 1))
-    network = Network.new(Softmax(), (4,), NAMES, seed=0).fit(x, told, Training(epochs=200, batch=64, lr=0.1), seed=0)
+    network = Network.new(Softmax(), (4,), NAMES, seed=0).fit(
+        x, told, Training(epochs=200, batch=64, lr=0.1), seed=0
+    )
     np.testing.assert_allclose(network.predict(x[:1])[0], told[0], atol=0.01)
 
 

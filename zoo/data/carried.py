@@ -1,4 +1,4 @@
-"""The small sets that installed packages carry."""
+"""The small sets that installed packages carry, imported where they are used since that takes a second."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from sklearn import datasets
-from sklearn.preprocessing import minmax_scale
 
 from wire import BadInput
 from zoo.data.dataset import Dataset
@@ -16,6 +14,8 @@ from zoo.data.pool import Pool, bytes_to_rows
 
 def load_digits(name: str, folder: Path | None, cache: Path) -> Dataset:
     """Loads scikit-learn's 1,797 handwritten digits of 8 by 8 pixels."""
+    from sklearn import datasets
+
     found = datasets.load_digits()
     x = (found.images[:, None] / 16).astype(np.float32)
     return Dataset(name, Pool(x, found.target.astype(np.int64), _names(found.target_names)), "scikit-learn")
@@ -23,6 +23,9 @@ def load_digits(name: str, folder: Path | None, cache: Path) -> Dataset:
 
 def load_table(name: str, folder: Path | None, cache: Path) -> Dataset:
     """Loads scikit-learn's ``iris``, ``wine`` or ``breast_cancer``, each feature scaled to between 0 and 1."""
+    from sklearn import datasets
+    from sklearn.preprocessing import minmax_scale
+
     found = getattr(datasets, f"load_{name}")()
     x = minmax_scale(found.data).astype(np.float32).clip(0, 1)
     return Dataset(name, Pool(x, found.target.astype(np.int64), _names(found.target_names)), "scikit-learn")

@@ -1,0 +1,63 @@
+"""Nothing that the parties ship unpickles a file or what came over the network."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("wire", "zoo", "defenses", "server", "attacker", "owner", "bench")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
+CALLS = {"torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "pandas.read_pickle", "pd.read_pickle"}
+
+
+def unpicklers(source):
+    """Returns what in a source text could unpickle, with its line."""
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.partition(".")[0] in MODULES]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            full = {f"{module}.{alias.name}" for alias in node.names}
+            names = [module] if module.partition(".")[0] in MODULES else sorted(full & CALLS)
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)] if ast.unparse(node) in CALLS else []
+        elif isinstance(node, ast.keyword):
+            refused = isinstance(node.value, ast.Constant) and node.value.value is False
+            names = ["allow_pickle"] if node.arg == "allow_pickle" and not refused else []
+        yield from (f"line {getattr(node, 'lineno', 0)}: {name}" for name in names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled(path):
+    assert list(unpicklers(path.read_text())) == []
+
+
+def test_every_package_is_looked_at():
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(PACKAGES)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import os, joblib.numpy_pickle",
+        "from pickle import loads",
+        "from torch import load",
+        "weights = torch.load(path)",
+        "loads = torch.jit.load",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=trusted)",
+    ],
+)
+def test_it_would_be_found(source):
+    assert list(unpicklers(source))
+
+
+@pytest.mark.parametrize(
+    "source", ["np.load(path, allow_pickle=False)", "from zoo.folder import load", "'pickle'"]
+)
+def test_nothing_else_is(source):
+    assert not list(unpicklers(source))

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from wire import BadInput
+from zoo.data import Dataset, Pool, roles
+
+SEVENTIETHS = {"victim": 20, "unseen": 5, "pool": 10, "shadow": 10, "control": 20, "evaluation": 5}
+
+
+def numbered(n):
+    """Returns a data set whose rows are their own numbers."""
+    return Dataset("numbers", Pool(np.arange(n, dtype=np.float32)[:, None], np.arange(n) % 2, ("a", "b")), "here")
+
+
+def numbers(drawn):
+    return {role: pool.x[:, 0].astype(int) for role, pool in drawn.items()}
+
+
+@pytest.mark.parametrize("n", [14, 150, 569, 5000, 70_000, 140_001])
+def test_roles_are_disjoint_and_have_their_shares(n):
+    drawn = numbers(roles.draw(numbered(n), seed=0))
+    assert {role: len(rows) for role, rows in drawn.items()} == {
+        role: n * share // 70 for role, share in SEVENTIETHS.items()
+    }
+    every = np.concatenate(list(drawn.values()))
+    assert len(np.unique(every)) == len(every)
+
+
+def test_seventy_thousand_rows_are_divided_wholly():
+    drawn = numbers(roles.draw(numbered(70_000), seed=0))
+    assert sum(map(len, drawn.values())) == 70_000
+    assert len(drawn["victim"]) == 20_000
+
+
+def test_labels_stay_with_their_rows():
+    for pool in roles.draw(numbered(700), seed=0).values():
+        np.testing.assert_array_equal(pool.y, pool.x[:, 0] % 2)
+        assert pool.class_names == ("a", "b")
+
+
+def test_the_draw_is_seeded_and_random():
+    first, again, other = (numbers(roles.draw(numbered(700), seed)) for seed in (0, 0, 1))
+    for role in SEVENTIETHS:
+        np.testing.assert_array_equal(first[role], again[role])
+        assert not np.array_equal(first[role], other[role])
+        assert abs(first[role].mean() - 350) < 120  # from everywhere, not a stretch of the set
+
+
+def test_too_few_rows_are_refused():
+    with pytest.raises(BadInput, match="numbers has 13 rows; roles need at least 14"):
+        roles.draw(numbered(13), seed=0)
+
+
+def test_written_roles_are_written_once(tmp_path):
+    folder = roles.written(numbered(70), 0, tmp_path)
+    drawn = roles.draw(numbered(70), 0)
+    for role, pool in drawn.items():
+        np.testing.assert_array_equal(Pool.load(folder / f"{role}.npz").x, pool.x)
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(drawn)
