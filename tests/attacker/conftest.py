@@ -21,7 +21,7 @@ def digits() -> Pool:
 @pytest.fixture(scope="session")
 def victim(digits: Pool) -> Network:
     """A victim trained on rows 0 to 800 of the digits."""
-    training = Training(epochs=15, batch=32)
+    training = Training(epochs=15, batch=32, lr=3e-3)
     network = Network.new(Mlp((64,)), digits.input_shape, digits.class_names, seed=1)
     assert digits.y is not None
     return network.fit(digits.x[:800], digits.y[:800], training, seed=2)

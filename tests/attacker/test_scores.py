@@ -49,7 +49,7 @@ def test_the_gap_attack_is_half_plus_half_the_gap_in_accuracy(digits: Pool) -> N
     members, others = digits.take(slice(0, 100)), digits.take(slice(100, 1100))
     assert members.y is not None and others.y is not None
     model = Network.new(Mlp((32,)), digits.input_shape, digits.class_names, seed=0)
-    model.fit(members.x, members.y, Training(epochs=60), seed=0)
+    model.fit(members.x, members.y, Training(epochs=60, batch=16, lr=3e-3), seed=0)
     x, y = np.concatenate([members.x, others.x]), np.concatenate([members.y, others.y])
     oracle, _ = reach(model.predict, max_rows=256)
     member = Gap().infer(oracle, x, y, NOBODY, RNG(0))
