@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--state", type=Path, help="folder that outlasts the run (MLAAS_STATE; default: state)"
         )
         command.add_argument("--data", type=Path, help="folder where data sets lie (MLAAS_DATA)")
+        command.add_argument(
+            "--dataset", help="name of a data set (default: fashion_mnist, or a dependency's digits)"
+        )
         command.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
         command.set_defaults(protocol=protocol)
     _show(parser.parse_args(argv))
@@ -41,6 +44,7 @@ def _show(arguments: argparse.Namespace) -> None:
         arguments.out,
         state_folder(arguments.state),
         data_folder(arguments.data),
+        arguments.dataset,
         arguments.seed,
     )
     with terminated_like_interrupted():

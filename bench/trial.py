@@ -27,7 +27,7 @@ from bench.protocol import Protocol
 from owner.evidence import Evidence, accusations
 from wire import Array
 from zoo import folder
-from zoo.data import Pool, load_or_digits, roles
+from zoo.data import Dataset, Pool, load, load_or_digits, roles
 from zoo.families import FAMILIES
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
@@ -68,6 +68,7 @@ class Trial:
         out: Folder for everything that it leaves.
         state: Folder for what a later trial finds again: data sets, roles, trained models.
         data: The user's data folder, if any.
+        dataset: Name of a data set; by default Fashion-MNIST, or the digits that a dependency carries.
         seed: Seed of roles, trainings and attacks.
     """
 
@@ -75,16 +76,17 @@ class Trial:
     out: Path
     state: Path
     data: Path | None = None
+    dataset: str | None = None
     seed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         """Runs everything; returns, and writes to ``results.json``, what the report shows."""
-        for name in ("attacker", "owner", "victims", "suspects", "logs"):  # an earlier trial's
+        for name in ("attacker", "owner", "victims", "suspects", "baselines", "logs"):  # an earlier trial's
             shutil.rmtree(self.out / name, ignore_errors=True)
         self.out.mkdir(parents=True, exist_ok=True)
         with self._timed("data"):
-            dataset, missed = load_or_digits("fashion_mnist", self.data, self.state / "cache")
+            dataset, missed = self._dataset()
             files = roles.written(dataset, self.seed, self.state / "roles")
             held = {role: Pool.load(files / f"{role}.npz") for role in roles.SHARES}
         if missed:
@@ -100,7 +102,7 @@ class Trial:
                 extraction = self._extract(parties, victims)
             with self._timed("surrogates, measured"):
                 surrogates = [self._measured(run, victim, held) for run in extraction]
-                baselines = self._baselines(victim, held)
+                baselines = self._baselines(parties, victim, held)
             with self._timed("membership"):
                 spied = self._spy(parties, victims, truth)
             with self._timed("ownership"):
@@ -171,9 +173,16 @@ class Trial:
         folder.save(network, self.out / "suspects" / f"independent-{number}")
         return network
 
+    def _dataset(self) -> tuple[Dataset, str | None]:
+        cache = self.state / "cache"
+        if self.dataset is None:
+            return load_or_digits("fashion_mnist", self.data, cache)
+        return load(self.dataset, self.data, cache), None
+
     def _victims_config(self) -> Path:
+        data = "" if self.dataset is None else f"data = {json.dumps(self.dataset)}, "
         victims = "".join(
-            f'[[victims]]\nname = "{name}"\nrecipe = {{ family = "cnn", seed = {self.seed} }}'
+            f'[[victims]]\nname = "{name}"\nrecipe = {{ {data}family = "cnn", seed = {self.seed} }}'
             f"{text.replace('QUOTA', str(self.protocol.quota))}\n"
             for name, text in POLICIES.items()
         )
@@ -242,20 +251,30 @@ class Trial:
             "agreement": metrics.rate(int((ours == theirs).sum()), n),
         }
 
-    def _baselines(self, victim: Network, held: dict[str, Pool]) -> list[dict[str, Any]]:
+    def _baselines(self, parties: Parties, victim: Network, held: dict[str, Pool]) -> list[dict[str, Any]]:
         """Trains Knockoff's surrogate on the true labels of the rows that Knockoff asked about."""
-        found = []
         where = {row.tobytes(): index for index, row in enumerate(held["pool"].x)}
+        folders, jobs = [], []
         for budget in self.protocol.budgets:
             run = self.out / "attacker" / "runs" / f"knockoff-open-{budget}"
             with np.load(run / "transfer.npz", allow_pickle=False) as transfer:
                 rows = held["pool"].take([where[row.tobytes()] for row in transfer["x"]])
-            surrogate = folder.load(run / "surrogate")
-            assert surrogate.training is not None
-            recipe = Recipe(surrogate.family, surrogate.training, self.seed)
-            own = trained(recipe, rows, self.state / "cache", label=f"true labels, {budget} rows")
-            found.append({"rows": len(rows), **self._worth(own, victim, held["evaluation"])})
-        return found
+            card = folder.read_card(run / "surrogate")
+            assert card.training is not None
+            training = dataclasses.asdict(card.training)
+            flags = [
+                part for name, value in training.items() for part in (f"--{name.replace('_', '-')}", str(value))
+            ]
+            folders.append(self._party("baselines") / str(len(rows)))
+            rows.save(folders[-1] / "rows.npz")
+            arguments = ["zoo", "train", "rows.npz", "--family", card.family, "--seed", str(self.seed), *flags]
+            job = Job(f"baseline-{budget}", [*arguments, "--out", "model"], folders[-1], {"OMP_NUM_THREADS": "1"})
+            jobs.append(job)
+        parties.run(jobs, at_once=_cores(), label="baselines")
+        return [
+            {"rows": int(path.name), **self._worth(folder.load(path / "model"), victim, held["evaluation"])}
+            for path in folders
+        ]
 
     def _spy(self, parties: Parties, victims: Server, truth: Array) -> list[dict[str, Any]]:
         """Runs every membership attack at every policy, each with an account of its own."""
@@ -269,9 +288,11 @@ class Trial:
                     more += ["--size", str(protocol.shadow_rows), "--epochs", str(protocol.shadow_epochs)]
                 budget = 2 * protocol.candidates
                 jobs.append(self._attack(victims, f"{attack}-{policy}", attack, policy, budget, more))
-        # The first shadow attack trains the shadow models; the others find them.
-        first = [job for job in jobs if job.name == "shadow-open"]
-        parties.run([*first, *[job for job in jobs if job not in first]], at_once=_cores(), label="membership")
+        # One shadow attack trains the shadow models; the others come later and find them.
+        later = [job for job in jobs if job.name.startswith("shadow") and job.name != "shadow-open"]
+        now = sorted([job for job in jobs if job not in later], key=lambda job: job.name != "shadow-open")
+        parties.run(now, at_once=_cores(), label="membership")
+        parties.run(later, at_once=_cores(), label="membership, the same shadow models again")
         return [self._spied(job.name, truth) for job in jobs]
 
     def _spied(self, name: str, truth: Array) -> dict[str, Any]:
