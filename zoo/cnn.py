@@ -51,7 +51,7 @@ class Cnn:
 def _block(before: int, width: int) -> list[nn.Module]:
     return [
         nn.Conv2d(before, width, 3, padding=1, bias=False),
+        nn.MaxPool2d(2),  # as in LeNet-5 before the squashing, which is cheaper too
         nn.BatchNorm2d(width),
         nn.ReLU(),
-        nn.MaxPool2d(2),
     ]
