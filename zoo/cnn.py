@@ -31,11 +31,11 @@ class Cnn:
         """Returns an untrained module from images, ``(n, c, h, w)``, to logits, ``(n, classes)``.
 
         Raises:
-            BadInput: Rows of this shape are not images of at least 4 by 4.
+            BadInput: Rows of this shape are not images of at least 8 by 8.
         """
-        if len(input_shape) != 3 or min(input_shape[1:]) < 4:
+        if len(input_shape) != 3 or min(input_shape[1:]) < 8:
             raise BadInput(
-                f"a cnn takes images (channels, height, width) of at least 4 by 4, not rows {input_shape}"
+                f"a cnn takes images (channels, height, width) of at least 8 by 8, not rows {input_shape}"
             )
         channels, height, breadth = input_shape
         return nn.Sequential(

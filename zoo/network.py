@@ -97,7 +97,12 @@ class Network:
 
         Returns:
             This network.
+
+        Raises:
+            BadInput: There are no rows.
         """
+        if not len(x):
+            raise BadInput("there are no rows to train on")
         if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
             raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
         targets = torch.tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)

@@ -69,7 +69,7 @@ def train(
                 optimizer.step()
                 scheduler.step()
                 loss_sum += loss.detach() * len(rows)
-            bar.set_postfix_str(f"loss {loss_sum.item() / max(len(x), 1):.3f}", refresh=False)
+            bar.set_postfix_str(f"loss {loss_sum.item() / len(x):.3f}", refresh=False)
             bar.update()
     module.eval()
 

@@ -119,6 +119,18 @@ def test_rows_and_labels_may_be_read_only():
     assert network.gradient(x, y).shape == x.shape
 
 
+@pytest.mark.parametrize("family", [Cnn(width=4), Resnet(n=1, width=4)], ids=name_of)
+def test_a_last_batch_of_one_row_is_trained_on(family):
+    x, y = rows(17)
+    network = Network.new(family, SHAPE, NAMES, seed=0).fit(x, y, BRIEF, seed=0)
+    assert np.isfinite(network.predict(x)).all()
+
+
+def test_no_rows_train_nothing():
+    with pytest.raises(BadInput, match="no rows to train on"):
+        Network.new(Softmax(), SHAPE, NAMES, seed=0).fit(*rows(0), BRIEF, seed=0)
+
+
 def test_no_rows_get_no_answers():
     network = Network.new(Cnn(), SHAPE, NAMES, seed=0)
     x, y = rows(0)
@@ -141,7 +153,7 @@ def test_tables_are_taken(family):
 
 
 @pytest.mark.parametrize("family", [Cnn(), Resnet()], ids=name_of)
-@pytest.mark.parametrize("shape", [(7,), (1, 3, 3)])
+@pytest.mark.parametrize("shape", [(7,), (1, 7, 9)])
 def test_rows_that_are_no_images_are_refused(family, shape):
     with pytest.raises(BadInput, match="takes images"):
         Network.new(family, shape, NAMES, seed=0)

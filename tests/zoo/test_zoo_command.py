@@ -8,7 +8,7 @@ import pytest
 from wire import BadInput
 from wire.command import run
 from zoo.__main__ import main
-from zoo.data import Pool
+from zoo.data import DATASETS, Missing, Pool
 from zoo.folder import read_card
 from zoo.mlp import Mlp
 
@@ -31,6 +31,16 @@ def test_the_seed_changes_the_roles(drawn, tmp_path):
     main(["roles", "digits", "--out", str(tmp_path / "others"), "--seed", "4"])
     one, other = (Pool.load(folder / "victim.npz") for folder in (drawn, tmp_path / "others"))
     assert not np.array_equal(one.x, other.x)
+
+
+def test_without_a_name_the_digits_stand_in(drawn, tmp_path, monkeypatch, capsys):
+    def nowhere(*given):
+        raise Missing("fashion_mnist: nowhere")
+
+    monkeypatch.setitem(DATASETS, "fashion_mnist", nowhere)
+    main(["roles", "--out", str(tmp_path / "others")])
+    assert capsys.readouterr().err == "fashion_mnist: nowhere; going on with 5,000 MNIST digits\n"
+    assert len(Pool.load(tmp_path / "others" / "victim.npz")) == 5000 * 20 // 70
 
 
 def test_a_model_is_trained_evaluated_and_described(drawn, tmp_path, capsys):
