@@ -59,10 +59,15 @@ def _parser() -> Parser:
         command.add_argument("--out", type=Path, required=True, help="folder for what the attack leaves")
         command.add_argument("--seed", type=_at_least(0), default=0, help="seed of all randomness (default: 0)")
         if name in EXTRACTION:
-            command.add_argument("--pool", type=Path, required=True, help="file of rows to draw from")
+            command.add_argument(
+                "--pool", type=Path, default="pool.npz", help="file of rows to draw from (default: %(default)s)"
+            )
         else:
             command.add_argument(
-                "--candidates", type=Path, required=True, help="file of the rows to judge, with their true labels"
+                "--candidates",
+                type=Path,
+                default="candidates.npz",
+                help="file of the rows to judge, with their true labels (default: %(default)s)",
             )
             command.add_argument(
                 "--shadow", type=Path, help="file of labelled rows like the candidates, to train shadow models on"

@@ -81,8 +81,18 @@ def _parser() -> command.Parser:
             help="API key there (MLAAS_VICTIM_KEY; default: that of --key)",
         )
         command.add_fields(group, CardOptions, "victim_")  # type: ignore[arg-type]
-        sub.add_argument("--private", type=Path, required=True, help="pool of images that trained the victim")
-        sub.add_argument("--unseen", type=Path, required=True, help="pool of images that trained nobody")
+        sub.add_argument(
+            "--private",
+            type=Path,
+            default="private.npz",
+            help="pool of images that trained the victim (default: %(default)s)",
+        )
+        sub.add_argument(
+            "--unseen",
+            type=Path,
+            default="unseen.npz",
+            help="pool of images that trained nobody (default: %(default)s)",
+        )
         sub.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
         sub.add_argument(
             "--features",

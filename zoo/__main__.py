@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,12 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     draws = commands.add_parser("roles", help="divide a data set into the files of the roles")
-    draws.add_argument("dataset", help=f"{', '.join(data.DATASETS)}, or a folder of images")
+    draws.add_argument(
+        "dataset",
+        nargs="?",
+        help=f"{', '.join(data.DATASETS)}, or a folder of images (default: fashion_mnist, or the digits that a "
+        "dependency carries where that cannot be had)",
+    )
     draws.add_argument("--data", type=Path, help="data folder, where to look first (MLAAS_DATA)")
     draws.add_argument("--out", type=Path, required=True, help="folder for the files")
     draws.add_argument("--seed", type=int, default=0, help="seeds the draw (default: %(default)s)")
@@ -58,7 +64,13 @@ def _parser() -> Parser:
 
 
 def _roles(arguments: argparse.Namespace) -> None:
-    found = data.load(arguments.dataset, data.data_folder(arguments.data), state_folder() / "cache")
+    where = data.data_folder(arguments.data), state_folder() / "cache"
+    if arguments.dataset is None:
+        found, missed = data.load_or_digits("fashion_mnist", *where)
+        if missed:
+            print(missed, file=sys.stderr)
+    else:
+        found = data.load(arguments.dataset, *where)
     print(f"{found.name}: {len(found.pool)} rows from {found.source}")
     for role, pool in roles.draw(found, arguments.seed).items():
         path = arguments.out / f"{role}.npz"

@@ -310,7 +310,7 @@ def test_a_process_with_nothing_else_in_reach_steals_over_http(
 
     for package in ("server", "defenses", "owner", "bench"):
         assert "ModuleNotFoundError" in alone("-c", f"import {package}").stderr
-    words = ["--url", server.url, "--key", server.key, "--pool", "pool.npz", "--budget", "100", "--out", "out"]
+    words = ["--url", server.url, "--key", server.key, "--budget", "100", "--out", "out"]
     done = alone("-m", "attacker", "knockoff", *words, *QUICK)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done; 100 rows, 0.0010 spent; see out\n"
