@@ -12,6 +12,7 @@ from wire import Array, BadInput, Labels
 from zoo.families import Family
 from zoo.training import Training, train
 
+GRAIN = 8  # rows
 PASS = {"cpu": 32, "cuda": 1024}  # rows in one pass: what stays in a CPU's caches, and what fills a GPU
 
 # CUDA's convolutions sum in full float32 and in one order, as a CPU's do.
@@ -139,23 +140,22 @@ class Network:
         return np.ascontiguousarray(torch.cat(parts)[: len(x)].cpu().numpy())
 
     def _passes(self, x: Array) -> Iterator[torch.Tensor]:
-        """Yields rows in passes of one size, the last filled up with zeros.
+        """Yields rows in passes whose size is a multiple of :data:`GRAIN`, the last filled up with zeros.
 
-        How torch sums depends on the size of a pass, and on nothing else that the rows share.
+        In passes of other sizes a CPU sums in another order (seen with oneDNN, and not specified by it).
         """
         rows = self._rows(x)
         size = PASS[self.device.type]
         for at in range(0, max(len(rows), 1), size):
             some = rows[at : at + size]
-            filled = torch.cat([some, some.new_zeros(size - len(some), *self.input_shape)])
+            missing = max(-len(some) % GRAIN, GRAIN * (len(some) == 0))
+            filled = torch.cat([some, some.new_zeros(missing, *self.input_shape)]) if missing else some
             yield filled.contiguous(memory_format=self._layout)
 
     def _rows(self, x: Array) -> torch.Tensor:
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"rows must be (n, {', '.join(map(str, self.input_shape))}), not {x.shape}")
-        rows = torch.from_numpy(
-            np.require(x, np.float32, ["C", "W"])
-        )  # torch warns of arrays that it must not write to
+        rows = torch.from_numpy(np.require(x, np.float32, ["C", "W"]))  # torch warns of read-only arrays
         return rows.to(self.device).contiguous(memory_format=self._layout)
 
 
