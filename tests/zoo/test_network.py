@@ -53,6 +53,14 @@ def test_the_same_seed_trains_the_same_weights(family):
     assert not np.array_equal(trained(family, seed=1).predict(x), first)
 
 
+@every_family
+def test_the_first_weights_have_a_seed_of_their_own(family):
+    x, _ = rows(5)
+    first, again, other = (Network.new(family, SHAPE, NAMES, seed=seed).predict(x) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
 def test_the_order_of_the_rows_has_a_seed_of_its_own():
     x, y = rows(50)
     one, other = (Network.new(Cnn(), SHAPE, NAMES, seed=0).fit(x, y, BRIEF, seed=seed) for seed in (0, 1))
@@ -164,6 +172,16 @@ def test_the_resnet_has_the_depth_of_its_formula():
     layers = [layer for layer in module.modules() if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear))]
     assert len(layers) == 6 * 3 + 2
     assert sum(p.numel() for p in module.parameters()) == pytest.approx(0.27e6, rel=0.01)  # the paper's table 6
+
+
+def test_the_stages_of_the_resnet_halve_the_image_and_double_the_channels():
+    module = Resnet(n=1).module((3, 32, 32), 10)
+    stages = [layer for layer in module if hasattr(layer, "conv1")]
+    x, sizes = torch.zeros(1, 16, 32, 32), []
+    for stage in stages:
+        x = stage(x)
+        sizes.append(tuple(x.shape[1:]))
+    assert sizes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
 
 
 def test_digits_are_learnt():
