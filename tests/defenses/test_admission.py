@@ -158,6 +158,8 @@ def test_what_fails_is_not_billed(store_url):
         await admission(query(4), victim)
         with pytest.raises(RuntimeError):
             await admission(query(6, receipt="r"), broken)
+        state = (await admission.store.read("usage/a"))["models"]["m"]
+        assert (state["ledger"]["rows"], quota.left(state["quota"], 0.0)) == (4, 6)
         await admission(query(6, receipt="r"), victim)
 
     play(store_url, script, quota)
