@@ -57,16 +57,24 @@ def summary(cls: type) -> str:
     return (inspect.getdoc(cls) or "").partition("\n")[0]
 
 
+def attribute_notes(cls: type) -> dict[str, str]:
+    """Reads what a docstring's ``Attributes`` section says of each field."""
+    section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+    notes = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for name, text in notes}
+
+
 def add_fields(parser: argparse.ArgumentParser, cls: type, prefix: str = "") -> None:
     """Adds the fields of a dataclass to a parser, as flags with their defaults and their documentation.
 
     Fields may be of type int, float, str, bool, Path, Literal, a tuple of one of these, or one of these or None.
     """
     hints = typing.get_type_hints(cls)
-    notes = _attribute_notes(cls)
+    notes = attribute_notes(cls)
     for field in dataclasses.fields(cls):
         default = None if field.default is dataclasses.MISSING else field.default
-        arguments: dict[str, Any] = {"dest": prefix + field.name, "help": notes.get(field.name, "")}
+        note = notes.get(field.name, "").replace("%", "%%")
+        arguments: dict[str, Any] = {"dest": prefix + field.name, "help": note}
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             arguments["required"] = True
         elif default not in (None, ()):
@@ -192,10 +200,3 @@ def _without_none(kind: Any) -> Any:
     if typing.get_origin(kind) in (typing.Union, types.UnionType) and len(arms) == 1:
         return arms[0]
     return kind
-
-
-def _attribute_notes(cls: type) -> dict[str, str]:
-    """Reads what a docstring's ``Attributes`` section says of each field."""
-    section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
-    notes = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).replace("%", "%%") for name, text in notes}

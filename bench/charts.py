@@ -1,0 +1,273 @@
+"""The report's figures: SVG that lies inside the page and takes its ink and its letters from there."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+Run = Mapping[str, Any]
+Dash = str | tuple[int, tuple[float, ...]]
+
+INK = "#000000"  # becomes the page's own
+styled = matplotlib.rc_context(
+    {
+        "axes.linewidth": 0.6,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "font.size": 8,
+        "lines.linewidth": 1.4,
+        "lines.markersize": 4.5,
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one thing is drawn wherever it appears: by colour, marker and dashes alike."""
+
+    colour: str
+    marker: str
+    dash: Dash
+
+
+# Colours of Okabe and Ito that stand out from white and from black.
+MARKS = (
+    Mark("#0072b2", "o", "-"),
+    Mark("#d55e00", "s", (0, (5, 2))),
+    Mark("#009e73", "^", (0, (4, 1.2, 1, 1.2))),
+    Mark("#cc79a7", "v", (0, (1.5, 1))),
+)
+BASELINE = Mark(INK, "x", (0, (1, 2.5)))
+REFERENCE = Mark(INK, "", "-")
+
+
+def marks(names: Iterable[str]) -> dict[str, Mark]:
+    """Gives each name a mark."""
+    return dict(zip(dict.fromkeys(names), cycle(MARKS), strict=False))
+
+
+@styled
+def key(mark: Mark, place: str, *, line: bool = True, point: bool = True, filled: bool = True) -> Markup:
+    """Draws a mark, or its line or its point alone, for the legend at a place of the page."""
+    figure = Figure(figsize=(0.38, 0.14))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    face = mark.colour if filled else "none"
+    if line:
+        axes.plot([0, 2], [0, 0], color=mark.colour, linestyle=mark.dash)
+    if point:
+        axes.plot([1], [0], color=mark.colour, marker=mark.marker, markerfacecolor=face)
+    return _svg(figure, f"key {place} {mark}", "")
+
+
+@styled
+def extraction(
+    policy: str, runs: Sequence[Run], baselines: Sequence[Run], victim: float, styles: Mapping[str, Mark]
+) -> Markup:
+    """Draws what the surrogates of one policy are worth against the rows spent on them.
+
+    Args:
+        policy: Name of the policy.
+        runs: Runs of all policies, which fix the axes that the policies' figures share.
+        baselines: Surrogates trained on true labels.
+        victim: The victim's own accuracy.
+        styles: How each attack is drawn.
+    """
+    figure = Figure(figsize=(3.1, 4.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, sharey=True)
+    everything = [*runs, *baselines]
+    for axes, measure in ((above, "accuracy"), (below, "agreement")):
+        for attack, mark in styles.items():
+            own = [run for run in runs if (run["policy"], run["attack"]) == (policy, attack)]
+            _line(axes, own, measure, mark)
+        _line(axes, baselines, measure, BASELINE)
+        axes.set_ylabel(f"{measure}, %")
+        axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.5)
+    above.axhline(100 * victim, color=INK, linewidth=0.8)
+    above.set_title(policy)
+    lows = [run[measure][1] for run in everything for measure in ("accuracy", "agreement")]
+    below.set_ylim(10 * np.floor(10 * min([*lows, victim]) - 0.1), 101)
+    spent = sorted({run["rows"] for run in everything})
+    below.set_xscale("log")
+    below.set_xlim(spent[0] / 1.4, spent[-1] * 1.4)
+    below.xaxis.set_major_locator(FixedLocator(_apart(spent)))
+    below.xaxis.set_major_formatter(FuncFormatter(lambda rows, _: f"{rows:,.0f}"))
+    below.xaxis.set_minor_locator(NullLocator())
+    below.set_xlabel("rows spent (log scale)")
+    alt = f"Accuracy and agreement of the surrogates against rows spent, policy {policy}; numbers in table 2"
+    return _svg(figure, f"extraction {policy}", alt)
+
+
+def _line(axes: Axes, runs: Sequence[Run], measure: str, mark: Mark) -> None:
+    """Draws a measure of some runs, with its intervals, against their rows."""
+    runs = sorted(runs, key=lambda run: int(run["rows"]))
+    rate, low, high = 100 * np.array([run[measure] for run in runs]).reshape(-1, 3).T
+    axes.errorbar(
+        [run["rows"] for run in runs],
+        rate,
+        yerr=[np.maximum(rate - low, 0), np.maximum(high - rate, 0)],
+        color=mark.colour,
+        marker=mark.marker,
+        linestyle=mark.dash,
+        elinewidth=0.8,
+    )
+
+
+def _apart(values: Sequence[int]) -> list[int]:
+    """Leaves out ticks whose labels would touch on a log axis; the last one stays."""
+    kept: list[int] = []
+    for value in reversed(values):
+        if not kept or value * 1.9 < kept[-1]:
+            kept.append(value)
+    return kept
+
+
+def one_point(run: Run) -> bool:
+    """Tells whether a ROC has but one point between its corners, as that of a score of two values."""
+    return len(run["roc"][0]) <= 3
+
+
+@styled
+def roc(policy: str, runs: Sequence[Run], styles: Mapping[str, Mark]) -> Markup:
+    """Draws the ROC of one policy's membership attacks, both axes logarithmic.
+
+    A score of two values is drawn as the one point between the corners that it can work at.
+
+    Args:
+        policy: Name of the policy.
+        runs: Runs of all policies that gave scores, which fix the axes that the policies' figures share.
+        styles: How each attack is drawn.
+    """
+    figure = Figure(figsize=(3.1, 3.1), layout="constrained")
+    axes = figure.add_subplot()
+    low = 1 / max([100, *(run[side] for run in runs for side in ("members", "others"))])
+    axes.plot([low, 1], [low, 1], color=INK, linewidth=0.8)
+    for run in runs:
+        if run["policy"] != policy:
+            continue
+        mark, (false, true) = styles[run["attack"]], run["roc"]
+        if one_point(run):
+            axes.plot(false[1:-1], true[1:-1], color=mark.colour, marker=mark.marker, linestyle="none", zorder=3)
+        else:
+            axes.plot(false, true, color=mark.colour, linestyle=mark.dash, drawstyle="steps-post")
+    ticks = [rate for rate in (0.0001, 0.001, 0.01, 0.1, 1.0) if rate >= low]
+    axes.set_xscale("log", nonpositive="clip")
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set(xlim=(low, 1), ylim=(low, 1))
+    for axis, name in ((axes.xaxis, "false positive rate"), (axes.yaxis, "true positive rate")):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g} %"))
+        axis.set_minor_locator(NullLocator())
+        axis.set_label_text(name)
+    axes.grid(color=INK, alpha=0.15, linewidth=0.5)
+    axes.set_title(policy)
+    return _svg(figure, f"roc {policy}", f"ROC of the membership attacks, policy {policy}; numbers in table 4")
+
+
+KINDS = {
+    "victim": Mark(INK, "D", "-"),
+    "stolen": Mark("#d55e00", "s", "-"),
+    "independent": Mark("#0072b2", "o", "-"),
+}
+SIDES = {"private": Mark("#009e73", "", "-"), "unseen": Mark("#cc79a7", "", (0, (3, 1)))}
+
+
+@styled
+def effects(suspects: Sequence[Run]) -> Markup:
+    """Draws the effect size of each suspect with its 95 % interval; the accused are filled."""
+    figure, axes = _rows(suspects)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for row, suspect in enumerate(suspects):
+        mark = KINDS.get(suspect["kind"], MARKS[2])
+        axes.plot(suspect["interval"], [row, row], color=mark.colour)
+        face = mark.colour if suspect["verdict"] == "accused" else "none"
+        axes.plot([suspect["delta_mu"]], [row], color=mark.colour, marker=mark.marker, markerfacecolor=face)
+    axes.set_title("Effect size Δμ, 95 % interval")
+    axes.set_xlabel("Δμ")
+    return _svg(figure, "effects", "Effect size of each suspect with its 95 % interval; numbers in table 6")
+
+
+@styled
+def scores(suspects: Sequence[Run], bins: int = 20) -> Markup:
+    """Draws the distribution of each suspect's scores, private and unseen images apart; ticks at their means."""
+    figure, axes = _rows(suspects)
+    edges = np.linspace(-1, 1, bins + 1)
+    shares = [
+        {
+            side: np.histogram(suspect[f"{side}_scores"], edges)[0] / len(suspect[f"{side}_scores"])
+            for side in SIDES
+        }
+        for suspect in suspects
+    ]
+    highest = max(share.max() for both in shares for share in both.values())
+    for row, (suspect, both) in enumerate(zip(suspects, shares, strict=True)):
+        for side, share in both.items():
+            mark = SIDES[side]
+            # The axis points down.
+            heights, ground = row + 0.4 - 0.8 * share / highest, row + 0.4
+            axes.stairs(heights, edges, baseline=ground, color=mark.colour, linestyle=mark.dash)
+            mean = np.mean(suspect[f"{side}_scores"])
+            axes.plot([mean, mean], [ground, ground + 0.14], color=mark.colour, linestyle=mark.dash)
+    axes.set_xticks((-1, -0.5, 0, 0.5, 1))
+    axes.set_title("Scores of the held-out images")
+    axes.set_xlabel("−1 as if trained on, +1 as if never seen")
+    return _svg(figure, "scores", "Distribution of each suspect's scores on private and on unseen images")
+
+
+def _rows(suspects: Sequence[Run]) -> tuple[Figure, Axes]:
+    """Makes a figure with one row for each suspect, from the top."""
+    figure = Figure(figsize=(4.6, 0.7 + 0.42 * len(suspects)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines["left"].set_visible(False)
+    axes.set_yticks(range(len(suspects)), [suspect["name"] for suspect in suspects])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(suspects) - 0.4, -0.6)
+    return figure, axes
+
+
+def _svg(figure: Figure, name: str, alt: str) -> Markup:
+    """Returns a figure as an element of the page, with nothing in it that could clash with another figure's."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    text = file.getvalue()
+    used = set(re.findall(r"#([\w.-]+)", text))
+    edits: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+        (r"^.*?<svg[^>]*?( width=\S+ height=\S+ viewBox=\"[^\"]*\")[^>]*>", r"<svg\1>"),  # no namespaces in HTML
+        (r"<style.*?</style>", ""),  # it would hold for all of the page
+        (r"<metadata>.*?</metadata>", ""),
+        (r"<defs>\s*</defs>", ""),
+        (r' id="([^"]*)"', lambda found: found[0] if found[1] in used else ""),
+        (r"font-family: [^;\"]*;? ?", ""),
+        (r' transform="rotate\(-?0 [^"]*"', ""),
+        (INK, "currentColor"),
+        (r'(?<= )(d|x|y)="[^"]*"', lambda found: re.sub(r"\d+\.\d{3,}", _shorter, found[0])),
+        (r"\s*\n\s*", "\n"),
+    )
+    for pattern, replacement in edits:
+        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
+    label = f' role="img" aria-label="{escape(alt)}"' if alt else ' aria-hidden="true"'
+    return Markup(text.strip().replace("<svg", f"<svg{label}", 1))
+
+
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
