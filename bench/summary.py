@@ -109,7 +109,7 @@ def _spied(told: Sequence[Run]) -> str:
     return (
         f"The best of {len(clever)} membership attacks is {_area(run)}"
         + (f"; the {BASELINE} baseline there has {auc(baseline[0]):.3f}" if baseline else "")
-        + " (.5 is chance). At 0.1 % false positives the best finds "
+        + " (0.5 is chance). At 0.1 % false positives the best finds "
         f"{percent(sharp['tpr_at']['0.001'][0], 2)} of the members ({sharp['attack']} at {sharp['policy']})."
     )
 
