@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from wire import BadInput
+from zoo.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Cnn:
             *_block(channels, self.width),
             *_block(self.width, 2 * self.width),
             nn.Flatten(),
-            nn.Linear(2 * self.width * (height // 4) * (breadth // 4), self.hidden),
+            Linear(2 * self.width * (height // 4) * (breadth // 4), self.hidden),
             nn.ReLU(),
-            nn.Linear(self.hidden, classes),
+            Linear(self.hidden, classes),
         )
 
 

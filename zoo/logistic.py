@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from zoo.linear import Linear
+
 
 @dataclass(frozen=True)
 class Softmax:
@@ -17,4 +19,4 @@ class Softmax:
 
     def module(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """Returns an untrained module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``."""
-        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
+        return nn.Sequential(nn.Flatten(), Linear(math.prod(input_shape), classes))

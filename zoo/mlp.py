@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from wire import BadInput
+from zoo.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -31,5 +32,5 @@ class Mlp:
         widths = (math.prod(input_shape), *self.hidden)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, width in zip(widths, self.hidden, strict=False):
-            layers += [nn.Linear(before, width), nn.ReLU()]
-        return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+            layers += [Linear(before, width), nn.ReLU()]
+        return nn.Sequential(*layers, Linear(widths[-1], classes))

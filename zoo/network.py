@@ -115,7 +115,7 @@ class Network:
     def predict(self, x: Array) -> Array:
         """Returns class probabilities, ``(n, k)`` float32, of rows ``x``, ``(n, *input_shape)``.
 
-        A row's answer depends on that row alone, to the last bit: not on the rows that share its batch.
+        On a CPU a row's answer depends on that row alone, to the last bit: not on the rows that share its batch.
         """
         parts = [self.module(rows).softmax(1) for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()

@@ -86,6 +86,16 @@ def test_an_answer_does_not_depend_on_the_rows_beside_it(family):
     np.testing.assert_array_equal(network.predict(x[::-1]), together[::-1])
 
 
+@pytest.mark.parametrize("width", [4, 7, 30])
+@pytest.mark.parametrize("family", [Softmax(), Mlp(hidden=(10, 7))], ids=name_of)
+def test_an_answer_about_a_table_does_not_depend_on_them_either(family, width):
+    x, _ = rows(64, (width,))
+    network = Network.new(family, (width,), NAMES, seed=0)
+    together = network.predict(x)
+    for n in range(1, 41):
+        np.testing.assert_array_equal(network.predict(x[5 : 5 + n]), together[5 : 5 + n])
+
+
 @every_family
 def test_gradients_are_those_of_finite_differences(family):
     network = trained(family)
