@@ -1,16 +1,21 @@
-"""``python -m bench demo``: all parties against one another; ``python -m bench report``: the papers' sizes."""
+"""``python -m bench demo``: all parties against one another; ``report``: the same at the papers' sizes."""
 
 from __future__ import annotations
 
 import argparse
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from bench import metrics
 from bench.parties import terminated_like_interrupted
 from bench.protocol import FULL, REDUCED
 from bench.report import write
 from bench.trial import Trial
+from wire import BadInput
 from wire.command import Parser, run, state_folder
 from zoo.data import data_folder
 
@@ -34,10 +39,36 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         command.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
         command.set_defaults(protocol=protocol)
-    _show(parser.parse_args(argv))
+        command.set_defaults(run=_trial)
+    judge = commands.add_parser("judge", help="tell what a membership attack's scores are worth")
+    judge.add_argument("scores", type=Path, help="the attack's scores.npz")
+    judge.add_argument("truth", type=Path, help="truth.npz, of the roles whose candidates were attacked")
+    judge.set_defaults(run=_judge)
+    arguments = parser.parse_args(argv)
+    arguments.run(arguments)
 
 
-def _show(arguments: argparse.Namespace) -> None:
+def _judge(arguments: argparse.Namespace) -> None:
+    try:
+        with np.load(arguments.scores, allow_pickle=False) as saved, np.load(arguments.truth) as truth:
+            scores, member = saved["scores"], truth["member"]
+    except (KeyError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise BadInput(
+            f"{arguments.scores} and {arguments.truth}: expected scores and a truth (npz): {error}"
+        ) from None
+    if scores.shape != member.shape:
+        raise BadInput(
+            f"{len(scores)} scores, but the truth about {len(member)} candidates: they are not of one draw"
+        )
+    worth = metrics.membership(scores, member)
+    print(f"{worth['members']} members and {worth['others']} others answered")
+    print(f"AUC {worth['auc']:.4f} (standard error {worth['auc_error']:.4f}; chance 0.5)")
+    print(f"best balanced accuracy {worth['balanced_accuracy']:.4f}")
+    for fpr, (rate, low, high) in worth["tpr_at"].items():
+        print(f"TPR at {float(fpr):.1%} FPR: {rate:.4f} (95 % interval {low:.4f} to {high:.4f})")
+
+
+def _trial(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     trial = Trial(
         arguments.protocol,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -66,3 +66,34 @@ def tpr_at(scores: Array, member: Array, fpr: float) -> Interval:
     false, true = roc(scores, member)
     members = int(member.sum())
     return rate(round(true[false <= fpr].max() * members), members)
+
+
+FPRS = (0.01, 0.001)
+
+
+def membership(scores: Array, member: Array) -> dict[str, Any]:
+    """Returns what the scores of a membership attack are worth, over the candidates that have one.
+
+    Args:
+        scores: ``(n,)``, higher = member, NaN where no score was had.
+        member: Whether each candidate is a member, ``(n,)`` bool.
+    """
+    told = ~np.isnan(scores)
+    scores, member = scores[told], member[told]
+    members, others, area = int(member.sum()), int((~member).sum()), auc(scores, member)
+    return {
+        "members": members,
+        "others": others,
+        "auc": area,
+        "auc_error": auc_error(area, members, others),
+        "balanced_accuracy": balanced_accuracy(scores, member),
+        "tpr_at": {str(fpr): tpr_at(scores, member, fpr) for fpr in FPRS},
+        "roc": [_thinned(rates) for rates in roc(scores, member)],
+    }
+
+
+def _thinned(rates: Array, most: int = 400) -> list[float]:
+    """Keeps few enough points of a curve to draw, dense where a log axis shows them, corners included."""
+    if len(rates) > most:
+        rates = rates[np.unique(np.r_[0, np.geomspace(1, len(rates) - 1, most).astype(int)])]
+    return [round(float(rate), 6) for rate in rates]

@@ -87,5 +87,5 @@ FULL = Protocol(
     test_images=500,
     starts=10,
     independents=5,
-    independent_rows=20_000,
+    independent_rows=10_000,
 )

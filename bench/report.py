@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -56,7 +55,6 @@ def _content(results: Run) -> dict[str, Any]:
     stealing, spying = (charts.marks(run["attack"] for run in runs) for runs in (extraction, membership))
     return {
         **results,
-        "date": datetime.date.today().isoformat(),
         "summary": summary(results),
         "extraction": extraction,
         "membership": membership,

@@ -51,18 +51,21 @@ class Cost(NamedTuple):
     party: str
     runs: int
     rows: int
-    requests: int | None
+    requests: int
     money: int | None
 
 
 def costs(results: Run) -> list[Cost]:
     """Returns what each party asked for in all."""
-    suspects = results["ownership"]["suspects"]
-    asked = sum(suspect["suspect_queries"] + suspect["victim_queries"] for suspect in suspects)
+    ownership = results["ownership"]
+    ledgers = ownership["ledgers"].values()
+    rows, requests, spent = (
+        sum(ledger[entry] for ledger in ledgers) for entry in ("rows", "requests", "micro_cents")
+    )
     return [
         _cost("attacker, extraction", results["extraction"]),
         _cost("attacker, membership", results["membership"]),
-        Cost("owner", len(suspects), asked, None, None),
+        Cost("owner", len(ownership["suspects"]), rows, requests, spent),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 import platform
@@ -32,8 +33,6 @@ from zoo.families import FAMILIES
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
-
-FPRS = (0.01, 0.001)
 
 POLICIES: dict[str, str] = {
     "open": "",
@@ -87,8 +86,7 @@ class Trial:
         self.out.mkdir(parents=True, exist_ok=True)
         with self._timed("data"):
             dataset, missed = self._dataset()
-            files = roles.written(dataset, self.seed, self.state / "roles")
-            held = {role: Pool.load(files / f"{role}.npz") for role in roles.SHARES}
+            held = roles.draw(dataset, self.seed)
         if missed:
             tqdm.write(missed, file=sys.stderr)
         self.protocol = self.protocol.fitted(held)
@@ -111,6 +109,7 @@ class Trial:
         for run in [*surrogates, *spied]:
             run["ledger"] = ledgers[run["account"]]
         results = {
+            "date": datetime.date.today().isoformat(),
             "protocol": dataclasses.asdict(self.protocol),
             "seed": self.seed,
             "data": {
@@ -145,17 +144,10 @@ class Trial:
         held["shadow"].save(attacker / "shadow.npz")
         held["victim"].save(owner / "private.npz")
         held["unseen"].save(owner / "unseen.npz")
-        rng = np.random.default_rng(self.seed)
-        members, others = held["victim"].take(slice(n)), held["evaluation"].take(slice(n))
-        order = rng.permutation(2 * n)
-        assert members.y is not None and others.y is not None
-        candidates = Pool(
-            np.concatenate([members.x, others.x])[order],
-            np.concatenate([members.y, others.y])[order],
-            members.class_names,
-        )
+        members, others = (held[role].take(slice(n)) for role in ("victim", "evaluation"))
+        candidates, truth = roles.candidates(members, others, np.random.default_rng([self.seed, 1]))
         candidates.save(attacker / "candidates.npz")
-        return order < n
+        return truth
 
     def _party(self, name: str) -> Path:
         path = self.out / name
@@ -301,20 +293,7 @@ class Trial:
             return run
         with np.load(self.out / "attacker" / "runs" / name / "scores.npz", allow_pickle=False) as saved:
             scores = saved["scores"]
-        told = ~np.isnan(scores)
-        scores, member = scores[told], truth[told]
-        area = metrics.auc(scores, member)
-        false, true = metrics.roc(scores, member)
-        return {
-            **run,
-            "members": int(member.sum()),
-            "others": int((~member).sum()),
-            "auc": area,
-            "auc_error": metrics.auc_error(area, int(member.sum()), int((~member).sum())),
-            "balanced_accuracy": metrics.balanced_accuracy(scores, member),
-            "tpr_at": {str(fpr): metrics.tpr_at(scores, member, fpr) for fpr in FPRS},
-            "roc": [_thinned(false), _thinned(true)],
-        }
+        return {**run, **metrics.membership(scores, truth)}
 
     def _prove(
         self, parties: Parties, victims: Server, independents: list[Network], held: dict[str, Pool]
@@ -363,6 +342,7 @@ class Trial:
                 for name, evidence in evidences.items()
             ],
             "independents_accused": accused._asdict(),
+            "ledgers": {"victims": victims.ledgers()["owner"], "suspects": suspects.ledgers()["owner"]},
         }
 
     def _hits(self, network: Network, pool: Pool) -> tuple[int, int]:
@@ -388,11 +368,3 @@ class Trial:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _thinned(rates: Array, most: int = 400) -> list[float]:
-    """Keeps few enough points of a curve to draw, dense where a log axis shows them, corners included."""
-    if len(rates) <= most:
-        return [round(float(rate), 6) for rate in rates]
-    keep = np.unique(np.r_[0, np.geomspace(1, len(rates) - 1, most).astype(int)])
-    return [round(float(rate), 6) for rate in rates[keep]]

@@ -94,7 +94,7 @@ def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Network:
             log.warning(missed)
     else:
         dataset = load(recipe.data, settings.data, cache)
-    files = roles.written(dataset, recipe.seed, settings.state / "roles")
+    files = roles.written(dataset, recipe.seed, settings.state / "roles" / f"{dataset.name}-{recipe.seed}")
     log.info("%s, from %s; the roles' rows are in %s", dataset.name, dataset.source, files)
     made = NetworkRecipe(FAMILIES[recipe.family](), Training(), recipe.seed)
     return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label=f"{recipe.family} victim")

@@ -20,7 +20,7 @@ curl -sSf -H "Authorization: Bearer $key" "$url/v2/models/open" | grep -q '"max_
 
 say "the attacker's image holds the attacker, and its container reaches the server only"
 [ "$(inside attacker ls /app | xargs)" = "attacker wire zoo" ] || die "the attacker's image holds $(inside attacker ls /app)"
-[ "$(inside attacker ls /party | xargs)" = "key pool.npz shadow.npz" ] || die "the attacker was given $(inside attacker ls /party)"
+[ "$(inside attacker ls /party | xargs)" = "candidates.npz key pool.npz shadow.npz" ] || die "the attacker was given $(inside attacker ls /party)"
 [ "$(inside attacker id -u)" != 0 ] || die "the attacker is root"
 inside attacker python -c '
 import importlib.util, socket

@@ -45,6 +45,9 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     """Runs a command; what a person can put right is told in one line, with exit status 2."""
     try:
         sys.exit(main(argv) or 0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read the output wants no more of it
+        sys.exit(1)
     except (WireError, BadInput, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -72,10 +72,8 @@ def _roles(arguments: argparse.Namespace) -> None:
     else:
         found = data.load(arguments.dataset, *where)
     print(f"{found.name}: {len(found.pool)} rows from {found.source}")
-    for role, pool in roles.draw(found, arguments.seed).items():
-        path = arguments.out / f"{role}.npz"
-        pool.save(path)
-        print(f"{path}: {len(pool)} rows")
+    for path in sorted(roles.written(found, arguments.seed, arguments.out).glob("*.npz")):
+        print(path)
 
 
 def _train(arguments: argparse.Namespace) -> None:

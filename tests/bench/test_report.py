@@ -90,6 +90,7 @@ POINT = [[0.0, 0.8, 1.0], [0.0, 0.9, 1.0]]
 def results():
     return {
         "protocol": vars(PROTOCOL).copy(),
+        "date": "2026-01-31",
         "seed": 3,
         "data": {
             "name": "digits",
@@ -137,6 +138,10 @@ def results():
                 suspect("independent-1", 0.04),
             ],
             "independents_accused": {"accused": 0, "suspects": 2, "low": 0.0, "high": 0.8419},
+            "ledgers": {
+                "victims": {"rows": 5555, "requests": 10, "micro_cents": 0},
+                "suspects": {"rows": 3702, "requests": 7, "micro_cents": 0},
+            },
         },
         "seconds": {"data": 1.25, "extraction": 20.5},
     }

@@ -52,8 +52,39 @@ def test_too_few_rows_are_refused():
 
 
 def test_written_roles_are_written_once(tmp_path):
-    folder = roles.written(numbered(70), 0, tmp_path)
+    folder = roles.written(numbered(70), 0, tmp_path / "roles")
     drawn = roles.draw(numbered(70), 0)
     for role, pool in drawn.items():
         np.testing.assert_array_equal(Pool.load(folder / f"{role}.npz").x, pool.x)
-    assert sorted(path.stem for path in folder.iterdir()) == sorted(drawn)
+    assert {path.stem for path in folder.glob("*.npz")} == {*drawn, "candidates", "truth"}
+    before = (folder / "victim.npz").stat().st_mtime_ns
+    roles.written(numbered(70), 0, tmp_path / "roles")
+    assert (folder / "victim.npz").stat().st_mtime_ns == before
+
+
+def test_the_attacker_s_pool_has_no_labels(tmp_path):
+    folder = roles.written(numbered(70), 0, tmp_path / "roles")
+    assert Pool.load(folder / "pool.npz").y is None
+    assert Pool.load(folder / "shadow.npz").y is not None
+
+
+def test_written_roles_of_other_rows_are_refused(tmp_path):
+    roles.written(numbered(70), 0, tmp_path / "roles")
+    for dataset, seed in ((numbered(70), 1), (numbered(140), 0)):
+        with pytest.raises(BadInput, match="roles of other rows"):
+            roles.written(dataset, seed, tmp_path / "roles")
+
+
+def test_candidates_are_members_and_as_many_others_in_any_order(tmp_path):
+    drawn = roles.draw(numbered(700), 0)
+    rows, member = roles.candidates(drawn["victim"], drawn["evaluation"], np.random.default_rng(0))
+    assert len(rows) == len(member) == 2 * len(drawn["evaluation"]) and member.sum() == len(rows) // 2
+    trained = {row.tobytes() for row in drawn["victim"].x}
+    assert [row.tobytes() in trained for row in rows.x] == member.tolist()
+    assert member[: len(rows) // 2].any() and not member[: len(rows) // 2].all()
+    label = {
+        row.tobytes(): y
+        for role in ("victim", "evaluation")
+        for row, y in zip(drawn[role].x, drawn[role].y, strict=True)
+    }
+    assert [label[row.tobytes()] for row in rows.x] == rows.y.tolist()

@@ -23,8 +23,11 @@ def drawn(tmp_path, monkeypatch):
 
 
 def test_roles_are_written_and_told(drawn, capsys):
-    sizes = {path.stem: len(Pool.load(path)) for path in drawn.iterdir()}
-    assert sizes == {"victim": 513, "unseen": 128, "pool": 256, "shadow": 256, "control": 513, "evaluation": 128}
+    sizes = {path.stem: len(Pool.load(path)) for path in drawn.glob("*.npz") if path.stem != "truth"}
+    roles = {"victim": 513, "unseen": 128, "pool": 256, "shadow": 256, "control": 513, "evaluation": 128}
+    assert sizes == {**roles, "candidates": 256}
+    main(["roles", "digits", "--out", str(drawn), "--seed", "3"])  # again: they are found
+    assert str(drawn / "victim.npz") in capsys.readouterr().out
 
 
 def test_the_seed_changes_the_roles(drawn, tmp_path):

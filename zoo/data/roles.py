@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wire import BadInput
+from wire import Array, BadInput
 from zoo.cache import once
 from zoo.data.dataset import Dataset
 from zoo.data.pool import Pool
@@ -44,20 +44,52 @@ def draw(dataset: Dataset, seed: int) -> dict[str, Pool]:
     return {role: dataset.pool.take(part) for role, part in zip(SHARES, parts, strict=True)}
 
 
+def candidates(members: Pool, others: Pool, rng: np.random.Generator) -> tuple[Pool, Array]:
+    """Shuffles rows that trained a victim among as many that did not, for a membership attack to tell apart.
+
+    Args:
+        members: Rows that trained the victim, with their labels; as many of them are taken as there are others.
+        others: Rows that did not, with theirs.
+        rng: Shuffles.
+
+    Returns:
+        The candidates with their labels, and which of them are members, ``(2 n,)`` bool: not for the attacker.
+    """
+    n = min(len(members), len(others))
+    assert members.y is not None and others.y is not None
+    order = rng.permutation(2 * n)
+    x, y = np.concatenate([members.x[:n], others.x[:n]]), np.concatenate([members.y[:n], others.y[:n]])
+    return Pool(x[order], y[order], members.class_names), order < n
+
+
 def written(dataset: Dataset, seed: int, folder: Path) -> Path:
-    """Returns a folder that holds a file ``<role>.npz`` for each role, drawn and written if it is not there yet.
+    """Returns a folder with the files of all roles, drawn and written if it is not there yet.
+
+    There is a file ``<role>.npz`` for each role; that of the pool has no labels, since who steals has rows only.
+    Beside them stand the ``candidates.npz`` of a membership attack, and ``truth.npz``, whose ``member`` says which
+    of them trained the victim.
 
     Args:
         dataset: The data set.
         seed: Seeds the draw.
-        folder: Folder in which that folder stands.
+        folder: Where the folder stands, or is made.
 
     Raises:
-        BadInput: Some role would get no row.
+        BadInput: Some role would get no row, or the folder was drawn from other rows or by another seed.
     """
+    made_of = f"{dataset.name}, rows {dataset.pool.fingerprint}, seed {seed}"
 
     def make(path: Path) -> None:
-        for role, pool in draw(dataset, seed).items():
-            pool.save(path / f"{role}.npz")
+        drawn = draw(dataset, seed)
+        for role, pool in drawn.items():
+            kept = Pool(pool.x, None, pool.class_names) if role == "pool" else pool
+            kept.save(path / f"{role}.npz")
+        rows, member = candidates(drawn["victim"], drawn["evaluation"], np.random.default_rng([seed, 1]))
+        rows.save(path / "candidates.npz")
+        np.savez(path / "truth.npz", member=member)
+        (path / "made-of.txt").write_text(made_of)
 
-    return once(folder / f"{dataset.name}-{seed}", make)
+    note = once(folder, make) / "made-of.txt"
+    if not note.exists() or note.read_text() != made_of:
+        raise BadInput(f"{folder} holds no roles, or roles of other rows; expected those of {made_of}")
+    return folder
