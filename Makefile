@@ -36,7 +36,7 @@ smoke:  ## needs a Docker engine
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) 'torch>=2.13,<2.14' 'torchvision>=0.28,<0.29'
+	$(BIN)/pip install --quiet --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) 'torch>=2.13,<2.14' 'torchvision>=0.28,<0.29'
 	$(BIN)/pip install --quiet --editable '.[server,bench,dev]'
 	touch $@
 

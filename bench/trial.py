@@ -79,6 +79,11 @@ class Trial:
     seed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # The parties run in folders of their own.
+        self.out, self.state = self.out.resolve(), self.state.resolve()
+        self.data = self.data and self.data.resolve()
+
     def run(self) -> dict[str, Any]:
         """Runs everything; returns, and writes to ``results.json``, what the report shows."""
         for name in ("attacker", "owner", "victims", "suspects", "baselines", "logs"):  # an earlier trial's
@@ -179,9 +184,9 @@ class Trial:
             for name, text in POLICIES.items()
         )
         # Accounts and bills are the trial's own; what was trained is found in the lasting state.
-        head = [f'state = "{self.state.resolve()}"', f'store = "sqlite:///{self.out.resolve()}/victims.sqlite"']
+        head = [f'state = "{self.state}"', f'store = "sqlite:///{self.out}/victims.sqlite"']
         if self.data is not None:
-            head.append(f'data = "{self.data.resolve()}"')
+            head.append(f'data = "{self.data}"')
         path = self._party("victims") / "range.toml"
         path.write_text("\n".join(head) + PLANS + victims)
         return path
@@ -219,7 +224,7 @@ class Trial:
             {
                 "MLAAS_URL": victims.url,
                 "MLAAS_KEY": victims.account(name, "attacker"),
-                "MLAAS_STATE": str((self.state / "attacker").resolve()),
+                "MLAAS_STATE": str(self.state / "attacker"),
                 "OMP_NUM_THREADS": "1",
             },
         )

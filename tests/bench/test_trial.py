@@ -124,7 +124,7 @@ def test_a_party_that_fails_is_named_with_its_last_line(tmp_path):
 
 
 def test_an_interrupt_ends_every_party(tmp_path):
-    command = [sys.executable, "-m", "bench", "demo", "--dataset", "digits", "--out", tmp_path / "out"]
+    command = [sys.executable, "-m", "bench", "demo", "--dataset", "digits", "--out", "out", "--state", "state"]
     with subprocess.Popen(
         [*map(str, command), "--state", str(tmp_path / "state")],
         stdout=subprocess.DEVNULL,
