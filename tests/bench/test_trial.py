@@ -125,11 +125,7 @@ def test_a_party_that_fails_is_named_with_its_last_line(tmp_path):
 
 def test_an_interrupt_ends_every_party(tmp_path):
     command = [sys.executable, "-m", "bench", "demo", "--dataset", "digits", "--out", "out", "--state", "state"]
-    with subprocess.Popen(
-        [*map(str, command), "--state", str(tmp_path / "state")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not _running(str(tmp_path / "out" / "victims")) and time.monotonic() < deadline:
             time.sleep(0.2)
