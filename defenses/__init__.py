@@ -7,6 +7,9 @@ from defenses.admission.rate_limit import RateLimit
 from defenses.admission.rule import Rule
 from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.granularity import Granularity
+from defenses.answers.label_flips import LabelFlips
+from defenses.answers.laplace_noise import LaplaceNoise
+from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.defense import Defense, Handler, compose, disclosed
 
 DEFENSES: dict[str, type[Rule] | type[Defense]] = {
@@ -14,6 +17,9 @@ DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "quota": Quota,
     "granularity": Granularity,
     "gaussian_noise": GaussianNoise,
+    "laplace_noise": LaplaceNoise,
+    "reverse_sigmoid": ReverseSigmoid,
+    "label_flips": LabelFlips,
 }
 
 __all__ = [
@@ -23,9 +29,12 @@ __all__ = [
     "GaussianNoise",
     "Granularity",
     "Handler",
+    "LabelFlips",
+    "LaplaceNoise",
     "Price",
     "Quota",
     "RateLimit",
+    "ReverseSigmoid",
     "Rule",
     "compose",
     "disclosed",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from defenses import GaussianNoise, Granularity, compose, disclosed
-from defenses.answers.gaussian_noise import keyed_normal
+from defenses import GaussianNoise, Granularity, LabelFlips, LaplaceNoise, ReverseSigmoid, compose, disclosed
+from defenses.answers.keyed import keyed_uniform
 from wire import Answer, BadInput, Card, Query
 
 CARD = Card("m", (4,), 5)
@@ -63,6 +63,22 @@ def test_rounding_comes_after_the_choice_of_the_top_k():
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GaussianNoise(0, b"k"),
+        lambda: LaplaceNoise(-1, b"k"),
+        lambda: ReverseSigmoid(2, 1),
+        lambda: ReverseSigmoid(0.1, 0),
+        lambda: LabelFlips(0, b"k"),
+        lambda: LabelFlips(1.1, b"k"),
+    ],
+)
+def test_perturbations_that_make_no_sense_are_refused(make):
+    with pytest.raises(BadInput, match=r"must (be positive|lie between)"):
+        make()
+
+
+@pytest.mark.parametrize(
     "fields",
     [{"label_only": True, "digits": 2}, {"top_k": 0}, {"digits": -1}, {"temperature": 0.0}],
 )
@@ -72,8 +88,9 @@ def test_granularity_that_makes_no_sense_is_refused(fields):
 
 
 def test_a_stack_that_contradicts_itself_is_refused():
-    for outer in (Granularity(digits=2), NOISE):
-        with pytest.raises(BadInput, match="labels alone"):
+    flips = LabelFlips(0.1, b"k" * 16)
+    for outer in (Granularity(digits=2), NOISE, LaplaceNoise(0.1, b"k" * 16), ReverseSigmoid(0.1, 0.2), flips):
+        with pytest.raises(BadInput, match=r"labels alone|withholds"):
             disclosed([outer, Granularity(label_only=True)], CARD)
     assert disclosed([Granularity(digits=2), NOISE], CARD) == CARD
 
@@ -86,28 +103,73 @@ def test_asking_twice_averages_nothing_away():
 
 
 def test_the_noise_of_a_row_does_not_depend_on_its_company():
-    together = keyed_normal(b"k" * 16, X, 5)
-    alone = np.concatenate([keyed_normal(b"k" * 16, row[None], 5) for row in X[:20]])
+    together = keyed_uniform(b"k" * 16, X, 5)
+    alone = np.concatenate([keyed_uniform(b"k" * 16, row[None], 5) for row in X[:20]])
     np.testing.assert_array_equal(together[:20], alone)
 
 
 def test_rows_that_the_model_cannot_tell_apart_have_one_noise():
     zeros = np.zeros((1, 4), np.float32)
-    np.testing.assert_array_equal(keyed_normal(b"k" * 16, zeros, 5), keyed_normal(b"k" * 16, -zeros, 5))
+    np.testing.assert_array_equal(keyed_uniform(b"k" * 16, zeros, 5), keyed_uniform(b"k" * 16, -zeros, 5))
 
 
 def test_another_secret_or_row_has_another_noise():
-    ours, theirs = keyed_normal(b"k" * 16, X, 5), keyed_normal(b"j" * 16, X, 5)
+    ours, theirs = keyed_uniform(b"k" * 16, X, 5), keyed_uniform(b"j" * 16, X, 5)
     assert abs(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]) < 0.1
     assert abs(np.corrcoef(ours[:-1].ravel(), ours[1:].ravel())[0, 1]) < 0.1
 
 
-def test_the_noise_is_standard_normal_in_every_class():
-    noise = keyed_normal(b"k" * 16, np.random.default_rng(1).random((2000, 4)), 20)  # more than one digest a row
-    assert noise.shape == (2000, 20)
-    for column in noise.T:
-        assert stats.kstest(column, "norm").pvalue > 1e-4
-    assert abs(np.corrcoef(noise[:, 0], noise[:, 16])[0, 1]) < 0.1
+def test_keyed_numbers_are_uniform_in_every_column():
+    numbers = keyed_uniform(
+        b"k" * 16, np.random.default_rng(1).random((2000, 4)), 20
+    )  # more than one digest a row
+    assert numbers.shape == (2000, 20)
+    for column in numbers.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4
+    assert abs(np.corrcoef(numbers[:, 0], numbers[:, 16])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("defense", "expected"),
+    [
+        (GaussianNoise(0.3, b"k" * 16), stats.norm(scale=0.3)),
+        (LaplaceNoise(0.3, b"k" * 16), stats.laplace(scale=0.3)),
+    ],
+)
+def test_noise_has_its_distribution_and_scale(defense, expected):
+    noise = defense.noise(np.random.default_rng(1).random((2000, 4)), 5)
+    assert stats.kstest(noise.ravel(), expected.cdf).pvalue > 1e-3
+
+
+def test_the_reverse_sigmoid_is_the_paper_s_formula():
+    defense = ReverseSigmoid(beta=0.4, gamma=0.5)
+    y = PROBS.astype(np.float64)
+    told = y - 0.4 * (1 / (1 + (y / (1 - y)) ** -0.5) - 0.5)
+    np.testing.assert_allclose(defense.perturb(PROBS), told / told.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_the_reverse_sigmoid_takes_certainty_and_what_is_withheld():
+    probs = np.float32([[1, 0, 0, 0, 0], [0.6, np.nan, 0.4, np.nan, np.nan]])
+    answer = through(ReverseSigmoid(beta=0.1, gamma=0.2), probs=probs)
+    np.testing.assert_allclose(np.nansum(answer.probs, axis=1), 1, rtol=1e-5)
+    assert np.isnan(answer.probs[1]).tolist() == [False, True, False, True, True]
+    np.testing.assert_array_equal(answer.labels, [0, 0])
+    assert 0.5 < answer.probs[0, 0] < 1
+
+
+def test_flips_have_their_rate_and_tell_every_other_class():
+    x = np.random.default_rng(3).random((4000, 4), np.float32)
+    probs = np.random.default_rng(4).dirichlet(np.ones(5), 4000).astype(np.float32)
+    answer, again = (through(LabelFlips(0.2, b"k" * 16), probs=probs, x=x) for _ in range(2))
+    truth = probs.argmax(axis=1)
+    flipped = answer.labels != truth
+    assert stats.binomtest(int(flipped.sum()), 4000, 0.2).pvalue > 1e-3
+    shifts = np.bincount((answer.labels - truth)[flipped] % 5, minlength=5)
+    assert shifts[0] == 0 and stats.chisquare(shifts[1:]).pvalue > 1e-3
+    np.testing.assert_array_equal(answer.labels, again.labels)
+    np.testing.assert_array_equal(answer.labels, answer.probs.argmax(axis=1))
+    np.testing.assert_array_equal(np.sort(answer.probs, axis=1), np.sort(probs, axis=1))
+    np.testing.assert_array_equal(answer.probs[~flipped], probs[~flipped])
 
 
 def test_noised_answers_are_distributions_and_the_label_is_their_greatest():
@@ -121,7 +183,7 @@ def test_noised_answers_are_distributions_and_the_label_is_their_greatest():
 
 def test_noise_has_the_size_that_was_asked_for():
     probs = np.full((500, 5), 0.2, np.float32)
-    added = NOISE.sigma * keyed_normal(NOISE.secret, X, 5)
+    added = NOISE.noise(X, 5)
     told = np.maximum(probs + added, 0)
     np.testing.assert_allclose(
         through(NOISE, probs=probs).probs, told / told.sum(axis=1, keepdims=True), rtol=1e-5

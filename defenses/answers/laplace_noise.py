@@ -1,0 +1,51 @@
+"""Laplace noise on the told probabilities, the same for the same row.
+
+Source: the distribution of the Laplace mechanism (Dwork, McSherry, Nissim, Smith, "Calibrating Noise to
+Sensitivity in Private Data Analysis", TCC 2006, section 3). Nothing here bounds a sensitivity, so no privacy
+budget follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from defenses.answers.keyed import keyed_uniform, noised
+from defenses.defense import Handler
+from wire import Answer, Array, BadInput, Card, Query
+
+
+@dataclass(frozen=True)
+class LaplaceNoise:
+    """Adds Laplace noise to each probability, cuts off what is negative and normalises; the label follows.
+
+    Attributes:
+        scale: Scale of the noise, in units of probability; the standard deviation is 1.414 times that.
+        secret: Key of the noise, 1 to 64 bytes.
+    """
+
+    scale: float
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise BadInput(f"laplace_noise: scale must be positive, not {self.scale}")
+
+    async def __call__(self, query: Query, handle: Handler) -> Answer:
+        """Answers with noise."""
+        answer = await handle(query)
+        if answer.probs is None:
+            return answer
+        return noised(answer.probs, self.noise(query.x, answer.probs.shape[1]))
+
+    def noise(self, x: Array, k: int) -> Array:
+        """Returns the noise of the rows ``x``, ``(n, ...)``, for k classes: ``(n, k)``."""
+        centred = keyed_uniform(self.secret, x, k) - 0.5
+        return np.asarray(-self.scale * np.sign(centred) * np.log1p(-2 * np.abs(centred)))
+
+    def disclose(self, card: Card) -> Card:
+        """Leaves the card as it is."""
+        if not card.tells_probs:
+            raise BadInput("laplace_noise: the layers inside tell labels alone, which this noise cannot change")
+        return card
