@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from attacker.conduct import conduct
 from attacker.recording import Recording
 from attacker.victim import fitting
 from wire import BadInput, Card
-from wire.command import MICRO, Parser, add_endpoint, add_fields, from_fields, read_key, run, summary
+from wire.command import MICRO, Parser, add_endpoint, add_fields, at_least, from_fields, read_key, run, summary
 from wire.http import CardOptions
 from zoo.data.pool import Pool
 
@@ -55,9 +55,9 @@ def _parser() -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.add_argument("--budget", type=_at_least(1), required=True, help="most rows to ask about")
+        command.add_argument("--budget", type=at_least(1), required=True, help="most rows to ask about")
         command.add_argument("--out", type=Path, required=True, help="folder for what the attack leaves")
-        command.add_argument("--seed", type=_at_least(0), default=0, help="seed of all randomness (default: 0)")
+        command.add_argument("--seed", type=at_least(0), default=0, help="seed of all randomness (default: 0)")
         if name in EXTRACTION:
             command.add_argument(
                 "--pool", type=Path, default="pool.npz", help="file of rows to draw from (default: %(default)s)"
@@ -75,15 +75,6 @@ def _parser() -> Parser:
         add_fields(command.add_argument_group("settings of the attack"), cls)  # type: ignore[arg-type]
         add_endpoint(command)
     return parser
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least {least}")
-        return int(text)
-
-    return number
 
 
 def _pools(arguments: argparse.Namespace, card: Card) -> dict[str, Pool]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import platform
 import re
+import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -58,6 +59,9 @@ def conduct(
         BadInput: The attack cannot be run with these settings and rows.
         WireError: Not a single row was answered.
     """
+    for left in ("scores.npz", "transfer.npz", "result.json"):  # by an earlier attack
+        (out / left).unlink(missing_ok=True)
+    shutil.rmtree(out / "surrogate", ignore_errors=True)
     rng = np.random.default_rng(seed)
     settings = {"attack": name, "settings": dataclasses.asdict(attack), "seed": seed}
     before, started = _account(endpoint), time.perf_counter()

@@ -16,7 +16,7 @@ from bench.protocol import FULL, REDUCED
 from bench.report import write
 from bench.trial import Trial
 from wire import BadInput
-from wire.command import Parser, run, state_folder
+from wire.command import Parser, at_least, run, state_folder
 from zoo.data import data_folder
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command.add_argument(
             "--dataset", help="name of a data set (default: fashion_mnist, or a dependency's digits)"
         )
-        command.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+        command.add_argument("--seed", type=at_least(0), default=0, help="seed of everything (default: 0)")
         command.set_defaults(protocol=protocol)
         command.set_defaults(run=_trial)
     judge = commands.add_parser("judge", help="tell what a membership attack's scores are worth")
@@ -60,6 +60,9 @@ def _judge(arguments: argparse.Namespace) -> None:
         raise BadInput(
             f"{len(scores)} scores, but the truth about {len(member)} candidates: they are not of one draw"
         )
+    told = member[~np.isnan(scores)]
+    if told.all() or not told.any():
+        raise BadInput("the scored candidates are not of both kinds, members and others; ask about more rows")
     worth = metrics.membership(scores, member)
     print(f"{worth['members']} members and {worth['others']} others answered")
     print(f"AUC {worth['auc']:.4f} (standard error {worth['auc_error']:.4f}; chance 0.5)")

@@ -51,7 +51,7 @@ class Protocol:
             budgets=tuple(sorted(set(budgets))),
             candidates=min(self.candidates, len(roles["evaluation"]), len(roles["victim"])),
             shadow_rows=min(self.shadow_rows, len(roles["shadow"]) // 2),
-            jbda_seeds=min(self.jbda_seeds, min(budgets) // 2),
+            jbda_seeds=min(self.jbda_seeds, len(roles["pool"])),
             fit_images=min(self.fit_images, images),
             test_images=min(self.test_images, images),
             independent_rows=min(self.independent_rows, len(roles["control"])),

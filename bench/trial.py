@@ -150,7 +150,7 @@ class Trial:
         held["victim"].save(owner / "private.npz")
         held["unseen"].save(owner / "unseen.npz")
         members, others = (held[role].take(slice(n)) for role in ("victim", "evaluation"))
-        candidates, truth = roles.candidates(members, others, np.random.default_rng([self.seed, 1]))
+        candidates, truth = roles.candidates(members, others, self.seed)
         candidates.save(attacker / "candidates.npz")
         return truth
 
@@ -219,7 +219,7 @@ class Trial:
         ]
         return Job(
             name,
-            ["attacker", *arguments, "--seed", str(self.seed), *more],
+            ["attacker", *arguments, "--seed", str(self._attackers_seed), *more],
             self._party("attacker"),
             {
                 "MLAAS_URL": victims.url,
@@ -228,6 +228,11 @@ class Trial:
                 "OMP_NUM_THREADS": "1",
             },
         )
+
+    @property
+    def _attackers_seed(self) -> int:
+        """The attackers' own seed, since that of the roles would tell them the split."""
+        return int(np.random.SeedSequence([self.seed, 1]).generate_state(1)[0])
 
     def _result(self, name: str, **more: Any) -> dict[str, Any]:
         result = json.loads((self.out / "attacker" / "runs" / name / "result.json").read_text())

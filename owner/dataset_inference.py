@@ -10,6 +10,7 @@ regressor is held out: the published effects come from rows that mix images, and
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,10 +60,9 @@ class DatasetInference:
             least = 2 if name.endswith("_images") else 1
             if isinstance(value, int) and value < least:
                 raise BadInput(f"{name} is {value}, but must be at least {least}")
-            if not value > 0 or (name == "alpha" and not value < 1):
-                raise BadInput(
-                    f"{name} is {value}, but must be greater than 0{' and less than 1' * (name == 'alpha')}"
-                )
+            if not 0 < value < math.inf or (name == "alpha" and not value < 1):
+                most = 1 if name == "alpha" else "infinity"
+                raise BadInput(f"{name} is {value}, but must be greater than 0 and less than {most}")
 
     def most_rows(self, images: int) -> int:
         """Returns the most rows that the walks of so many images of each side can take."""

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,22 @@ async def _create_account(settings: Settings, name: str, plan: str, key_file: Pa
         await store.close()
 
 
+def _bound(host: str, port: int) -> socket.socket:
+    """Binds a socket that does not listen yet.
+
+    Raises:
+        BadInput: The address or the port cannot be had.
+    """
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(kind, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise BadInput(f"cannot serve at {host}:{port}: {error.strerror}") from None
+    return bound
+
+
 def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
     # Imported here, since making an account should not wait for torch.
     import uvicorn
@@ -103,6 +120,8 @@ def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
     from server.victims import load_all
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
+
+    listener = _bound(settings.host, settings.port)  # before anything long is begun
 
     async def serve() -> None:
         served = load_all(settings)
@@ -113,6 +132,10 @@ def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
             print("Keys, told only this once:")
             for plan in settings.plans:
                 print(f"  {plan:10} {await accounts.create(plan, plan)}", flush=True)
+        elif not await accounts.all():
+            logging.warning(
+                "There are no accounts yet: python -m server --config ... accounts create NAME --plan PLAN"
+            )
         gc.collect()
         gc.freeze()  # models and libraries live as long as the server: full collections need not walk them
         config = uvicorn.Config(
@@ -125,7 +148,7 @@ def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
             ssl_keyfile=arguments["tls_key"],
             timeout_graceful_shutdown=10,
         )
-        await uvicorn.Server(config).serve()
+        await uvicorn.Server(config).serve(sockets=[listener])
 
     with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
         runner.run(serve())

@@ -52,7 +52,8 @@ def deploy(victim: Victim, served: Served, plan: Plan, store: Store, secret: byt
         kind = layer["type"]
         if kind in plan.skip:
             continue
-        key = hashlib.blake2b(f"{victim.name}/{kind}".encode(), key=secret, digest_size=32).digest()
+        name = f"{victim.name}/{kind}/{len(layers)}"
+        key = hashlib.blake2b(name.encode(), key=secret, digest_size=32).digest()
         defense = build_layer(layer, {"secret": key})
         if not isinstance(defense, Rule):
             layers.append(defense)
@@ -60,6 +61,8 @@ def deploy(victim: Victim, served: Served, plan: Plan, store: Store, secret: byt
             raise BadInput(
                 f"victim {victim.name}: {kind} admits queries, so it must come before what changes answers"
             )
+        elif defense.name in [limit.name for limit in limits]:
+            raise BadInput(f"victim {victim.name}: two layers keep the limit {defense.name}; expected one")
         else:
             limits.append(defense)
     admission = Admission(victim.name, limits, price_of(plan), store)

@@ -10,6 +10,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from wire import BadInput, Malformed, Refused
 
@@ -55,6 +56,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         return problem(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return problem(400, "the client left before its body arrived")
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import orjson
 from fastapi import Request
 
 from server.accounts import Account, Accounts
@@ -48,12 +49,12 @@ class Range:
             )
         return deployed
 
-    async def ask(self, account: Account, deployed: Deployed, x: Array, request_id: object, body: bytes) -> Answer:
-        """Asks about rows; the same body under the same request id is billed once."""
+    async def ask(self, account: Account, deployed: Deployed, x: Array, request_id: str | None) -> Answer:
+        """Asks about rows; the same rows of the same model under the same request id are billed once."""
         receipt = None
         if request_id is not None:
-            name = f"{deployed.card.model}\0{request_id}\0".encode("utf-8", "surrogatepass")
-            receipt = hashlib.blake2b(name + body, digest_size=16).hexdigest()
+            named = orjson.dumps([deployed.card.model, request_id, x.shape])
+            receipt = hashlib.blake2b(named + x.tobytes(), digest_size=16).hexdigest()
         return await deployed.handle(Query(account.name, x, self.clock(), receipt))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import io
@@ -16,11 +17,11 @@ from wire import Array, Card, Malformed, Refused
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, read_json, read_numbers, unpack
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Reads a body of at most ``most`` bytes, before and after decompression.
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
+    """Reads a body of at most ``most`` bytes, before and after decompression, within some seconds.
 
     Raises:
-        Refused: The body is larger (413), or in an encoding that is not offered (415).
+        Refused: The body is larger (413), late (408), or in an encoding that is not offered (415).
         Malformed: The compressed data is broken.
     """
     if int(request.headers.get("Content-Length") or 0) > most:
@@ -28,11 +29,15 @@ async def read_body(request: Request, most: int) -> bytes:
             f"the body has {request.headers['Content-Length']} bytes; at most {most} are read", status=413
         )
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise Refused(f"the body has more than {most} bytes", status=413)
-        parts.append(part)
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise Refused(f"the body has more than {most} bytes", status=413)
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(f"the body did not arrive within {seconds:g} seconds", status=408) from None
     body = b"".join(parts)
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding == "identity":
@@ -62,8 +67,8 @@ def read_request(request: Request, body: bytes, card: Card) -> tuple[dict[str, A
         Refused: It has too many rows (413).
     """
     text = request.headers.get(HEADER_LENGTH)
-    if text is not None and not text.isdecimal():
-        raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {text!r}")
+    if text is not None and not (text.isdecimal() and len(text) <= 12):
+        raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {text[:20]!r}")
     message, tensors = unpack("inputs", body, None if text is None else int(text))
     names = [tensor.name for tensor in tensors]
     if names != [card.input_name]:
@@ -85,6 +90,18 @@ def read_instances(body: bytes, card: Card) -> tuple[dict[str, Any], Array]:
     if all(isinstance(instance, dict) for instance in instances):
         return message, check(np.stack([_image(instance, card) for instance in instances]), card)
     return message, check(read_numbers(instances, DATATYPES[card.dtype]), card)
+
+
+def request_id(message: dict[str, Any]) -> str | None:
+    """Returns the id that a request carries, if any.
+
+    Raises:
+        Malformed: It is no string of at most 256 characters.
+    """
+    given = message.get("id")
+    if given is None or (isinstance(given, str) and len(given) <= 256):
+        return given
+    raise Malformed('"id" must be a string of at most 256 characters')
 
 
 def check(x: Array, card: Card) -> Array:
@@ -121,7 +138,7 @@ def _image(instance: dict[str, Any], card: Card) -> Array:
         if image.size != (width, height):  # before anything is decompressed
             raise Malformed(f"an image of {image.width}x{image.height} pixels; expected {width}x{height}")
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32)
-    except (binascii.Error, OSError, SyntaxError, ValueError) as error:
+    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Malformed(f"b64 is not a PNG or JPEG image: {error}") from None
     low, high = card.low or 0.0, 1.0 if card.high is None else card.high
     scaled = low + pixels.reshape(height, width, channels).transpose(2, 0, 1) / 255 * (high - low)

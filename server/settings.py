@@ -14,6 +14,7 @@ from defenses import DEFENSES
 from wire import BadInput
 from wire.command import MICRO
 
+MOST = 1000  # the highest price of a row or a request, in the currency's unit
 BOUND_AT_START = ("secret",)  # fields of a defence that the server fills in; a person never writes them
 
 
@@ -39,9 +40,15 @@ class Plan(_Strict):
     @field_validator("price_per_row", "price_per_request", mode="before")
     @classmethod
     def _exact(cls, price: Any) -> Decimal:
-        exact = Decimal(str(price))
-        if not exact.is_finite() or exact < 0 or exact * MICRO != (exact * MICRO).to_integral_value():
-            raise ValueError("a price has at most 8 decimals and is not negative")
+        try:
+            exact = Decimal(str(price))
+            whole = (
+                exact.is_finite() and 0 <= exact <= MOST and exact * MICRO == (exact * MICRO).to_integral_value()
+            )
+        except ArithmeticError:
+            whole = False
+        if not whole or isinstance(price, bool):
+            raise ValueError(f"a price is a number from 0 to {MOST} with at most 8 decimals, not {price!r}")
         return exact
 
     @field_validator("skip")
@@ -106,6 +113,7 @@ class Settings(_Strict):
         data: Folder where data sets lie.
         device: ``auto`` takes CUDA where there is one.
         max_body: Most bytes of a request's body, before and after decompression.
+        body_seconds: Most seconds that a body may take to arrive.
         plans: The plans, by name.
         victims: The served models.
     """
@@ -117,6 +125,7 @@ class Settings(_Strict):
     data: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_body: int = Field(64 * 2**20, ge=1024)
+    body_seconds: float = Field(30, gt=0, allow_inf_nan=False)
     plans: dict[str, Plan] = Field(min_length=1)
     victims: tuple[Victim, ...] = Field(min_length=1)
 
@@ -218,6 +227,6 @@ def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
 
 
 def _defense_class(name: Any) -> Any:
-    if name not in DEFENSES:
+    if not isinstance(name, str) or name not in DEFENSES:
         raise BadInput(f"there is no defence {name!r}; there are {', '.join(DEFENSES)}")
     return DEFENSES[name]

@@ -67,6 +67,17 @@ def attribute_notes(cls: type) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", text) for name, text in notes}
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Returns a parser of whole numbers that are not less than ``least``, for an argument's ``type``."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least {least}")
+        return int(text)
+
+    return number
+
+
 def add_fields(parser: argparse.ArgumentParser, cls: type, prefix: str = "") -> None:
     """Adds the fields of a dataclass to a parser, as flags with their defaults and their documentation.
 
@@ -183,14 +194,16 @@ def read_key(key: str | None, file: Path | None) -> str | None:
     """Returns the key, or else what the file holds.
 
     Raises:
-        BadInput: The file cannot be read.
+        BadInput: The file cannot be read, or what it holds can be no key.
     """
-    if key or file is None:
-        return key
-    try:
-        return file.read_text().strip()
-    except OSError as error:
-        raise BadInput(f"key file {file}: {error.strerror}") from None
+    if not key and file is not None:
+        try:
+            key = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"key file {file}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    if key and not re.fullmatch(r"[!-~]+", key):
+        raise BadInput("the key must be one line of printable ASCII characters without spaces")  # and is not told
+    return key
 
 
 def state_folder(given: Path | None = None) -> Path:

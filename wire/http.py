@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import uuid
@@ -35,6 +36,12 @@ class CardOptions:
     output: tuple[str, ...] = ()
     range: tuple[float, ...] = ()
     max_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.range and not (len(self.range) == 2 and -math.inf < self.range[0] < self.range[1] < math.inf):
+            raise BadInput(f"--range {' '.join(map(str, self.range))}: expected the least value and a greater one")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise BadInput(f"--max-rows {self.max_rows}: expected at least 1")
 
 
 class Endpoint:

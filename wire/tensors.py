@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -126,6 +128,9 @@ def read_numbers(data: Any, dtype: np.dtype[Any]) -> Array:
     Raises:
         Malformed: The lists are ragged, or hold something that is not a number of that type.
     """
+    expected = f"data must hold {'numbers' if dtype.kind == 'f' else _NAMES[dtype]} only"
+    if not _leaf_types(data) <= {int, float, bool, NoneType}:  # a string would make numpy build strings of all
+        raise Malformed(expected)
     try:
         array = np.asarray(data)
     except ValueError:
@@ -133,12 +138,12 @@ def read_numbers(data: Any, dtype: np.dtype[Any]) -> Array:
     kinds = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[dtype.kind]
     if array.dtype.kind == "O" and dtype.kind == "f":
         if not all(value is None or type(value) in (int, float) for value in array.flat):
-            raise Malformed("data must hold numbers only")
+            raise Malformed(expected)
         array = np.array([math.nan if value is None else float(value) for value in array.flat]).reshape(
             array.shape
         )
     if array.size and array.dtype.kind not in kinds:
-        raise Malformed(f"data must hold {'numbers' if dtype.kind == 'f' else _NAMES[dtype]} only")
+        raise Malformed(expected)
     if dtype.kind in "iu" and array.size:
         info = np.iinfo(dtype)
         if int(array.min()) < info.min or int(array.max()) > info.max:
@@ -147,14 +152,24 @@ def read_numbers(data: Any, dtype: np.dtype[Any]) -> Array:
         return array.astype(dtype)
 
 
+def _leaf_types(data: Any) -> set[type]:
+    """Returns the types that nested lists hold, those of all depths together."""
+    level, found = [data], set()
+    while level:
+        types = set(map(type, level))
+        found |= types - {list}
+        level = list(chain.from_iterable(part for part in level if type(part) is list)) if list in types else []
+    return found
+
+
 def _read_tensor(entry: Any, body: bytes, at: int) -> tuple[Tensor, int]:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise Malformed('each tensor must be an object with a "name"')
     name, shape, datatype = entry["name"], entry.get("shape"), entry.get("datatype")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise Malformed(f'tensor "{name}": datatype {datatype!r} is not one of {", ".join(DATATYPES)}')
-    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
-        raise Malformed(f'tensor "{name}": "shape" must be a list of integers, not {shape!r}')
+    if not isinstance(shape, list) or len(shape) > 8 or not all(type(s) is int and 0 <= s < 2**31 for s in shape):
+        raise Malformed(f'tensor "{name}": "shape" must be a list of at most 8 integers, not {str(shape)[:60]}')
     dtype, count = DATATYPES[datatype], math.prod(shape)
     parameters = entry.get("parameters") or {}
     if not isinstance(parameters, dict):

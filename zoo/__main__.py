@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wire import BadInput
-from wire.command import Parser, add_fields, from_fields, run, state_folder, summary
+from wire.command import Parser, add_fields, at_least, from_fields, run, state_folder, summary
 from zoo import data, folder
 from zoo.data import roles
 from zoo.data.pool import Pool
@@ -37,14 +37,16 @@ def _parser() -> Parser:
     )
     draws.add_argument("--data", type=Path, help="data folder, where to look first (MLAAS_DATA)")
     draws.add_argument("--out", type=Path, required=True, help="folder for the files")
-    draws.add_argument("--seed", type=int, default=0, help="seeds the draw (default: %(default)s)")
+    draws.add_argument("--seed", type=at_least(0), default=0, help="seeds the draw (default: %(default)s)")
     draws.set_defaults(command=_roles)
 
     trains = commands.add_parser("train", help="train a model on the rows of a role")
     trains.add_argument("rows", type=Path, help="file of rows with labels")
     trains.add_argument("--family", choices=FAMILIES, default="cnn", help="model family (default: %(default)s)")
     trains.add_argument("--out", type=Path, required=True, help="folder for weights and card")
-    trains.add_argument("--seed", type=int, default=0, help="seeds weights and order (default: %(default)s)")
+    trains.add_argument(
+        "--seed", type=at_least(0), default=0, help="seeds weights and order (default: %(default)s)"
+    )
     trains.add_argument("--device", help="torch device (default: cuda where there is one, else cpu)")
     add_fields(trains, Training)
     for name, family in FAMILIES.items():

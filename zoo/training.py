@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,8 +38,10 @@ class Training:
     schedule: Literal["one_cycle", "constant", "step"] = "one_cycle"
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch < 1 or not self.lr > 0:
-            raise BadInput(f"{self}: epochs must be at least 0, batch at least 1 and lr greater than 0")
+        if self.epochs < 0 or self.batch < 1 or not 0 < self.lr < math.inf:
+            raise BadInput(f"{self}: epochs must be at least 0, batch at least 1 and lr greater than 0 and finite")
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
+            raise BadInput(f"{self}: momentum must lie between 0 and 1, and weight_decay be at least 0 and finite")
 
 
 def train(

@@ -28,7 +28,8 @@ class Knockoff:
 
     The paper's surrogate is an ImageNet-pretrained ResNet-34 that its code trains by SGD (learning rate .01,
     momentum .5, a tenth after every 60 of 100 epochs, batches of 64). Nothing is pretrained here, so the default
-    is a small CNN, trained from scratch by Adam.
+    is a small CNN, trained from scratch by Adam; ``--schedule step`` falls at half and three quarters of the
+    epochs, not after every 60.
 
     Attributes:
         family: Family of the surrogate: softmax, mlp, cnn or resnet.

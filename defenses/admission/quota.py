@@ -24,14 +24,17 @@ class Quota:
     rows: int
     per: Literal["minute", "hour", "day", "total"] = "day"
 
-    name = "quota"
-
     def __post_init__(self) -> None:
         if self.rows < 1 or self.per not in SECONDS:
             raise BadInput(
                 f"quota: rows must be at least 1 and per one of {', '.join(SECONDS)}, "
                 f"not {self.rows} and {self.per!r}"
             )
+
+    @property
+    def name(self) -> str:
+        """Where the quota keeps its state: quotas of several periods can stand together."""
+        return f"quota/{self.per}"
 
     def take(self, state: State, rows: int, at: float) -> None:
         """Takes ``rows`` rows out of the quota, or raises :class:`~wire.Refused` (429, or 403 for good)."""

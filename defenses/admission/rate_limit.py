@@ -26,9 +26,9 @@ class RateLimit:
     name = "rate_limit"
 
     def __post_init__(self) -> None:
-        if self.rows_per_second <= 0 or self.burst < 1:
+        if not 0 < self.rows_per_second < math.inf or self.burst < 1:
             raise BadInput(
-                "rate_limit: rows_per_second must be positive and burst at least 1, "
+                "rate_limit: rows_per_second must be positive and finite and burst at least 1, "
                 f"not {self.rows_per_second} and {self.burst}"
             )
 

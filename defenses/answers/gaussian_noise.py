@@ -6,6 +6,7 @@ Prediction APIs", USENIX Security 2016, section 7.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from scipy.special import ndtri
@@ -28,8 +29,8 @@ class GaussianNoise:
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise BadInput(f"gaussian_noise: sigma must be positive, not {self.sigma}")
+        if not 0 < self.sigma < math.inf:
+            raise BadInput(f"gaussian_noise: sigma must be positive and finite, not {self.sigma}")
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with noise."""

@@ -8,6 +8,7 @@ the softmax's temperature); Tramer et al., "Stealing Machine Learning Models via
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,8 +44,8 @@ class Granularity:
             )
         if self.digits is not None and not 0 <= self.digits <= 8:
             raise BadInput(f"granularity: digits must lie between 0 and 8, not {self.digits}")
-        if self.temperature is not None and self.temperature <= 0:
-            raise BadInput(f"granularity: temperature must be positive, not {self.temperature}")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise BadInput(f"granularity: temperature must be positive and finite, not {self.temperature}")
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with what may be told."""

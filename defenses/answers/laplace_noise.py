@@ -7,6 +7,7 @@ budget follows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,8 +30,8 @@ class LaplaceNoise:
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise BadInput(f"laplace_noise: scale must be positive, not {self.scale}")
+        if not 0 < self.scale < math.inf:
+            raise BadInput(f"laplace_noise: scale must be positive and finite, not {self.scale}")
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with noise."""

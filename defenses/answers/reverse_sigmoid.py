@@ -6,6 +6,7 @@ Perturbations", IEEE S&P Workshops 2019, section III.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ class ReverseSigmoid:
     gamma: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.beta < 2 and self.gamma > 0):
+        if not (0 < self.beta < 2 and 0 < self.gamma < math.inf):
             raise BadInput(
                 "reverse_sigmoid: beta must lie between 0 and 2 and gamma be positive, "
                 f"not {self.beta} and {self.gamma}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from defenses.store import Document
@@ -27,6 +27,14 @@ class NewAccount(BaseModel):
     plan: str
 
 
+async def _administrator(request: Request) -> Range:
+    here = served.of(request)
+    plan = here.settings.plans.get((await here.enter(request)).plan)
+    if plan is None or not plan.admin:
+        raise Refused("this needs the key of an account whose plan is an administrator's", status=403)
+    return here
+
+
 @router.get("/v1/account", tags=["Account"])
 async def account(request: Request) -> dict[str, Any]:
     """Tells rows used, money spent (in micro-cents, 10^-8 of the currency's unit) and limits left."""
@@ -35,37 +43,26 @@ async def account(request: Request) -> dict[str, Any]:
 
 
 @router.get("/admin/accounts", tags=["Administration"])
-async def all_accounts(request: Request) -> list[dict[str, Any]]:
+async def all_accounts(here: Annotated[Range, Depends(_administrator)]) -> list[dict[str, Any]]:
     """Lists all accounts with what they used."""
-    here = await _administrator(request)
     return [await _statement(here, known) for known in await here.accounts.all()]
 
 
 @router.post("/admin/accounts", tags=["Administration"], status_code=201)
-async def create_account(request: Request, new: NewAccount) -> dict[str, str]:
+async def create_account(new: NewAccount, here: Annotated[Range, Depends(_administrator)]) -> dict[str, str]:
     """Makes an account, and tells its key, once."""
-    here = await _administrator(request)
     if new.plan not in here.settings.plans:
         raise BadInput(f"no plan {new.plan!r}; there are {', '.join(here.settings.plans)}")
     return {"name": new.name, "plan": new.plan, "key": await here.accounts.create(new.name, new.plan)}
 
 
 @router.get("/admin/models/{model}/defenses", tags=["Administration"])
-async def defenses(request: Request, model: str) -> list[dict[str, Any]]:
+async def defenses(here: Annotated[Range, Depends(_administrator)], model: str) -> list[dict[str, Any]]:
     """Tells a victim's defence stack, outermost first, as it is configured."""
-    here = await _administrator(request)
     for victim in here.settings.victims:
         if victim.name == model:
             return list(victim.defenses)
     raise Refused(f"no model {model!r} here; there are {', '.join(here.deployed)}", status=404)
-
-
-async def _administrator(request: Request) -> Range:
-    here = served.of(request)
-    plan = here.settings.plans.get((await here.enter(request)).plan)
-    if plan is None or not plan.admin:
-        raise Refused("this needs the key of an account whose plan is an administrator's", status=403)
-    return here
 
 
 async def _statement(here: Range, known: Account) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from server import range as served
-from server.rows import read_body, read_request
+from server.rows import read_body, read_request, request_id
 from wire import Answer, Card, Malformed
 from wire.tensors import HEADER_LENGTH, Tensor, pack
 
@@ -22,6 +22,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         402: "Money spent",
         403: "Refused for good",
         404: "No such model",
+        408: "The body did not arrive in time",
         413: "Too many rows, or too large a body",
         415: "An encoding that is not offered",
         429: "A limit that refills; see Retry-After",
@@ -96,12 +97,12 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     here = served.of(request)
     account = await here.enter(request)
     deployed = here.model(account, model, version)
-    body = await read_body(request, here.settings.max_body)
+    body = await read_body(request, here.settings.max_body, here.settings.body_seconds)
     message, x = read_request(request, body, deployed.card)
     wanted = _wanted(message, deployed.card)
-    answer = await here.ask(account, deployed, x, message.get("id"), body)
+    answer = await here.ask(account, deployed, x, request_id(message))
     fields = {"model_name": model, "model_version": deployed.card.version}
-    if "id" in message:
+    if message.get("id") is not None:
         fields["id"] = message["id"]
     content, head = pack("outputs", [_tensor(answer, name, binary) for name, binary in wanted], fields)
     if head is None:
@@ -118,7 +119,7 @@ def _wanted(message: dict[str, Any], card: Card) -> list[tuple[str, bool]]:
         return [(name, everywhere) for name in disclosed]
     if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
         raise Malformed('"outputs" must be a list of objects')
-    wanted = []
+    wanted: list[tuple[str, bool]] = []
     for output in asked:
         name = output.get("name")
         if name not in disclosed:
@@ -127,6 +128,8 @@ def _wanted(message: dict[str, Any], card: Card) -> list[tuple[str, bool]]:
         for extension in ("classification", "shared_memory_region"):
             if extension in parameters:
                 raise Malformed(f"output {name!r}: the extension {extension!r} is not offered")
+        if name in (known for known, _ in wanted):
+            raise Malformed(f"output {name!r} is asked for twice")
         wanted.append((name, parameters.get("binary_data", everywhere) is True))
     return wanted
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from server import range as served
 from server.routes.inference import REFUSALS
-from server.rows import read_body, read_instances
+from server.rows import read_body, read_instances, request_id
 
 router = APIRouter(tags=["V1 protocol"])
 
@@ -43,9 +43,9 @@ async def predict(request: Request, model: str) -> Response:
     here = served.of(request)
     account = await here.enter(request)
     deployed = here.model(account, model)
-    body = await read_body(request, here.settings.max_body)
+    body = await read_body(request, here.settings.max_body, here.settings.body_seconds)
     message, x = read_instances(body, deployed.card)
-    answer = await here.ask(account, deployed, x, message.get("id"), body)
+    answer = await here.ask(account, deployed, x, request_id(message))
     names = deployed.card.class_names
     predictions: list[dict[str, Any]] = []
     for row, label in enumerate(answer.labels.tolist()):

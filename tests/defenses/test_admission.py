@@ -146,7 +146,7 @@ def test_limits_and_ledger_change_together_or_not_at_all(store_url):
         with pytest.raises(Refused, match="quota"):
             await admission(query(3), victim)
         state = (await admission.store.read("usage/a"))["models"]["m"]
-        return bucket.left(state["rate_limit"], 0.0), quota.left(state["quota"], 0.0), state["ledger"]["rows"]
+        return bucket.left(state["rate_limit"], 0.0), quota.left(state["quota/day"], 0.0), state["ledger"]["rows"]
 
     assert play(store_url, script, bucket, quota) == (92, 2, 8)
 
@@ -159,7 +159,7 @@ def test_what_fails_is_not_billed(store_url):
         with pytest.raises(RuntimeError):
             await admission(query(6, receipt="r"), broken)
         state = (await admission.store.read("usage/a"))["models"]["m"]
-        assert (state["ledger"]["rows"], quota.left(state["quota"], 0.0)) == (4, 6)
+        assert (state["ledger"]["rows"], quota.left(state["quota/day"], 0.0)) == (4, 6)
         await admission(query(6, receipt="r"), victim)
 
     play(store_url, script, quota)

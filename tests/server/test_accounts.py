@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from conftest import Local
+from parts import Local
 
 from server.accounts import Accounts
 from wire import BadInput, Oracle, Refused
@@ -16,7 +16,7 @@ def test_an_account_is_told_its_bill_and_its_limits(local, rows):
     account = endpoint.account()
     assert account["models"]["limited"] == {"rows": 100, "requests": 2, "micro_cents": 100 * 10**4 + 2 * 10**6}
     assert (account["rows"], account["micro_cents"]) == (oracle.spent, oracle.money)
-    assert account["rows_left"] == {"limited": {"rate_limit": 28, "quota": 400}}
+    assert account["rows_left"] == {"limited": {"rate_limit": 28, "quota/day": 400}}
     assert account["prices"] == {"per_row": 10**4, "per_request": 10**6}
 
 
@@ -58,7 +58,7 @@ def test_a_restart_loses_no_account_quota_or_bill(local, config, rows):
         assert client.get("/v1/account", headers=headers).json() == before
         # the noise is the same too
         assert client.post("/v1/models/limited:predict", json=body, headers=headers).content == first.content
-        assert client.get("/v1/account", headers=headers).json()["rows_left"]["limited"]["quota"] == 400
+        assert client.get("/v1/account", headers=headers).json()["rows_left"]["limited"]["quota/day"] == 400
 
 
 def test_a_request_that_is_retried_under_its_id_is_billed_once(local, rows):

@@ -8,7 +8,7 @@ import time
 import httpx
 import numpy as np
 import pytest
-from conftest import SHAPE, Local, command, configured, serving
+from parts import SHAPE, Local, command, configured, serving
 
 from defenses.store import open_store
 from server.accounts import Accounts

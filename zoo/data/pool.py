@@ -78,7 +78,8 @@ class Pool:
         except FileNotFoundError:
             raise BadInput(f"{path}: no such file") from None
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path}: not a file of rows (npz): {error}") from None
+            why = getattr(error, "strerror", None) or "it is none, or a broken one"  # numpy's words are of pickles
+            raise BadInput(f"{path}: not a file of rows (npz): {why}") from None
         if "x" not in arrays:
             raise BadInput(f'{path}: not a file of rows: it has {sorted(arrays)}, and no "x"')
         x, names = arrays["x"], arrays.get("class_names", np.array((), dtype=str))

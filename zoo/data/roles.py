@@ -44,18 +44,19 @@ def draw(dataset: Dataset, seed: int) -> dict[str, Pool]:
     return {role: dataset.pool.take(part) for role, part in zip(SHARES, parts, strict=True)}
 
 
-def candidates(members: Pool, others: Pool, rng: np.random.Generator) -> tuple[Pool, Array]:
+def candidates(members: Pool, others: Pool, seed: int) -> tuple[Pool, Array]:
     """Shuffles rows that trained a victim among as many that did not, for a membership attack to tell apart.
 
     Args:
         members: Rows that trained the victim, with their labels; as many of them are taken as there are others.
         others: Rows that did not, with theirs.
-        rng: Shuffles.
+        seed: Seeds the order together with the members' rows, so that who has neither cannot find it again.
 
     Returns:
         The candidates with their labels, and which of them are members, ``(2 n,)`` bool: not for the attacker.
     """
     n = min(len(members), len(others))
+    rng = np.random.default_rng([seed, int(members.fingerprint[:16], 16)])
     assert members.y is not None and others.y is not None
     order = rng.permutation(2 * n)
     x, y = np.concatenate([members.x[:n], others.x[:n]]), np.concatenate([members.y[:n], others.y[:n]])
@@ -84,7 +85,7 @@ def written(dataset: Dataset, seed: int, folder: Path) -> Path:
         for role, pool in drawn.items():
             kept = Pool(pool.x, None, pool.class_names) if role == "pool" else pool
             kept.save(path / f"{role}.npz")
-        rows, member = candidates(drawn["victim"], drawn["evaluation"], np.random.default_rng([seed, 1]))
+        rows, member = candidates(drawn["victim"], drawn["evaluation"], seed)
         rows.save(path / "candidates.npz")
         np.savez(path / "truth.npz", member=member)
         (path / "made-of.txt").write_text(made_of)

@@ -1,0 +1,128 @@
+"""What the tests of the server are made of."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+
+from defenses.store import open_store
+from server.accounts import Accounts
+from server.app import create_app, server_secret
+from server.settings import read_settings
+from server.victims import load_all
+from wire.http import Endpoint
+from wire.local import Clock
+from zoo import folder
+
+SHAPE = (1, 8, 8)
+CONFIG = """
+state = "state"
+[plans.paying]
+price_per_row = "0.0001"
+price_per_request = "0.01"
+[plans.free]
+skip = ["rate_limit", "quota"]
+[plans.admin]
+admin = true
+
+[[victims]]
+name = "open"
+folder = "net"
+max_rows = 64
+
+[[victims]]
+name = "limited"
+folder = "net"
+max_rows = 64
+defenses = [
+    { type = "rate_limit", rows_per_second = 100, burst = 128 },
+    { type = "quota", rows = 500, per = "day" },
+    { type = "granularity", top_k = 3, digits = 2 },
+    { type = "gaussian_noise", sigma = 0.05 },
+]
+
+[[victims]]
+name = "labels"
+folder = "net"
+max_rows = 64
+defenses = [{ type = "granularity", label_only = true }]
+"""
+
+
+def configured(path, network):
+    folder.save(network, path / "net")
+    (path / "range.toml").write_text(CONFIG)
+    return path / "range.toml"
+
+
+class Local:
+    """A server in this process, on a clock that is moved by hand."""
+
+    def __init__(self, config, client=None, clock=None, store=None):
+        self.settings = read_settings(config, state=config.parent / "state")
+        self.clock = clock or Clock(1e9)
+        self.store = open_store(self.settings.store_url())
+        secret = asyncio.run(server_secret(self.store))
+        self.app = create_app(self.settings, self.store, load_all(self.settings), secret, self.clock)
+        self.client = client
+
+    def account(self, name="someone", plan="paying"):
+        return asyncio.run(Accounts(self.store).create(name, plan))
+
+    def endpoint(self, model, plan="paying", name=None):
+        key = self.account(name or f"{plan}-{model}", plan)
+        return Endpoint("http://local", model=model, key=key, client=self.client, sleep=self.clock.sleep)
+
+    def headers(self, plan="paying", name="someone"):
+        return {"Authorization": f"Bearer {self.account(name, plan)}"}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(*arguments, cwd):
+    """Runs ``python -m server`` as a process of its own, and ends it."""
+    port = free_port()
+    command = [sys.executable, "-m", "server", "--port", str(port), "--device", "cpu", *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLAAS_")}
+    process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{url}/v2/health/ready").status_code == 200:
+                    break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not come up: {process.communicate(timeout=5)[0].decode()}")
+            time.sleep(0.1)
+        yield url, process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        process.stdout.close()
+
+
+def command(*arguments, cwd, **environment):
+    """Runs a command of ours to its end."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLAAS_")}
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
