@@ -89,6 +89,19 @@ def test_a_quota_is_exact_and_starts_anew_each_period():
     assert limit.left(state, DAY) == 0
 
 
+def test_quotas_of_two_periods_both_hold():
+    state, minute, day = {}, Quota(10, "minute"), Quota(20, "day")
+    taken = 0
+    for at in range(0, 600, 30):
+        try:
+            for limit in (minute, day):
+                limit.take(state.setdefault(limit.name, {}), 5, float(at))
+        except Refused:
+            continue
+        taken += 5
+    assert taken == 20
+
+
 def test_a_total_quota_is_refused_for_good():
     limit, state = Quota(rows=10, per="total"), {}
     limit.take(state, 10, 0.0)

@@ -103,3 +103,17 @@ def test_only_an_administrator_administrates(local):
     ):
         reply = client.post("/admin/accounts", json=body, headers=admin)
         assert reply.status_code == status and fault in reply.json()["detail"]
+
+
+def test_a_receipt_holds_for_the_rows_it_was_given_for(local, rows):
+    tensor = {"name": "input", "shape": [40, 1, 8, 8], "datatype": "FP32", "data": rows[:40].ravel().tolist()}
+    both = {"id": "x", "instances": rows[:1].tolist(), "inputs": [tensor]}
+    headers = local.headers()
+    assert local.client.post("/v1/models/open:predict", json=both, headers=headers).status_code == 200
+    assert local.client.post("/v2/models/open/infer", json=both, headers=headers).status_code == 200
+    assert local.client.get("/v1/account", headers=headers).json()["rows"] == 41
+
+
+def test_who_is_no_administrator_learns_nothing_of_the_schema(local):
+    assert local.client.post("/admin/accounts", json={}).status_code == 401
+    assert local.client.post("/admin/accounts", json={}, headers=local.headers()).status_code == 403

@@ -1,9 +1,12 @@
+import asyncio
 import gzip
 import zlib
 
+import httpx
 import numpy as np
 import orjson
 import pytest
+from parts import Local
 
 from wire.tensors import HEADER_LENGTH, Tensor, pack, unpack
 
@@ -106,6 +109,15 @@ BAD = {
     "input": (json_body(name="image"), 400, 'expected the one input "input", not image'),
     "json": (b'{"inputs": [', 400, "JSON is broken"),
     "outputs": (json_body()[:-1] + b', "outputs": 3}', 400, '"outputs" must be'),
+    "a side too many": (json_body(shape=[1] * 9 + [64]), 400, "at most 8 integers"),
+    "a shape beyond memory": (json_body(shape=[0, 2**63]), 400, "at most 8 integers"),
+    "a long string among numbers": (json_body(data=[0.5] * 63 + ["x" * 100_000]), 400, "numbers only"),
+    "an id that is no string": (json_body()[:-1] + b', "id": 7}', 400, '"id" must be a string'),
+    "an output twice": (
+        json_body()[:-1] + b', "outputs": [{"name": "labels"}, {"name": "labels"}]}',
+        400,
+        "asked for twice",
+    ),
     "classification": (
         json_body()[:-1] + b', "outputs": [{"name": "labels", "parameters": {"classification": 2}}]}',
         400,
@@ -140,7 +152,7 @@ def test_a_body_over_the_limit_is_refused(local):
     assert reply.status_code == 413 and str(local.settings.max_body) in reply.json()["detail"]
 
 
-@pytest.mark.parametrize("length", ["x", "-1", "99999"])
+@pytest.mark.parametrize("length", ["x", "-1", "99999", "9" * 5000])
 def test_a_broken_header_length_is_refused(local, length):
     headers = {**local.headers(), HEADER_LENGTH: length}
     reply = local.client.post("/v2/models/open/infer", content=json_body(), headers=headers)
@@ -156,3 +168,21 @@ def test_keys_and_names_are_checked(local):
     assert reply.status_code == 404 and "there are open, limited, labels" in reply.json()["detail"]
     assert local.client.get("/nowhere").headers["Content-Type"] == "application/problem+json"
     assert local.client.get("/v2/models/open/infer").status_code == 405
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(config, rows):
+    config.write_text("body_seconds = 0.05\n" + config.read_text())
+    server = Local(config)
+
+    async def slow():
+        yield b"{"
+        await asyncio.sleep(5)
+
+    async def post():
+        transport = httpx.ASGITransport(server.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://local") as client:
+            return await client.post("/v2/models/open/infer", content=slow(), headers=headers)
+
+    headers = server.headers()
+    reply = asyncio.run(post())
+    assert reply.status_code == 408 and "0.05 seconds" in reply.json()["detail"]

@@ -166,6 +166,12 @@ def test_key_files_are_written_once(config, tmp_path):
     assert plan.returncode == 2 and "there are paying, free, admin" in plan.stderr
 
 
+def test_a_port_that_is_taken_is_one_line(live):
+    url, _, config = live
+    ended = command("server", "--config", config, "--port", url.rpartition(":")[2], cwd=config.parent)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: cannot serve at 127.0.0.1:")
+
+
 def test_a_refusal_that_does_not_pass_is_not_waited_for(live, rows):
     url, account, _ = live
     with pytest.raises(Refused, match="no model"):

@@ -1,5 +1,7 @@
 import base64
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,12 @@ def b64(image, kind="PNG"):
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return {"b64": base64.b64encode(buffer.getvalue()).decode()}
+
+
+HEAD = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+CHUNK = b"IHDR" + HEAD
+BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(HEAD)) + CHUNK + struct.pack(">I", zlib.crc32(CHUNK))
+"""A PNG of which there is only a header, which promises 3.6 billion pixels."""
 
 
 def predict(local, instances, model="open", headers=None):
@@ -54,6 +62,7 @@ def test_an_image_is_the_row_of_its_pixels(local, network):
         ([{"b64": "####"}], 400, "not a PNG or JPEG"),
         ([{"b64": base64.b64encode(b"GIF89a").decode()}], 400, "not a PNG or JPEG"),
         ([{"png": "abc"}], 400, '{"b64": "<PNG or JPEG>"}'),
+        ([{"b64": base64.b64encode(BOMB).decode()}], 400, "not a PNG or JPEG"),
         ([b64(Image.new("L", (9, 8)))], 400, "9x8 pixels; expected 8x8"),
         ([[[[0.0] * 8] * 8]] * 65, 413, "at most 64"),
     ],

@@ -1,4 +1,5 @@
 import pytest
+from parts import Local
 
 from defenses import GaussianNoise, Quota
 from server.settings import DEFAULT, build_layer, read_settings
@@ -24,6 +25,17 @@ VICTIM = '[plans.p]\n[[victims]]\nname = "v"\nfolder = "f"\n'
         (VICTIM.replace("[plans.p]", "[plans.p]\nprice_per_row = 0.000000001"), "at most 8 decimals"),
         (VICTIM.replace("[plans.p]", '[plans.p]\nskip = ["moat"]'), "no defence 'moat'"),
         (VICTIM.replace('"v"', '"a/b"'), "name"),
+        (VICTIM + 'defenses = [{ type = ["quota"] }]', "no defence ['quota']"),
+        (VICTIM + 'defenses = [{ type = "rate_limit", rows_per_second = nan, burst = 5 }]', "positive and finite"),
+        (VICTIM + 'defenses = [{ type = "gaussian_noise", sigma = inf }]', "positive and finite"),
+        (VICTIM + 'defenses = [{ type = "granularity", temperature = nan }]', "positive and finite"),
+        *[
+            (
+                VICTIM.replace("[plans.p]", f"[plans.p]\nprice_per_row = {price}"),
+                "a price is a number from 0 to 1000",
+            )
+            for price in ('"abc"', "true", '"1e999999"', '"1e400"', "-1")
+        ],
         ("port = 99999\n" + VICTIM, "port"),
     ],
 )
@@ -51,3 +63,22 @@ def test_a_layer_gets_what_only_the_server_knows():
     noise = build_layer({"type": "gaussian_noise", "sigma": 1}, {"secret": b"k" * 32})
     assert noise == GaussianNoise(1.0, b"k" * 32) and "kkk" not in repr(noise)
     assert build_layer({"type": "quota", "rows": 5}, {"secret": b""}) == Quota(5)
+
+
+def test_two_layers_of_one_limit_are_refused_and_quotas_of_two_periods_stand_together(config):
+    text = config.read_text()
+    quotas = '{ type = "quota", rows = 10, per = "minute" },\n    { type = "quota", rows = 500, per = "day" },'
+    config.write_text(text.replace('{ type = "quota", rows = 500, per = "day" },', quotas))
+    local = Local(config)
+    assert {limit.name for limit in local.app.state.range.deployed["limited"]["paying"].admission.limits} == {
+        "rate_limit",
+        "quota/minute",
+        "quota/day",
+    }
+    config.write_text(
+        text.replace(
+            '{ type = "quota"', '{ type = "rate_limit", rows_per_second = 1, burst = 9 },\n    { type = "quota"'
+        )
+    )
+    with pytest.raises(BadInput, match="two layers keep the limit rate_limit"):
+        Local(config)

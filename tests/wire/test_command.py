@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -5,7 +6,8 @@ from typing import Literal
 import pytest
 
 from wire import BadInput, Unreachable
-from wire.command import Parser, add_fields, from_fields, run
+from wire.command import Parser, add_fields, from_fields, read_key, run
+from wire.http import CardOptions
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,19 @@ def test_a_wrong_option_is_one_line(capsys):
         parse("--rows", "many")
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"a\nb", b"\xff\xfe", "é".encode(), b"a b"])
+def test_what_can_be_no_key_is_refused_and_not_told(tmp_path, content):
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        read_key(None, tmp_path / "key")
+    assert "a\nb" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"range": (0.0,)}, {"range": (math.nan, 1.0)}, {"range": (1.0, 0.0)}, {"max_rows": -5}]
+)
+def test_card_options_that_make_no_sense_are_refused(fields):
+    with pytest.raises(BadInput, match="expected"):
+        CardOptions(**fields)
