@@ -58,6 +58,9 @@ admin = true
 """
 
 
+FOLDERS = ("attacker", "owner", "victims", "suspects", "baselines", "logs")
+
+
 @dataclass
 class Trial:
     """A trial in the making.
@@ -86,7 +89,7 @@ class Trial:
 
     def run(self) -> dict[str, Any]:
         """Runs everything; returns, and writes to ``results.json``, what the report shows."""
-        for name in ("attacker", "owner", "victims", "suspects", "baselines", "logs"):  # an earlier trial's
+        for name in FOLDERS:  # an earlier trial's
             shutil.rmtree(self.out / name, ignore_errors=True)
         self.out.mkdir(parents=True, exist_ok=True)
         with self._timed("data"):
@@ -149,8 +152,7 @@ class Trial:
         held["shadow"].save(attacker / "shadow.npz")
         held["victim"].save(owner / "private.npz")
         held["unseen"].save(owner / "unseen.npz")
-        members, others = (held[role].take(slice(n)) for role in ("victim", "evaluation"))
-        candidates, truth = roles.candidates(members, others, self.seed)
+        candidates, truth = roles.candidates(held["victim"], held["evaluation"].take(slice(n)), self.seed)
         candidates.save(attacker / "candidates.npz")
         return truth
 
@@ -184,7 +186,7 @@ class Trial:
             for name, text in POLICIES.items()
         )
         # Accounts and bills are the trial's own; what was trained is found in the lasting state.
-        head = [f'state = "{self.state}"', f'store = "sqlite:///{self.out}/victims.sqlite"']
+        head = [f'state = "{self.state}"', f'store = "sqlite:///{self.out}/victims/range.sqlite"']
         if self.data is not None:
             head.append(f'data = "{self.data}"')
         path = self._party("victims") / "range.toml"

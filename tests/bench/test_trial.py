@@ -12,7 +12,7 @@ import pytest
 from bench.__main__ import main
 from bench.parties import Failed, Job, Parties
 from bench.protocol import REDUCED, Protocol
-from bench.trial import POLICIES, Trial
+from bench.trial import FOLDERS, POLICIES, Trial
 from wire import BadInput
 from zoo.data import load, roles
 
@@ -104,6 +104,20 @@ def test_parties_hold_only_the_files_of_their_roles(trial, results):
         "unseen.npz",
         "features.npz",
     }
+
+
+def test_all_that_a_trial_leaves_is_cleared_by_the_next(trial, results):
+    assert {path.name for path in trial.out.iterdir()} == {*FOLDERS, "results.json"}
+
+
+@pytest.mark.slow
+def test_a_second_trial_finds_what_the_first_trained(trial, results):
+    again = trial.run()
+    for run, before in zip(again["extraction"], results["extraction"], strict=True):
+        if run["policy"] != "top3":  # its noise follows the server's secret, which each trial draws anew
+            for entry in ("rows", "accuracy", "agreement"):
+                assert run[entry] == before[entry]
+    assert again["victim"] == results["victim"]
 
 
 def test_nothing_runs_on(trial, results):
