@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from bench import metrics
-from bench.parties import terminated_like_interrupted
 from bench.protocol import FULL, REDUCED
 from bench.report import write
 from bench.trial import Trial
@@ -81,8 +80,7 @@ def _trial(arguments: argparse.Namespace) -> None:
         arguments.dataset,
         arguments.seed,
     )
-    with terminated_like_interrupted():
-        results = trial.run()
+    results = trial.run()
     path = write(results, arguments.out)
     print(f"{path} ({time.perf_counter() - start:.0f} s)")
 

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx
 from tqdm import tqdm
@@ -82,22 +83,38 @@ class Parties:
         self._logs = logs
         self._servers: list[subprocess.Popen[bytes]] = []
         self._clients: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.RLock()
+        self._ended = False
+        self._before: dict[int, Any] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Parties:
+        # An exception from a signal can get lost in whatever runs just then: the handler ends everything itself.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._interrupted)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for process in self._clients:
-            process.kill()
-        for process in self._servers:
-            process.terminate()
-        for process in self._clients + self._servers:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._end()
+
+    def _interrupted(self, signum: int, frame: object) -> None:
+        self._end()
+        os._exit(130)
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+            for process in self._clients:
                 process.kill()
-                process.wait()
+            for process in self._servers:
+                process.terminate()
+            for process in self._servers:
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
     def serve(self, name: str, config: Path, *, patience: float = 600.0) -> Server:
         """Starts a server on a free port of the loopback and waits until it is ready."""
@@ -111,8 +128,7 @@ class Parties:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-        process = self._start(name, [*command, "--port", str(port)], config.parent)
-        self._servers.append(process)
+        process = self._start(name, [*command, "--port", str(port)], config.parent, server=True)
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + patience
         while True:
             with contextlib.suppress(httpx.TransportError):
@@ -152,16 +168,23 @@ class Parties:
 
     def _finish(self, job: Job) -> None:
         process = self._start(job.name, job.arguments, job.folder, job.environment)
-        self._clients.append(process)
         if process.wait():
             raise self._failed(job.name)
 
     def _start(
-        self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        server: bool = False,
     ) -> subprocess.Popen[bytes]:
         log: IO[bytes]
-        with self._log(name).open("wb") as log:
-            return subprocess.Popen(
+        with self._log(name).open("wb") as log, self._lock:
+            if self._ended:
+                raise Failed(f"{name} was not started: the parties were ended")
+            process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 cwd=folder,
                 env={**_CLEAN, **(environment or {})},
@@ -170,6 +193,8 @@ class Parties:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # an interrupt of the terminal is for the bench, which ends its parties
             )
+            (self._servers if server else self._clients).append(process)
+        return process
 
     def _failed(self, name: str) -> Failed:
         lines = self._log(name).read_text(errors="replace").replace("\r", "\n").strip().splitlines()
@@ -177,18 +202,3 @@ class Parties:
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
-
-
-@contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP end the block as Ctrl-C does, so that no party outlives it."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
