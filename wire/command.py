@@ -135,27 +135,14 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def open_oracle(arguments: argparse.Namespace, *, budget: int | None = None, label: str = "") -> Iterator[Oracle]:
-    """Opens a metered way to the model that :func:`add_endpoint`'s flags name, under a progress bar.
-
-    The bar shows rows and money spent. An interrupt (Ctrl-C, SIGTERM) ends the budget, so that a method stops with
-    what it has; a second one ends the command.
-    """
-    endpoint = Endpoint(
-        arguments.url,
-        model=arguments.model,
-        key=read_key(arguments.key, arguments.key_file),
-        options=from_fields(CardOptions, arguments),
-    )
-    with metered(endpoint, budget=budget, patience=arguments.patience, label=label) as oracle:
-        yield oracle
-
-
-@contextmanager
 def metered(
     endpoint: Endpoint, *, budget: int | None = None, patience: float = 300.0, label: str = ""
 ) -> Iterator[Oracle]:
-    """Puts a meter, a progress bar and an interrupt on an endpoint; see :func:`open_oracle`."""
+    """Puts a meter and a progress bar on an endpoint.
+
+    The bar shows rows and money spent. An interrupt (Ctrl-C, SIGTERM) ends the budget, so that a method stops
+    with what it has; a second one ends the command.
+    """
     stop = threading.Event()
     bar = tqdm(total=budget, desc=label or endpoint.model, unit="row", dynamic_ncols=True, mininterval=0.5)
 
