@@ -1,0 +1,150 @@
+"""What an operator sees of a running server: Prometheus metrics, on a port of their own.
+
+A process counts in memory, and :func:`serving` shows it. Where several workers serve, each counts in files of a
+folder that they share, and their parent shows the sums (:func:`gathering`). prometheus_client chooses between the
+two when it is imported, by the environment variable that :func:`gathering` sets: workers are spawned, not forked.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from wire import BadInput
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client lets several processes count
+_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_GPU_PERIOD = 1.0  # seconds between two readings of a GPU's memory: a reading costs more than all the counting
+
+
+class Telemetry:
+    """The metrics of one application.
+
+    Attributes:
+        registry: Holds them.
+        in_flight: How many requests are being answered: the caller raises and lowers it.
+    """
+
+    def __init__(self, release: str, gpu_memory: Callable[[], int] | None = None) -> None:
+        """Makes metrics in a registry of their own.
+
+        Args:
+            release: The server's version.
+            gpu_memory: Tells how many bytes the models hold on the GPU; None where none is used.
+        """
+        self.registry = registry = CollectorRegistry()
+
+        def gauge(name: str, text: str, *labels: str, over: Literal["livesum", "max"] = "livesum") -> Gauge:
+            return Gauge(f"mlaas_{name}", text, labels, registry=registry, multiprocess_mode=over)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"mlaas_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+            return Histogram(f"mlaas_{name}", text, labels, buckets=buckets, registry=registry)
+
+        build = gauge(
+            "build_info", "Always 1; the labels say what runs.", "version", "python", "torch", over="max"
+        )
+        build.labels(release, platform.python_version(), version("torch")).set(1)
+        self.in_flight = gauge("requests_in_flight", "Requests that are being answered.")
+        # A child is looked up once for its labels, since prometheus_client's look-up costs more than the counting.
+        self._requests = cache(histogram("request_seconds", "Time to answer a request.", "route", "status").labels)
+        self._rows = cache(counter("rows", "Rows answered.", "model").labels)
+        self._refusals = cache(counter("refusals", "Requests refused.", "reason").labels)
+        self._batches = cache(
+            histogram("batch_rows", "Rows that shared a forward pass.", "model", buckets=_SIZES).labels
+        )
+        self._queues = cache(
+            histogram("queue_seconds", "Time that a pass's first rows had waited for it.", "model").labels
+        )
+        self._forwards = cache(histogram("forward_seconds", "Time of a forward pass.", "model").labels)
+        self._trips = histogram("store_seconds", "Time of a round trip to the store.")
+        self._charges = histogram("store_charges", "Charges that shared a round trip.", buckets=_SIZES)
+        self._gpu_memory = gpu_memory
+        if gpu_memory is not None:
+            self._gpu = gauge("gpu_memory_bytes", "Bytes that the models hold on the GPU.")
+            self._read_gpu(gpu_memory)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Counts an answered request, by its route's template."""
+        self._requests(route, status).observe(seconds)
+
+    def rows(self, model: str, n: int) -> None:
+        """Counts rows that were answered."""
+        self._rows(model).inc(n)
+
+    def refused(self, reason: str) -> None:
+        """Counts a refusal by what refused: a limit's name, ``key``, ``malformed``, ``store``, ``drain``..."""
+        self._refusals(reason).inc()
+
+    def forward(self, model: str, rows: int, queue_seconds: float, forward_seconds: float) -> None:
+        """Counts a forward pass."""
+        self._batches(model).observe(rows)
+        self._queues(model).observe(queue_seconds)
+        self._forwards(model).observe(forward_seconds)
+        if self._gpu_memory is not None and monotonic() >= self._gpu_due:
+            self._read_gpu(self._gpu_memory)
+
+    def trip(self, seconds: float, charges: int) -> None:
+        """Counts a round trip to the store."""
+        self._trips.observe(seconds)
+        self._charges.observe(charges)
+
+    def _read_gpu(self, gpu_memory: Callable[[], int]) -> None:
+        self._gpu.set(gpu_memory())
+        self._gpu_due = monotonic() + _GPU_PERIOD
+
+
+@contextmanager
+def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[str]:
+    """Shows metrics over HTTP, from a thread, while the block runs; yields their URL.
+
+    Raises:
+        BadInput: The address or the port cannot be had.
+    """
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise BadInput(f"cannot show metrics at {host}:{port}: {error.strerror}") from None
+    try:
+        yield f"http://{host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def gathering(host: str, port: int) -> Iterator[str]:
+    """Shows the sums over the workers that are spawned while the block runs, as :func:`serving` does.
+
+    Raises:
+        BadInput: The address or the port cannot be had.
+    """
+    with TemporaryDirectory(prefix="mlaas-metrics-") as folder:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        with serving(host, port, registry) as url:
+            os.environ[_FOLDER] = folder
+            try:
+                yield url
+            finally:
+                del os.environ[_FOLDER]
+
+
+def ended(worker: int) -> None:
+    """Forgets what a worker was doing, by its process id, after its death; what it had counted stays counted."""
+    if _FOLDER in os.environ:
+        mark_process_dead(worker)  # type: ignore[no-untyped-call]
