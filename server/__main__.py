@@ -8,21 +8,24 @@ import gc
 import logging
 import os
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from defenses.store import open_store
-from server.accounts import Account, Accounts
+from server.registry import Account, Registry
 from server.settings import Settings, read_settings
 from wire import BadInput
 from wire.command import Parser, read_key, run
+
+OPERATOR = "the command line"  # who did it, in the audit
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     arguments = vars(_parser().parse_args(argv))
-    names = ("state", "data", "store", "host", "port", "device")
+    names = ("state", "data", "store", "host", "port", "device", "metrics_port", "log")
     settings = read_settings(arguments["config"], **{name: arguments.get(name) for name in names})
     if arguments["command"] == "accounts":
         asyncio.run(_create_account(settings, arguments["name"], arguments["plan"], arguments["key_file"]))
@@ -38,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to bind (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to bind (default: 8000)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where models run (default: auto)")
+    parser.add_argument("--metrics-port", type=int, help="port of the metrics for Prometheus (default: none)")
+    parser.add_argument("--log", choices=("text", "json"), help="the log's form (default: text)")
     parser.add_argument("--tls-cert", type=Path, help="certificate file, for HTTPS")
     parser.add_argument("--tls-key", type=Path, help="private key file, for HTTPS")
     commands = parser.add_subparsers(dest="command", metavar="accounts")
@@ -79,17 +84,18 @@ async def _create_account(settings: Settings, name: str, plan: str, key_file: Pa
     if plan not in settings.plans:
         raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
     store = open_store(settings.store_url())
-    accounts = Accounts(store)
+    registry = Registry(store, time.time)
     try:
         if key_file is None:
-            print(await accounts.create(name, plan))
+            print(await registry.create(name, plan, OPERATOR))
         elif key_file.exists():
-            known = await accounts.authenticate(f"Bearer {read_key(None, key_file)}")
+            await registry.catch_up()
+            known = registry.authenticate(f"Bearer {read_key(None, key_file)}")
             if known != Account(name, plan):
                 raise BadInput(f"{key_file} holds a key of {known.name!r} on plan {known.plan!r}")
         else:
             key_file.parent.mkdir(parents=True, exist_ok=True)
-            key = await accounts.create(name, plan)
+            key = await registry.create(name, plan, OPERATOR)
             key_file.touch(mode=0o600)
             key_file.write_text(key + "\n")
     finally:
@@ -126,13 +132,14 @@ def _serve(settings: Settings, arguments: dict[str, Any]) -> None:
     async def serve() -> None:
         served = load_all(settings)
         store = open_store(settings.store_url())
-        accounts = Accounts(store)
+        registry = Registry(store, time.time)
         app = create_app(settings, store, served, await server_secret(store))
-        if arguments["config"] is None and not await accounts.all():
+        await registry.catch_up()
+        if arguments["config"] is None and not registry.accounts():
             print("Keys, told only this once:")
             for plan in settings.plans:
-                print(f"  {plan:10} {await accounts.create(plan, plan)}", flush=True)
-        elif not await accounts.all():
+                print(f"  {plan:10} {await registry.create(plan, plan, OPERATOR)}", flush=True)
+        elif not registry.accounts():
             logging.warning(
                 "There are no accounts yet: python -m server --config ... accounts create NAME --plan PLAN"
             )
