@@ -28,20 +28,25 @@ class CardOptions:
     Attributes:
         input: Name of the input tensor to use.
         output: Outputs to ask for, as NAME=labels, NAME=probs or NAME=logits.
+        shape: Shape of one row, without the batch axis.
+        classes: Number of classes.
         range: Least and greatest value of a feature.
         max_rows: Most rows in one request.
     """
 
     input: str | None = None
     output: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    classes: int | None = None
     range: tuple[float, ...] = ()
     max_rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.range and not (len(self.range) == 2 and -math.inf < self.range[0] < self.range[1] < math.inf):
             raise BadInput(f"--range {' '.join(map(str, self.range))}: expected the least value and a greater one")
-        if self.max_rows is not None and self.max_rows < 1:
-            raise BadInput(f"--max-rows {self.max_rows}: expected at least 1")
+        for flag, numbers in (("max-rows", (self.max_rows,)), ("classes", (self.classes,)), ("shape", self.shape)):
+            if any(number is not None and number < 1 for number in numbers):
+                raise BadInput(f"--{flag} {' '.join(map(str, numbers))}: expected at least 1")
 
 
 class Endpoint:
@@ -92,10 +97,14 @@ class Endpoint:
         try:
             self.model = model or named or self._only_model()
             self._path = f"{self.base}/v2/models/{self.model}" + (f"/versions/{version}" if version else "")
-            self._binary = "binary_tensor_data" in self._get(f"{self.base}/v2").get("extensions", [])
+            self._extensions = self._get(f"{self.base}/v2").get("extensions") or []
+            self._binary = "binary_tensor_data" in self._extensions
             self.card = self._complete(options or CardOptions())
-        except BaseException:
+        except BaseException as error:
             self.close()
+            unlike = isinstance(error, AttributeError | KeyError | TypeError | ValueError)
+            if unlike and not isinstance(error, BadInput):
+                raise Malformed(f"{url}: what it says of the model is not of the protocol: {error!r}") from None
             raise
 
     def __call__(self, x: Array) -> Answer:
@@ -122,6 +131,8 @@ class Endpoint:
             headers[HEADER_LENGTH] = str(head)
         reply = self._send("POST", f"{self._path}/infer", content=body, headers=headers)
         length = reply.headers.get(HEADER_LENGTH)
+        if length is not None and not re.fullmatch(r"\d{1,12}", length):
+            raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {length[:20]!r}")
         _, tensors = unpack("outputs", reply.content, None if length is None else int(length))
         return self._answer({tensor.name: tensor.array for tensor in tensors}, len(x))
 
@@ -149,24 +160,39 @@ class Endpoint:
             array = outputs.get(name)
             if array is None:
                 continue
-            if len(array) != rows:
-                raise Malformed(f'asked about {rows} rows, but output "{name}" has {len(array)}')
+            if array.shape[:1] != (rows,):
+                raise Malformed(f'asked about {rows} rows, but output "{name}" is of shape {array.shape}')
+            if role == "labels" and array.size != rows:
+                raise Malformed(f'output "{name}" is of shape {array.shape}, which is not one label for each row')
             if role == "labels":
                 labels = array.reshape(rows).astype(np.int64)
-            elif role == "logits":
-                shifted = np.exp(array - array.max(axis=1, keepdims=True))
-                probs = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-            else:
-                probs = array.reshape(rows, -1).astype(np.float32)
+                continue
+            scores = array.reshape(rows, -1).astype(np.float32)
+            if role == "logits":
+                scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+                scores /= scores.sum(axis=1, keepdims=True)
+            elif np.nanmin(scores, initial=0) < 0 or np.nanmax(scores, initial=0) > 1 + 1e-3:
+                raise Malformed(
+                    f'output "{name}" holds {np.nanmin(scores):g} to {np.nanmax(scores):g}, which are no '
+                    f"probabilities; say --output {name}=logits if they are logits"
+                )
+            probs = scores
         if labels is None:
             if probs is None:
                 wanted = ", ".join(name for name, _ in self.card.outputs)
                 raise Malformed(f"the reply has none of the outputs {wanted}, only {', '.join(outputs)}")
+            if np.isnan(probs).all(axis=1).any():
+                raise Malformed("the reply tells neither a label nor a probability of some row")
             labels = np.nanargmax(probs, axis=1).astype(np.int64)
         return Answer(labels, probs)
 
     def _only_model(self) -> str:
-        models = self._get(f"{self.base}/v1/models").get("models") or []
+        try:
+            models = self._get(f"{self.base}/v1/models").get("models") or []
+        except Refused as refused:
+            if refused.status not in (400, 404, 405):
+                raise
+            raise BadInput(f"{self.base} does not list its models: say which, by --model") from None
         if len(models) != 1:
             raise BadInput(
                 f"{self.base} serves {', '.join(map(str, models)) or 'no models'}: say which, by --model"
@@ -177,29 +203,35 @@ class Endpoint:
         """Reads the model's metadata, with or without the parameters that our own server adds."""
         metadata = self._get(self._path)
         known = metadata.get("parameters") or {}
-        inputs = metadata.get("inputs") or []
-        chosen = [entry for entry in inputs if options.input in (None, entry["name"])]
-        if not chosen:
-            raise BadInput(f'no input "{options.input}"; there are {", ".join(entry["name"] for entry in inputs)}')
-        entry = chosen[0]
-        shape = tuple(int(side) for side in entry["shape"][1:])
+        entry = self._input(metadata.get("inputs") or [], options)
+        batch, *sides = map(int, entry["shape"])
+        shape = options.shape or tuple(sides)
         if any(side < 0 for side in shape):
-            raise BadInput(f'input "{entry["name"]}" of {self.model} has the open shape {entry["shape"]}')
+            raise BadInput(
+                f'input "{entry["name"]}" of {self.model} has the open shape {entry["shape"]}: say which shape '
+                f"a row has, by --shape"
+            )
         if entry["datatype"] not in DATATYPES:
             raise BadInput(f'input "{entry["name"]}" of {self.model} is of datatype {entry["datatype"]}')
-        outputs = dict(map(_named_role, options.output)) or _roles(metadata.get("outputs") or [])
-        columns = [e["shape"][-1] for e in metadata.get("outputs") or [] if outputs.get(e["name"]) in ROLES[1:]]
+        told = metadata.get("outputs") or []
+        outputs = dict(map(_named_role, options.output)) or _roles(told)
+        if not outputs:
+            raise BadInput(
+                f"{self.model} does not say what it answers: say so, by --output NAME={'|'.join(ROLES)}"
+            )
+        columns = [int(e["shape"][-1]) for e in told if (_roles([e]) | outputs).get(e["name"]) in ROLES[1:]]
         names = tuple(map(str, known.get("classes") or ()))
         low, high = options.range or (known.get("low"), known.get("high"))
+        most = options.max_rows or int(known.get("max_rows") or self._max_batch() or 64)
         return Card(
             model=self.model,
             input_shape=shape,
-            classes=len(names) or max([int(side) for side in columns], default=0),
+            classes=options.classes or len(names) or max([0, *columns]),
             version=str((metadata.get("versions") or ["1"])[-1]),
             dtype=entry["datatype"],
             low=low,
             high=high,
-            max_rows=options.max_rows or int(known.get("max_rows") or 64),
+            max_rows=most if batch < 0 else min(most, batch),
             tells_probs=any(role != "labels" for role in outputs.values()),
             class_names=names,
             missing=bool(known.get("missing", False)),
@@ -207,8 +239,28 @@ class Endpoint:
             outputs=tuple(outputs.items()),
         )
 
+    def _input(self, inputs: list[dict[str, Any]], options: CardOptions) -> dict[str, Any]:
+        """Returns the metadata of the input to use; a server that has none of it leaves it to the options."""
+        chosen = [entry for entry in inputs if options.input in (None, entry["name"])]
+        if chosen:
+            return chosen[0]
+        if inputs:
+            raise BadInput(f'no input "{options.input}"; there are {", ".join(entry["name"] for entry in inputs)}')
+        if options.input is None or not options.shape:
+            raise BadInput(f"{self.model} does not say what it takes: say so, by --input NAME and --shape")
+        return {"name": options.input, "datatype": "FP32", "shape": [-1, *options.shape]}
+
+    def _max_batch(self) -> int | None:
+        """Asks for the most rows of one request where the server tells a model's configuration, as Triton does."""
+        if "model_configuration" not in self._extensions:
+            return None
+        return int(self._get(f"{self._path}/config").get("max_batch_size") or 0)
+
     def _get(self, url: str) -> dict[str, Any]:
-        return read_json(self._send("GET", url).content)
+        try:
+            return read_json(self._send("GET", url).content)
+        except Malformed as error:
+            raise Malformed(f"{url}: {error}") from None
 
     def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
         headers = {**self._headers, **arguments.pop("headers", {})}

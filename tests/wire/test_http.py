@@ -6,7 +6,7 @@ import pytest
 from wire import BadInput, Malformed, Refused, Unreachable
 from wire.http import CardOptions, Endpoint
 from wire.patient import Patient
-from wire.tensors import Tensor, pack, unpack
+from wire.tensors import HEADER_LENGTH, Tensor, pack, unpack
 
 
 class Foreign:
@@ -34,7 +34,7 @@ class Foreign:
         if reply is not None:
             return reply
         message, (x,) = unpack("inputs", request.content, None)
-        scores = np.stack([x.array[:, 0], x.array[:, 1], 0 * x.array[:, 0]], axis=1).astype(np.float32)
+        scores = np.stack([x.array[:, 0], x.array[:, 1], 0 * x.array[:, 0]], axis=1).astype(np.float32) / 10
         body, _ = pack("outputs", [Tensor("scores", scores, False)], {"id": message["id"]})
         return httpx.Response(200, content=body)
 
@@ -57,7 +57,7 @@ def test_labels_are_the_greatest_score_and_logits_become_probabilities():
     answer = endpoint(Foreign(), options=CardOptions(output=("scores=logits",)))(X)
     np.testing.assert_array_equal(answer.labels, [1, 0])
     np.testing.assert_allclose(answer.probs.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(answer.probs[0, 1] / answer.probs[0, 0], np.e, rtol=1e-5)
+    np.testing.assert_allclose(answer.probs[0, 1] / answer.probs[0, 0], np.exp(0.1), rtol=1e-5)
 
 
 def test_a_lost_reply_is_asked_for_again_under_the_same_id():
@@ -90,8 +90,44 @@ def test_refusals_carry_what_the_server_said():
 
 def test_an_answer_about_other_rows_is_malformed():
     body, _ = pack("outputs", [Tensor("scores", np.zeros((1, 3), np.float32), False)], {})
-    with pytest.raises(Malformed, match='2 rows, but output "scores" has 1'):
+    with pytest.raises(Malformed, match=r'2 rows, but output "scores" is of shape \(1, 3\)'):
         endpoint(Foreign([httpx.Response(200, content=body)]))(X)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"<html>",
+        b'{"inputs": 3}',
+        b'{"inputs": [{"name": "image", "datatype": "FP64"}]}',
+        b'{"inputs": [{"name": "image", "datatype": "FP64", "shape": []}]}',
+        b'{"inputs": [{"name": "image", "datatype": "FP64", "shape": ["x"]}]}',
+        b'{"inputs": [{"name": "image", "datatype": "FP64", "shape": [-1, 2]}], "outputs": [{}]}',
+        b'{"inputs": [{"name": "image", "datatype": "FP64", "shape": [-1, 2]}], "outputs": [{"name": "x", '
+        b'"datatype": "FP32", "shape": [-1, 3]}], "parameters": [1]}',
+    ],
+)
+def test_metadata_that_is_none_is_malformed(metadata):
+    def server(request):
+        return httpx.Response(200, content=metadata) if request.url.path == "/v2/models/a" else Foreign()(request)
+
+    with pytest.raises(Malformed, match="http://there/v2/models/a: "):
+        endpoint(server)
+
+
+def test_an_answer_that_tells_nothing_or_lies_of_its_length_is_malformed():
+    nothing, _ = pack("outputs", [Tensor("scores", np.full((2, 3), np.nan, np.float32), False)], {})
+    with pytest.raises(Malformed, match="neither a label nor a probability"):
+        endpoint(Foreign([httpx.Response(200, content=nothing)]))(X)
+    for length in ("x", "-3", "1" * 20):
+        with pytest.raises(Malformed, match=HEADER_LENGTH):
+            endpoint(Foreign([httpx.Response(200, content=nothing, headers={HEADER_LENGTH: length})]))(X)
+
+
+def test_classes_are_counted_where_only_labels_are_asked_for():
+    card = endpoint(Foreign(), options=CardOptions(output=("best=labels",))).card
+    assert (card.classes, card.tells_probs) == (3, False)
+    assert endpoint(Foreign(), options=CardOptions(classes=7)).card.classes == 7
 
 
 @pytest.mark.parametrize(
