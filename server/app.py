@@ -5,14 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from defenses.store import Store
+from defenses.store import Behind, Store
 from server import problems
-from server.accounts import Accounts
-from server.pipeline import deploy
 from server.range import Range
 from server.routes import accounts, inference, predict
 from server.settings import Settings
@@ -41,6 +39,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await app.state.range.catch_up()
         yield
         await store.close()
 
@@ -51,13 +50,7 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
-    deployed = {
-        victim.name: {
-            name: deploy(victim, served[victim.name], plan, store, secret) for name, plan in settings.plans.items()
-        }
-        for victim in settings.victims
-    }
-    app.state.range = Range(settings, Accounts(store), deployed, clock)
+    app.state.range = Range(settings, store, served, secret, clock)
     for routes in (inference.router, predict.router, accounts.router):
         app.include_router(routes)
     problems.install(app)
@@ -67,7 +60,7 @@ def create_app(
 async def server_secret(store: Store) -> bytes:
     """Returns the secret of a store, which is drawn when it is asked for first."""
 
-    def step(documents: dict[str, dict[str, str]]) -> str:
-        return documents.setdefault("secret", {"hex": secrets.token_hex(32)})["hex"]
-
-    return bytes.fromhex(await store.transact(["secret"], step))
+    while not (kept := (await store.read("secret")).entries):
+        with suppress(Behind):  # another process was faster
+            await store.append("secret", [secrets.token_bytes(32)], expected=0)
+    return kept[0]

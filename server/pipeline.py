@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from defenses import Admission, Defense, Handler, Price, Rule, compose, disclosed
 from defenses.store import Store
-from server.settings import Plan, Victim, build_layer
+from server.settings import Plan, build_layer
 from server.victims import Served
 from wire import BadInput, Card
 from wire.command import MICRO
+
+Layers = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -33,41 +37,44 @@ def price_of(plan: Plan) -> Price:
     return Price(int(plan.price_per_row * MICRO), int(plan.price_per_request * MICRO))
 
 
-def deploy(victim: Victim, served: Served, plan: Plan, store: Store, secret: bytes) -> Deployed:
-    """Puts a victim behind its defences, less those that the plan skips.
+def deploy(
+    served: Served, stack: Layers, plan: Plan, store: Store, secret: bytes, seen: Callable[[], int]
+) -> Deployed:
+    """Puts a victim behind the defences of a plan, and behind its own less those that the plan skips.
 
     Args:
-        victim: The victim's settings.
         served: The loaded victim.
+        stack: Its defence stack, outermost first.
         plan: The plan of the accounts that will meet it.
         store: Where stateful defences remember.
         secret: The server's secret; every defence of every victim gets a key of its own from it.
+        seen: Tells the position up to which the control log was read.
 
     Raises:
         BadInput: The stack contradicts itself.
     """
+    model = served.card.model
+    overall, outer = _built(plan.defenses, f"plan/{model}", secret)
+    limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret)
+    admission = Admission(model, limits, price_of(plan), store, overall, seen)
+    layers = [admission, *outer, *inner]
+    return Deployed(disclosed(layers, served.card), compose(layers, served), admission)
+
+
+def _built(tables: Layers, scope: str, secret: bytes) -> tuple[list[Rule], list[Defense]]:
+    """Builds limits, which must come first, and other layers."""
     limits: list[Rule] = []
     layers: list[Defense] = []
-    for layer in victim.defenses:
-        kind = layer["type"]
-        if kind in plan.skip:
-            continue
-        name = f"{victim.name}/{kind}/{len(layers)}"
-        key = hashlib.blake2b(name.encode(), key=secret, digest_size=32).digest()
-        defense = build_layer(layer, {"secret": key})
+    for table in tables:
+        kind = table["type"]
+        name = f"{scope}/{kind}/{len(layers)}"
+        defense = build_layer(
+            table, {"secret": hashlib.blake2b(name.encode(), key=secret, digest_size=32).digest()}
+        )
         if not isinstance(defense, Rule):
             layers.append(defense)
         elif layers:
-            raise BadInput(
-                f"victim {victim.name}: {kind} admits queries, so it must come before what changes answers"
-            )
-        elif defense.name in [limit.name for limit in limits]:
-            raise BadInput(f"victim {victim.name}: two layers keep the limit {defense.name}; expected one")
+            raise BadInput(f"{kind} admits queries, so it must come before what changes answers")
         else:
             limits.append(defense)
-    admission = Admission(victim.name, limits, price_of(plan), store)
-    stack = [admission, *layers]
-    try:
-        return Deployed(disclosed(stack, served.card), compose(stack, served), admission)
-    except BadInput as error:
-        raise BadInput(f"victim {victim.name}: {error}") from None
+    return limits, layers

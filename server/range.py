@@ -3,43 +3,105 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
-import orjson
 from fastapi import Request
 
-from server.accounts import Account, Accounts
-from server.pipeline import Deployed
+from defenses.store import Behind, Store
+from server.pipeline import Deployed, Layers, deploy
+from server.registry import Account, Registry
 from server.settings import Settings
-from wire import Answer, Array, Query, Refused
+from server.victims import Served
+from wire import Answer, Array, BadInput, Query, Refused
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Range:
     """A running server, without its HTTP.
 
     Attributes:
         settings: What it was told to do.
-        accounts: Its accounts.
-        deployed: What accounts of each plan meet, by model and plan.
+        registry: Its accounts and keys.
+        store: Where it remembers.
         clock: Tells the time, in seconds since the epoch.
     """
 
-    settings: Settings
-    accounts: Accounts
-    deployed: Mapping[str, Mapping[str, Deployed]]
-    clock: Callable[[], float]
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        served: Mapping[str, Served],
+        secret: bytes,
+        clock: Callable[[], float],
+    ) -> None:
+        """Puts victims behind their configured defences.
 
-    async def enter(self, request: Request) -> Account:
-        """Tells whose key a request holds, or raises :class:`~wire.Refused` (401)."""
-        return await self.accounts.authenticate(request.headers.get("Authorization"))
+        Raises:
+            BadInput: A stack contradicts itself.
+        """
+        self.settings, self.store, self.clock = settings, store, clock
+        self.registry = Registry(store, clock)
+        self._served, self._secret = served, secret
+        self._configured: dict[str, Layers] = {victim.name: victim.defenses for victim in settings.victims}
+        self._stacks: dict[str, Layers] = dict(self._configured)
+        self._deployed = {model: self.deployments(model, stack) for model, stack in self._configured.items()}
+
+    @property
+    def models(self) -> list[str]:
+        """The models' names."""
+        return list(self._served)
+
+    async def catch_up(self) -> None:
+        """Reads what administrators and other workers have changed."""
+        await self.registry.catch_up()
+        for model in self._served:
+            stack = self.stack(model)
+            if stack is not self._stacks[model]:
+                self._deployed[model] = self._replaced(model, stack)
+                self._stacks[model] = stack
+
+    async def enter(self, authorization: str | None) -> Account:
+        """Tells whose key an ``Authorization`` header holds, or raises :class:`~wire.Refused` (401)."""
+        await self.catch_up()
+        return self.registry.authenticate(authorization)
+
+    async def admit(self, authorization: str | None) -> None:
+        """Refuses unknown keys (401) before a body is read; what is behind the log is seen when :meth:`ask` charges."""
+        try:
+            self.registry.authenticate(authorization)
+        except Refused:  # its account may be new
+            await self.enter(authorization)
+
+    def stack(self, model: str) -> Layers:
+        """Returns the defence stack of a model that is in force, or raises :class:`~wire.Refused` (404)."""
+        if model not in self._served:
+            raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
+        return self.registry.state.stacks.get(model, self._configured[model])
+
+    def deployments(self, model: str, stack: Layers) -> dict[str, Deployed]:
+        """Builds what accounts of each plan would meet.
+
+        Raises:
+            BadInput: The stack contradicts itself.
+        """
+        built = {}
+        for name, plan in self.settings.plans.items():
+            try:
+                built[name] = deploy(
+                    self._served[model], stack, plan, self.store, self._secret, lambda: self.registry.position
+                )
+            except BadInput as error:
+                raise BadInput(f"victim {model}, plan {name}: {error}") from None
+        return built
 
     def model(self, account: Account, model: str, version: str | None = None) -> Deployed:
         """Returns what an account meets under a model's name, or raises :class:`~wire.Refused` (404)."""
-        plans = self.deployed.get(model)
+        plans = self._deployed.get(model)
         if plans is None:
-            raise Refused(f"no model {model!r} here; there are {', '.join(self.deployed)}", status=404)
+            raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
         deployed = plans.get(account.plan)
         if deployed is None:
             raise Refused(f"the account's plan {account.plan!r} is not in the server's settings", status=403)
@@ -49,13 +111,52 @@ class Range:
             )
         return deployed
 
-    async def ask(self, account: Account, deployed: Deployed, x: Array, request_id: str | None) -> Answer:
-        """Asks about rows; the same rows of the same model under the same request id are billed once."""
-        receipt = None
-        if request_id is not None:
-            named = orjson.dumps([deployed.card.model, request_id, x.shape])
-            receipt = hashlib.blake2b(named + x.tobytes(), digest_size=16).hexdigest()
-        return await deployed.handle(Query(account.name, x, self.clock(), receipt))
+    def of_plan(self, plan: str) -> dict[str, Deployed]:
+        """Returns what accounts of a plan meet, by model."""
+        return {model: plans[plan] for model, plans in self._deployed.items() if plan in plans}
+
+    async def ask(
+        self,
+        authorization: str | None,
+        model: str,
+        version: str | None,
+        read: Callable[[Deployed], tuple[Array, str | None, Any]],
+    ) -> tuple[Answer, Deployed, Any]:
+        """Asks about rows; the same request under the same id is billed once.
+
+        Args:
+            authorization: The ``Authorization`` header.
+            model: Name of the model.
+            version: Its version, if one is asked for.
+            read: Reads rows, the receipt of the request, and what else it holds, as the deployed victim wants it.
+
+        Returns:
+            The answer, what gave it, and what else ``read`` returned.
+        """
+        while True:
+            account = self.registry.authenticate(authorization)
+            deployed = self.model(account, model, version)
+            x, receipt, rest = read(deployed)
+            try:
+                return await deployed.handle(Query(account.name, x, self.clock(), receipt)), deployed, rest
+            except Behind:
+                await self.catch_up()
+
+    def _replaced(self, model: str, stack: Layers) -> dict[str, Deployed]:
+        try:
+            return self.deployments(model, stack)
+        except BadInput as error:  # another worker took it: this one has other settings
+            log.error("model %s is withdrawn, since its new defences cannot be built here: %s", model, error)
+            return {}
+
+
+def receipt(model: str, request_id: str | None, body: bytes) -> str | None:
+    """Returns what names a request in the ledger: its id, its model and all that it asks; None without an id."""
+    if request_id is None:
+        return None
+    named = hashlib.blake2b(model.encode() + b"\0" + request_id.encode() + b"\0", digest_size=16)
+    named.update(body)
+    return named.hexdigest()
 
 
 def of(request: Request) -> Range:

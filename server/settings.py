@@ -23,17 +23,20 @@ class _Strict(BaseModel):
 
 
 class Plan(_Strict):
-    """What an account of this plan pays, and which defences it is spared.
+    """What an account of this plan pays, and which defences it meets.
 
     Attributes:
         price_per_row: Price of a row, in the currency's unit, to the micro-cent (8 decimals).
         price_per_request: Price of a request, likewise.
-        skip: Names of defences that do not apply.
+        defenses: Layers outside every victim's own, as a victim's; limits among them are kept per account, over all
+            victims together.
+        skip: Names of victims' defences that do not apply.
         admin: Whether its keys open ``/admin``.
     """
 
     price_per_row: Decimal = Decimal(0)
     price_per_request: Decimal = Decimal(0)
+    defenses: tuple[dict[str, Any], ...] = ()
     skip: tuple[str, ...] = ()
     admin: bool = False
 
@@ -50,6 +53,13 @@ class Plan(_Strict):
         if not whole or isinstance(price, bool):
             raise ValueError(f"a price is a number from 0 to {MOST} with at most 8 decimals, not {price!r}")
         return exact
+
+    @field_validator("defenses")
+    @classmethod
+    def _layers(cls, layers: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for layer in layers:
+            check_layer(layer)
+        return layers
 
     @field_validator("skip")
     @classmethod
@@ -83,6 +93,9 @@ class Victim(_Strict):
         recipe: How to train it.
         version: Its version in URLs.
         max_rows: Most rows in one request.
+        dtype: Type of its rows on the wire; ``UINT8`` takes images as bytes, which the model's device scales to 0 to 1.
+        engine: What computes its answers; ``auto`` takes ONNX Runtime on a CPU where it answers as torch does.
+        precision: Type of its weights; all but ``float32`` is torch's, and changes answers.
         defenses: The layers around it, outermost first, each a table with its ``type`` and its fields.
     """
 
@@ -91,12 +104,17 @@ class Victim(_Strict):
     recipe: Recipe | None = None
     version: str = Field("1", pattern=r"^[A-Za-z0-9._-]+$")
     max_rows: int = Field(1024, ge=1, le=65536)
+    dtype: Literal["FP32", "UINT8"] = "FP32"
+    engine: Literal["auto", "onnxruntime", "torch"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
     defenses: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")
     def _one_source(self) -> Victim:
         if (self.folder is None) == (self.recipe is None):
             raise ValueError("give either a folder or a recipe")
+        if self.engine == "onnxruntime" and self.precision != "float32":
+            raise ValueError(f'precision = "{self.precision}" is torch\'s; expected engine = "torch" or "auto"')
         for layer in self.defenses:
             check_layer(layer)
         return self
@@ -112,8 +130,11 @@ class Settings(_Strict):
         store: URL of the store; by default a SQLite file in the state folder.
         data: Folder where data sets lie.
         device: ``auto`` takes CUDA where there is one.
+        threads: Threads of one forward pass on a CPU; workers are the better use of more cores.
         max_body: Most bytes of a request's body, before and after decompression.
         body_seconds: Most seconds that a body may take to arrive.
+        metrics_port: Port at which Prometheus finds metrics, on the same host; none by default.
+        log: The log's form; in JSON it has a line for every request.
         plans: The plans, by name.
         victims: The served models.
     """
@@ -124,8 +145,11 @@ class Settings(_Strict):
     store: str | None = None
     data: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(1, ge=1, le=256)
     max_body: int = Field(64 * 2**20, ge=1024)
     body_seconds: float = Field(30, gt=0, allow_inf_nan=False)
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    log: Literal["text", "json"] = "text"
     plans: dict[str, Plan] = Field(min_length=1)
     victims: tuple[Victim, ...] = Field(min_length=1)
 

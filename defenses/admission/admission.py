@@ -2,81 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from defenses.admission.price import Price
-from defenses.admission.rule import Rule, State
+from defenses.admission.price import ENTRIES, Price
+from defenses.admission.rule import Rule
 from defenses.defense import Handler
-from defenses.store import Documents, Store
-from wire import Answer, Card, Query
+from defenses.store import Behind, Charge, Level, Store
+from wire import Answer, BadInput, Card, Query
 
-RECEIPT_SECONDS = 600.0
+EVERYWHERE = "*"  # the scope of limits that hold over all models together
 
 
 @dataclass(frozen=True)
 class Admission:
-    """Lets a query pass if every rule does, and bills it; what was not answered is given back.
+    """Lets a query pass if every limit does, and bills it; what was not answered is given back.
 
-    All rules of an account change together or not at all. A request that names a receipt is billed once within
-    ten minutes, however often it is retried.
+    All meters of an account change together or not at all. A request that names a receipt is billed once within
+    ten minutes, however often it is retried; the rate limit counts each retry.
 
     Attributes:
-        model: Name of the victim; limits are kept per account and model.
-        limits: The limits.
-        price: The ledger.
-        store: Where accounts' documents are kept.
+        model: Name of the victim.
+        limits: The limits that are kept per account and model.
+        price: The ledger, likewise.
+        store: Where the meters stand.
+        overall: Limits that are kept per account, over all models together.
+        seen: Tells the position up to which the control log was read; None if there is none.
     """
 
     model: str
     limits: Sequence[Rule]
     price: Price
     store: Store
+    overall: Sequence[Rule] = ()
+    seen: Callable[[], int] | None = None
+    _scoped: tuple[tuple[str, Rule], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        scoped = [(f"{EVERYWHERE}/{rule.name}", rule) for rule in self.overall]
+        scoped += [(f"{self.model}/{rule.name}", rule) for rule in self.limits]
+        names = [name for name, _ in scoped]
+        for name in names:
+            if names.count(name) > 1:
+                raise BadInput(f"two limits are kept as {name}; expected one")
+        object.__setattr__(self, "_scoped", tuple(scoped))
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers, refuses or fails; only what is answered is billed."""
-        usage, rows = f"usage/{query.account}", len(query.x)
-        receipt = f"receipt/{query.account}/{query.receipt}" if query.receipt else None
-        keys = [usage] if receipt is None else [usage, receipt]
+        """Answers, refuses or fails; only what is answered is billed.
 
-        def take(documents: Documents) -> bool:
-            if receipt is not None:
-                billed = documents.get(receipt)
-                if billed is not None and query.at - billed["at"] < RECEIPT_SECONDS:
-                    return False
-                documents[receipt] = {"at": query.at}
-            state = self._state(documents, usage)
-            for rule in self._rules:
-                rule.take(state.setdefault(rule.name, {}), rows, query.at)
-            return True
-
-        def give_back(documents: Documents) -> None:
-            if receipt is not None:
-                documents.pop(receipt, None)
-            state = self._state(documents, usage)
-            for rule in self._rules:
-                rule.give_back(state.setdefault(rule.name, {}), rows, query.at)
-
-        keep = {} if receipt is None else {receipt: query.at + RECEIPT_SECONDS}
-        billed = await self.store.transact(keys, take, keep=keep, now=query.at)
+        Raises:
+            Refused: A limit refuses, or the store is away (503).
+            Behind: The control log has grown beyond what was read.
+        """
+        rows, at = len(query.x), query.at
+        limits = [rule.meter(rows, at)._replace(name=name) for name, rule in self._scoped]
+        meters = (*limits, *self.price.meters(self.model, rows))
+        seen = None if self.seen is None else self.seen()
+        charge = Charge(query.account, meters, at, query.receipt, seen)
+        verdict = await self.store.charge(charge)
+        if verdict.kind == "behind":
+            raise Behind(f"the control log has grown beyond {seen}")
+        if verdict.kind == "over":
+            raise self._scoped[verdict.meter][1].refusal(rows, verdict.level, at)
         try:
             return await handle(query)
         except BaseException:
-            if billed:
-                await self.store.transact(keys, give_back)
+            await self.store.refund(charge)
             raise
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card as it is seen through the rules."""
-        for rule in self._rules:
+        """Returns the card as it is seen through the limits."""
+        for _, rule in self._scoped:
             card = rule.disclose(card)
         return card
 
-    @property
-    def _rules(self) -> tuple[Rule, ...]:
-        return (*self.limits, self.price)
+    def left(self, levels: dict[str, Level], at: float) -> dict[str, int]:
+        """Tells for each limit how many rows may pass at the time ``at``, given the account's levels."""
+        return {
+            name: rule.left(levels[name].leaked(rule.meter(0, at)).level if name in levels else 0)
+            for name, rule in self._scoped
+        }
 
-    def _state(self, documents: Documents, usage: str) -> State:
-        models: State = documents.setdefault(usage, {}).setdefault("models", {})
-        state: State = models.setdefault(self.model, {})
-        return state
+
+def ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:
+    """Returns the ledger of each model that an account has asked, given the account's levels."""
+    found: dict[str, dict[str, int]] = {}
+    for name, (level, _) in levels.items():
+        model, _, rest = name.partition("/")
+        if rest.startswith("ledger/"):
+            found.setdefault(model, dict.fromkeys(ENTRIES, 0))[rest.removeprefix("ledger/")] = int(level)
+    return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from defenses.admission.rule import State
-from wire import Card
+from defenses.store.meter import Meter
+
+ENTRIES = ("rows", "requests", "micro_cents")
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,7 @@ class Price:
     per_row: int = 0
     per_request: int = 0
 
-    name = "ledger"
-
-    def take(self, state: State, rows: int, at: float) -> None:
-        """Writes a request of ``rows`` rows into the ledger."""
-        self._add(state, rows, 1)
-
-    def give_back(self, state: State, rows: int, at: float) -> None:
-        """Strikes a request that was not answered."""
-        self._add(state, -rows, -1)
-
-    def left(self, state: State, at: float) -> int | None:
-        """Sets no limit."""
-        return None
-
-    def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is."""
-        return card
-
-    def _add(self, state: State, rows: int, requests: int) -> None:
-        money = self.per_row * rows + self.per_request * requests
-        for entry, amount in (("rows", rows), ("requests", requests), ("micro_cents", money)):
-            state[entry] = state.get(entry, 0) + amount
+    def meters(self, scope: str, rows: int) -> tuple[Meter, ...]:
+        """Returns the meters of :data:`ENTRIES`, named ``scope/ledger/ENTRY``."""
+        amounts = (rows, 1, self.per_row * rows + self.per_request)
+        return tuple(Meter(f"{scope}/ledger/{e}", a) for e, a in zip(ENTRIES, amounts, strict=True))

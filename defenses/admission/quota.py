@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
-from defenses.admission.rule import State
+from defenses.store.meter import EMPTIES, Meter, Number
 from wire import BadInput, Card, Refused
 
-SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0, "total": math.inf}
+SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
+PERIODS = (*SECONDS, "month", "total")
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Lets an account ask about some rows each minute, hour or day (of UTC), or once and for all.
+    """Lets an account ask about some rows each minute, hour, day or month (of UTC), or once and for all.
 
     Attributes:
         rows: Most rows.
@@ -22,49 +24,54 @@ class Quota:
     """
 
     rows: int
-    per: Literal["minute", "hour", "day", "total"] = "day"
+    per: Literal["minute", "hour", "day", "month", "total"] = "day"
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.per not in SECONDS:
+        if self.rows < 1 or self.per not in PERIODS:
             raise BadInput(
-                f"quota: rows must be at least 1 and per one of {', '.join(SECONDS)}, "
+                f"quota: rows must be at least 1 and per one of {', '.join(PERIODS)}, "
                 f"not {self.rows} and {self.per!r}"
             )
 
     @property
     def name(self) -> str:
-        """Where the quota keeps its state: quotas of several periods can stand together."""
+        """Name of the meter: quotas of several periods can stand together."""
         return f"quota/{self.per}"
 
-    def take(self, state: State, rows: int, at: float) -> None:
-        """Takes ``rows`` rows out of the quota, or raises :class:`~wire.Refused` (429, or 403 for good)."""
-        left = self.left(state, at)
-        period = max(self._period(at), state.get("period", 0))
-        if rows > left:
-            final = self.per == "total"
-            wait = None if final else math.ceil((period + 1) * SECONDS[self.per] - at)
-            raise Refused(
-                f"quota: asked for {rows} rows with {left} left of {self.rows} "
-                + ("in all" if final else f"this {self.per}"),
-                status=403 if final else 429,
-                retry_after=wait,
-                left=left,
-                policy=None if final else f'"{self.per}";q={self.rows};w={SECONDS[self.per]:.0f}',
-            )
-        state["period"], state["used"] = period, self.rows - left + rows
+    def meter(self, rows: int, at: float) -> Meter:
+        """Returns the meter of the rows that were used in the period."""
+        return Meter(self.name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at)[0])
 
-    def give_back(self, state: State, rows: int, at: float) -> None:
-        """Puts the rows of a request that was not answered back, if its period still runs."""
-        if state.get("period") == self._period(at):
-            state["used"] -= rows
-
-    def left(self, state: State, at: float) -> int:
+    def left(self, level: Number) -> int:
         """Tells how many rows the period has left."""
-        return self.rows - (state["used"] if state.get("period", -1) >= self._period(at) else 0)
+        return max(0, int(self.rows - level))  # a quota may have been lowered
+
+    def refusal(self, rows: int, level: Number, at: float) -> Refused:
+        """Returns a refusal (429) that says when the period ends, or one for good (403)."""
+        final, left = self.per == "total", self.left(level)
+        _, start, end = self._period(at)
+        return Refused(
+            f"quota: asked for {rows} rows with {left} left of {self.rows} "
+            + ("in all" if final else f"this {self.per}"),
+            status=403 if final else 429,
+            retry_after=None if final else math.ceil(end - at),
+            left=left,
+            policy=None if final else f'"{self.per}";q={self.rows};w={end - start:.0f}',
+        )
 
     def disclose(self, card: Card) -> Card:
         """Leaves the card as it is."""
         return card
 
-    def _period(self, at: float) -> int:
-        return math.floor(at / SECONDS[self.per])
+    def _period(self, at: float) -> tuple[int, float, float]:
+        """Returns the number of the period, and its start and end in seconds."""
+        if self.per == "total":
+            return 0, 0.0, math.inf
+        if self.per == "month":
+            date = datetime.fromtimestamp(at, UTC)
+            number = date.year * 12 + date.month - 1
+            first, next_first = (datetime(m // 12, m % 12 + 1, 1, tzinfo=UTC) for m in (number, number + 1))
+            return number, first.timestamp(), next_first.timestamp()
+        seconds = SECONDS[self.per]
+        number = math.floor(at / seconds)
+        return number, number * seconds, (number + 1) * seconds

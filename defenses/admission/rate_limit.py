@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from defenses.admission.rule import State
+from defenses.store.meter import SLACK, Meter, Number
 from wire import BadInput, Card, Refused
-
-_SLACK = 1e-6  # rows: what rounding may lose of a bucket that was waited for as told
 
 
 @dataclass(frozen=True)
@@ -32,33 +30,30 @@ class RateLimit:
                 f"not {self.rows_per_second} and {self.burst}"
             )
 
-    def take(self, state: State, rows: int, at: float) -> None:
-        """Takes ``rows`` tokens out of the bucket, or raises :class:`~wire.Refused` (429)."""
-        tokens = self._tokens(state, at)
-        whole = math.floor(tokens + _SLACK)
-        if rows > whole:
-            raise Refused(
-                f"rate limit: asked for {rows} rows with {whole} in the bucket, "
-                f"which gains {self.rows_per_second:g} a second",
-                status=429,
-                retry_after=math.ceil((rows - tokens) / self.rows_per_second),
-                left=whole,
-                policy=f'"rows";q={self.burst};w={math.ceil(self.burst / self.rows_per_second)}',
-            )
-        state["tokens"], state["at"] = max(0.0, tokens - rows), max(at, state.get("at", at))
+    def meter(self, rows: int, at: float) -> Meter:
+        """Returns the meter of the tokens that are out, to which a retry pays again."""
+        return Meter(self.name, rows, self.burst, self.rows_per_second, at, retried=True)
 
-    def give_back(self, state: State, rows: int, at: float) -> None:
-        """Puts the tokens of a request that was not answered back."""
-        state["tokens"] = min(self.burst, state.get("tokens", self.burst) + rows)
-
-    def left(self, state: State, at: float) -> int | None:
+    def left(self, level: Number) -> int:
         """Tells how many rows the bucket holds."""
-        return math.floor(self._tokens(state, at) + _SLACK)
+        return math.floor(self.burst - level + SLACK)
+
+    def refusal(self, rows: int, level: Number, at: float) -> Refused:
+        """Returns a refusal (429) that says when the bucket will hold enough."""
+        return Refused(
+            f"rate limit: asked for {rows} rows with {self.left(level)} in the bucket, "
+            f"which gains {self.rows_per_second:g} a second",
+            status=429,
+            retry_after=math.ceil((level + rows - self.burst) / self.rows_per_second),
+            left=self.left(level),
+            policy=f'"rows";q={self.burst};w={math.ceil(self.burst / self.rows_per_second)}',
+        )
 
     def disclose(self, card: Card) -> Card:
-        """Bounds the rows of one request by the burst."""
-        return replace(card, max_rows=min(card.max_rows, self.burst))
-
-    def _tokens(self, state: State, at: float) -> float:
-        elapsed = max(0.0, at - state.get("at", at))  # queries may be stamped out of order
-        return float(min(self.burst, state.get("tokens", self.burst) + elapsed * self.rows_per_second))
+        """Leaves the card as it is, or raises :class:`~wire.BadInput` if the burst is too small for it."""
+        if self.burst < card.max_rows:
+            raise BadInput(
+                f"rate_limit: a burst of {self.burst} rows never lets the {card.max_rows} rows pass that one request "
+                "may have; expected a greater burst, or fewer max_rows"
+            )
+        return card

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from wire import Card
-
-State = dict[str, Any]
+from defenses.store.meter import Meter, Number
+from wire import Card, Refused
 
 
 @runtime_checkable
 class Rule(Protocol):
-    """A limit or a price; its state is a part of the account's document, under the rule's name."""
+    """A limit of rows: a meter of the account, and what is said when it would pass its cap."""
 
     @property
     def name(self) -> str:
-        """Where the rule keeps its state."""
+        """Name of the meter; no two limits of a stack have one name."""
         ...
 
-    def take(self, state: State, rows: int, at: float) -> None:
-        """Takes ``rows`` rows at the time ``at`` (seconds) out of ``state``.
-
-        Raises:
-            Refused: That many may not pass now.
-        """
+    def meter(self, rows: int, at: float) -> Meter:
+        """Returns the meter, and by how much ``rows`` rows at the time ``at`` (seconds) make it rise."""
         ...
 
-    def give_back(self, state: State, rows: int, at: float) -> None:
-        """Undoes :meth:`take` for a request that was not answered."""
+    def left(self, level: Number) -> int:
+        """Tells how many rows may pass when the meter stands at ``level``."""
         ...
 
-    def left(self, state: State, at: float) -> int | None:
-        """Tells how many rows may pass at the time ``at``; None if the rule sets no limit."""
+    def refusal(self, rows: int, level: Number, at: float) -> Refused:
+        """Returns what is said to who asks about ``rows`` rows when the meter stands at ``level``."""
         ...
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card as it is seen through this rule."""
+        """Returns the card as it is seen through this rule.
+
+        Raises:
+            BadInput: The card allows requests that the rule would always refuse.
+        """
         ...

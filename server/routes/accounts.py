@@ -1,23 +1,28 @@
-"""What an account may know of itself, and what an operator may do with accounts."""
+"""What an account may know of itself, and what an operator may do with accounts, keys and defence stacks."""
 
 from __future__ import annotations
 
+import tomllib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel
+import tomli_w
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ValidationError
 
-from defenses.store import Document
+from defenses.admission.admission import ledgers
+from defenses.admission.price import ENTRIES
 from server import range as served
-from server.accounts import Account
 from server.pipeline import price_of
 from server.range import Range
+from server.registry import Account
 from server.routes.inference import REFUSALS
-from wire import BadInput, Refused
+from server.rows import read_body
+from server.settings import check_layer, faults
+from wire import BadInput, Malformed, Refused
+from wire.tensors import read_json
 
 router = APIRouter(responses=REFUSALS)
-
-_ENTRIES = ("rows", "requests", "micro_cents")
+admin = APIRouter(prefix="/admin", tags=["Administration"], responses=REFUSALS)
 
 
 class NewAccount(BaseModel):
@@ -27,60 +32,174 @@ class NewAccount(BaseModel):
     plan: str
 
 
-async def _administrator(request: Request) -> Range:
+class OtherPlan(BaseModel):
+    """The plan that an account is put on."""
+
+    plan: str
+
+
+class Stack(BaseModel):
+    """A victim's defence stack, outermost first."""
+
+    defenses: list[dict[str, Any]]
+
+
+async def _administrator(request: Request) -> Account:
     here = served.of(request)
-    plan = here.settings.plans.get((await here.enter(request)).plan)
+    account = await here.enter(request.headers.get("Authorization"))
+    plan = here.settings.plans.get(account.plan)
     if plan is None or not plan.admin:
         raise Refused("this needs the key of an account whose plan is an administrator's", status=403)
-    return here
+    return account
+
+
+Administrator = Annotated[Account, Depends(_administrator)]
+Here = Annotated[Range, Depends(served.of)]
 
 
 @router.get("/v1/account", tags=["Account"])
 async def account(request: Request) -> dict[str, Any]:
     """Tells rows used, money spent (in micro-cents, 10^-8 of the currency's unit) and limits left."""
     here = served.of(request)
-    return await _statement(here, await here.enter(request))
+    return await _statement(here, await here.enter(request.headers.get("Authorization")))
 
 
-@router.get("/admin/accounts", tags=["Administration"])
-async def all_accounts(here: Annotated[Range, Depends(_administrator)]) -> list[dict[str, Any]]:
+@admin.get("/accounts")
+async def all_accounts(by: Administrator, here: Here) -> list[dict[str, Any]]:
     """Lists all accounts with what they used."""
-    return [await _statement(here, known) for known in await here.accounts.all()]
+    return [await _statement(here, known) for known in here.registry.accounts()]
 
 
-@router.post("/admin/accounts", tags=["Administration"], status_code=201)
-async def create_account(new: NewAccount, here: Annotated[Range, Depends(_administrator)]) -> dict[str, str]:
+@admin.post("/accounts", status_code=201)
+async def create_account(new: NewAccount, by: Administrator, here: Here) -> dict[str, str]:
     """Makes an account, and tells its key, once."""
-    if new.plan not in here.settings.plans:
-        raise BadInput(f"no plan {new.plan!r}; there are {', '.join(here.settings.plans)}")
-    return {"name": new.name, "plan": new.plan, "key": await here.accounts.create(new.name, new.plan)}
+    _known_plan(here, new.plan)
+    return {"name": new.name, "plan": new.plan, "key": await here.registry.create(new.name, new.plan, by.name)}
 
 
-@router.get("/admin/models/{model}/defenses", tags=["Administration"])
-async def defenses(here: Annotated[Range, Depends(_administrator)], model: str) -> list[dict[str, Any]]:
-    """Tells a victim's defence stack, outermost first, as it is configured."""
-    for victim in here.settings.victims:
-        if victim.name == model:
-            return list(victim.defenses)
-    raise Refused(f"no model {model!r} here; there are {', '.join(here.deployed)}", status=404)
+@admin.put("/accounts/{name}/plan")
+async def set_plan(name: str, other: OtherPlan, by: Administrator, here: Here) -> dict[str, str]:
+    """Puts an account on another plan, from its next request on."""
+    _known_plan(here, other.plan)
+    await here.registry.set_plan(name, other.plan, by.name)
+    return {"name": name, "plan": other.plan}
+
+
+@admin.get("/accounts/{name}/keys")
+async def keys(name: str, by: Administrator, here: Here) -> dict[str, list[str]]:
+    """Lists the ids of an account's keys."""
+    return {"keys": here.registry.keys_of(name)}
+
+
+@admin.post("/accounts/{name}/keys", status_code=201)
+async def add_key(name: str, by: Administrator, here: Here) -> dict[str, str]:
+    """Gives an account a further key, and tells it, once."""
+    return {"name": name, "key": await here.registry.add_key(name, by.name)}
+
+
+@admin.post("/accounts/{name}/keys/rotate", status_code=201)
+async def rotate(name: str, by: Administrator, here: Here) -> dict[str, str]:
+    """Gives an account a new key, tells it, once, and revokes all its others."""
+    return {"name": name, "key": await here.registry.rotate(name, by.name)}
+
+
+@admin.delete("/accounts/{name}/keys")
+async def revoke_all(name: str, by: Administrator, here: Here) -> dict[str, int]:
+    """Revokes all keys of an account."""
+    return {"revoked": await here.registry.revoke(name, by.name)}
+
+
+@admin.delete("/accounts/{name}/keys/{key}")
+async def revoke(name: str, key: str, by: Administrator, here: Here) -> dict[str, int]:
+    """Revokes one key of an account, named by its id."""
+    return {"revoked": await here.registry.revoke(name, by.name, only=key)}
+
+
+@admin.get("/audit")
+async def audit(by: Administrator, here: Here) -> list[dict[str, Any]]:
+    """Tells what administrators did, the last event last."""
+    return here.registry.state.audit
+
+
+@admin.get(
+    "/models/{model}/defenses", response_model=Stack, responses={200: {"content": {"application/toml": {}}}}
+)
+async def defenses(model: str, request: Request, by: Administrator, here: Here) -> Any:
+    """Tells the defence stack of a victim that is in force: JSON, or what the server's TOML would say."""
+    stack = {"defenses": list(here.stack(model))}
+    if "toml" in request.headers.get("Accept", ""):
+        return Response(tomli_w.dumps(stack), media_type="application/toml")
+    return stack
+
+
+_STACK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": Stack.model_json_schema()},
+            "application/toml": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+
+@admin.put("/models/{model}/defenses", response_model=Stack, openapi_extra=_STACK_BODY)
+async def replace_defenses(model: str, request: Request, by: Administrator, here: Here) -> Any:
+    """Replaces a victim's whole defence stack while it serves, for all workers at once."""
+    here.stack(model)  # whether there is such a model
+    stack = await _read_stack(request)
+    for layer in stack:
+        check_layer(layer)
+    here.deployments(model, stack)  # whether it contradicts itself
+    await here.registry.replace_stack(model, stack, by.name)
+    await here.catch_up()
+    return {"defenses": stack}
+
+
+@admin.delete("/models/{model}/defenses", response_model=Stack)
+async def restore_defenses(model: str, by: Administrator, here: Here) -> Any:
+    """Puts the configured defence stack of a victim back in force."""
+    here.stack(model)
+    await here.registry.replace_stack(model, None, by.name)
+    await here.catch_up()
+    return {"defenses": list(here.stack(model))}
+
+
+async def _read_stack(request: Request) -> list[dict[str, Any]]:
+    body = await read_body(request, 2**20, served.of(request).settings.body_seconds)
+    try:
+        if "toml" in request.headers.get("Content-Type", ""):
+            given = tomllib.loads(body.decode())
+        else:
+            given = read_json(body)
+        return Stack.model_validate(given).defenses
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Malformed(f"the TOML is broken: {error}") from None
+    except ValidationError as error:
+        raise Malformed(f"not a stack: {faults(error)}") from None
+
+
+def _known_plan(here: Range, plan: str) -> None:
+    if plan not in here.settings.plans:
+        raise BadInput(f"no plan {plan!r}; there are {', '.join(here.settings.plans)}")
 
 
 async def _statement(here: Range, known: Account) -> dict[str, Any]:
-    usage: Document = await here.accounts.usage(known.name)
-    states: dict[str, Any] = usage.get("models", {})
-    ledgers = {model: {**dict.fromkeys(_ENTRIES, 0), **state.get("ledger", {})} for model, state in states.items()}
+    levels = await here.store.levels(known.name)
+    ledger = ledgers(levels)
     now = here.clock()
-    rows_left = {
-        model: {limit.name: limit.left(states.get(model, {}).get(limit.name, {}), now) for limit in limits}
-        for model, plans in here.deployed.items()
-        if known.plan in plans and (limits := plans[known.plan].admission.limits)
-    }
+    left: dict[str, int] = {}
+    for deployed in here.of_plan(known.plan).values():
+        left |= deployed.admission.left(levels, now)
     price = price_of(here.settings.plans[known.plan]) if known.plan in here.settings.plans else None
     return {
         "account": known.name,
         "plan": known.plan,
         "prices": None if price is None else {"per_row": price.per_row, "per_request": price.per_request},
-        **{entry: sum(ledger[entry] for ledger in ledgers.values()) for entry in _ENTRIES},
-        "models": ledgers,
-        "rows_left": rows_left,
+        **{entry: sum(entries[entry] for entries in ledger.values()) for entry in ENTRIES},
+        "models": ledger,
+        "rows_left": left,
     }
+
+
+router.include_router(admin)

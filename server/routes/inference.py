@@ -8,8 +8,10 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from server import range as served
+from server.pipeline import Deployed
+from server.range import receipt
 from server.rows import read_body, read_request, request_id
-from wire import Answer, Card, Malformed
+from wire import Answer, Array, Card, Malformed
 from wire.tensors import HEADER_LENGTH, Tensor, pack
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
@@ -61,7 +63,7 @@ async def ready() -> dict[str, bool]:
 async def model_metadata(request: Request, model: str, version: str | None = None) -> dict[str, Any]:
     """Tells a model's inputs and outputs, as the account meets it."""
     here = served.of(request)
-    card = here.model(await here.enter(request), model, version).card
+    card = here.model(await here.enter(request.headers.get("Authorization")), model, version).card
     outputs = [{"name": "labels", "datatype": "INT64", "shape": [-1]}]
     if card.tells_probs:
         outputs.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, card.classes]})
@@ -86,7 +88,7 @@ async def model_metadata(request: Request, model: str, version: str | None = Non
 async def model_ready(request: Request, model: str, version: str | None = None) -> dict[str, Any]:
     """Tells that a model is ready."""
     here = served.of(request)
-    here.model(await here.enter(request), model, version)
+    here.model(await here.enter(request.headers.get("Authorization")), model, version)
     return {"name": model, "ready": True}
 
 
@@ -95,12 +97,16 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
 async def infer(request: Request, model: str, version: str | None = None) -> Response:
     """Answers about rows, in JSON or binary."""
     here = served.of(request)
-    account = await here.enter(request)
-    deployed = here.model(account, model, version)
+    authorization = request.headers.get("Authorization")
+    await here.admit(authorization)
     body = await read_body(request, here.settings.max_body, here.settings.body_seconds)
-    message, x = read_request(request, body, deployed.card)
-    wanted = _wanted(message, deployed.card)
-    answer = await here.ask(account, deployed, x, request_id(message))
+
+    def read(deployed: Deployed) -> tuple[Array, str | None, tuple[dict[str, Any], list[tuple[str, bool]]]]:
+        message, x = read_request(request, body, deployed.card)
+        named = receipt(model, request_id(message), body)
+        return x, named, (message, _wanted(message, deployed.card))
+
+    answer, deployed, (message, wanted) = await here.ask(authorization, model, version, read)
     fields = {"model_name": model, "model_version": deployed.card.version}
     if message.get("id") is not None:
         fields["id"] = message["id"]

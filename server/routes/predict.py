@@ -8,8 +8,11 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from server import range as served
+from server.pipeline import Deployed
+from server.range import receipt
 from server.routes.inference import REFUSALS
 from server.rows import read_body, read_instances, request_id
+from wire import Array
 
 router = APIRouter(tags=["V1 protocol"])
 
@@ -25,15 +28,15 @@ _BODY = {
 async def models(request: Request) -> dict[str, list[str]]:
     """Lists the models."""
     here = served.of(request)
-    await here.enter(request)
-    return {"models": list(here.deployed)}
+    await here.enter(request.headers.get("Authorization"))
+    return {"models": here.models}
 
 
 @router.get("/v1/models/{model}", responses=REFUSALS)
 async def model_status(request: Request, model: str) -> dict[str, Any]:
     """Tells that a model is ready."""
     here = served.of(request)
-    here.model(await here.enter(request), model)
+    here.model(await here.enter(request.headers.get("Authorization")), model)
     return {"name": model, "ready": True}
 
 
@@ -41,11 +44,15 @@ async def model_status(request: Request, model: str) -> dict[str, Any]:
 async def predict(request: Request, model: str) -> Response:
     """Answers about instances: nested lists of numbers, or images as ``{"b64": "<PNG or JPEG>"}``."""
     here = served.of(request)
-    account = await here.enter(request)
-    deployed = here.model(account, model)
+    authorization = request.headers.get("Authorization")
+    await here.admit(authorization)
     body = await read_body(request, here.settings.max_body, here.settings.body_seconds)
-    message, x = read_instances(body, deployed.card)
-    answer = await here.ask(account, deployed, x, request_id(message))
+
+    def read(deployed: Deployed) -> tuple[Array, str | None, None]:
+        message, x = read_instances(body, deployed.card)
+        return x, receipt(model, request_id(message), body), None
+
+    answer, deployed, _ = await here.ask(authorization, model, None, read)
     names = deployed.card.class_names
     predictions: list[dict[str, Any]] = []
     for row, label in enumerate(answer.labels.tolist()):

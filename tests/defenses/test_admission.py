@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from defenses import Admission, Price, Quota, RateLimit
-from defenses.store import open_store
+from defenses.admission.admission import ledgers
+from defenses.store import Behind, Level, open_store
 from wire import Answer, BadInput, Card, Query, Refused
 
 DAY = 86400.0
@@ -25,99 +26,126 @@ def query(rows, at=0.0, account="a", receipt=None):
 def ledger(url, account="a", model="m"):
     async def read():
         store = open_store(url)
-        document = await store.read(f"usage/{account}") or {"models": {}}
+        levels = await store.levels(account)
         await store.close()
-        return document["models"].get(model, {}).get("ledger", {})
+        return ledgers(levels).get(model)
 
     return asyncio.run(read())
 
 
-def play(url, script, *limits, price=None):
+def play(url, script, *limits, price=None, **fields):
     async def run():
         store = open_store(url)
         try:
-            return await script(Admission("m", limits, price or Price(per_row=7, per_request=1000), store))
+            admission = Admission("m", limits, price or Price(per_row=7, per_request=1000), store, **fields)
+            return await script(admission)
         finally:
             await store.close()
 
     return asyncio.run(run())
 
 
+class Kept:
+    """A limit's level, kept as a store does."""
+
+    def __init__(self, limit):
+        self.limit, self.level = limit, None
+
+    def take(self, rows, at):
+        meter = self.limit.meter(rows, at)
+        found = (self.level or Level(0, meter.mark)).leaked(meter)
+        if found.level + rows > meter.cap + 1e-6:
+            raise self.limit.refusal(rows, found.level, at)
+        self.level = Level(found.level + rows, found.mark)
+
+    def left(self, at):
+        return self.limit.left(self.level.leaked(self.limit.meter(0, at)).level)
+
+
 def test_the_bucket_lets_its_burst_pass_and_fills_at_its_rate():
-    limit, state = RateLimit(rows_per_second=10, burst=20), {}
-    limit.take(state, 20, 100.0)
+    bucket = Kept(RateLimit(rows_per_second=10, burst=20))
+    bucket.take(20, 100.0)
     with pytest.raises(Refused, match="asked for 1 rows with 0 in the bucket") as caught:
-        limit.take(state, 1, 100.0)
+        bucket.take(1, 100.0)
     assert (caught.value.status, caught.value.retry_after, caught.value.left) == (429, 1, 0)
     assert caught.value.policy == '"rows";q=20;w=2'
-    limit.take(state, 5, 100.5)
-    with pytest.raises(Refused) as caught:
-        limit.take(state, 1, 100.5)
-    assert limit.left(state, 100.6) == 1
-    limit.take(state, 20, 200.0)  # no more than the burst, however long the wait
-    assert limit.left(state, 200.0) == 0
+    bucket.take(5, 100.5)
+    with pytest.raises(Refused):
+        bucket.take(1, 100.5)
+    assert bucket.left(100.6) == 1
+    bucket.take(20, 200.0)  # no more than the burst, however long the wait
+    assert bucket.left(200.0) == 0
 
 
 def test_waiting_as_told_is_enough_and_no_less_is():
-    limit, state = RateLimit(rows_per_second=4, burst=8), {}
-    limit.take(state, 8, 0.0)
+    bucket = Kept(RateLimit(rows_per_second=4, burst=8))
+    bucket.take(8, 0.0)
     with pytest.raises(Refused) as caught:
-        limit.take(state, 8, 0.0)
+        bucket.take(8, 0.0)
     assert caught.value.retry_after == 2
     with pytest.raises(Refused):
-        limit.take(dict(state), 8, 1.74)
-    limit.take(state, 8, 2.0)
+        bucket.take(8, 1.74)
+    bucket.take(8, 2.0)
 
 
 def test_a_clock_that_goes_back_gives_no_tokens():
-    limit, state = RateLimit(rows_per_second=10, burst=10), {}
-    limit.take(state, 10, 50.0)
+    bucket = Kept(RateLimit(rows_per_second=10, burst=10))
+    bucket.take(10, 50.0)
     with pytest.raises(Refused):
-        limit.take(state, 1, 40.0)
-    assert limit.left(state, 50.0) == 0
+        bucket.take(1, 40.0)
+    assert bucket.left(50.0) == 0
 
 
 def test_a_quota_is_exact_and_starts_anew_each_period():
-    limit, state = Quota(rows=10, per="day"), {}
-    limit.take(state, 7, DAY - 60)
+    quota = Kept(Quota(rows=10, per="day"))
+    quota.take(7, DAY - 60)
     with pytest.raises(Refused, match="asked for 4 rows with 3 left of 10 this day") as caught:
-        limit.take(state, 4, DAY - 60)
+        quota.take(4, DAY - 60)
     assert (caught.value.status, caught.value.retry_after, caught.value.left) == (429, 60, 3)
-    limit.take(state, 3, DAY - 1)
-    assert limit.left(state, DAY - 1) == 0
-    limit.take(state, 10, DAY)
-    assert limit.left(state, DAY) == 0
+    assert caught.value.policy == '"day";q=10;w=86400'
+    quota.take(3, DAY - 1)
+    assert quota.left(DAY - 1) == 0
+    quota.take(10, DAY)
+    assert quota.left(DAY) == 0
 
 
-def test_quotas_of_two_periods_both_hold():
-    state, minute, day = {}, Quota(10, "minute"), Quota(20, "day")
-    taken = 0
-    for at in range(0, 600, 30):
-        try:
-            for limit in (minute, day):
-                limit.take(state.setdefault(limit.name, {}), 5, float(at))
-        except Refused:
-            continue
-        taken += 5
-    assert taken == 20
+def test_a_month_is_the_calendars():
+    quota = Kept(Quota(rows=10, per="month"))
+    january_31, march_1 = 30 * DAY, (31 + 28) * DAY  # of 1970
+    quota.take(10, january_31)
+    with pytest.raises(Refused, match="with 0 left of 10 this month") as caught:
+        quota.take(1, january_31 + DAY - 30)
+    assert (caught.value.retry_after, caught.value.policy) == (30, '"month";q=10;w=2678400')
+    quota.take(10, january_31 + DAY)
+    with pytest.raises(Refused) as caught:
+        quota.take(1, march_1 - 5)
+    assert (caught.value.retry_after, caught.value.policy) == (5, '"month";q=10;w=2419200')
+    quota.take(10, march_1)
+
+
+def test_quotas_of_two_periods_both_hold(store_url):
+    async def script(admission):
+        taken = 0
+        for at in range(0, 600, 30):
+            try:
+                taken += len(await admission(query(5, float(at)), victim))
+            except Refused:
+                continue
+        return taken
+
+    assert play(store_url, script, Quota(10, "minute"), Quota(20, "day")) == 20
 
 
 def test_a_total_quota_is_refused_for_good():
-    limit, state = Quota(rows=10, per="total"), {}
-    limit.take(state, 10, 0.0)
+    quota = Kept(Quota(rows=10, per="total"))
+    quota.take(10, 0.0)
     with pytest.raises(Refused, match="0 left of 10 in all") as caught:
-        limit.take(state, 1, 1000 * DAY)
+        quota.take(1, 1000 * DAY)
     assert (caught.value.status, caught.value.retry_after) == (403, None)
 
 
-def test_what_was_not_answered_is_given_back_to_its_own_period():
-    limit, state = Quota(rows=10, per="day"), {}
-    limit.take(state, 4, DAY - 1)
-    limit.take(state, 5, DAY + 1)
-    limit.give_back(state, 4, DAY - 1)
-    assert limit.left(state, DAY + 1) == 5
-    limit.give_back(state, 5, DAY + 1)
-    assert limit.left(state, DAY + 1) == 10
+def test_a_quota_that_was_lowered_has_nothing_left():
+    assert Quota(rows=10).left(25) == 0
 
 
 @pytest.mark.parametrize(
@@ -127,6 +155,7 @@ def test_what_was_not_answered_is_given_back_to_its_own_period():
         lambda: RateLimit(10, 0),
         lambda: Quota(0),
         lambda: Quota(5, "week"),
+        lambda: Admission("m", [Quota(5), Quota(6)], Price(), None),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(make):
@@ -134,10 +163,34 @@ def test_limits_that_make_no_sense_are_refused(make):
         make()
 
 
-def test_the_burst_bounds_the_rows_of_a_request():
+def test_a_burst_must_let_the_largest_request_pass():
     card = Card("m", (2,), 3, max_rows=256)
-    assert RateLimit(1, 100).disclose(card).max_rows == 100
-    assert RateLimit(1, 1000).disclose(card).max_rows == 256
+    assert RateLimit(1, 256).disclose(card) == card
+    with pytest.raises(BadInput, match="a burst of 255 rows never lets the 256 rows pass"):
+        RateLimit(1, 255).disclose(card)
+
+
+def test_a_limit_over_all_models_is_shared(store_url):
+    async def script(admission):
+        other = Admission("n", [Quota(100)], admission.price, admission.store, [Quota(10)])
+        await admission(query(6), victim)
+        with pytest.raises(Refused, match="4 left of 10"):
+            await other(query(5), victim)
+        await other(query(4), victim)
+        return other.left(await admission.store.levels("a"), 0.0)
+
+    assert play(store_url, script, overall=[Quota(10)]) == {"*/quota/day": 0, "n/quota/day": 96}
+    assert ledger(store_url)["rows"] == 6 and ledger(store_url, model="n")["rows"] == 4
+
+
+def test_who_is_behind_the_control_log_is_not_answered(store_url):
+    async def script(admission):
+        await admission.store.append("range", [b"{}"])
+        with pytest.raises(Behind):
+            await admission(query(3), victim)
+
+    play(store_url, script, seen=lambda: 0)
+    assert ledger(store_url) is None
 
 
 def test_answered_rows_are_billed_exactly(store_url):
@@ -152,46 +205,45 @@ def test_answered_rows_are_billed_exactly(store_url):
 
 
 def test_limits_and_ledger_change_together_or_not_at_all(store_url):
-    bucket, quota = RateLimit(1, 100), Quota(rows=10)
-
     async def script(admission):
         await admission(query(8), victim)
         with pytest.raises(Refused, match="quota"):
             await admission(query(3), victim)
-        state = (await admission.store.read("usage/a"))["models"]["m"]
-        return bucket.left(state["rate_limit"], 0.0), quota.left(state["quota/day"], 0.0), state["ledger"]["rows"]
+        return admission.left(await admission.store.levels("a"), 0.0)
 
-    assert play(store_url, script, bucket, quota) == (92, 2, 8)
+    limits = RateLimit(1, 100), Quota(rows=10)
+    assert play(store_url, script, *limits) == {"m/rate_limit": 92, "m/quota/day": 2}
+    assert ledger(store_url)["rows"] == 8
 
 
 def test_what_fails_is_not_billed(store_url):
-    quota = Quota(rows=10)
-
     async def script(admission):
         await admission(query(4), victim)
         with pytest.raises(RuntimeError):
             await admission(query(6, receipt="r"), broken)
-        state = (await admission.store.read("usage/a"))["models"]["m"]
-        assert (state["ledger"]["rows"], quota.left(state["quota/day"], 0.0)) == (4, 6)
+        levels = await admission.store.levels("a")
+        assert ledgers(levels)["m"]["rows"] == 4 and admission.left(levels, 0.0) == {"m/quota/day": 6}
         await admission(query(6, receipt="r"), victim)
 
-    play(store_url, script, quota)
+    play(store_url, script, Quota(rows=10))
     assert ledger(store_url) == {"rows": 10, "requests": 2, "micro_cents": 2070}
 
 
-def test_a_retry_is_billed_once_within_ten_minutes(store_url):
-    now = 2e9  # far ahead, so that no store forgets the receipt on its own clock
-
+def test_a_retry_is_billed_once_within_ten_minutes_and_slowed_each_time(store_url):
     async def script(admission):
-        for at in (now, now + 1, now + 599):
+        for at in (0.0, 1.0, 599.0):
             assert len(await admission(query(5, at, receipt="r"), victim)) == 5
-        await admission(query(5, now + 1, receipt="other"), victim)
-        await admission(query(5, now + 1, account="b", receipt="r"), victim)
+        await admission(query(5, 1.0, receipt="other"), victim)
+        await admission(query(5, 1.0, account="b", receipt="r"), victim)
+        with pytest.raises(Refused, match="rate limit"):
+            for _ in range(3):
+                await admission(query(5, 599.0, receipt="r"), victim)
 
-    play(store_url, script)
+    limits = [RateLimit(1, 20), Quota(100)]
+    play(store_url, script, *limits)
     assert ledger(store_url)["rows"] == 10
     assert ledger(store_url, "b")["rows"] == 5
-    play(store_url, lambda admission: admission(query(5, now + 1300, receipt="r"), victim))
+    play(store_url, lambda admission: admission(query(5, 700.0, receipt="r"), victim), *limits)
     assert ledger(store_url)["rows"] == 15
 
 

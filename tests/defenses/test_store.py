@@ -1,8 +1,10 @@
 import asyncio
+import random
 
 import pytest
 
-from defenses.store import RedisStore, open_store
+from defenses.store import EMPTIES, Behind, Charge, Level, Meter, RedisStore, open_store
+from defenses.store.meter import RECEIPT_SECONDS
 from wire import BadInput, Refused
 
 
@@ -19,77 +21,238 @@ def using(url, script):
     return asyncio.run(play())
 
 
-def add(amount):
-    def step(documents):
-        document = documents.setdefault("a", {"n": 0})
-        document["n"] += amount
-        return document["n"]
-
-    return step
+def counted(amount=1, account="a", **fields):
+    return Charge(account, (Meter("n", amount),), **fields)
 
 
-def test_documents_outlive_the_connection(store_url):
-    assert using(store_url, lambda store: store.transact(["a"], add(2))) == 2
-    assert using(store_url, lambda store: store.transact(["a"], add(3))) == 5
-    assert using(store_url, lambda store: store.read("a")) == {"n": 5}
-    assert using(store_url, lambda store: store.read("b")) is None
+def test_levels_outlive_the_connection(store_url):
+    assert using(store_url, lambda store: store.charge(counted(2))) == ("charged", -1, 0)
+    using(store_url, lambda store: store.charge(counted(3)))
+    assert using(store_url, lambda store: store.levels("a")) == {"n": Level(5, 0)}
+    assert using(store_url, lambda store: store.levels("b")) == {}
 
 
-def test_a_step_that_raises_changes_nothing(store_url):
-    def step(documents):
-        documents["a"] = {"n": 9}
-        documents["b"] = {}
-        raise Refused("no")
+def test_all_meters_rise_or_none(store_url):
+    both = Charge("a", (Meter("n", 6), Meter("capped", 6, cap=10)))
 
     async def script(store):
-        await store.transact(["a"], add(1))
-        with pytest.raises(Refused, match="no"):
-            await store.transact(["a", "b"], step)
-        return await store.find("")
+        return [await store.charge(both), await store.charge(both), await store.levels("a")]
 
-    assert using(store_url, script) == {"a": {"n": 1}}
+    first, second, levels = using(store_url, script)
+    assert (first.kind, second) == ("charged", ("over", 1, 6))
+    assert levels == {"n": Level(6, 0), "capped": Level(6, 0)}
 
 
-def test_documents_can_be_removed_and_found_by_prefix(store_url):
-    def step(documents):
-        documents["x/1"], documents["x/2"], documents["y/1"] = {"i": 1}, {"i": 2}, {"i": 3}
+def test_a_meter_leaks_and_a_quota_empties(store_url):
+    def bucket(amount, at):
+        return Charge("a", (Meter("b", amount, cap=10, leak=2.0, mark=at),))
+
+    def quota(amount, period):
+        return Charge("a", (Meter("q", amount, cap=10, leak=EMPTIES, mark=period),))
 
     async def script(store):
-        await store.transact(["x/1", "x/2", "y/1"], step)
-        await store.transact(["x/2"], lambda documents: documents.pop("x/2"))
-        return await store.find("x/")
+        charges = (
+            bucket(10, 100.0),
+            bucket(1, 100.25),
+            bucket(1, 100.5),
+            bucket(2, 99.0),  # stamped out of order: nothing leaks, nothing comes back
+            bucket(10, 200.0),
+            quota(10, 7),
+            quota(1, 7),
+            quota(4, 8),
+            quota(7, 7),  # of the period before: counted in the one that runs
+            quota(6, 8),
+        )
+        return [await store.charge(charge) for charge in charges]
 
-    assert using(store_url, script) == {"x/1": {"i": 1}}
+    verdicts = using(store_url, script)
+    assert [v.kind for v in verdicts] == [
+        *("charged", "over", "charged", "over", "charged"),
+        *("charged", "over", "charged", "over", "charged"),
+    ]
+    assert (verdicts[1].level, verdicts[3].level, verdicts[8].level) == (9.5, 10, 4)
 
 
-def test_steps_of_many_clients_add_up(store_url):
+def test_what_is_asked_at_once_is_charged_in_order(store_url):
+    capped = Charge("a", (Meter("n", 4, cap=10),))
+
+    async def script(store):
+        return await asyncio.gather(*[store.charge(capped) for _ in range(4)])
+
+    assert [v.kind for v in using(store_url, script)] == ["charged", "charged", "over", "over"]
+
+
+def test_charges_of_many_clients_add_up(store_url):
     async def script(store):
         other = open_store(store_url)
-        await asyncio.gather(*[s.transact(["a"], add(1)) for s in (store, other) for _ in range(50)])
+        await asyncio.gather(*[s.charge(counted()) for s in (store, other) for _ in range(50)])
+        await asyncio.gather(*[s.refund(counted(2)) for s in (store, other) for _ in range(10)])
         await other.close()
-        return await store.read("a")
+        return await store.levels("a")
 
-    assert using(store_url, script) == {"n": 100}
+    assert using(store_url, script) == {"n": Level(60, 0)}
 
 
-def test_what_need_not_be_kept_goes(tmp_path):
-    path = tmp_path / "s.sqlite"
+def test_counters_are_exact_beyond_what_a_float_holds(store_url):
+    async def script(store):
+        for amount in (2**53, 1, 2**53, 1):
+            await store.charge(counted(amount))
+        return await store.levels("a")
 
-    def put(key):
-        return lambda documents: documents.update({key: {}})
+    assert using(store_url, script)["n"].level == 2**54 + 2
+
+
+def test_a_receipt_is_charged_once_while_it_is_kept(store_url):
+    def charge(at):
+        return Charge("a", (Meter("n", 1), Meter("rate", 1, cap=9, leak=0.0, mark=0.0, retried=True)), at, "r")
 
     async def script(store):
-        await store.transact(["r/1", "a"], put("r/1"), keep={"r/1": 100.0})
-        await store.transact(["r/2"], put("r/2"), keep={"r/2": 200.0}, now=100.5)
-        return sorted(await store.find("r/"))
+        kinds = [(await store.charge(charge(at))).kind for at in (0.0, 1.0, RECEIPT_SECONDS - 1, RECEIPT_SECONDS)]
+        other = await store.charge(counted(account="b", receipt="r"))
+        return kinds, other.kind, await store.levels("a")
 
-    assert using(f"sqlite:///{path}", script) == ["r/2"]
+    kinds, other, levels = using(store_url, script)
+    assert kinds == ["charged", "known", "known", "charged"] and other == "charged"
+    assert {name: level.level for name, level in levels.items()} == {"n": 2, "rate": 4}
+
+
+def test_a_refund_strikes_the_charge_and_its_receipt(store_url):
+    charge = Charge("a", (Meter("n", 5), Meter("b", 5, cap=5, leak=1.0, mark=10.0)), 10.0, "r")
+
+    async def script(store):
+        await store.charge(charge)
+        await store.refund(charge)
+        struck = await store.levels("a")
+        again = await store.charge(charge)
+        await store.refund(charge)
+        await store.refund(charge)  # of nothing
+        return struck, again.kind, await store.levels("a")
+
+    struck, again, levels = using(store_url, script)
+    assert again == "charged"
+    assert {name: level.level for name, level in struck.items()} == {"n": 0, "b": 0}
+    assert levels["n"].level == 0
+
+
+def test_only_the_last_failed_attempt_strikes_the_charge(store_url):
+    async def script(store):
+        charge = counted(receipt="r")
+        kinds = [(await store.charge(charge)).kind for _ in range(3)]
+        left = []
+        for _ in range(3):
+            await store.refund(charge)
+            left.append((await store.levels("a"))["n"].level)
+        return kinds, left
+
+    assert using(store_url, script) == (["charged", "known", "known"], [1, 1, 0])
+
+
+def test_a_refund_of_a_period_that_is_over_gives_nothing(store_url):
+    def quota(period):
+        return Charge("a", (Meter("q", 3, cap=10, leak=EMPTIES, mark=period),))
+
+    async def script(store):
+        await store.charge(quota(1))
+        await store.charge(quota(2))
+        await store.refund(quota(1))
+        return (await store.levels("a"))["q"]
+
+    assert using(store_url, script) == Level(3, 2)
+
+
+def test_who_is_behind_the_control_log_is_told_and_not_charged(store_url):
+    async def script(store):
+        fresh = await store.charge(counted(seen=0))
+        await store.append("range", [b"x"])
+        behind = await store.charge(counted(seen=0))
+        return fresh.kind, behind.kind, (await store.charge(counted(seen=1))).kind, await store.levels("a")
+
+    assert using(store_url, script) == ("charged", "behind", "charged", {"n": Level(2, 0)})
+
+
+def test_a_log_is_appended_to_and_read_on(store_url):
+    async def script(store):
+        assert await store.append("l", [b"a", b"b"]) == 2
+        assert await store.append("l", [b"c"], expected=2) == 3
+        with pytest.raises(Behind, match="not.* 2"):
+            await store.append("l", [b"d"], expected=2)
+        return await store.read("l"), await store.read("l", 2), await store.read("other")
+
+    everything, tail, empty = using(store_url, script)
+    assert everything == (0, None, [b"a", b"b", b"c"]) and everything.end == 3
+    assert tail == (2, None, [b"c"]) and empty == (0, None, [])
+
+
+def test_a_compacted_log_keeps_its_positions(store_url):
+    async def script(store):
+        await store.append("l", [b"a", b"b", b"c"])
+        await store.compact("l", 2, b"a+b")
+        await store.compact("l", 1, b"late")
+        assert await store.append("l", [b"d"], expected=3) == 4
+        whole, tail = await store.read("l"), await store.read("l", 3)
+        await store.compact("l", 4, b"all")
+        assert await store.append("l", [b"e"], expected=4) == 5
+        await store.append("range", [b"x"])
+        await store.compact("range", 1, b"")
+        return whole, tail, await store.read("l"), (await store.charge(counted(seen=0))).kind
+
+    whole, tail, later, kind = using(store_url, script)
+    assert whole == (2, b"a+b", [b"c", b"d"]) and tail == (3, None, [b"d"])
+    assert later == (4, b"all", [b"e"]) and kind == "behind"
+
+
+def test_both_stores_come_to_the_same(tmp_path, own_redis):
+    """Random charges and refunds of two accounts, alone and together."""
+    own_redis.flushall()
+    rng = random.Random(5)
+
+    def drawn(at):
+        meters = (
+            Meter("bucket", rng.randint(1, 6), 20, 1.7, at, True),
+            Meter("day", rng.randint(1, 9), 60, EMPTIES, at // 30),
+            Meter("all", 1, 10**6),
+            Meter("money", rng.randint(0, 10**12)),
+        )
+        receipt = rng.choice([None, "x", "y", "z"])
+        return Charge(rng.choice("ab"), meters, at, receipt), rng.random() < 0.75
+
+    steps = [[drawn(t + rng.random()) for _ in range(rng.randint(1, 5))] for t in range(300)]
+
+    async def script(store):
+        seen = []
+        for step in steps:
+            seen += await asyncio.gather(*[store.charge(c) if forward else store.refund(c) for c, forward in step])
+        return [v and v.kind for v in seen], await store.levels("a"), await store.levels("b")
+
+    def on_redis(items):
+        # refunds of one moment are made before its charges there
+        return sorted(items, key=lambda item: item[1])
+
+    steps = [on_redis(step) for step in steps]
+    one = using(f"sqlite:///{tmp_path / 'one.sqlite'}", script)
+    two = using(f"unix://{own_redis.socket_file}", script)
+    assert one == two
+    assert {"charged", "known", "over"} <= set(one[0])
+
+
+def test_old_receipts_go(tmp_path):
+    import sqlite3
+
+    async def script(store):
+        await store.charge(counted(receipt="old", at=0.0))
+        await store.charge(counted(receipt="new", at=RECEIPT_SECONDS + 1))
+
+    using(f"sqlite:///{tmp_path / 's.sqlite'}", script)
+    with sqlite3.connect(tmp_path / "s.sqlite") as db:
+        assert db.execute("SELECT receipt FROM receipts").fetchall() == [("new",)]
+    db.close()
 
 
 def test_a_store_that_is_away_refuses_for_a_while(tmp_path):
     async def script():
         store = RedisStore(f"unix://{tmp_path / 'nobody.socket'}")
-        for work in (store.read("a"), store.transact(["a"], add(1)), store.find("a")):
+        works = (store.charge(counted()), store.levels("a"), store.append("l", [b""]), store.read("l"))
+        for work in works:
             with pytest.raises(Refused, match="away") as caught:
                 await work
             assert (caught.value.status, caught.value.retry_after) == (503, 1)
@@ -98,9 +261,95 @@ def test_a_store_that_is_away_refuses_for_a_while(tmp_path):
     asyncio.run(script())
 
 
+class Lossy:
+    """A script of Redis whose replies are lost, after it was run or before."""
+
+    def __init__(self, script, losses):
+        self.script, self.losses = script, losses
+
+    async def __call__(self, **call):
+        import redis
+
+        loss = self.losses.pop(0) if self.losses else None
+        if loss == "before":
+            raise redis.ConnectionError("lost")
+        reply = await self.script(**call)
+        if loss == "after":
+            raise redis.ConnectionError("lost")
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("losses", "refused"),
+    [(["before"], 0), (["after"], 0), (["after", "after"], 0), (["before", "after"], 0)]
+    + [(["after"] * 3, 1), (["before"] * 3, 1), (["before", "after", "before"], 1)],
+)
+def test_a_lost_reply_neither_loses_nor_doubles_a_charge(own_redis, losses, refused):
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted())
+        store._trip_script = Lossy(store._trip_script, list(losses))
+        results = await asyncio.gather(store.charge(counted(10)), store.refund(counted(1)), return_exceptions=True)
+        after = await store.charge(counted(100))
+        return sum(isinstance(r, Refused) for r in results), after.kind, await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == (
+        refused,
+        "charged",
+        {"n": Level(100 if refused else 110, 0)},
+    )
+
+
+def test_debts_are_paid_when_nobody_asks(own_redis):
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted())
+        store._trip_script = Lossy(store._trip_script, ["after"] * 3)
+        with pytest.raises(Refused):
+            await store.charge(counted(10))
+        await asyncio.sleep(1.5)
+        return await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == {"n": Level(1, 0)}
+
+
+def test_a_trip_that_comes_too_late_is_not_made(own_redis):
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted())
+        made = store._trip_script
+        late = []
+
+        async def stuck(**call):
+            import redis
+
+            late.append(call)
+            raise redis.TimeoutError("stuck")
+
+        store._trip_script = stuck
+        with pytest.raises(Refused):
+            await store.charge(counted(10))
+        store._trip_script = made
+        await store.charge(counted(100))
+        await made(**late[0])
+        return await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == {"n": Level(101, 0)}
+
+
 def test_a_broken_file_or_url_is_said(tmp_path):
+    import sqlite3
+
     (tmp_path / "broken.sqlite").write_bytes(b"not a database, but long enough to look at" * 50)
     with pytest.raises(BadInput, match="not a database"):
         open_store(f"sqlite:///{tmp_path / 'broken.sqlite'}")
+    with sqlite3.connect(tmp_path / "other.sqlite") as db:
+        db.execute("CREATE TABLE documents (key)")
+    db.close()
+    with pytest.raises(BadInput, match="layout is 0"):
+        open_store(f"sqlite:///{tmp_path / 'other.sqlite'}")
     with pytest.raises(BadInput, match="expected sqlite"):
         open_store("mysql://there")

@@ -12,7 +12,7 @@ import time
 import httpx
 
 from defenses.store import open_store
-from server.accounts import Accounts
+from server.registry import Registry
 from server.app import create_app, server_secret
 from server.settings import read_settings
 from server.victims import load_all
@@ -73,7 +73,7 @@ class Local:
         self.client = client
 
     def account(self, name="someone", plan="paying"):
-        return asyncio.run(Accounts(self.store).create(name, plan))
+        return asyncio.run(Registry(self.store, self.clock).create(name, plan, "the tests"))
 
     def endpoint(self, model, plan="paying", name=None):
         key = self.account(name or f"{plan}-{model}", plan)

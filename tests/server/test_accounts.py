@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from parts import Local
 
-from server.accounts import Accounts
+from server.registry import Registry
 from wire import BadInput, Oracle, Refused
 from wire.local import local_client
 from wire.patient import Patient
@@ -16,7 +16,7 @@ def test_an_account_is_told_its_bill_and_its_limits(local, rows):
     account = endpoint.account()
     assert account["models"]["limited"] == {"rows": 100, "requests": 2, "micro_cents": 100 * 10**4 + 2 * 10**6}
     assert (account["rows"], account["micro_cents"]) == (oracle.spent, oracle.money)
-    assert account["rows_left"] == {"limited": {"rate_limit": 28, "quota/day": 400}}
+    assert account["rows_left"] == {"limited/rate_limit": 28, "limited/quota/day": 400}
     assert account["prices"] == {"per_row": 10**4, "per_request": 10**6}
 
 
@@ -58,7 +58,7 @@ def test_a_restart_loses_no_account_quota_or_bill(local, config, rows):
         assert client.get("/v1/account", headers=headers).json() == before
         # the noise is the same too
         assert client.post("/v1/models/limited:predict", json=body, headers=headers).content == first.content
-        assert client.get("/v1/account", headers=headers).json()["rows_left"]["limited"]["quota/day"] == 400
+        assert client.get("/v1/account", headers=headers).json()["rows_left"]["limited/quota/day"] == 400
 
 
 def test_a_request_that_is_retried_under_its_id_is_billed_once(local, rows):
@@ -81,7 +81,7 @@ def test_names_are_taken_once_and_checked(local):
     local.account("twice")
     for name, fault in (("twice", "already"), ("", "expected"), ("a/b", "expected"), ("x" * 65, "expected")):
         with pytest.raises(BadInput, match=fault):
-            asyncio.run(Accounts(local.store).create(name, "free"))
+            asyncio.run(Registry(local.store, local.clock).create(name, "free", "a test"))
 
 
 def test_only_an_administrator_administrates(local):

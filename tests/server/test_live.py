@@ -11,7 +11,7 @@ import pytest
 from parts import SHAPE, Local, command, configured, serving
 
 from defenses.store import open_store
-from server.accounts import Accounts
+from server.registry import Registry
 from server.settings import read_settings
 from wire import Oracle, Refused
 from wire.http import Endpoint
@@ -25,7 +25,7 @@ def live(tmp_path_factory, network):
     config = configured(tmp_path_factory.mktemp("live"), network)
     store = open_store(read_settings(config).store_url())
     with serving("--config", config, cwd=config.parent) as (url, _):
-        yield url, lambda name: asyncio.run(Accounts(store).create(name, "paying")), config
+        yield url, lambda name: asyncio.run(Registry(store, time.time).create(name, "paying", "the tests")), config
     asyncio.run(store.close())
 
 

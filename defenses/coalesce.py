@@ -1,0 +1,75 @@
+"""Work that is asked for at the same time is done together, without a timer.
+
+Whatever is asked for in the same turn of the event loop, or while a run goes on, shares the next run; a lone call
+never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Coalesced(Generic[T, R]):
+    """Calls that share runs; one run goes on at a time."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]],
+        *,
+        size: Callable[[T], int] = lambda _: 1,
+        most: int | None = None,
+    ) -> None:
+        """Takes what does the work.
+
+        Args:
+            run: Is given what was asked for, in order, and returns as many results; a result that is an exception
+                is raised where it was asked for, and what ``run`` itself raises is raised everywhere.
+            size: Tells the size of what is asked for.
+            most: Greatest size of a run; what is larger has one to itself. None takes all that waits.
+        """
+        self._run, self._size, self._most = run, size, most
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: T) -> R:
+        """Returns the result for an item."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((item, result))
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._work())
+        return await result
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch = self._next()
+            if not batch:
+                break
+            try:
+                results = await self._run([item for item, _ in batch])
+            except Exception as error:
+                results = [error] * len(batch)
+            for (_, result), value in zip(batch, results, strict=True):
+                if result.done():  # who asked has gone
+                    continue
+                if isinstance(value, BaseException):
+                    result.set_exception(value)
+                else:
+                    result.set_result(value)
+            await asyncio.sleep(0)  # who was answered goes on before the next run, and may ask again
+
+    def _next(self) -> list[tuple[T, asyncio.Future[R]]]:
+        waiting = [(item, result) for item, result in self._waiting if not result.done()]  # the others have gone
+        taken, total = 0, 0
+        for item, _ in waiting:
+            total += self._size(item)
+            if taken and self._most is not None and total > self._most:
+                break
+            taken += 1
+        self._waiting = waiting[taken:]
+        return waiting[:taken]

@@ -1,0 +1,41 @@
+"""Where stateful defences and accounts remember: meters, receipts and append-only logs.
+
+A store is named by a URL: ``sqlite:///PATH`` (``sqlite://`` alone keeps everything in memory) or ``redis://HOST:PORT/N``.
+"""
+
+from __future__ import annotations
+
+from defenses.store.meter import EMPTIES, Charge, Level, Meter, Verdict
+from defenses.store.redis import RedisStore
+from defenses.store.sqlite import SQLiteStore
+from defenses.store.store import CONTROL, Behind, Store, Tail
+from wire import BadInput
+
+__all__ = [
+    "CONTROL",
+    "EMPTIES",
+    "Behind",
+    "Charge",
+    "Level",
+    "Meter",
+    "RedisStore",
+    "SQLiteStore",
+    "Store",
+    "Tail",
+    "Verdict",
+    "open_store",
+]
+
+
+def open_store(url: str) -> Store:
+    """Opens the store that a URL names.
+
+    Raises:
+        BadInput: The URL names no kind of store that there is.
+    """
+    kind, _, rest = url.partition("://")
+    if kind == "sqlite":
+        return SQLiteStore(rest.removeprefix("/") or ":memory:")
+    if kind in ("redis", "rediss", "unix"):
+        return RedisStore(url)
+    raise BadInput(f"store {url!r}: expected sqlite:///PATH or redis://HOST:PORT/N")

@@ -1,0 +1,134 @@
+"""Meters: every limit and every price is a level that rises by what is asked and may not pass a cap.
+
+A leaky bucket (Turner, "New directions in communications", IEEE Communications Magazine 1986) leaks all the time,
+a quota leaks out at once when its period ends, a ledger never leaks and has no cap. All meters of a charge rise
+together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+from typing import Literal, NamedTuple
+
+EMPTIES = 1e300  # a leak that empties the meter as soon as its mark advances
+RECEIPT_SECONDS = 600.0  # how long a receipt is kept, on the queries' clock
+SLACK = 1e-6  # what rounding may lose of a level that was waited for as told
+
+Number = int | float
+
+
+class Meter(NamedTuple):
+    """A level, and by how much it is to rise.
+
+    Attributes:
+        name: Its name among the account's.
+        amount: By how much it rises, at least 0.
+        cap: What it may not pass; None if nothing.
+        leak: By how much it falls when its mark advances by 1.
+        mark: What has advanced: seconds, or the number of a period.
+        retried: Whether a retry under a receipt pays again.
+    """
+
+    name: str
+    amount: int
+    cap: int | None = None
+    leak: float = 0.0
+    mark: float = 0.0
+    retried: bool = False
+
+
+class Level(NamedTuple):
+    """How high a meter stands, and its mark when that was so."""
+
+    level: Number
+    mark: float
+
+    def leaked(self, meter: Meter) -> Level:
+        """Returns the level at the meter's mark; a mark that went back changes nothing."""
+        if meter.mark <= self.mark:
+            return self
+        return Level(max(0, self.level - meter.leak * (meter.mark - self.mark)), meter.mark)
+
+
+class Charge(NamedTuple):
+    """What a request costs.
+
+    Attributes:
+        account: Who pays.
+        meters: What rises.
+        at: Seconds since the epoch.
+        receipt: Names the request, so that a retry within :data:`RECEIPT_SECONDS` is not charged again.
+        seen: Position up to which the control log was read; None if it does not matter.
+    """
+
+    account: str
+    meters: Sequence[Meter]
+    at: float = 0.0
+    receipt: str | None = None
+    seen: int | None = None
+
+
+class Verdict(NamedTuple):
+    """What became of a charge.
+
+    Attributes:
+        kind: ``charged``; ``known``, if the receipt was (only meters that are ``retried`` rose); ``over``, if a
+            meter would have passed its cap; ``behind``, if the control log has grown. In the last two cases
+            nothing changed.
+        meter: Index of the meter that would have passed its cap; -1 if none.
+        level: Level of that meter.
+    """
+
+    kind: Literal["charged", "known", "over", "behind"]
+    meter: int = -1
+    level: Number = 0
+
+
+Levels = MutableMapping[tuple[str, str], Level]
+Receipts = MutableMapping[tuple[str, str], tuple[float, int]]
+
+
+def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
+    """Charges, in place.
+
+    Args:
+        charge: The charge.
+        levels: Levels by account and meter.
+        receipts: By account and receipt: when it was written, and how many attempts under it have not failed.
+    """
+    key = (charge.account, charge.receipt or "")
+    written, attempts = receipts.get(key, (0.0, 0)) if charge.receipt else (0.0, 0)
+    known = attempts > 0 and charge.at - written < RECEIPT_SECONDS
+    rising = [(i, meter) for i, meter in enumerate(charge.meters) if meter.retried or not known]
+    risen = []
+    for i, meter in rising:
+        found = levels.get((charge.account, meter.name), Level(0, meter.mark)).leaked(meter)
+        level = found.level + meter.amount
+        if meter.cap is not None and level > meter.cap + SLACK:
+            return Verdict("over", i, found.level)
+        risen.append(((charge.account, meter.name), Level(level, found.mark)))
+    levels.update(risen)
+    if charge.receipt:
+        receipts[key] = (written, attempts + 1) if known else (charge.at, 1)
+    return Verdict("known" if known else "charged")
+
+
+def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
+    """Undoes a charge whose request was not answered, in place.
+
+    Under a receipt only the last failed attempt strikes the charge: another may have been answered.
+    """
+    if charge.receipt:
+        key = (charge.account, charge.receipt)
+        written, attempts = receipts.get(key, (0.0, 0))
+        if attempts > 1:
+            receipts[key] = (written, attempts - 1)
+            return
+        if attempts == 0:
+            return
+        del receipts[key]
+    for meter in charge.meters:
+        found = levels.get((charge.account, meter.name))
+        if found is not None and not (meter.leak >= EMPTIES and meter.mark < found.mark):
+            found = found.leaked(meter)
+            levels[charge.account, meter.name] = Level(max(0, found.level - meter.amount), found.mark)

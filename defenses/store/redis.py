@@ -1,0 +1,209 @@
+"""The store for many workers and hosts: Redis, one script call for all that is charged at the same time.
+
+A single Redis server, or one with replicas; no cluster, since an account's keys and the control log would lie on
+different nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import resources
+from typing import Any, cast
+
+import orjson
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from defenses.coalesce import Coalesced
+from defenses.store.meter import RECEIPT_SECONDS, SLACK, Charge, Level, Verdict
+from defenses.store.store import Behind, Tail
+from wire import BadInput, Refused
+
+_PREFIX = "mlaas-range:"
+_PAUSES = (0.05, 0.2, None)  # seconds after each attempt to make a trip; after the last its charges are refused
+_SECONDS = 2.0  # that Redis may take to answer
+
+Item = tuple[Charge, bool]  # a charge, and whether it is made or undone
+
+_SETTLE = """
+local last = redis.call('GET', KEYS[1]) or '0 []'
+local number, reply = string.match(last, '^(%d+) (.*)$')
+if number == ARGV[1] then return reply end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. last, 'EX', 86400)
+return last
+"""
+_APPEND = """
+local base = tonumber(redis.call('GET', KEYS[1] .. ':base') or '0')
+local stop = base + redis.call('LLEN', KEYS[1])
+if ARGV[1] ~= '' and tonumber(ARGV[1]) ~= stop then return -1 end
+for i = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+return stop + #ARGV - 1
+"""
+_READ = """
+local base, start = tonumber(redis.call('GET', KEYS[1] .. ':base') or '0'), tonumber(ARGV[1])
+local snapshot = false
+if base > start then start, snapshot = base, redis.call('GET', KEYS[1] .. ':snapshot') end
+return {start, snapshot, redis.call('LRANGE', KEYS[1], start - base, -1)}
+"""
+_COMPACT = """
+local base, upto = tonumber(redis.call('GET', KEYS[1] .. ':base') or '0'), tonumber(ARGV[1])
+if upto <= base then return end
+redis.call('LTRIM', KEYS[1], upto - base, -1)
+redis.call('SET', KEYS[1] .. ':base', upto)
+redis.call('SET', KEYS[1] .. ':snapshot', ARGV[2])
+"""
+
+
+class RedisStore:
+    """A store in Redis.
+
+    A trip whose reply is lost is sent again under its number, which Redis remembers, so that nothing is charged
+    twice. If Redis stays away its charges are refused, and what was charged by then is refunded when it is back.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Takes a URL as redis-py reads it; connects when it is first used.
+
+        Raises:
+            BadInput: The URL is none.
+        """
+        try:
+            self._redis = redis.Redis.from_url(
+                url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=Retry(NoBackoff(), 0)
+            )
+        except ValueError as error:
+            raise BadInput(f"store {url}: {error}") from None
+        lua = resources.files("defenses.store").joinpath("trip.lua").read_text()
+        self._scripts = {text: self._redis.register_script(text) for text in (_SETTLE, _APPEND, _READ, _COMPACT)}
+        self._trip_script = self._redis.register_script(lua)
+        self._worker = f"{_PREFIX}trip:{secrets.token_hex(8)}"
+        self._number = 0
+        self._out: tuple[list[Charge], list[Charge]] | None = None  # what is refunded and charged by the trip out
+        self._owed: list[Charge] = []  # refunds
+        self._paying: asyncio.Task[None] | None = None
+        self._charges = Coalesced[Item, Verdict](self._run)
+
+    async def charge(self, charge: Charge) -> Verdict:
+        """Charges an account; see :class:`~defenses.store.Store`."""
+        try:
+            return await self._charges((charge, True))
+        finally:
+            self._see_to_debts()
+
+    async def refund(self, charge: Charge) -> None:
+        """Undoes a charge; see :class:`~defenses.store.Store`."""
+        with suppress(Refused):  # it is owed, and paid when the store is back
+            await self._charges((charge, False))
+        self._see_to_debts()
+
+    async def levels(self, account: str) -> dict[str, Level]:
+        """Returns the levels of an account's meters."""
+        with _held():
+            found = await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(f"{_PREFIX}levels:{account}"))
+        return {name.decode(): _level(value) for name, value in found.items()}
+
+    async def append(self, log: str, entries: Sequence[bytes], expected: int | None = None) -> int:
+        """Appends to a log; see :class:`~defenses.store.Store`."""
+        end: int = await self._call(_APPEND, log, "" if expected is None else expected, *entries)
+        if end < 0:
+            raise Behind(f"the log {log} does not end at {expected}")
+        return end
+
+    async def read(self, log: str, start: int = 0) -> Tail:
+        """Reads a log; see :class:`~defenses.store.Store`."""
+        return Tail(*await self._call(_READ, log, start))
+
+    async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
+        """Puts a snapshot in the place of entries; see :class:`~defenses.store.Store`."""
+        await self._call(_COMPACT, log, upto, snapshot)
+
+    async def close(self) -> None:
+        """Closes the connections; what is not settled by then stays charged."""
+        if self._paying is not None:
+            self._paying.cancel()
+        await self._redis.aclose()
+
+    async def _call(self, script: str, log: str, *arguments: Any) -> Any:
+        with _held():
+            return await self._scripts[script](keys=[f"{_PREFIX}log:{log}"], args=arguments)
+
+    async def _run(self, items: Sequence[Item]) -> Sequence[Verdict]:
+        charges = [charge for charge, forward in items if forward]
+        self._owed += [charge for charge, forward in items if not forward]
+        with _held():
+            await self._settle()
+            self._number += 1
+            self._out = list(self._owed), charges
+            verdicts = iter(await self._trip([(c, False) for c in self._owed] + [(c, True) for c in charges]))
+        self._out, self._owed, _ = None, [], [next(verdicts) for _ in self._owed]
+        return [next(verdicts) if forward else Verdict("charged") for _, forward in items]
+
+    async def _settle(self) -> None:
+        """Finds out whether the trip that never came back was made, and makes sure that it comes no more.
+
+        Its charges were refused, so they are to be refunded if it was made; its refunds are still owed if it was
+        not.
+        """
+        if self._out is None:
+            return
+        last = await self._scripts[_SETTLE](keys=[self._worker], args=[self._number + 1])
+        number, _, reply = last.partition(b" ")
+        if int(number) == self._number:
+            refunded, charges = self._out
+            verdicts = orjson.loads(reply)[len(refunded) :]
+            self._owed = self._owed[len(refunded) :]
+            self._owed += [
+                c for c, (kind, *_) in zip(charges, verdicts, strict=True) if kind in ("charged", "known")
+            ]
+        self._number += 1
+        self._out = None
+
+    def _see_to_debts(self) -> None:
+        if (self._out or self._owed) and (self._paying is None or self._paying.done()):
+            self._paying = asyncio.get_running_loop().create_task(self._pay())
+
+    async def _pay(self) -> None:
+        """Pays what is owed when Redis is back, even if nobody asks."""
+        while self._out or self._owed:
+            await asyncio.sleep(1)
+            with suppress(Refused):
+                await self._charges((Charge("", ()), False))
+
+    async def _trip(self, items: Sequence[Item]) -> list[Verdict]:
+        message = orjson.dumps([_flat(charge, forward) for charge, forward in items])
+        arguments: list[int | float | bytes] = [self._number, message, RECEIPT_SECONDS, SLACK]
+        for pause in _PAUSES:
+            try:
+                reply = await self._trip_script(keys=[self._worker, _PREFIX], args=arguments)
+                break
+            except (redis.ConnectionError, redis.TimeoutError, OSError):
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+        return [Verdict(*verdict) for verdict in orjson.loads(reply)]
+
+
+def _flat(charge: Charge, forward: bool) -> list[Any]:
+    meters = [
+        [name, amount, -1 if cap is None else cap, leak, mark, retried]
+        for name, amount, cap, leak, mark, retried in charge.meters
+    ]
+    seen = -1 if charge.seen is None else charge.seen
+    return [forward, charge.account, charge.at, charge.receipt or "", seen, meters]
+
+
+def _level(value: bytes) -> Level:
+    level, _, mark = value.partition(b" ")
+    return Level(float(level), float(mark)) if mark else Level(int(level), 0.0)
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise Refused(f"the store is away: {type(error).__name__}", status=503, retry_after=1) from error

@@ -1,0 +1,192 @@
+"""The embedded store: a SQLite file, which other processes of this machine may use too."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from defenses.coalesce import Coalesced
+from defenses.store.meter import RECEIPT_SECONDS, Charge, Level, Verdict, charged, refunded
+from defenses.store.store import CONTROL, Behind, Tail
+from wire import BadInput, Refused
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS levels (account, name, level, mark, PRIMARY KEY (account, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS receipts
+    (account, receipt, at REAL, attempts INTEGER, PRIMARY KEY (account, receipt)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS old ON receipts (at);
+CREATE TABLE IF NOT EXISTS entries (log, position INTEGER, entry BLOB, PRIMARY KEY (log, position)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB) WITHOUT ROWID;
+"""
+_LAYOUT = 1  # of the tables
+
+
+class SQLiteStore:
+    """A store in a file; a killed process loses nothing of it, a machine without power the last moments."""
+
+    def __init__(self, path: str) -> None:
+        """Opens the file ``path``, and makes it if there is none.
+
+        Raises:
+            BadInput: It cannot be opened, or is none of ours.
+        """
+        if path != ":memory:":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            layout = self._db.execute("PRAGMA user_version").fetchone()[0]
+            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if layout != _LAYOUT and tables:
+                raise BadInput(f"store {path}: its layout is {layout}, and this server reads {_LAYOUT}")
+            self._db.executescript(f"{_TABLES}PRAGMA user_version = {_LAYOUT};")
+        except sqlite3.Error as error:
+            raise BadInput(f"store {path}: {error}") from None
+        self._charges = Coalesced[tuple[Charge, bool], Verdict](self._trip)
+
+    async def charge(self, charge: Charge) -> Verdict:
+        """Charges an account; see :class:`~defenses.store.Store`."""
+        return await self._charges((charge, True))
+
+    async def refund(self, charge: Charge) -> None:
+        """Undoes a charge; see :class:`~defenses.store.Store`."""
+        await self._charges((charge, False))
+
+    async def levels(self, account: str) -> dict[str, Level]:
+        """Returns the levels of an account's meters."""
+        with _held():
+            rows = self._db.execute("SELECT name, level, mark FROM levels WHERE account = ?", (account,))
+            return {name: Level(level, mark) for name, level, mark in rows}
+
+    async def append(self, log: str, entries: Sequence[bytes], expected: int | None = None) -> int:
+        """Appends to a log; see :class:`~defenses.store.Store`."""
+        with self._transaction():
+            end = self._end(log)
+            if expected is not None and end != expected:
+                raise Behind(f"the log {log} ends at {end}, not at {expected}")
+            self._db.executemany(
+                "INSERT INTO entries VALUES (?, ?, ?)", [(log, end + i, entry) for i, entry in enumerate(entries)]
+            )
+        return end + len(entries)
+
+    async def read(self, log: str, start: int = 0) -> Tail:
+        """Reads a log; see :class:`~defenses.store.Store`."""
+        with self._transaction("BEGIN"):
+            found = self._db.execute("SELECT position, snapshot FROM snapshots WHERE log = ?", (log,)).fetchone()
+            snapshot = None
+            if found is not None and found[0] > start:
+                start, snapshot = found
+            rows = self._db.execute(
+                "SELECT entry FROM entries WHERE log = ? AND position >= ? ORDER BY position", (log, start)
+            ).fetchall()
+        return Tail(start, snapshot, [entry for (entry,) in rows])
+
+    async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
+        """Puts a snapshot in the place of entries; see :class:`~defenses.store.Store`."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO snapshots VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET position = ?2, snapshot = ?3 "
+                "WHERE position < ?2",
+                (log, upto, snapshot),
+            )
+            self._db.execute(
+                "DELETE FROM entries WHERE log = ?1 AND position < (SELECT position FROM snapshots WHERE log = ?1)",
+                (log,),
+            )
+
+    async def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    async def _trip(self, items: Sequence[tuple[Charge, bool]]) -> Sequence[Verdict]:
+        """Charges and refunds in one transaction."""
+        with self._transaction():
+            end = self._end(CONTROL)
+            levels: dict[tuple[str, str], Level] = {}
+            receipts: dict[tuple[str, str], tuple[float, int]] = {}
+            for charge, _ in items:
+                self._fetch(charge, levels, receipts)
+            levels_before, receipts_before = levels.copy(), receipts.copy()
+            verdicts = []
+            for charge, forward in items:
+                if not forward:
+                    refunded(charge, levels, receipts)
+                    verdicts.append(Verdict("charged"))
+                elif charge.seen is not None and charge.seen < end:
+                    verdicts.append(Verdict("behind"))
+                else:
+                    verdicts.append(charged(charge, levels, receipts))
+            self._db.executemany(
+                "REPLACE INTO levels VALUES (?, ?, ?, ?)",
+                [(*key, *level) for key, level in levels.items() if level is not levels_before.get(key)],
+            )
+            if receipts or receipts_before:
+                self._write_receipts(receipts_before, receipts, max(charge.at for charge, _ in items))
+        return verdicts
+
+    def _fetch(
+        self,
+        charge: Charge,
+        levels: dict[tuple[str, str], Level],
+        receipts: dict[tuple[str, str], tuple[float, int]],
+    ) -> None:
+        for meter in charge.meters:
+            key = (charge.account, meter.name)
+            if key not in levels:
+                row = self._db.execute(
+                    "SELECT level, mark FROM levels WHERE account = ? AND name = ?", key
+                ).fetchone()
+                if row is not None:
+                    levels[key] = Level(*row)
+        if charge.receipt:
+            key = (charge.account, charge.receipt)
+            row = self._db.execute(
+                "SELECT at, attempts FROM receipts WHERE account = ? AND receipt = ?", key
+            ).fetchone()
+            if row is not None:
+                receipts[key] = row
+
+    def _write_receipts(
+        self,
+        before: dict[tuple[str, str], tuple[float, int]],
+        after: dict[tuple[str, str], tuple[float, int]],
+        now: float,
+    ) -> None:
+        self._db.executemany(
+            "DELETE FROM receipts WHERE account = ? AND receipt = ?", [key for key in before if key not in after]
+        )
+        self._db.executemany(
+            "REPLACE INTO receipts VALUES (?, ?, ?, ?)",
+            [(*key, *value) for key, value in after.items() if value != before.get(key)],
+        )
+        self._db.execute("DELETE FROM receipts WHERE at < ?", (now - RECEIPT_SECONDS,))
+
+    def _end(self, log: str) -> int:
+        row = self._db.execute(
+            "SELECT max(coalesce((SELECT max(position) + 1 FROM entries WHERE log = ?1), 0), "
+            "coalesce((SELECT position FROM snapshots WHERE log = ?1), 0))",
+            (log,),
+        ).fetchone()
+        return int(row[0])
+
+    @contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        with _held():
+            self._db.execute(begin)
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Refused(f"the store is away: {error}", status=503, retry_after=1) from error

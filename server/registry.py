@@ -1,0 +1,250 @@
+"""Accounts, their keys and the stacks that an administrator put in place: one log, folded in every worker's memory.
+
+Each charge tells the store up to where its worker has read the log, so a worker that is behind learns it in the same
+round trip, reads on and asks again: a key that was revoked, or a stack that was replaced, holds for all workers from
+that moment on. The log is also the audit: every event says who did it and when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from defenses.store import CONTROL, Behind, Store
+from wire import BadInput, Refused
+
+VERSION = 1  # of the snapshot's and the events' schema
+COMPACT_AFTER = 1000  # events
+AUDITED = 1000  # events that a snapshot keeps for the audit
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who asks.
+
+    Attributes:
+        name: The account's name.
+        plan: Name of its plan.
+    """
+
+    name: str
+    plan: str
+
+
+@dataclass
+class State:
+    """What the events come to.
+
+    Attributes:
+        plans: Plan of each account.
+        keys: Hash and account of each key, by the key's id.
+        stacks: Stacks that were put in place of the configured ones, by model.
+        audit: The last events, with the ids of keys in place of their hashes.
+    """
+
+    plans: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    stacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    audit: list[Event] = field(default_factory=list)
+
+    def fold(self, event: Event) -> None:
+        """Applies an event."""
+        match event["do"]:
+            case "create account":
+                self.plans[event["account"]] = event["plan"]
+                self.keys[key_id(event["key"])] = event["key"], event["account"]
+            case "create key":
+                self.keys[key_id(event["key"])] = event["key"], event["account"]
+            case "revoke keys":
+                for key in event["keys"]:
+                    self.keys.pop(key, None)
+            case "set plan":
+                self.plans[event["account"]] = event["plan"]
+            case "replace defenses":
+                self.stacks[event["model"]] = event["defenses"]
+            case "restore defenses":
+                self.stacks.pop(event["model"], None)
+            case unknown:
+                raise BadInput(f"the control log holds {unknown!r}, which this server does not know; it is older")
+        told = {**event, "key": key_id(event["key"])} if "key" in event else event
+        self.audit = [*self.audit[1 - AUDITED :], told]
+
+
+class Registry:
+    """The control log of a store, and what it comes to."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        """Takes the store where the log is, and the clock that stamps events."""
+        self._store, self._clock = store, clock
+        self.state = State()
+        self.position = 0
+
+    async def catch_up(self) -> None:
+        """Reads what the log has gained.
+
+        Raises:
+            BadInput: It was written by a newer server.
+            Refused: The store is away (503).
+        """
+        tail = await self._store.read(CONTROL, self.position)
+        if tail.end <= self.position:  # another task has read on meanwhile
+            return
+        if tail.snapshot is not None:
+            snapshot = orjson.loads(tail.snapshot)
+            if snapshot.pop("version") != VERSION:
+                raise BadInput(f"the control log's snapshot is not of version {VERSION}, which this server reads")
+            self.state, self.position = State(**snapshot), tail.start
+        for entry in tail.entries[self.position - tail.start :]:
+            self.state.fold(orjson.loads(entry))
+            self.position += 1
+        if len(tail.entries) >= COMPACT_AFTER:
+            await self._store.compact(
+                CONTROL, self.position, orjson.dumps({"version": VERSION, **asdict(self.state)})
+            )
+
+    def authenticate(self, authorization: str | None) -> Account:
+        """Tells whose key an ``Authorization`` header holds.
+
+        Raises:
+            Refused: It holds none, or one that is not known (401).
+        """
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Refused("no key: expected the header 'Authorization: Bearer <key>'", status=401)
+        hashed = _hashed(key.strip())
+        expected, name = self.state.keys.get(key_id(hashed), ("", ""))
+        if not hmac.compare_digest(expected, hashed):
+            raise Refused("the key is not known here", status=401)
+        return Account(name, self.state.plans[name])
+
+    def accounts(self) -> list[Account]:
+        """Lists the accounts by name."""
+        return [Account(name, plan) for name, plan in sorted(self.state.plans.items())]
+
+    def keys_of(self, name: str) -> list[str]:
+        """Returns the ids of an account's keys."""
+        return [key for key, (_, account) in self.state.keys.items() if account == name]
+
+    async def create(self, name: str, plan: str, by: str) -> str:
+        """Makes an account.
+
+        Args:
+            name: Its name.
+            plan: Name of its plan.
+            by: Who does it, for the audit.
+
+        Returns:
+            Its key, which cannot be had again.
+
+        Raises:
+            BadInput: There is an account of that name, or it is no name.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+            raise BadInput(f"account name {name!r}: expected up to 64 letters, digits, '-' and '_'")
+        key = _drawn()
+
+        def event() -> Event:
+            if name in self.state.plans:
+                raise BadInput(f"there is an account {name!r} already")
+            return {"do": "create account", "account": name, "plan": plan, "key": _hashed(key)}
+
+        await self._write(event, by)
+        return key
+
+    async def add_key(self, name: str, by: str) -> str:
+        """Gives an account a further key, and returns it.
+
+        Raises:
+            BadInput: There is no such account.
+        """
+        key = _drawn()
+        await self._write(lambda: {"do": "create key", "account": self._known(name), "key": _hashed(key)}, by)
+        return key
+
+    async def revoke(self, name: str, by: str, keep: str | None = None, only: str | None = None) -> int:
+        """Revokes keys of an account, from this moment on, for all workers.
+
+        Args:
+            name: Name of the account.
+            by: Who does it, for the audit.
+            keep: Id of a key that stays, if any.
+            only: Id of the one key to revoke; None revokes all.
+
+        Returns:
+            How many were revoked.
+
+        Raises:
+            BadInput: There is no such account or key.
+        """
+        revoked: list[str] = []
+
+        def event() -> Event:
+            keys = self.keys_of(self._known(name))
+            if only is not None and only not in keys:
+                raise BadInput(f"account {name!r} has no key {only!r}; it has {', '.join(keys) or 'none'}")
+            revoked[:] = [key for key in keys if key != keep and only in (None, key)]
+            return {"do": "revoke keys", "account": name, "keys": revoked}
+
+        await self._write(event, by)
+        return len(revoked)
+
+    async def rotate(self, name: str, by: str) -> str:
+        """Gives an account a new key, revokes the others, and returns it."""
+        key = await self.add_key(name, by)
+        await self.revoke(name, by, keep=key_id(_hashed(key)))
+        return key
+
+    async def set_plan(self, name: str, plan: str, by: str) -> None:
+        """Puts an account on another plan.
+
+        Raises:
+            BadInput: There is no such account.
+        """
+        await self._write(lambda: {"do": "set plan", "account": self._known(name), "plan": plan}, by)
+
+    async def replace_stack(self, model: str, stack: list[dict[str, Any]] | None, by: str) -> None:
+        """Puts a stack in place of a model's configured one; None restores that."""
+        if stack is None:
+            await self._write(lambda: {"do": "restore defenses", "model": model}, by)
+        else:
+            await self._write(lambda: {"do": "replace defenses", "model": model, "defenses": stack}, by)
+
+    async def _write(self, event: Callable[[], Event], by: str) -> None:
+        """Appends an event that is made from the state it is to follow."""
+        while True:
+            await self.catch_up()
+            stamped = {**event(), "by": by, "at": self._clock()}
+            try:
+                await self._store.append(CONTROL, [orjson.dumps(stamped)], expected=self.position)
+            except Behind:
+                continue
+            await self.catch_up()
+            return
+
+    def _known(self, name: str) -> str:
+        if name not in self.state.plans:
+            raise BadInput(f"there is no account {name!r}")
+        return name
+
+
+def key_id(hashed: str) -> str:
+    """Returns what a key is called, given its hash."""
+    return hashed[:12]
+
+
+def _drawn() -> str:
+    return "mlr_" + secrets.token_urlsafe(32)
+
+
+def _hashed(key: str) -> str:
+    # Keys are 256 random bits: a plain hash cannot be inverted by guessing.
+    return hashlib.sha256(key.encode()).hexdigest()
