@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+Observe = Callable[[float, int], None]
 
 
 class Coalesced(Generic[T, R]):
@@ -23,6 +25,7 @@ class Coalesced(Generic[T, R]):
         *,
         size: Callable[[T], int] = lambda _: 1,
         most: int | None = None,
+        observe: Observe | None = None,
     ) -> None:
         """Takes what does the work.
 
@@ -31,8 +34,9 @@ class Coalesced(Generic[T, R]):
                 is raised where it was asked for, and what ``run`` itself raises is raised everywhere.
             size: Tells the size of what is asked for.
             most: Greatest size of a run; what is larger has one to itself. None takes all that waits.
+            observe: Is told of each run the seconds that it took, and how many calls shared it.
         """
-        self._run, self._size, self._most = run, size, most
+        self._run, self._size, self._most, self._observe = run, size, most, observe
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -50,10 +54,13 @@ class Coalesced(Generic[T, R]):
             batch = self._next()
             if not batch:
                 break
+            begun = perf_counter()
             try:
                 results = await self._run([item for item, _ in batch])
             except Exception as error:
                 results = [error] * len(batch)
+            if self._observe is not None:
+                self._observe(perf_counter() - begun, len(batch))
             for (_, result), value in zip(batch, results, strict=True):
                 if result.done():  # who asked has gone
                     continue

@@ -5,6 +5,7 @@ A store is named by a URL: ``sqlite:///PATH`` (``sqlite://`` alone keeps everyth
 
 from __future__ import annotations
 
+from defenses.coalesce import Observe
 from defenses.store.meter import EMPTIES, Charge, Level, Meter, Verdict
 from defenses.store.redis import RedisStore
 from defenses.store.sqlite import SQLiteStore
@@ -27,15 +28,19 @@ __all__ = [
 ]
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, observe: Observe | None = None) -> Store:
     """Opens the store that a URL names.
+
+    Args:
+        url: The URL.
+        observe: Is told of each round trip with charges its seconds, and how many charges shared it.
 
     Raises:
         BadInput: The URL names no kind of store that there is.
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite":
-        return SQLiteStore(rest.removeprefix("/") or ":memory:")
+        return SQLiteStore(rest.removeprefix("/") or ":memory:", observe)
     if kind in ("redis", "rediss", "unix"):
-        return RedisStore(url)
+        return RedisStore(url, observe)
     raise BadInput(f"store {url!r}: expected sqlite:///PATH or redis://HOST:PORT/N")

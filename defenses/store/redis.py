@@ -18,7 +18,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from defenses.coalesce import Coalesced
+from defenses.coalesce import Coalesced, Observe
 from defenses.store.meter import RECEIPT_SECONDS, SLACK, Charge, Level, Verdict
 from defenses.store.store import Behind, Tail
 from wire import BadInput, Refused
@@ -65,8 +65,8 @@ class RedisStore:
     twice. If Redis stays away its charges are refused, and what was charged by then is refunded when it is back.
     """
 
-    def __init__(self, url: str) -> None:
-        """Takes a URL as redis-py reads it; connects when it is first used.
+    def __init__(self, url: str, observe: Observe | None = None) -> None:
+        """Takes a URL as redis-py reads it, and who is told of trips; connects when it is first used.
 
         Raises:
             BadInput: The URL is none.
@@ -85,7 +85,7 @@ class RedisStore:
         self._out: tuple[list[Charge], list[Charge]] | None = None  # what is refunded and charged by the trip out
         self._owed: list[Charge] = []  # refunds
         self._paying: asyncio.Task[None] | None = None
-        self._charges = Coalesced[Item, Verdict](self._run)
+        self._charges = Coalesced[Item, Verdict](self._run, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
         """Charges an account; see :class:`~defenses.store.Store`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from defenses.coalesce import Coalesced
+from defenses.coalesce import Coalesced, Observe
 from defenses.store.meter import RECEIPT_SECONDS, Charge, Level, Verdict, charged, refunded
 from defenses.store.store import CONTROL, Behind, Tail
 from wire import BadInput, Refused
@@ -26,8 +26,8 @@ _LAYOUT = 1  # of the tables
 class SQLiteStore:
     """A store in a file; a killed process loses nothing of it, a machine without power the last moments."""
 
-    def __init__(self, path: str) -> None:
-        """Opens the file ``path``, and makes it if there is none.
+    def __init__(self, path: str, observe: Observe | None = None) -> None:
+        """Opens the file ``path``, and makes it if there is none; takes who is told of trips.
 
         Raises:
             BadInput: It cannot be opened, or is none of ours.
@@ -45,7 +45,7 @@ class SQLiteStore:
             self._db.executescript(f"{_TABLES}PRAGMA user_version = {_LAYOUT};")
         except sqlite3.Error as error:
             raise BadInput(f"store {path}: {error}") from None
-        self._charges = Coalesced[tuple[Charge, bool], Verdict](self._trip)
+        self._charges = Coalesced[tuple[Charge, bool], Verdict](self._trip, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
         """Charges an account; see :class:`~defenses.store.Store`."""
