@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Without an NVIDIA GPU, PyTorch's CPU wheels: PyPI's own come with several GB of CUDA. TORCH_INDEX= takes PyPI's.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo report test test-slow check serve smoke clean
+.PHONY: demo report test test-slow conformance check serve smoke clean
 
 demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
 	$(BIN)/python -m bench demo
@@ -19,6 +19,15 @@ test: $(VENV)/ready
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
+
+PEERS := .cache/conformance
+conformance: $(VENV)/ready $(PEERS)/mlserver/ready $(PEERS)/kserve/ready  ## our parties and other people's, run for real
+	$(BIN)/python -m pytest -m conformance
+
+$(PEERS)/%/ready: tests/conformance/%.txt  # they want older Pythons too: make PEER_PYTHON=python3.11 conformance
+	$(or $(PEER_PYTHON),$(PYTHON)) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --requirement $<
+	touch $@
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -41,4 +50,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) out state
+	rm -rf $(VENV) .cache out state
