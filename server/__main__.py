@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from defenses.store import open_store
-from server.registry import Account, Registry
+from server.administration import OPERATOR, add_commands, administrate
+from server.registry import Registry
 from server.settings import Settings, read_settings
 from wire import BadInput
-from wire.command import Parser, read_key, run
-
-OPERATOR = "the command line"  # who did it, in the audit
+from wire.command import Parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = ("state", "data", "store", "host", "port", "device", "metrics_port", "log")
     settings = read_settings(arguments["config"], **{name: arguments.get(name) for name in names})
     if arguments["command"] == "accounts":
-        asyncio.run(_create_account(settings, arguments["name"], arguments["plan"], arguments["key_file"]))
+        asyncio.run(administrate(settings, arguments["do"], arguments))
         return
     if (arguments["tls_cert"] is None) != (arguments["tls_key"] is None):
         raise BadInput("HTTPS takes both --tls-cert and --tls-key")
@@ -46,19 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", type=Path, help="certificate file, for HTTPS")
     parser.add_argument("--tls-key", type=Path, help="private key file, for HTTPS")
     commands = parser.add_subparsers(dest="command", metavar="accounts")
-    accounts = commands.add_parser("accounts", help="make accounts").add_subparsers(
-        required=True, metavar="create"
-    )
-    create = accounts.add_parser("create", help="make an account and print its key")
-    create.add_argument("name")
-    create.add_argument("--plan", required=True)
-    create.add_argument(
-        "--key-file",
-        type=Path,
-        help="write the key there instead of printing it; if it stands there already, nothing is done",
-    )
+    accounts = commands.add_parser("accounts", help="make accounts; make, rotate and revoke keys")
     # What stands before "accounts" holds unless it is said again behind it.
-    _add_common(create, *[argparse.SUPPRESS] * 3)
+    for command in add_commands(accounts):
+        _add_common(command, *[argparse.SUPPRESS] * 3)
     return parser
 
 
@@ -78,28 +68,6 @@ def _add_common(parser: argparse.ArgumentParser, state: Any, data: Any, other: A
         default=other,
         help="sqlite:///PATH or redis://HOST:PORT/N (default: SQLite in the state folder)",
     )
-
-
-async def _create_account(settings: Settings, name: str, plan: str, key_file: Path | None) -> None:
-    if plan not in settings.plans:
-        raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
-    store = open_store(settings.store_url())
-    registry = Registry(store, time.time)
-    try:
-        if key_file is None:
-            print(await registry.create(name, plan, OPERATOR))
-        elif key_file.exists():
-            await registry.catch_up()
-            known = registry.authenticate(f"Bearer {read_key(None, key_file)}")
-            if known != Account(name, plan):
-                raise BadInput(f"{key_file} holds a key of {known.name!r} on plan {known.plan!r}")
-        else:
-            key_file.parent.mkdir(parents=True, exist_ok=True)
-            key = await registry.create(name, plan, OPERATOR)
-            key_file.touch(mode=0o600)
-            key_file.write_text(key + "\n")
-    finally:
-        await store.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:

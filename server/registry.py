@@ -1,8 +1,8 @@
-"""Accounts, their keys and the stacks that an administrator put in place: one log, folded in every worker's memory.
+"""Accounts, their keys and the stacks that administrators put in place: one log, folded in every worker's memory.
 
-Each charge tells the store up to where its worker has read the log, so a worker that is behind learns it in the same
-round trip, reads on and asks again: a key that was revoked, or a stack that was replaced, holds for all workers from
-that moment on. The log is also the audit: every event says who did it and when.
+Each charge tells the store up to where its worker has read the log, so a worker that is behind learns it in the
+same round trip, reads on and asks again: revoking a key or replacing a stack holds for all workers from that moment
+on. The log is also the audit: every event says who did it and when.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class State:
     """
 
     plans: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    keys: dict[str, list[str]] = field(default_factory=dict)
     stacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     audit: list[Event] = field(default_factory=list)
 
@@ -61,9 +61,9 @@ class State:
         match event["do"]:
             case "create account":
                 self.plans[event["account"]] = event["plan"]
-                self.keys[key_id(event["key"])] = event["key"], event["account"]
+                self.keys[key_id(event["key"])] = [event["key"], event["account"]]
             case "create key":
-                self.keys[key_id(event["key"])] = event["key"], event["account"]
+                self.keys[key_id(event["key"])] = [event["key"], event["account"]]
             case "revoke keys":
                 for key in event["keys"]:
                     self.keys.pop(key, None)
@@ -121,7 +121,7 @@ class Registry:
         if scheme.lower() != "bearer" or not key:
             raise Refused("no key: expected the header 'Authorization: Bearer <key>'", status=401)
         hashed = _hashed(key.strip())
-        expected, name = self.state.keys.get(key_id(hashed), ("", ""))
+        expected, name = self.state.keys.get(key_id(hashed), ["", ""])
         if not hmac.compare_digest(expected, hashed):
             raise Refused("the key is not known here", status=401)
         return Account(name, self.state.plans[name])

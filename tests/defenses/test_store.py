@@ -174,7 +174,7 @@ def test_a_log_is_appended_to_and_read_on(store_url):
     async def script(store):
         assert await store.append("l", [b"a", b"b"]) == 2
         assert await store.append("l", [b"c"], expected=2) == 3
-        with pytest.raises(Behind, match="not.* 2"):
+        with pytest.raises(Behind, match=r"not.* 2"):
             await store.append("l", [b"d"], expected=2)
         return await store.read("l"), await store.read("l", 2), await store.read("other")
 
@@ -281,8 +281,10 @@ class Lossy:
 
 @pytest.mark.parametrize(
     ("losses", "refused"),
-    [(["before"], 0), (["after"], 0), (["after", "after"], 0), (["before", "after"], 0)]
-    + [(["after"] * 3, 1), (["before"] * 3, 1), (["before", "after", "before"], 1)],
+    [
+        *[(["before"], 0), (["after"], 0), (["after", "after"], 0), (["before", "after"], 0)],
+        *[(["after"] * 3, 1), (["before"] * 3, 1), (["before", "after", "before"], 1)],
+    ],
 )
 def test_a_lost_reply_neither_loses_nor_doubles_a_charge(own_redis, losses, refused):
     own_redis.flushall()
