@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from defenses.admission.price import ENTRIES, Price
 from defenses.admission.rule import Rule
 from defenses.defense import Handler
-from defenses.store import Behind, Charge, Level, Store
+from defenses.store import Behind, Charge, Level, Meter, Store
 from wire import Answer, BadInput, Card, Query
 
 EVERYWHERE = "*"  # the scope of limits that hold over all models together
@@ -37,6 +37,7 @@ class Admission:
     overall: Sequence[Rule] = ()
     seen: Callable[[], int] | None = None
     _scoped: tuple[tuple[str, Rule], ...] = field(init=False, repr=False)
+    _entries: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         scoped = [(f"{EVERYWHERE}/{rule.name}", rule) for rule in self.overall]
@@ -46,6 +47,7 @@ class Admission:
             if names.count(name) > 1:
                 raise BadInput(f"two limits are kept as {name}; expected one")
         object.__setattr__(self, "_scoped", tuple(scoped))
+        object.__setattr__(self, "_entries", [f"{self.model}/ledger/{entry}" for entry in ENTRIES])
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers, refuses or fails; only what is answered is billed.
@@ -55,8 +57,8 @@ class Admission:
             Behind: The control log has grown beyond what was read.
         """
         rows, at = len(query.x), query.at
-        limits = [rule.meter(rows, at)._replace(name=name) for name, rule in self._scoped]
-        meters = (*limits, *self.price.meters(self.model, rows))
+        meters = [rule.meter(name, rows, at) for name, rule in self._scoped]
+        meters += map(Meter, self._entries, self.price.amounts(rows))
         seen = None if self.seen is None else self.seen()
         charge = Charge(query.account, meters, at, query.receipt, seen)
         verdict = await self.store.charge(charge)
@@ -79,7 +81,7 @@ class Admission:
     def left(self, levels: dict[str, Level], at: float) -> dict[str, int]:
         """Tells for each limit how many rows may pass at the time ``at``, given the account's levels."""
         return {
-            name: rule.left(levels[name].leaked(rule.meter(0, at)).level if name in levels else 0)
+            name: rule.left(levels[name].at(rule.meter(name, 0, at)).level if name in levels else 0)
             for name, rule in self._scoped
         }
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from defenses.store.meter import Meter
-
 ENTRIES = ("rows", "requests", "micro_cents")
 
 
@@ -21,7 +19,6 @@ class Price:
     per_row: int = 0
     per_request: int = 0
 
-    def meters(self, scope: str, rows: int) -> tuple[Meter, ...]:
-        """Returns the meters of :data:`ENTRIES`, named ``scope/ledger/ENTRY``."""
-        amounts = (rows, 1, self.per_row * rows + self.per_request)
-        return tuple(Meter(f"{scope}/ledger/{e}", a) for e, a in zip(ENTRIES, amounts, strict=True))
+    def amounts(self, rows: int) -> tuple[int, int, int]:
+        """Returns by how much a request of ``rows`` rows makes each of :data:`ENTRIES` grow."""
+        return rows, 1, self.per_row * rows + self.per_request

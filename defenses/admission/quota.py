@@ -35,12 +35,12 @@ class Quota:
 
     @property
     def name(self) -> str:
-        """Name of the meter: quotas of several periods can stand together."""
+        """What it is called: quotas of several periods can stand together."""
         return f"quota/{self.per}"
 
-    def meter(self, rows: int, at: float) -> Meter:
+    def meter(self, name: str, rows: int, at: float) -> Meter:
         """Returns the meter of the rows that were used in the period."""
-        return Meter(self.name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at)[0])
+        return Meter(name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at)[0])
 
     def left(self, level: Number) -> int:
         """Tells how many rows the period has left."""

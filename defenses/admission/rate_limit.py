@@ -30,9 +30,9 @@ class RateLimit:
                 f"not {self.rows_per_second} and {self.burst}"
             )
 
-    def meter(self, rows: int, at: float) -> Meter:
+    def meter(self, name: str, rows: int, at: float) -> Meter:
         """Returns the meter of the tokens that are out, to which a retry pays again."""
-        return Meter(self.name, rows, self.burst, self.rows_per_second, at, retried=True)
+        return Meter(name, rows, self.burst, self.rows_per_second, at, True)
 
     def left(self, level: Number) -> int:
         """Tells how many rows the bucket holds."""

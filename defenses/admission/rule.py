@@ -14,11 +14,11 @@ class Rule(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of the meter; no two limits of a stack have one name."""
+        """What the limit is called; no two limits of a stack have one name."""
         ...
 
-    def meter(self, rows: int, at: float) -> Meter:
-        """Returns the meter, and by how much ``rows`` rows at the time ``at`` (seconds) make it rise."""
+    def meter(self, name: str, rows: int, at: float) -> Meter:
+        """Returns the meter of that name, and how much ``rows`` rows at the time ``at`` (seconds) make it rise."""
         ...
 
     def left(self, level: Number) -> int:

@@ -43,11 +43,16 @@ class Level(NamedTuple):
     level: Number
     mark: float
 
-    def leaked(self, meter: Meter) -> Level:
+    def at(self, meter: Meter) -> Level:
         """Returns the level at the meter's mark; a mark that went back changes nothing."""
         if meter.mark <= self.mark:
             return self
-        return Level(max(0, self.level - meter.leak * (meter.mark - self.mark)), meter.mark)
+        return Level(leaked(self.level, meter.leak, meter.mark - self.mark), meter.mark)
+
+
+def leaked(level: Number, leak: float, advance: float) -> Number:
+    """Returns a level whose mark has advanced."""
+    return max(0, level - leak * advance)
 
 
 class Charge(NamedTuple):
@@ -84,7 +89,9 @@ class Verdict(NamedTuple):
     level: Number = 0
 
 
-Levels = MutableMapping[tuple[str, str], Level]
+CHARGED, KNOWN, BEHIND = Verdict("charged"), Verdict("known"), Verdict("behind")
+
+Levels = MutableMapping[tuple[str, str], tuple[Number, float]]
 Receipts = MutableMapping[tuple[str, str], tuple[float, int]]
 
 
@@ -99,18 +106,21 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
     key = (charge.account, charge.receipt or "")
     written, attempts = receipts.get(key, (0.0, 0)) if charge.receipt else (0.0, 0)
     known = attempts > 0 and charge.at - written < RECEIPT_SECONDS
-    rising = [(i, meter) for i, meter in enumerate(charge.meters) if meter.retried or not known]
     risen = []
-    for i, meter in rising:
-        found = levels.get((charge.account, meter.name), Level(0, meter.mark)).leaked(meter)
-        level = found.level + meter.amount
-        if meter.cap is not None and level > meter.cap + SLACK:
-            return Verdict("over", i, found.level)
-        risen.append(((charge.account, meter.name), Level(level, found.mark)))
+    for i, (name, amount, cap, leak, mark, retried) in enumerate(charge.meters):
+        if known and not retried:
+            continue
+        place = charge.account, name
+        level, since = levels.get(place) or (0, mark)
+        if mark > since:
+            level, since = leaked(level, leak, mark - since), mark
+        if cap is not None and level + amount > cap + SLACK:
+            return Verdict("over", i, level)
+        risen.append((place, (level + amount, since)))
     levels.update(risen)
     if charge.receipt:
         receipts[key] = (written, attempts + 1) if known else (charge.at, 1)
-    return Verdict("known" if known else "charged")
+    return KNOWN if known else CHARGED
 
 
 def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
@@ -129,6 +139,6 @@ def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
         del receipts[key]
     for meter in charge.meters:
         found = levels.get((charge.account, meter.name))
-        if found is not None and not (meter.leak >= EMPTIES and meter.mark < found.mark):
-            found = found.leaked(meter)
-            levels[charge.account, meter.name] = Level(max(0, found.level - meter.amount), found.mark)
+        if found is not None and not (meter.leak >= EMPTIES and meter.mark < found[1]):
+            level, mark = Level(*found).at(meter)
+            levels[charge.account, meter.name] = max(0, level - meter.amount), mark

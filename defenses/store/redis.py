@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from defenses.coalesce import Coalesced, Observe
-from defenses.store.meter import RECEIPT_SECONDS, SLACK, Charge, Level, Verdict
+from defenses.store.meter import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Level, Verdict
 from defenses.store.store import Behind, Tail
 from wire import BadInput, Refused
 
@@ -140,7 +140,7 @@ class RedisStore:
             self._out = list(self._owed), charges
             verdicts = iter(await self._trip([(c, False) for c in self._owed] + [(c, True) for c in charges]))
         self._out, self._owed, _ = None, [], [next(verdicts) for _ in self._owed]
-        return [next(verdicts) if forward else Verdict("charged") for _, forward in items]
+        return [next(verdicts) if forward else CHARGED for _, forward in items]
 
     async def _settle(self) -> None:
         """Finds out whether the trip that never came back was made, and makes sure that it comes no more.

@@ -8,7 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from defenses.coalesce import Coalesced, Observe
-from defenses.store.meter import RECEIPT_SECONDS, Charge, Level, Verdict, charged, refunded
+from defenses.store.meter import (
+    BEHIND,
+    CHARGED,
+    RECEIPT_SECONDS,
+    Charge,
+    Level,
+    Number,
+    Verdict,
+    charged,
+    refunded,
+)
 from defenses.store.store import CONTROL, Behind, Tail
 from wire import BadInput, Refused
 
@@ -105,7 +115,7 @@ class SQLiteStore:
         """Charges and refunds in one transaction."""
         with self._transaction():
             end = self._end(CONTROL)
-            levels: dict[tuple[str, str], Level] = {}
+            levels: dict[tuple[str, str], tuple[Number, float]] = {}
             receipts: dict[tuple[str, str], tuple[float, int]] = {}
             for charge, _ in items:
                 self._fetch(charge, levels, receipts)
@@ -114,9 +124,9 @@ class SQLiteStore:
             for charge, forward in items:
                 if not forward:
                     refunded(charge, levels, receipts)
-                    verdicts.append(Verdict("charged"))
+                    verdicts.append(CHARGED)
                 elif charge.seen is not None and charge.seen < end:
-                    verdicts.append(Verdict("behind"))
+                    verdicts.append(BEHIND)
                 else:
                     verdicts.append(charged(charge, levels, receipts))
             self._db.executemany(
@@ -130,7 +140,7 @@ class SQLiteStore:
     def _fetch(
         self,
         charge: Charge,
-        levels: dict[tuple[str, str], Level],
+        levels: dict[tuple[str, str], tuple[Number, float]],
         receipts: dict[tuple[str, str], tuple[float, int]],
     ) -> None:
         for meter in charge.meters:
@@ -140,7 +150,7 @@ class SQLiteStore:
                     "SELECT level, mark FROM levels WHERE account = ? AND name = ?", key
                 ).fetchone()
                 if row is not None:
-                    levels[key] = Level(*row)
+                    levels[key] = row
         if charge.receipt:
             key = (charge.account, charge.receipt)
             row = self._db.execute(

@@ -52,14 +52,14 @@ class Kept:
         self.limit, self.level = limit, None
 
     def take(self, rows, at):
-        meter = self.limit.meter(rows, at)
-        found = (self.level or Level(0, meter.mark)).leaked(meter)
+        meter = self.limit.meter("m", rows, at)
+        found = (self.level or Level(0, meter.mark)).at(meter)
         if found.level + rows > meter.cap + 1e-6:
             raise self.limit.refusal(rows, found.level, at)
         self.level = Level(found.level + rows, found.mark)
 
     def left(self, at):
-        return self.limit.left(self.level.leaked(self.limit.meter(0, at)).level)
+        return self.limit.left(self.level.at(self.limit.meter("m", 0, at)).level)
 
 
 def test_the_bucket_lets_its_burst_pass_and_fills_at_its_rate():
