@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
-
+from fastapi_offline import FastAPIOffline
 from defenses.store import Behind, Store
-from server import problems
+from server import openapi, problems
+from server.door import Door
 from server.range import Range
 from server.routes import accounts, inference, predict
 from server.settings import Settings
+from server.telemetry import Telemetry
 from server.victims import Served
+
+VERSION = "0.1.0"
 
 
 def create_app(
@@ -23,7 +27,8 @@ def create_app(
     served: Mapping[str, Served],
     secret: bytes,
     clock: Callable[[], float] = time.time,
-) -> FastAPI:
+    telemetry: Telemetry | None = None,
+) -> Door:
     """Puts victims behind their defences and routes in front of them.
 
     Args:
@@ -32,6 +37,7 @@ def create_app(
         served: The loaded victims, by name.
         secret: What the defences' keys are derived from; the same after every restart.
         clock: Tells the time, in seconds since the epoch.
+        telemetry: Counts; by default in metrics that nobody sees.
 
     Raises:
         BadInput: A defence stack contradicts itself.
@@ -43,23 +49,24 @@ def create_app(
         yield
         await store.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # the pages at /docs load nothing from elsewhere
         title="MLaaS Range",
-        version="0.1.0",
+        version=VERSION,
         summary="A prediction API worth attacking.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
-    app.state.range = Range(settings, store, served, secret, clock)
+    app.state.range = here = Range(settings, store, served, secret, clock)
     for routes in (inference.router, predict.router, accounts.router):
         app.include_router(routes)
     problems.install(app)
-    return app
+    openapi.install(app)
+    return Door(here, app, telemetry or Telemetry(VERSION), access_log=settings.log == "json")
 
 
 async def server_secret(store: Store) -> bytes:
     """Returns the secret of a store, which is drawn when it is asked for first."""
-
     while not (kept := (await store.read("secret")).entries):
         with suppress(Behind):  # another process was faster
             await store.append("secret", [secrets.token_bytes(32)], expected=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -14,53 +15,73 @@ from starlette.requests import ClientDisconnect
 
 from wire import BadInput, Malformed, Refused
 
+PROBLEM = "application/problem+json"
+
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Makes the response that tells what was wrong."""
-    body = {
+    return Response(orjson.dumps(body(status, detail)), status, dict(headers or {}), media_type=PROBLEM)
+
+
+def body(status: int, detail: str) -> dict[str, Any]:
+    """Returns what such a response says."""
+    return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "error": detail,
     }
-    return Response(orjson.dumps(body), status, dict(headers or {}), media_type="application/problem+json")
+
+
+def told(error: Exception) -> Response:
+    """Makes the response that tells what went wrong."""
+    match error:
+        case Refused():
+            return problem(error.status, str(error), _refusal(error))
+        case Malformed() | BadInput():
+            return problem(400, str(error))
+        case ClientDisconnect():
+            return problem(400, "the client left before its body arrived")
+        case RequestValidationError():
+            return problem(400, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+        case HTTPException():
+            return problem(error.status_code, str(error.detail), error.headers)
+    return problem(500, "the server failed; the request was not billed")
+
+
+def reason(error: Exception) -> str:
+    """Returns what metrics and logs call an error: the limit that refused, or a word for its kind."""
+    if isinstance(error, Refused):
+        if error.policy is not None:
+            return error.policy.partition(";")[0].strip('"')
+        return _REASONS.get(error.status, "policy")
+    return "malformed" if isinstance(error, Malformed | BadInput | ClientDisconnect) else "failure"
+
+
+_REASONS = {401: "key", 402: "money", 404: "model", 408: "slow", 413: "size", 415: "encoding", 503: "unready"}
+
+
+def _refusal(error: Refused) -> dict[str, str]:
+    headers = {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.policy is not None:
+        name = error.policy.partition(";")[0]
+        wait = f";t={math.ceil(error.retry_after)}" if error.retry_after is not None else ""
+        headers["RateLimit-Policy"] = error.policy
+        headers["RateLimit"] = f"{name};r={error.left or 0}{wait}"
+    return headers
 
 
 def install(app: FastAPI) -> None:
     """Makes every error of the application such a response."""
 
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        headers = {}
-        if error.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-        if error.policy is not None:
-            name = error.policy.partition(";")[0]
-            wait = f";t={math.ceil(error.retry_after)}" if error.retry_after is not None else ""
-            headers["RateLimit-Policy"] = error.policy
-            headers["RateLimit"] = f"{name};r={error.left or 0}{wait}"
-        return problem(error.status, str(error), headers)
+    async def tell(request: Request, error: Exception) -> Response:
+        request.scope["visit"].reason = reason(error)
+        return told(error)
 
-    @app.exception_handler(Malformed)
-    @app.exception_handler(BadInput)
-    async def malformed(request: Request, error: Exception) -> Response:
-        return problem(400, str(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return problem(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), error.headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return problem(400, "the client left before its body arrived")
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> Response:
-        return problem(500, "the server failed; the request was not billed")
+    for kind in (Refused, Malformed, BadInput, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, tell)

@@ -68,12 +68,12 @@ class Range:
         await self.catch_up()
         return self.registry.authenticate(authorization)
 
-    async def admit(self, authorization: str | None) -> None:
-        """Refuses unknown keys (401) before a body is read; what is behind the log is seen when :meth:`ask` charges."""
+    async def admit(self, authorization: str | None) -> Account:
+        """Refuses unknown keys (401), before a body is read; one that was revoked is refused by :meth:`ask`."""
         try:
-            self.registry.authenticate(authorization)
+            return self.registry.authenticate(authorization)
         except Refused:  # its account may be new
-            await self.enter(authorization)
+            return await self.enter(authorization)
 
     def stack(self, model: str) -> Layers:
         """Returns the defence stack of a model that is in force, or raises :class:`~wire.Refused` (404)."""

@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import io
-import zlib
 from typing import Any
 
 import numpy as np
-from fastapi import Request
 from PIL import Image
 
 from wire import Array, Card, Malformed, Refused
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, read_json, read_numbers, unpack
 
 
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """Reads a body of at most ``most`` bytes, before and after decompression, within some seconds.
-
-    Raises:
-        Refused: The body is larger (413), late (408), or in an encoding that is not offered (415).
-        Malformed: The compressed data is broken.
-    """
-    if int(request.headers.get("Content-Length") or 0) > most:
-        raise Refused(
-            f"the body has {request.headers['Content-Length']} bytes; at most {most} are read", status=413
-        )
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                size += len(part)
-                if size > most:
-                    raise Refused(f"the body has more than {most} bytes", status=413)
-                parts.append(part)
-    except TimeoutError:
-        raise Refused(f"the body did not arrive within {seconds:g} seconds", status=408) from None
-    body = b"".join(parts)
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding == "identity":
-        return body
-    if encoding not in ("gzip", "deflate"):
-        raise Refused(f"Content-Encoding {encoding}: expected gzip or deflate", status=415)
-    try:
-        inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
-        body = inflate.decompress(body, most)
-    except zlib.error as error:
-        raise Malformed(f"the {encoding} data is broken: {error}") from None
-    if inflate.unconsumed_tail:
-        raise Refused(f"the body has more than {most} bytes after decompression", status=413)
-    if not inflate.eof:
-        raise Malformed(f"the {encoding} data ends too early")
-    return body
-
-
-def read_request(request: Request, body: bytes, card: Card) -> tuple[dict[str, Any], Array]:
+def read_request(length: bytes | None, body: bytes, card: Card) -> tuple[dict[str, Any], Array]:
     """Reads a request of the Open Inference Protocol.
+
+    Args:
+        length: The header that tells how long the JSON part is, if there is one.
+        body: The body.
+        card: What the asked model says of itself.
 
     Returns:
         Its JSON object, and its rows ``(n, *input_shape)``.
@@ -66,10 +29,9 @@ def read_request(request: Request, body: bytes, card: Card) -> tuple[dict[str, A
         Malformed: It is not such a request, or its rows are not the model's.
         Refused: It has too many rows (413).
     """
-    text = request.headers.get(HEADER_LENGTH)
-    if text is not None and not (text.isdecimal() and len(text) <= 12):
-        raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {text[:20]!r}")
-    message, tensors = unpack("inputs", body, None if text is None else int(text))
+    if length is not None and not (length.isdigit() and len(length) <= 12):
+        raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {length[:20].decode('latin-1')!r}")
+    message, tensors = unpack("inputs", body, None if length is None else int(length))
     names = [tensor.name for tensor in tensors]
     if names != [card.input_name]:
         raise Malformed(f'expected the one input "{card.input_name}", not {", ".join(names)}')

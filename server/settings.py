@@ -28,8 +28,8 @@ class Plan(_Strict):
     Attributes:
         price_per_row: Price of a row, in the currency's unit, to the micro-cent (8 decimals).
         price_per_request: Price of a request, likewise.
-        defenses: Layers outside every victim's own, as a victim's; limits among them are kept per account, over all
-            victims together.
+        defenses: Layers outside every victim's own, as a victim's; limits among them are kept per account, over
+            all victims together.
         skip: Names of victims' defences that do not apply.
         admin: Whether its keys open ``/admin``.
     """
@@ -93,7 +93,7 @@ class Victim(_Strict):
         recipe: How to train it.
         version: Its version in URLs.
         max_rows: Most rows in one request.
-        dtype: Type of its rows on the wire; ``UINT8`` takes images as bytes, which the model's device scales to 0 to 1.
+        dtype: Type of its rows on the wire; with ``UINT8`` they are bytes, which the device scales to 0 to 1.
         engine: What computes its answers; ``auto`` takes ONNX Runtime on a CPU where it answers as torch does.
         precision: Type of its weights; all but ``float32`` is torch's, and changes answers.
         defenses: The layers around it, outermost first, each a table with its ``type`` and its fields.
@@ -133,6 +133,11 @@ class Settings(_Strict):
         threads: Threads of one forward pass on a CPU; workers are the better use of more cores.
         max_body: Most bytes of a request's body, before and after decompression.
         body_seconds: Most seconds that a body may take to arrive.
+        max_head: Most bytes of a request's line and headers.
+        head_seconds: Most seconds that a head may take to arrive, and that a connection may idle.
+        read_seconds: Most seconds that a client may take to read an answer.
+        drain_seconds: Seconds for which a server that is told to end still says so to whom asks, before it closes.
+        workers: Number of processes that serve; more than one need a store that they can share.
         metrics_port: Port at which Prometheus finds metrics, on the same host; none by default.
         log: The log's form; in JSON it has a line for every request.
         plans: The plans, by name.
@@ -148,6 +153,11 @@ class Settings(_Strict):
     threads: int = Field(1, ge=1, le=256)
     max_body: int = Field(64 * 2**20, ge=1024)
     body_seconds: float = Field(30, gt=0, allow_inf_nan=False)
+    max_head: int = Field(16 * 2**10, ge=1024)
+    head_seconds: float = Field(15, gt=0, allow_inf_nan=False)
+    read_seconds: float = Field(60, gt=0, allow_inf_nan=False)
+    drain_seconds: float = Field(1, ge=0, allow_inf_nan=False)
+    workers: int = Field(1, ge=1, le=1024)
     metrics_port: int | None = Field(None, ge=0, le=65535)
     log: Literal["text", "json"] = "text"
     plans: dict[str, Plan] = Field(min_length=1)
@@ -161,6 +171,15 @@ class Settings(_Strict):
         if twice:
             raise ValueError(f"two victims are named {', '.join(sorted(twice))}")
         return victims
+
+    @model_validator(mode="after")
+    def _shared(self) -> Settings:
+        if self.workers > 1 and self.store_url().startswith("sqlite:"):
+            raise ValueError(
+                f"{self.workers} workers need a store that they can share: expected redis://HOST:PORT/N, "
+                f"not {self.store_url()}"
+            )
+        return self
 
     def store_url(self) -> str:
         """Returns the URL of the store."""

@@ -1,0 +1,137 @@
+"""uvicorn, with what it lacks at an open door: limits on heads, on idling and on slow readers, and a drain.
+
+uvicorn bounds neither how long a client may take to send its request's head, nor how large that may grow, nor how
+long an answer may lie unread; and on SIGTERM it closes its port at once, before a load balancer could know.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.door import Door
+from server.settings import Settings
+
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that is cut when its client makes the server wait, or hold, more than the settings allow.
+
+    The server looks at all connections once a second (:meth:`overdue`): timers for every request would cost more
+    than reading its head does.
+    """
+
+    def __init__(self, limits: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._limits = limits
+        self._begun: float | None = None  # when the message that is due began; None while none is due
+        self._in_head = True
+        self._received = 0  # bytes of that message
+        self._unread: float | None = None  # since when the client has left something of an answer unread
+
+    def connection_made(self, transport: Any) -> None:  # noqa: D102  # as in asyncio.Protocol
+        super().connection_made(transport)
+        self._begun = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        self._received += len(data)
+        super().data_received(data)
+        if self._in_head and self._received > self._limits.max_head:
+            self.send_400_response("")
+
+    def on_message_begin(self) -> None:  # noqa: D102  # as in httptools
+        super().on_message_begin()
+        self._begun, self._in_head, self._unread = self.loop.time(), True, None
+
+    def on_headers_complete(self) -> None:  # noqa: D102
+        if self._received > self._limits.max_head:  # the head, or with it a part of the body
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self._limits.max_head:
+                raise ValueError(f"a head of {size} bytes")  # the parser stops, and uvicorn asks for a 400
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:  # noqa: D102
+        super().on_message_complete()
+        self._begun, self._received = None, 0
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request, unless an earlier one is being answered, and closes."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+        elif self._in_head and self._received > self._limits.max_head:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
+    def overdue(self, now: float) -> bool:
+        """Tells whether the client has had its time: for a head, for a message or for reading an answer."""
+        limits = self._limits
+        if self._begun is not None:
+            allowed = limits.head_seconds + (0 if self._in_head else limits.body_seconds)
+            if now - self._begun > allowed or self._received > limits.max_head + 2 * limits.max_body:
+                return True
+        if not self.transport.get_write_buffer_size():
+            self._unread = None
+        elif self._unread is None:
+            self._unread = now
+        return self._unread is not None and now - self._unread > limits.read_seconds
+
+
+class Server(uvicorn.Server):
+    """A server that says that it closes before it does."""
+
+    def __init__(self, config: uvicorn.Config, door: Door, settings: Settings) -> None:
+        super().__init__(config)
+        self._door, self._settings = door, settings
+        self._close_at = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to drain, for which a person who pressed Ctrl-C need not wait; a second signal ends at once."""
+        self.force_exit = self._door.draining
+        self._door.draining = True
+        self._close_at = monotonic() + (0 if sig == signal.SIGINT else self._settings.drain_seconds)
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Is called ten times a second; tells whether to close."""
+        if counter % 10 == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection) and connection.overdue(connection.loop.time()):
+                    connection.transport.abort()
+        return await super().on_tick(counter) and (self.force_exit or monotonic() >= self._close_at)
+
+
+def server(door: Door, settings: Settings, certificate: Path | None, key: Path | None) -> Server:
+    """Makes the server of an application.
+
+    Args:
+        door: The application.
+        settings: The server's settings.
+        certificate: Certificate file, for HTTPS.
+        key: Its private key file.
+    """
+    config = uvicorn.Config(
+        door,
+        http=cast(type[HttpToolsProtocol], partial(Connection, settings)),
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        timeout_keep_alive=math.ceil(settings.head_seconds),
+        timeout_graceful_shutdown=10,
+    )
+    return Server(config, door, settings)
