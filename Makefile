@@ -38,6 +38,12 @@ check: $(VENV)/ready
 serve: $(VENV)/ready
 	$(BIN)/python -m server
 
+rivals: $(VENV)/ready  ## environments of the other model servers that the bench compares with, some GB in ~/.cache
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m bench serving --install
+
+bench: $(VENV)/ready  ## how fast the server is; half an hour on a quiet machine
+	$(BIN)/python -m bench serving --json results/serving.json
+
 smoke:  ## needs a Docker engine
 	docker compose up --build --detach --wait
 	bash tests/smoke.sh; status=$$?; docker compose down --volumes; exit $$status

@@ -1,8 +1,13 @@
-"""``python -m bench demo``: all parties against one another; ``report``: the same at the papers' sizes."""
+"""``python -m bench demo``: all parties against one another; ``report``: the same at the papers' sizes.
+
+``serving`` measures how fast the server is, beside others.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import time
 import zipfile
 from collections.abc import Sequence
@@ -13,6 +18,9 @@ import numpy as np
 from bench import metrics
 from bench.protocol import FULL, REDUCED
 from bench.report import write
+from bench.serving import environments
+from bench.serving.rounds import Bench
+from bench.serving.table import table
 from bench.trial import Trial
 from wire import BadInput
 from wire.command import Parser, at_least, run, state_folder
@@ -43,6 +51,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     judge.add_argument("scores", type=Path, help="the attack's scores.npz")
     judge.add_argument("truth", type=Path, help="truth.npz, of the roles whose candidates were attacked")
     judge.set_defaults(run=_judge)
+    serving = commands.add_parser("serving", help="measure the server beside raw forward and beside other servers")
+    serving.add_argument("--install", action="store_true", help="install the rivals' environments, and no more")
+    serving.add_argument(
+        "--rivals", type=Path, default=environments.cache(), help="folder of these (default: %(default)s)"
+    )
+    serving.add_argument("--rounds", type=at_least(1), default=5, help="rounds over everything (default: 5)")
+    serving.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default: 3)")
+    serving.add_argument(
+        "--only", nargs="+", default=(), metavar="WORD", help="only measurements whose name holds one of these"
+    )
+    serving.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    serving.set_defaults(run=_serving)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 
@@ -68,6 +88,18 @@ def _judge(arguments: argparse.Namespace) -> None:
     print(f"best balanced accuracy {worth['balanced_accuracy']:.4f}")
     for fpr, (rate, low, high) in worth["tpr_at"].items():
         print(f"TPR at {float(fpr):.1%} FPR: {rate:.4f} (95 % interval {low:.4f} to {high:.4f})")
+
+
+def _serving(arguments: argparse.Namespace) -> None:
+    if arguments.install:
+        environments.install(arguments.rivals, os.environ.get("TORCH_INDEX"))
+        return
+    if not 0.1 <= arguments.seconds <= 600:
+        raise BadInput(f"--seconds {arguments.seconds:g}: expected 0.1 to 600")
+    results = Bench(arguments.rivals, arguments.rounds, arguments.seconds, arguments.only).run()
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
 
 
 def _trial(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,1 @@
+"""How fast the server is, beside raw forward and beside other model servers, in interleaved rounds."""

@@ -1,0 +1,86 @@
+"""The same weights in the same engines for every party of the bench, ours and the rivals'.
+
+A rival's environment holds its own server, torch, ONNX Runtime and safetensors; it finds this file, and the two
+modules of the zoo that it builds, by ``PYTHONPATH``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from wire import Array
+from zoo.cnn import Cnn
+from zoo.linear import Linear
+from zoo.resnet import Resnet
+
+FAMILIES: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "cnn": (Cnn(), (1, 28, 28)),
+    "resnet": (Resnet(n=3, width=64), (3, 32, 32)),
+}
+"""The two networks, each with the shape of one row."""
+
+CLASSES = 10
+ENGINES = ("torch eager", "torch", "onnxruntime")
+"""``torch`` keeps rows and weights channels last, as our server does; ``torch eager`` leaves them as they come."""
+
+Predict = Callable[[Array], Array]
+
+
+def weights_file(folder: Path, family: str) -> Path:
+    """Returns where a network's weights lie in the bench's folder."""
+    return folder / family / "weights.safetensors"
+
+
+def onnx_file(folder: Path, family: str) -> Path:
+    """Returns where a network lies as ONNX."""
+    return folder / f"{family}.onnx"
+
+
+def module(folder: Path, family: str) -> nn.Module:
+    """Returns a network with its softmax, on one thread."""
+    torch.set_num_threads(1)
+    built, shape = FAMILIES[family]
+    network = built.module(shape, CLASSES)
+    network.load_state_dict(load_file(weights_file(folder, family)))
+    for layer in network.modules():
+        if isinstance(layer, Linear):
+            layer.__class__ = nn.Linear  # type: ignore[assignment]  # the zoo's own takes care of the last bit; rivals go without that cost
+    return nn.Sequential(network, nn.Softmax(1)).eval()
+
+
+def load(folder: Path, family: str, engine: str) -> Predict:
+    """Loads a network: rows ``(n, *shape)`` float32 in, probabilities ``(n, k)`` float32 out, on one thread."""
+    if engine == "onnxruntime":
+        return _session(onnx_file(folder, family))
+    layout = torch.contiguous_format if engine == "torch eager" else torch.channels_last
+    network = module(folder, family).to(memory_format=layout)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def predict(x: Array) -> Array:
+        rows = torch.from_numpy(np.require(x, requirements="W")).contiguous(memory_format=layout)
+        probs: Array = network(rows).numpy()
+        return probs
+
+    return predict
+
+
+def _session(path: Path) -> Predict:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def predict(x: Array) -> Array:
+        probs: Array = session.run(None, {name: x})[0]
+        return probs
+
+    return predict

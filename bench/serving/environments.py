@@ -1,0 +1,68 @@
+"""Every rival in an environment of its own, with the same torch and ONNX Runtime as ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from wire import BadInput
+
+RIVALS: dict[str, tuple[str, ...]] = {
+    "fastapi": ("fastapi==0.165.0", "uvicorn[standard]==0.54.0"),
+    "litserve": ("litserve==0.2.19",),
+    "mlserver": ("mlserver==1.7.1",),
+    "bentoml": ("bentoml==1.4.39",),
+    "ray": ("ray[serve]==2.60.0",),
+}
+"""What each rival's environment holds beside the engines."""
+
+_DONE = "installed.txt"
+
+
+def cache() -> Path:
+    """Returns the folder of the environments."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlaas-range" / "rivals"
+
+
+def python(rival: str, folder: Path) -> Path | None:
+    """Returns a rival's interpreter, or None where the rival is not installed as it should be."""
+    done = folder / rival / _DONE
+    found = done.exists() and done.read_text() == _wanted(rival)
+    return folder / rival / "bin" / "python" if found else None
+
+
+def install(folder: Path, index: str | None) -> None:
+    """Installs every rival that is not there yet.
+
+    Args:
+        folder: Folder of the environments.
+        index: A further package index, where PyTorch's wheels for this machine are.
+
+    Raises:
+        BadInput: pip failed for some; the others are installed.
+    """
+    failed = [rival for rival in RIVALS if python(rival, folder) is None and not _installed(rival, folder, index)]
+    if failed:
+        raise BadInput(f"not installed: {', '.join(failed)}; what pip said is above")
+
+
+def _installed(rival: str, folder: Path, index: str | None) -> bool:
+    home = folder / rival
+    shutil.rmtree(home, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    torch, *others = _wanted(rival).splitlines()
+    first = [*pip, "--no-deps", *(["--extra-index-url", index] if index else []), torch]
+    if subprocess.run(first).returncode or subprocess.run([*pip, torch, *others]).returncode:
+        return False
+    (home / _DONE).write_text(_wanted(rival))
+    return True
+
+
+def _wanted(rival: str) -> str:
+    engines = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "onnxruntime")]
+    return "\n".join([*engines, "numpy", "safetensors", *RIVALS[rival]])

@@ -1,0 +1,42 @@
+"""A past for a store: what a thousand accounts have asked, charged as the server charges it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from tqdm import tqdm
+
+from defenses import Admission, Price, Quota, RateLimit, Rule
+from defenses.store import open_store
+from wire import Answer, Query
+
+ROWS = 64  # in a request
+SECONDS = 3600.0  # the past's length: a sixth of its receipts are still kept when the present begins
+
+
+def write(url: str, model: str, accounts: list[str], rows: int) -> None:
+    """Charges accounts for rows that they asked about in the last hour, a request each at a time."""
+    asyncio.run(_write(url, model, accounts, rows))
+
+
+async def _write(url: str, model: str, accounts: list[str], rows: int) -> None:
+    store = open_store(url)
+    limits: list[Rule] = [RateLimit(rows_per_second=1e8, burst=10**8), Quota(rows=10**12, per="day")]
+    admission = Admission(model, limits, Price(per_row=10_000), store)
+    turns, now, x = -(-rows // (ROWS * len(accounts))), time.time(), np.zeros((ROWS, 1), np.float32)
+
+    async def answered(query: Query) -> Answer:
+        return Answer(np.zeros(ROWS, np.int64))
+
+    def queries(turn: int) -> Iterator[Query]:
+        at = now - SECONDS * (1 - turn / turns)
+        return (Query(account, x, at, f"{turn}") for account in accounts)
+
+    try:
+        for turn in tqdm(range(turns), desc="history", unit="turn", leave=False, dynamic_ncols=True):
+            await asyncio.gather(*(admission(query, answered) for query in queries(turn)))
+    finally:
+        await store.close()

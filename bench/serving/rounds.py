@@ -1,0 +1,244 @@
+"""The run itself: weights are made, servers started and checked, and rounds go over all of them in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from bench.serving.cases import CASES, RAW, Case, raw
+from bench.serving.encodings import Failed, Told, ask
+from bench.serving.engine import load
+from bench.serving.environments import RIVALS
+from bench.serving.load import load as load_server
+from bench.serving.networks import make
+from bench.serving.servers import KEEP_BLOCKS, ONE_THREAD, Missing, Place, Running
+from bench.serving.targets import TARGETS, Figure, Figures, spread
+from wire import Array, BadInput
+
+WARMUP = 0.3  # seconds
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A comparison of servers.
+
+    Attributes:
+        rivals: Folder of the rivals' environments.
+        rounds: Number of rounds.
+        seconds: Length of each measurement's window.
+        only: Words of which a measurement's name must hold one; all are made if there are none.
+        seed: Seed of weights and rows.
+    """
+
+    rivals: Path
+    rounds: int = 5
+    seconds: float = 3.0
+    only: Sequence[str] = ()
+    seed: int = 0
+    figures: Figures = field(default_factory=Figures)
+    _rows: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
+
+    def run(self) -> dict[str, Any]:
+        """Runs all rounds; returns what is written down of them.
+
+        Raises:
+            BadInput: Nothing is measured under such names.
+        """
+        cases = [case for case in CASES if self._wanted(case.name)]
+        forwards = [forward for forward in RAW if self._wanted(raw(*forward))]
+        if not cases and not forwards:
+            raise BadInput(f"no measurement's name holds {' or '.join(self.only)}")
+        signal.signal(signal.SIGTERM, _ended)
+        load_before = os.getloadavg()
+        with contextlib.ExitStack() as ending:
+            work = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="mlaas-serving-")))
+            place = Place(work, self.rivals)
+            parameters = {}
+            for family in dict.fromkeys(
+                [*(case.family for case in cases), *(family for family, _, _ in forwards)]
+            ):
+                self._rows[family], parameters[family] = make(work, family, self.seed)
+            loops = {family: _loop(place, family, ending) for family in {family for family, _, _ in forwards}}
+            running = self._started(cases, place, ending)
+            checked = [case for case in cases if self._right(case, place, running)]
+            total = self.rounds * (len(forwards) + len(checked))
+            with tqdm(total=total, unit="measurement", dynamic_ncols=True) as bar:
+                for _ in range(self.rounds):
+                    for family, engine, rows in forwards:
+                        bar.set_postfix_str(raw(family, engine, rows))
+                        self.figures.add(
+                            raw(family, engine, rows), _forward(loops[family], engine, rows, self.seconds / 3)
+                        )
+                        bar.update()
+                    for case in checked:
+                        bar.set_postfix_str(case.name)
+                        self.figures.add(case.name, self._measured(case, running[case.server.name]))
+                        bar.update()
+            for name, server in running.items():
+                self.figures.memory[name] = server.memory()
+        return self._results(parameters, load_before)
+
+    def _wanted(self, name: str) -> bool:
+        return not self.only or any(word in name for word in self.only)
+
+    def _started(self, cases: Sequence[Case], place: Place, ending: contextlib.ExitStack) -> dict[str, Running]:
+        running = {}
+        servers = {case.server.name: case.server for case in cases}
+        for name, server in tqdm(servers.items(), desc="starting", unit="server", dynamic_ncols=True):
+            try:
+                running[name] = server.start(place, ending)
+            except Missing as missing:
+                self._skip(name, str(missing))
+        return running
+
+    def _right(self, case: Case, place: Place, running: dict[str, Running]) -> bool:
+        """Tells whether a server's answers are the model's own; says so if they are not."""
+        server = running.get(case.server.name)
+        if server is None:
+            return False
+        encoding = case.server.encodings[case.encoding]
+        predict = load(place.work, case.family, "torch eager")
+        try:
+            for request, x in zip(self._requests(case, server), self._bodies(case), strict=True):
+                _agree(case, ask(server.port, request, encoding), predict(x))
+        except (Failed, OSError, KeyError, ValueError) as error:
+            self._skip(case.name, f"{type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _skip(self, name: str, why: str) -> None:
+        self.figures.skipped[name] = why
+        tqdm.write(f"skipped: {name}: {why}", file=sys.stderr)
+
+    def _bodies(self, case: Case) -> list[Array]:
+        """Returns the rows that each connection sends."""
+        x = self._rows[case.family]
+        return [np.roll(x, -case.rows * number, axis=0)[: case.rows] for number in range(case.connections)]
+
+    def _requests(self, case: Case, server: Running) -> list[bytes]:
+        encoding = case.server.encodings[case.encoding]
+        return [
+            encoding.request(case.model, x, server.headers(number)) for number, x in enumerate(self._bodies(case))
+        ]
+
+    def _measured(self, case: Case, server: Running) -> Figure:
+        tally = load_server(
+            server.pids,
+            server.port,
+            self._requests(case, server),
+            warmup=WARMUP,
+            seconds=case.stretch * self.seconds,
+        )
+        errors = sum(tally.errors.values())
+        if errors:
+            tqdm.write(f"errors: {case.name}: {tally.errors} {tally.first_error}", file=sys.stderr)
+        images = max(1, tally.answers * case.rows)
+        return Figure(
+            tally.answers * case.rows / tally.seconds,
+            1e6 * tally.server_cpu / images,
+            tally.p50,
+            tally.p99,
+            errors,
+        )
+
+    def _results(self, parameters: dict[str, int], load_before: tuple[float, float, float]) -> dict[str, Any]:
+        packages = ("torch", "onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools", "redis")
+        return {
+            "date": datetime.date.today().isoformat(),
+            "settings": {
+                "rounds": self.rounds,
+                "seconds": self.seconds,
+                "only": list(self.only),
+                "engine_threads": 1,
+                "parameters": parameters,
+            },
+            "machine": {
+                "cpu": cpu_model(),
+                "cores": len(psutil.Process().cpu_affinity() or []),
+                "platform": platform.platform(),
+                "load_average_before": load_before,
+                "load_average_after": os.getloadavg(),
+            },
+            "versions": {
+                "python": platform.python_version(),
+                **{package: version(package) for package in packages},
+                "rivals": {rival: list(pins) for rival, pins in RIVALS.items()},
+            },
+            "figures": {
+                name: {
+                    entry: spread([getattr(figure, entry) for figure in rounds])._asdict()
+                    for entry in ("speed", "cpu", "p50", "p99")
+                }
+                | {"errors": sum(figure.errors for figure in rounds), "rounds": len(rounds)}
+                for name, rounds in self.figures.rounds.items()
+            },
+            "memory": self.figures.memory,
+            "skipped": self.figures.skipped,
+            "targets": [target.judged(self.figures) for target in TARGETS],
+        }
+
+
+def _ended(signum: int, frame: FrameType | None) -> None:
+    sys.exit(128 + signum)
+
+
+def _agree(case: Case, told: Told, probs: Array) -> None:
+    """Raises :class:`ValueError` if an answer is not the model's."""
+    labels = probs.argmax(axis=1)
+    wrong = int((told.labels != labels).sum())
+    if wrong:
+        raise ValueError(f"{wrong} of {len(labels)} labels are not the model's")
+    if not case.defended:
+        off = float(np.abs(told.probs - probs).max())
+        if off > 1e-4:
+            raise ValueError(f"probabilities are off by {off:.1e}; expected at most 1e-4")
+
+
+def _loop(place: Place, family: str, ending: contextlib.ExitStack) -> subprocess.Popen[str]:
+    """Starts raw forward in a process of its own."""
+    loop = subprocess.Popen(
+        [sys.executable, "-m", "bench.serving.raw", str(place.work), family],
+        env={**os.environ, **ONE_THREAD, **KEEP_BLOCKS},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    ending.enter_context(loop)
+    ending.callback(loop.kill)
+    assert loop.stdout is not None
+    loop.stdout.readline()
+    return loop
+
+
+def _forward(loop: subprocess.Popen[str], engine: str, rows: int, seconds: float) -> Figure:
+    assert loop.stdin is not None and loop.stdout is not None
+    print(json.dumps([engine, rows, seconds]), file=loop.stdin, flush=True)
+    took = json.loads(loop.stdout.readline())
+    return Figure(took["images"] / took["wall"], 1e6 * took["cpu"] / took["images"])
+
+
+def cpu_model() -> str:
+    """Returns what the processor calls itself."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
