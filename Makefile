@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Without an NVIDIA GPU, PyTorch's CPU wheels: PyPI's own come with several GB of CUDA. TORCH_INDEX= takes PyPI's.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo report test test-slow conformance check serve smoke clean
+.PHONY: demo report test test-slow conformance check serve rivals bench smoke clean
 
 demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
 	$(BIN)/python -m bench demo
