@@ -7,41 +7,109 @@ from typing import Annotated, Any
 
 import tomli_w
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defenses.admission.admission import ledgers
 from defenses.admission.price import ENTRIES
 from server import range as served
+from server.openapi import KEYED, NAMED
 from server.pipeline import price_of
 from server.range import Range
 from server.registry import Account
-from server.routes.inference import REFUSALS
-from server.rows import read_body
 from server.settings import check_layer, faults
 from wire import BadInput, Malformed, Refused
 from wire.tensors import read_json
 
-router = APIRouter(responses=REFUSALS)
-admin = APIRouter(prefix="/admin", tags=["Administration"], responses=REFUSALS)
+router = APIRouter(responses=KEYED)
+admin = APIRouter(prefix="/admin", tags=["Administration"], responses=NAMED)
 
 
 class NewAccount(BaseModel):
     """An account to be made."""
 
-    name: str
-    plan: str
+    name: str = Field(examples=["alice"])
+    plan: str = Field(examples=["attacker"])
 
 
 class OtherPlan(BaseModel):
     """The plan that an account is put on."""
 
-    plan: str
+    plan: str = Field(examples=["attacker"])
+
+
+class Planned(OtherPlan):
+    """An account's plan."""
+
+    name: str = Field(examples=["alice"])
+
+
+class Keyed(BaseModel):
+    """A key, which cannot be had again."""
+
+    name: str = Field(examples=["alice"])
+    key: str = Field(examples=["mlr_..."])
+
+
+class Made(Planned, Keyed):
+    """A new account."""
+
+
+class Keys(BaseModel):
+    """The ids of an account's keys."""
+
+    keys: list[str] = Field(examples=[["0f3a9c2b71de"]])
+
+
+class Revoked(BaseModel):
+    """How many keys were revoked."""
+
+    revoked: int = Field(examples=[1])
+
+
+class Event(BaseModel):
+    """What an administrator did; what it was done with depends on what was done."""
+
+    model_config = ConfigDict(extra="allow")
+
+    do: str = Field(examples=["create account"])
+    by: str = Field(examples=["root"])
+    at: float = Field(description="Seconds since the epoch.", examples=[1763733600.0])
 
 
 class Stack(BaseModel):
-    """A victim's defence stack, outermost first."""
+    """A victim's defence stack, outermost first: the tables of the server's TOML."""
 
-    defenses: list[dict[str, Any]]
+    defenses: list[dict[str, Any]] = Field(
+        examples=[[{"type": "rate_limit", "rows_per_second": 100, "burst": 2000}]]
+    )
+
+
+class Prices(BaseModel):
+    """What rows and requests cost, in micro-cents (10^-8 of the currency's unit)."""
+
+    per_row: int = Field(examples=[10000])
+    per_request: int = Field(examples=[0])
+
+
+class Ledger(BaseModel):
+    """What was answered, and what it cost in micro-cents."""
+
+    rows: int = Field(examples=[640])
+    requests: int = Field(examples=[10])
+    micro_cents: int = Field(examples=[6400000])
+
+
+class Statement(Ledger):
+    """What an account used, over all models together and by model."""
+
+    account: str = Field(examples=["alice"])
+    plan: str = Field(examples=["attacker"])
+    prices: Prices | None
+    models: dict[str, Ledger]
+    rows_left: dict[str, int] = Field(
+        description="Rows that each limit still lets pass.",
+        examples=[{"victim/rate_limit": 4000, "victim/quota": 99360}],
+    )
 
 
 async def _administrator(request: Request) -> Account:
@@ -58,71 +126,77 @@ Here = Annotated[Range, Depends(served.of)]
 
 
 @router.get("/v1/account", tags=["Account"])
-async def account(request: Request) -> dict[str, Any]:
+async def account(request: Request) -> Statement:
     """Tells rows used, money spent (in micro-cents, 10^-8 of the currency's unit) and limits left."""
     here = served.of(request)
     return await _statement(here, await here.enter(request.headers.get("Authorization")))
 
 
 @admin.get("/accounts")
-async def all_accounts(by: Administrator, here: Here) -> list[dict[str, Any]]:
+async def all_accounts(by: Administrator, here: Here) -> list[Statement]:
     """Lists all accounts with what they used."""
     return [await _statement(here, known) for known in here.registry.accounts()]
 
 
 @admin.post("/accounts", status_code=201)
-async def create_account(new: NewAccount, by: Administrator, here: Here) -> dict[str, str]:
+async def create_account(new: NewAccount, by: Administrator, here: Here) -> Made:
     """Makes an account, and tells its key, once."""
     _known_plan(here, new.plan)
-    return {"name": new.name, "plan": new.plan, "key": await here.registry.create(new.name, new.plan, by.name)}
+    return Made(name=new.name, plan=new.plan, key=await here.registry.create(new.name, new.plan, by.name))
 
 
 @admin.put("/accounts/{name}/plan")
-async def set_plan(name: str, other: OtherPlan, by: Administrator, here: Here) -> dict[str, str]:
+async def set_plan(name: str, other: OtherPlan, by: Administrator, here: Here) -> Planned:
     """Puts an account on another plan, from its next request on."""
     _known_plan(here, other.plan)
     await here.registry.set_plan(name, other.plan, by.name)
-    return {"name": name, "plan": other.plan}
+    return Planned(name=name, plan=other.plan)
 
 
 @admin.get("/accounts/{name}/keys")
-async def keys(name: str, by: Administrator, here: Here) -> dict[str, list[str]]:
+async def keys(name: str, by: Administrator, here: Here) -> Keys:
     """Lists the ids of an account's keys."""
-    return {"keys": here.registry.keys_of(name)}
+    return Keys(keys=here.registry.keys_of(name))
 
 
 @admin.post("/accounts/{name}/keys", status_code=201)
-async def add_key(name: str, by: Administrator, here: Here) -> dict[str, str]:
+async def add_key(name: str, by: Administrator, here: Here) -> Keyed:
     """Gives an account a further key, and tells it, once."""
-    return {"name": name, "key": await here.registry.add_key(name, by.name)}
+    return Keyed(name=name, key=await here.registry.add_key(name, by.name))
 
 
 @admin.post("/accounts/{name}/keys/rotate", status_code=201)
-async def rotate(name: str, by: Administrator, here: Here) -> dict[str, str]:
+async def rotate(name: str, by: Administrator, here: Here) -> Keyed:
     """Gives an account a new key, tells it, once, and revokes all its others."""
-    return {"name": name, "key": await here.registry.rotate(name, by.name)}
+    return Keyed(name=name, key=await here.registry.rotate(name, by.name))
 
 
 @admin.delete("/accounts/{name}/keys")
-async def revoke_all(name: str, by: Administrator, here: Here) -> dict[str, int]:
+async def revoke_all(name: str, by: Administrator, here: Here) -> Revoked:
     """Revokes all keys of an account."""
-    return {"revoked": await here.registry.revoke(name, by.name)}
+    return Revoked(revoked=await here.registry.revoke(name, by.name))
 
 
 @admin.delete("/accounts/{name}/keys/{key}")
-async def revoke(name: str, key: str, by: Administrator, here: Here) -> dict[str, int]:
+async def revoke(name: str, key: str, by: Administrator, here: Here) -> Revoked:
     """Revokes one key of an account, named by its id."""
-    return {"revoked": await here.registry.revoke(name, by.name, only=key)}
+    return Revoked(revoked=await here.registry.revoke(name, by.name, only=key))
+
+
+_TOML = {
+    "schema": {"type": "string"},
+    "example": '[[defenses]]\ntype = "rate_limit"\nrows_per_second = 100\nburst = 2000\n',
+}
 
 
 @admin.get("/audit")
-async def audit(by: Administrator, here: Here) -> list[dict[str, Any]]:
+async def audit(by: Administrator, here: Here) -> list[Event]:
     """Tells what administrators did, the last event last."""
-    return here.registry.state.audit
+    return [Event.model_validate(event) for event in here.registry.state.audit]
 
 
 @admin.get(
-    "/models/{model}/defenses", response_model=Stack, responses={200: {"content": {"application/toml": {}}}}
+    "/models/{model}/defenses", response_model=Stack, responses={200: {"content": {"application/toml": _TOML}}}
 )
 async def defenses(model: str, request: Request, by: Administrator, here: Here) -> Any:
     """Tells the defence stack of a victim that is in force: JSON, or what the server's TOML would say."""
@@ -136,8 +210,8 @@ _STACK_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": Stack.model_json_schema()},
-            "application/toml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/Stack"}},
+            "application/toml": _TOML,
         },
     }
 }
@@ -166,7 +240,7 @@ async def restore_defenses(model: str, by: Administrator, here: Here) -> Any:
 
 
 async def _read_stack(request: Request) -> list[dict[str, Any]]:
-    body = await read_body(request, 2**20, served.of(request).settings.body_seconds)
+    body = await request.body()
     try:
         if "toml" in request.headers.get("Content-Type", ""):
             given = tomllib.loads(body.decode())
@@ -184,7 +258,7 @@ def _known_plan(here: Range, plan: str) -> None:
         raise BadInput(f"no plan {plan!r}; there are {', '.join(here.settings.plans)}")
 
 
-async def _statement(here: Range, known: Account) -> dict[str, Any]:
+async def _statement(here: Range, known: Account) -> Statement:
     levels = await here.store.levels(known.name)
     ledger = ledgers(levels)
     now = here.clock()
@@ -192,14 +266,14 @@ async def _statement(here: Range, known: Account) -> dict[str, Any]:
     for deployed in here.of_plan(known.plan).values():
         left |= deployed.admission.left(levels, now)
     price = price_of(here.settings.plans[known.plan]) if known.plan in here.settings.plans else None
-    return {
-        "account": known.name,
-        "plan": known.plan,
-        "prices": None if price is None else {"per_row": price.per_row, "per_request": price.per_request},
+    return Statement(
+        account=known.name,
+        plan=known.plan,
+        prices=None if price is None else Prices(per_row=price.per_row, per_request=price.per_request),
         **{entry: sum(entries[entry] for entries in ledger.values()) for entry in ENTRIES},
-        "models": ledger,
-        "rows_left": left,
-    }
+        models={model: Ledger(**entries) for model, entries in ledger.items()},
+        rows_left=left,
+    )
 
 
 router.include_router(admin)

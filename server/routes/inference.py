@@ -2,152 +2,249 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from server import range as served
-from server.pipeline import Deployed
-from server.range import receipt
-from server.rows import read_body, read_request, request_id
-from wire import Answer, Array, Card, Malformed
-from wire.tensors import HEADER_LENGTH, Tensor, pack
+from server.openapi import METERED, NAMED, OPEN
+from wire import Card
+from wire.tensors import DATATYPES, HEADER_LENGTH
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {}}}
-    for status, text in {
-        400: "The request is malformed",
-        401: "No key, or one that is not known",
-        402: "Money spent",
-        403: "Refused for good",
-        404: "No such model",
-        408: "The body did not arrive in time",
-        413: "Too many rows, or too large a body",
-        415: "An encoding that is not offered",
-        429: "A limit that refills; see Retry-After",
-        503: "Not ready",
-    }.items()
+Datatype = Annotated[str, Field(json_schema_extra={"enum": list(DATATYPES)})]
+Parameters = dict[str, Any]
+Length = Annotated[
+    int | None, Header(alias=HEADER_LENGTH, ge=0, description="Length of the JSON part where raw bytes follow it.")
+]
+
+
+class ServerMetadata(BaseModel):
+    """What the server is."""
+
+    name: str = Field(examples=["mlaas-range"])
+    version: str = Field(examples=["0.1.0"])
+    extensions: list[str] = Field(examples=[["binary_tensor_data"]])
+
+
+class ServerLive(BaseModel):
+    """Whether the server lives."""
+
+    live: bool = Field(examples=[True])
+
+
+class ServerReady(BaseModel):
+    """Whether the server is ready."""
+
+    ready: bool = Field(examples=[True])
+
+
+class ModelReady(BaseModel):
+    """Whether a model is ready."""
+
+    name: str = Field(examples=["victim"])
+    ready: bool = Field(examples=[True])
+
+
+class TensorMetadata(BaseModel):
+    """A tensor that a model takes or tells; -1 stands for the number of rows."""
+
+    name: str = Field(examples=["input"])
+    datatype: Datatype = Field(examples=["FP32"])
+    shape: list[int] = Field(examples=[[-1, 1, 28, 28]])
+
+
+class ModelMetadata(BaseModel):
+    """A model, as the account meets it."""
+
+    name: str = Field(examples=["victim"])
+    versions: list[str] = Field(examples=[["1"]])
+    platform: str = Field(examples=["mlaas-range_safetensors"])
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    parameters: Parameters = Field(
+        description="The classes' names, the range of a feature, and the most rows in one request.",
+        examples=[
+            {"classes": ["T-shirt", "Trouser"], "low": 0.0, "high": 1.0, "max_rows": 1024, "missing": False}
+        ],
+    )
+
+
+class RequestInput(BaseModel):
+    """Rows, either as ``data`` or, with the parameter ``binary_data_size``, as raw bytes behind the JSON."""
+
+    name: str = Field(examples=["input"])
+    shape: list[Annotated[int, Field(ge=0)]] = Field(examples=[[1, 4]])
+    datatype: Datatype = Field(examples=["FP32"])
+    parameters: Parameters | None = Field(None, examples=[{}])
+    data: list[Any] | None = Field(
+        None,
+        description="Values in row-major order, flat or nested; `null` is a missing one.",
+        examples=[[0.1, 0.2, 0.3, 0.4]],
+    )
+
+
+class RequestOutput(BaseModel):
+    """An output to be told; with the parameter ``binary_data`` as raw bytes behind the JSON."""
+
+    name: Literal["labels", "probabilities"]
+    parameters: Parameters | None = Field(None, examples=[{"binary_data": False}])
+
+
+class InferRequest(BaseModel):
+    """What is asked of a model."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "42",
+                    "inputs": [
+                        {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [0.1, 0.2, 0.3, 0.4]}
+                    ],
+                    "outputs": [{"name": "labels"}],
+                }
+            ]
+        }
+    )
+
+    id: str | None = Field(
+        None, max_length=256, description="Names the request, so that a retry within ten minutes is billed once."
+    )
+    parameters: Parameters | None = Field(
+        None, description="`binary_data_output` asks for raw bytes of all outputs."
+    )
+    inputs: list[RequestInput] = Field(min_length=1)
+    outputs: list[RequestOutput] | None = Field(None, description="All that the model tells, if left out.")
+
+
+class ResponseOutput(BaseModel):
+    """What is told of all rows."""
+
+    name: str = Field(examples=["labels"])
+    shape: list[int] = Field(examples=[[1]])
+    datatype: Datatype = Field(examples=["INT64"])
+    parameters: Parameters | None = None
+    data: list[float | int | None] | None = Field(None, description="`null` is withheld.", examples=[[2]])
+
+
+class InferResponse(BaseModel):
+    """What is answered."""
+
+    model_name: str = Field(examples=["victim"])
+    model_version: str = Field(examples=["1"])
+    id: str | None = Field(None, description="That of the request, if it had one.", examples=["42"])
+    outputs: list[ResponseOutput]
+
+
+_BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
+_LENGTH = {
+    "description": "Length of the JSON part in bytes; raw bytes of tensors follow it.",
+    "schema": {"type": "integer"},
+    "example": 151,
+}
+_ASKED = {
+    "requestBody": {
+        "description": f"JSON, or JSON with raw bytes behind it and its length in {HEADER_LENGTH}. A length of 0 "
+        "means one row's bytes alone. gzip and deflate are taken.",
+        "content": {"application/octet-stream": _BINARY},
+    }
+}
+_ANSWERED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": InferResponse,
+        "description": "The answer about all rows",
+        "content": {"application/octet-stream": _BINARY},
+        "headers": {HEADER_LENGTH: _LENGTH},
+    }
 }
 
-_EXAMPLE = {
-    "id": "42",
-    "inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [0.1, 0.2, 0.3, 0.4]}],
-    "outputs": [{"name": "labels"}],
-}
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"example": _EXAMPLE}}}}
 
-
-@router.get("/v2")
-async def server_metadata() -> dict[str, Any]:
+@router.get("/v2", openapi_extra=OPEN)
+@router.get("/v2/", include_in_schema=False)
+async def server_metadata(request: Request) -> ServerMetadata:
     """Tells the server's name, version and extensions."""
-    return {"name": "mlaas-range", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+    return ServerMetadata(name="mlaas-range", version=request.app.version, extensions=["binary_tensor_data"])
 
 
-@router.get("/v2/health/live")
-async def live() -> dict[str, bool]:
+@router.get("/v2/health/live", openapi_extra=OPEN)
+async def live() -> ServerLive:
     """Tells that the server lives."""
-    return {"live": True}
+    return ServerLive(live=True)
 
 
-@router.get("/v2/health/ready")
-async def ready() -> dict[str, bool]:
+@router.get("/v2/health/ready", openapi_extra=OPEN)
+async def ready() -> ServerReady:
     """Tells that every victim is loaded: the server does not come up before."""
-    return {"ready": True}
+    return ServerReady(ready=True)
 
 
-@router.get("/v2/models/{model}", responses=REFUSALS)
-@router.get("/v2/models/{model}/versions/{version}", responses=REFUSALS)
-async def model_metadata(request: Request, model: str, version: str | None = None) -> dict[str, Any]:
+@router.get("/v2/models/{model}", responses=NAMED)
+async def model_metadata(request: Request, model: str) -> ModelMetadata:
     """Tells a model's inputs and outputs, as the account meets it."""
+    return _described(await _card(request, model))
+
+
+@router.get("/v2/models/{model}/versions/{version}", responses=NAMED)
+async def version_metadata(request: Request, model: str, version: str) -> ModelMetadata:
+    """Tells the inputs and outputs of a model's version."""
+    return _described(await _card(request, model, version))
+
+
+@router.get("/v2/models/{model}/ready", responses=NAMED)
+async def model_ready(request: Request, model: str) -> ModelReady:
+    """Tells that a model is ready."""
+    return ModelReady(name=(await _card(request, model)).model, ready=True)
+
+
+@router.get("/v2/models/{model}/versions/{version}/ready", responses=NAMED)
+async def version_ready(request: Request, model: str, version: str) -> ModelReady:
+    """Tells that a model's version is ready."""
+    return ModelReady(name=(await _card(request, model, version)).model, ready=True)
+
+
+# What follows is documentation: server.hot answers these routes.
+
+
+@router.post("/v2/models/{model}/infer", responses=METERED | _ANSWERED, openapi_extra=_ASKED, response_model=None)
+async def infer(model: str, asked: InferRequest, length: Length = None) -> Response:
+    """Answers about rows, in JSON or binary."""
+    raise NotImplementedError
+
+
+@router.post(
+    "/v2/models/{model}/versions/{version}/infer",
+    responses=METERED | _ANSWERED,
+    openapi_extra=_ASKED,
+    response_model=None,
+)
+async def version_infer(model: str, version: str, asked: InferRequest, length: Length = None) -> Response:
+    """Answers about rows by a model's version, in JSON or binary."""
+    raise NotImplementedError
+
+
+async def _card(request: Request, model: str, version: str | None = None) -> Card:
     here = served.of(request)
-    card = here.model(await here.enter(request.headers.get("Authorization")), model, version).card
-    outputs = [{"name": "labels", "datatype": "INT64", "shape": [-1]}]
+    return here.model(await here.enter(request.headers.get("Authorization")), model, version).card
+
+
+def _described(card: Card) -> ModelMetadata:
+    outputs = [TensorMetadata(name="labels", datatype="INT64", shape=[-1])]
     if card.tells_probs:
-        outputs.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, card.classes]})
-    return {
-        "name": card.model,
-        "versions": [card.version],
-        "platform": "pytorch",
-        "inputs": [{"name": card.input_name, "datatype": card.dtype, "shape": [-1, *card.input_shape]}],
-        "outputs": outputs,
-        "parameters": {
+        outputs.append(TensorMetadata(name="probabilities", datatype="FP32", shape=[-1, card.classes]))
+    return ModelMetadata(
+        name=card.model,
+        versions=[card.version],
+        platform="mlaas-range_safetensors",
+        inputs=[TensorMetadata(name=card.input_name, datatype=card.dtype, shape=[-1, *card.input_shape])],
+        outputs=outputs,
+        parameters={
             "classes": list(card.class_names),
             "low": card.low,
             "high": card.high,
             "max_rows": card.max_rows,
             "missing": card.missing,
         },
-    }
-
-
-@router.get("/v2/models/{model}/ready", responses=REFUSALS)
-@router.get("/v2/models/{model}/versions/{version}/ready", responses=REFUSALS)
-async def model_ready(request: Request, model: str, version: str | None = None) -> dict[str, Any]:
-    """Tells that a model is ready."""
-    here = served.of(request)
-    here.model(await here.enter(request.headers.get("Authorization")), model, version)
-    return {"name": model, "ready": True}
-
-
-@router.post("/v2/models/{model}/infer", responses=REFUSALS, openapi_extra=_BODY)
-@router.post("/v2/models/{model}/versions/{version}/infer", responses=REFUSALS, openapi_extra=_BODY)
-async def infer(request: Request, model: str, version: str | None = None) -> Response:
-    """Answers about rows, in JSON or binary."""
-    here = served.of(request)
-    authorization = request.headers.get("Authorization")
-    await here.admit(authorization)
-    body = await read_body(request, here.settings.max_body, here.settings.body_seconds)
-
-    def read(deployed: Deployed) -> tuple[Array, str | None, tuple[dict[str, Any], list[tuple[str, bool]]]]:
-        message, x = read_request(request, body, deployed.card)
-        named = receipt(model, request_id(message), body)
-        return x, named, (message, _wanted(message, deployed.card))
-
-    answer, deployed, (message, wanted) = await here.ask(authorization, model, version, read)
-    fields = {"model_name": model, "model_version": deployed.card.version}
-    if message.get("id") is not None:
-        fields["id"] = message["id"]
-    content, head = pack("outputs", [_tensor(answer, name, binary) for name, binary in wanted], fields)
-    if head is None:
-        return Response(content, media_type="application/json")
-    return Response(content, headers={HEADER_LENGTH: str(head)}, media_type="application/octet-stream")
-
-
-def _wanted(message: dict[str, Any], card: Card) -> list[tuple[str, bool]]:
-    """Reads which outputs a request asks for, and which of them in binary; by default all that are disclosed."""
-    disclosed = ["labels", "probabilities"] if card.tells_probs else ["labels"]
-    everywhere = _parameters(message, "the request").get("binary_data_output", False) is True
-    asked = message.get("outputs")
-    if not asked:
-        return [(name, everywhere) for name in disclosed]
-    if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
-        raise Malformed('"outputs" must be a list of objects')
-    wanted: list[tuple[str, bool]] = []
-    for output in asked:
-        name = output.get("name")
-        if name not in disclosed:
-            raise Malformed(f"no output {name!r} is disclosed by this model; disclosed: {', '.join(disclosed)}")
-        parameters = _parameters(output, f"output {name!r}")
-        for extension in ("classification", "shared_memory_region"):
-            if extension in parameters:
-                raise Malformed(f"output {name!r}: the extension {extension!r} is not offered")
-        if name in (known for known, _ in wanted):
-            raise Malformed(f"output {name!r} is asked for twice")
-        wanted.append((name, parameters.get("binary_data", everywhere) is True))
-    return wanted
-
-
-def _parameters(holder: dict[str, Any], what: str) -> dict[str, Any]:
-    parameters = holder.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise Malformed(f'"parameters" of {what} must be an object')
-    return parameters
-
-
-def _tensor(answer: Answer, name: str, binary: bool) -> Tensor:
-    if name == "labels" or answer.probs is None:
-        return Tensor("labels", answer.labels, binary)
-    return Tensor("probabilities", np.ascontiguousarray(answer.probs, np.float32), binary)
+    )
