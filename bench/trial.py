@@ -38,13 +38,14 @@ POLICIES: dict[str, str] = {
     "open": "",
     "top3": """
 defenses = [
-    { type = "granularity", top_k = 3, digits = 2 },
+    { type = "rounding", digits = 2 },
+    { type = "top_k", k = 3 },
     { type = "gaussian_noise", sigma = 0.05 },
 ]""",
     "labels": """
 defenses = [
     { type = "quota", rows = QUOTA, per = "day" },
-    { type = "granularity", label_only = true },
+    { type = "label_only" },
 ]""",
 }
 

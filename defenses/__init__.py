@@ -6,16 +6,22 @@ from defenses.admission.quota import Quota
 from defenses.admission.rate_limit import RateLimit
 from defenses.admission.rule import Rule
 from defenses.answers.gaussian_noise import GaussianNoise
-from defenses.answers.granularity import Granularity
 from defenses.answers.label_flips import LabelFlips
+from defenses.answers.label_only import LabelOnly
 from defenses.answers.laplace_noise import LaplaceNoise
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
+from defenses.answers.rounding import Rounding
+from defenses.answers.temperature import Temperature
+from defenses.answers.top_k import TopK
 from defenses.defense import Defense, Handler, compose, disclosed
 
 DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "rate_limit": RateLimit,
     "quota": Quota,
-    "granularity": Granularity,
+    "label_only": LabelOnly,
+    "top_k": TopK,
+    "rounding": Rounding,
+    "temperature": Temperature,
     "gaussian_noise": GaussianNoise,
     "laplace_noise": LaplaceNoise,
     "reverse_sigmoid": ReverseSigmoid,
@@ -27,15 +33,18 @@ __all__ = [
     "Admission",
     "Defense",
     "GaussianNoise",
-    "Granularity",
     "Handler",
     "LabelFlips",
+    "LabelOnly",
     "LaplaceNoise",
     "Price",
     "Quota",
     "RateLimit",
     "ReverseSigmoid",
+    "Rounding",
     "Rule",
+    "Temperature",
+    "TopK",
     "compose",
     "disclosed",
 ]

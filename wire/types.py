@@ -19,7 +19,7 @@ class Query:
 
     Attributes:
         account: Name of the account, resolved from its key before any defence runs.
-        x: Rows, ``(n, *input_shape)``, in the wire's dtype.
+        x: Rows, ``(n, *input_shape)``, in the wire's dtype; texts are an ``(n,)`` array of str objects.
         at: Seconds since the epoch, stamped once by the route: the only clock a defence reads.
         receipt: Names one request of the account, so that a retry of it is billed once; None if the
             client named none.
@@ -70,21 +70,49 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature of a table.
+
+    Attributes:
+        name: Its name.
+        categories: Names of its categories, in the order of their codes 0, 1, ...; empty where it is a number.
+    """
+
+    name: str
+    categories: tuple[str, ...] = ()
+
+
+def code_fault(feature: Feature, values: Array) -> str | None:
+    """Says what is wrong with the values of a category, ``(n,)``, NaN where missing; None if nothing is."""
+    if not feature.categories:
+        return None
+    wrong = values[(values < 0) | (values >= len(feature.categories)) | (values != np.floor(values))]
+    wrong = wrong[~np.isnan(wrong)]
+    if not len(wrong):
+        return None
+    return f"feature {feature.name!r} holds {wrong[0]:g}; expected codes from 0 to {len(feature.categories) - 1}"
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """What a served model says of itself, as one account sees it.
 
     Attributes:
         model: Name of the model.
-        input_shape: Shape of one row, without the batch axis.
+        input_shape: Shape of one row, without the batch axis; that of a text is ``()``.
         classes: Number of classes k; 0 where a foreign server does not say.
         version: Version of the model.
-        dtype: The protocol's datatype of the rows, ``FP32`` for instance.
+        dtype: The protocol's datatype of the rows, ``FP32`` for instance; that of texts is ``BYTES``.
         low: Least value of a feature, None if unbounded.
         high: Greatest value of a feature, None if unbounded.
         max_rows: Most rows in one request.
         tells_probs: Whether probabilities are disclosed, or labels alone.
+        top_k: How many of a row's probabilities are told, the greatest; None if all.
+        digits: Decimals that they are rounded to; None if they are not.
+        temperature: What their logits were divided by; None if that is not all that was done to them.
         class_names: Names of the classes, empty where unknown.
         missing: Whether a feature may be missing (NaN).
+        features: The features of a table, in order; empty where they have no names.
         input_name: Name of the input tensor.
         outputs: Output tensors to ask for, as pairs of name and what it holds: ``labels``, ``probs`` or
             ``logits``.
@@ -99,7 +127,11 @@ class Card:
     high: float | None = 1.0
     max_rows: int = 256
     tells_probs: bool = True
+    top_k: int | None = None
+    digits: int | None = None
+    temperature: float | None = None
     class_names: tuple[str, ...] = ()
     missing: bool = False
+    features: tuple[Feature, ...] = ()
     input_name: str = "input"
     outputs: tuple[tuple[str, str], ...] = (("labels", "labels"), ("probabilities", "probs"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from defenses.answers.keyed import keyed_uniform
+from defenses.answers.perturbed import probs_of
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 
@@ -34,9 +35,7 @@ class LabelFlips:
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with some labels flipped."""
         answer = await handle(query)
-        if answer.probs is None:
-            return answer
-        return self.flip(query.x, answer.labels, answer.probs)
+        return self.flip(query.x, answer.labels, probs_of(answer))
 
     def flip(self, x: Array, labels: Array, probs: Array) -> Answer:
         """Flips labels ``(n,)`` and probabilities ``(n, k)`` of some of the rows ``x``, ``(n, ...)``."""
@@ -50,7 +49,7 @@ class LabelFlips:
         return Answer(flipped, told)
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is."""
+        """Leaves the card as it is; stands inside label_only, where it can exchange probabilities."""
         if not card.tells_probs:
-            raise BadInput("label_flips: must stand inside what withholds probabilities, since it exchanges them")
+            raise BadInput("label_flips: exchanges probabilities, so it must stand inside label_only")
         return card

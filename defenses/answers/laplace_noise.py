@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from defenses.answers.keyed import keyed_uniform, noised
+from defenses.answers.keyed import keyed_uniform
+from defenses.answers.perturbed import perturbed, perturbing, probs_of
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 
@@ -35,10 +36,8 @@ class LaplaceNoise:
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with noise."""
-        answer = await handle(query)
-        if answer.probs is None:
-            return answer
-        return noised(answer.probs, self.noise(query.x, answer.probs.shape[1]))
+        probs = probs_of(await handle(query))
+        return perturbed(probs + self.noise(query.x, probs.shape[1]))
 
     def noise(self, x: Array, k: int) -> Array:
         """Returns the noise of the rows ``x``, ``(n, ...)``, for k classes: ``(n, k)``."""
@@ -46,7 +45,5 @@ class LaplaceNoise:
         return np.asarray(-self.scale * np.sign(centred) * np.log1p(-2 * np.abs(centred)))
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is."""
-        if not card.tells_probs:
-            raise BadInput("laplace_noise: the layers inside tell labels alone, which this noise cannot change")
-        return card
+        """Stands inside what withholds or rounds."""
+        return perturbing("laplace_noise", card)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
+from defenses.answers.perturbed import perturbed, perturbing, probs_of
 from defenses.defense import Handler
-from wire import Answer, Array, BadInput, Card, Query
+from wire import Answer, BadInput, Card, Query
 
 _LEAST = 1e-7  # probabilities closer to 0 or 1 than this are taken as this far from them
 
@@ -39,20 +40,9 @@ class ReverseSigmoid:
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with the perturbation."""
-        answer = await handle(query)
-        if answer.probs is None:
-            return answer
-        told = self.perturb(answer.probs)
-        return Answer(np.nanargmax(told, axis=1).astype(np.int64), told)
-
-    def perturb(self, probs: Array) -> Array:
-        """Perturbs probabilities ``(n, k)``, NaN where withheld."""
-        y = np.clip(probs.astype(np.float64), _LEAST, 1 - _LEAST)
-        told = np.maximum(y - self.beta * (expit(self.gamma * logit(y)) - 0.5), 0)
-        return np.asarray(told / np.nansum(told, axis=1, keepdims=True)).astype(np.float32)
+        y = np.clip(probs_of(await handle(query)), _LEAST, 1 - _LEAST, dtype=np.float64)
+        return perturbed(y - self.beta * (expit(self.gamma * logit(y)) - 0.5))
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is."""
-        if not card.tells_probs:
-            raise BadInput("reverse_sigmoid: the layers inside tell labels alone, which it cannot change")
-        return card
+        """Stands inside what withholds or rounds."""
+        return perturbing("reverse_sigmoid", card)

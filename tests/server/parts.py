@@ -43,7 +43,8 @@ max_rows = 64
 defenses = [
     { type = "rate_limit", rows_per_second = 100, burst = 128 },
     { type = "quota", rows = 500, per = "day" },
-    { type = "granularity", top_k = 3, digits = 2 },
+    { type = "rounding", digits = 2 },
+    { type = "top_k", k = 3 },
     { type = "gaussian_noise", sigma = 0.05 },
 ]
 
@@ -51,7 +52,7 @@ defenses = [
 name = "labels"
 folder = "net"
 max_rows = 64
-defenses = [{ type = "granularity", label_only = true }]
+defenses = [{ type = "label_only" }]
 """
 
 

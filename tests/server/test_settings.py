@@ -21,14 +21,14 @@ VICTIM = '[plans.p]\n[[victims]]\nname = "v"\nfolder = "f"\n'
         (VICTIM + 'defenses = [{ type = "quota" }]', "quota: rows"),
         (VICTIM + 'defenses = [{ type = "quota", rows = "many" }]', "quota: rows"),
         (VICTIM + 'defenses = [{ type = "gaussian_noise", sigma = 1, secret = "x" }]', "no field 'secret'"),
-        (VICTIM + 'defenses = [{ type = "granularity", label_only = true, digits = 1 }]', "label_only withholds"),
+        (VICTIM + 'defenses = [{ type = "label_only", digits = 1 }]', "no field 'digits'"),
         (VICTIM.replace("[plans.p]", "[plans.p]\nprice_per_row = 0.000000001"), "at most 8 decimals"),
         (VICTIM.replace("[plans.p]", '[plans.p]\nskip = ["moat"]'), "no defence 'moat'"),
         (VICTIM.replace('"v"', '"a/b"'), "name"),
         (VICTIM + 'defenses = [{ type = ["quota"] }]', "no defence ['quota']"),
         (VICTIM + 'defenses = [{ type = "rate_limit", rows_per_second = nan, burst = 5 }]', "positive and finite"),
         (VICTIM + 'defenses = [{ type = "gaussian_noise", sigma = inf }]', "positive and finite"),
-        (VICTIM + 'defenses = [{ type = "granularity", temperature = nan }]', "positive and finite"),
+        (VICTIM + 'defenses = [{ type = "temperature", temperature = nan }]', "positive and finite"),
         *[
             (
                 VICTIM.replace("[plans.p]", f"[plans.p]\nprice_per_row = {price}"),

@@ -1,0 +1,54 @@
+"""What the layers that change probabilities share.
+
+They work on the full and exact probabilities, so they stand inside what withholds or rounds them. The label is
+always the class whose told probability is greatest; of several, the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from wire import Answer, Array, BadInput, Card
+
+
+def probs_of(answer: Answer) -> Array:
+    """Returns the probabilities of an answer, ``(n, k)``.
+
+    Raises:
+        ValueError: It tells labels alone, which ``disclose`` refuses at start.
+    """
+    if answer.probs is None:
+        raise ValueError("the layers inside tell labels alone")
+    return answer.probs
+
+
+def perturbed(values: Array) -> Answer:
+    """Makes an answer of perturbed probabilities ``(n, k)`` float64: cuts off what is negative and normalises.
+
+    Changes ``values``.
+    """
+    labels = values.argmax(axis=1)
+    np.maximum(values, 0, out=values)
+    total = np.add.reduce(values, axis=1, keepdims=True)
+    if not total.all():  # everything was cut off: only the label is left to tell
+        lost = np.flatnonzero(total == 0)
+        values[lost, labels[lost]] = total[lost] = 1
+    values /= total
+    return Answer(labels, values.astype(np.float32))
+
+
+def perturbing(name: str, card: Card) -> Card:
+    """Returns the card as it is seen through a layer that changes probabilities.
+
+    Raises:
+        BadInput: The layers inside withhold or round them.
+    """
+    if not card.tells_probs:
+        raise BadInput(f"{name}: the layers inside tell labels alone, and it changes probabilities")
+    if card.top_k is not None:
+        raise BadInput(f"{name}: needs all probabilities, so it must stand inside top_k")
+    if card.digits is not None:
+        raise BadInput(f"{name}: would undo the rounding inside it; rounding must stand outside")
+    return replace(card, temperature=None)
