@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
-from time import monotonic
-from typing import Literal
+from time import monotonic, perf_counter
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from wire import BadInput
+from defenses import Defense, Handler
+from wire import Answer, BadInput, Card, Query
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client lets several processes count
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_SAMPLE = 16  # of so many queries one is timed in each layer, since timing it costs as much as rounding its answer
 _GPU_PERIOD = 1.0  # seconds between two readings of a GPU's memory: a reading costs more than all the counting
 
 
@@ -70,6 +72,11 @@ class Telemetry:
             histogram("queue_seconds", "Time that a pass's first rows had waited for it.", "model").labels
         )
         self._forwards = cache(histogram("forward_seconds", "Time of a forward pass.", "model").labels)
+        self._defences = cache(
+            histogram(
+                "defence_seconds", "Time in a defence, less that in the layers inside; sampled.", "defence"
+            ).labels
+        )
         self._trips = histogram("store_seconds", "Time of a round trip to the store.")
         self._charges = histogram("store_charges", "Charges that shared a round trip.", buckets=_SIZES)
         self._gpu_memory = gpu_memory
@@ -102,9 +109,44 @@ class Telemetry:
         self._trips.observe(seconds)
         self._charges.observe(charges)
 
+    def timed(self, kind: str, layer: Defense) -> Defense:
+        """Returns a layer whose time is counted."""
+        return _Timed(layer, self._defences(kind).observe)
+
     def _read_gpu(self, gpu_memory: Callable[[], int]) -> None:
         self._gpu.set(gpu_memory())
         self._gpu_due = monotonic() + _GPU_PERIOD
+
+
+class _Timed:
+    """A layer that tells how long it took, less what the layers inside it took."""
+
+    def __init__(self, layer: Defense, observe: Callable[[float], None]) -> None:
+        self._layer, self._observe = layer, observe
+        self._queries = 0
+        self.disclose: Callable[[Card], Card] = layer.disclose
+
+    def __call__(self, query: Query, handle: Handler) -> Coroutine[Any, Any, Answer]:
+        self._queries += 1
+        if self._queries % _SAMPLE != 1:
+            return self._layer(query, handle)
+        return self._time(query, handle)
+
+    async def _time(self, query: Query, handle: Handler) -> Answer:
+        begun, inside = perf_counter(), 0.0
+
+        async def inner(query: Query) -> Answer:
+            nonlocal inside
+            entered = perf_counter()
+            try:
+                return await handle(query)
+            finally:
+                inside += perf_counter() - entered
+
+        try:
+            return await self._layer(query, inner)
+        finally:
+            self._observe(perf_counter() - begun - inside)
 
 
 @contextmanager
