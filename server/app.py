@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+
 from defenses.store import Behind, Store
 from server import openapi, problems
 from server.door import Door
@@ -57,12 +58,13 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.range = here = Range(settings, store, served, secret, clock)
+    telemetry = telemetry or Telemetry(VERSION)
+    app.state.range = here = Range(settings, store, served, secret, clock, telemetry.timed)
     for routes in (inference.router, predict.router, accounts.router):
         app.include_router(routes)
     problems.install(app)
     openapi.install(app)
-    return Door(here, app, telemetry or Telemetry(VERSION), access_log=settings.log == "json")
+    return Door(here, app, telemetry, access_log=settings.log == "json")
 
 
 async def server_secret(store: Store) -> bytes:

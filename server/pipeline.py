@@ -15,6 +15,7 @@ from wire import BadInput, Card
 from wire.command import MICRO
 
 Layers = Sequence[dict[str, Any]]
+Timed = Callable[[str, Defense], Defense]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ def price_of(plan: Plan) -> Price:
 
 
 def deploy(
-    served: Served, stack: Layers, plan: Plan, store: Store, secret: bytes, seen: Callable[[], int]
+    served: Served,
+    stack: Layers,
+    plan: Plan,
+    store: Store,
+    secret: bytes,
+    seen: Callable[[], int],
+    timed: Timed,
 ) -> Deployed:
     """Puts a victim behind the defences of a plan, and behind its own less those that the plan skips.
 
@@ -49,19 +56,20 @@ def deploy(
         store: Where stateful defences remember.
         secret: The server's secret; every defence of every victim gets a key of its own from it.
         seen: Tells the position up to which the control log was read.
+        timed: Returns a layer of a kind that tells how long it takes.
 
     Raises:
         BadInput: The stack contradicts itself.
     """
     model = served.card.model
-    overall, outer = _built(plan.defenses, f"plan/{model}", secret)
-    limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret)
+    overall, outer = _built(plan.defenses, f"plan/{model}", secret, timed)
+    limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret, timed)
     admission = Admission(model, limits, price_of(plan), store, overall, seen)
     layers = [admission, *outer, *inner]
     return Deployed(disclosed(layers, served.card), compose(layers, served), admission)
 
 
-def _built(tables: Layers, scope: str, secret: bytes) -> tuple[list[Rule], list[Defense]]:
+def _built(tables: Layers, scope: str, secret: bytes, timed: Timed) -> tuple[list[Rule], list[Defense]]:
     """Builds limits, which must come first, and other layers."""
     limits: list[Rule] = []
     layers: list[Defense] = []
@@ -72,7 +80,7 @@ def _built(tables: Layers, scope: str, secret: bytes) -> tuple[list[Rule], list[
             table, {"secret": hashlib.blake2b(name.encode(), key=secret, digest_size=32).digest()}
         )
         if not isinstance(defense, Rule):
-            layers.append(defense)
+            layers.append(timed(kind, defense))
         elif layers:
             raise BadInput(f"{kind} admits queries, so it must come before what changes answers")
         else:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import Request
 
 from defenses.store import Behind, Store
-from server.pipeline import Deployed, Layers, deploy
+from server.pipeline import Deployed, Layers, Timed, deploy
 from server.registry import Account, Registry
 from server.settings import Settings
 from server.victims import Served
 from wire import Answer, Array, BadInput, Query, Refused
+
+STORE_SECONDS = 1.0  # after which it counts as away, for who asks whether the server is ready
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,10 @@ class Range:
         registry: Its accounts and keys.
         store: Where it remembers.
         clock: Tells the time, in seconds since the epoch.
+        up: For each process that should serve whether it does.
     """
+
+    up: Sequence[int] = (1,)
 
     def __init__(
         self,
@@ -36,6 +42,7 @@ class Range:
         served: Mapping[str, Served],
         secret: bytes,
         clock: Callable[[], float],
+        timed: Timed,
     ) -> None:
         """Puts victims behind their configured defences.
 
@@ -44,7 +51,7 @@ class Range:
         """
         self.settings, self.store, self.clock = settings, store, clock
         self.registry = Registry(store, clock)
-        self._served, self._secret = served, secret
+        self._served, self._secret, self._timed = served, secret, timed
         self._configured: dict[str, Layers] = {victim.name: victim.defenses for victim in settings.victims}
         self._stacks: dict[str, Layers] = dict(self._configured)
         self._deployed = {model: self.deployments(model, stack) for model, stack in self._configured.items()}
@@ -62,6 +69,17 @@ class Range:
             if stack is not self._stacks[model]:
                 self._deployed[model] = self._replaced(model, stack)
                 self._stacks[model] = stack
+
+    async def check(self) -> None:
+        """Raises :class:`~wire.Refused` (503) unless all processes serve and the store answers."""
+        if not all(self.up):
+            raise Refused(f"{sum(self.up)} of {len(self.up)} workers serve", status=503, retry_after=1)
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self.catch_up()
+        except TimeoutError:
+            late = f"the store has not answered within {STORE_SECONDS:g} seconds"
+            raise Refused(late, status=503, retry_after=1) from None
 
     async def enter(self, authorization: str | None) -> Account:
         """Tells whose key an ``Authorization`` header holds, or raises :class:`~wire.Refused` (401)."""
@@ -91,7 +109,13 @@ class Range:
         for name, plan in self.settings.plans.items():
             try:
                 built[name] = deploy(
-                    self._served[model], stack, plan, self.store, self._secret, lambda: self.registry.position
+                    self._served[model],
+                    stack,
+                    plan,
+                    self.store,
+                    self._secret,
+                    lambda: self.registry.position,
+                    self._timed,
                 )
             except BadInput as error:
                 raise BadInput(f"victim {model}, plan {name}: {error}") from None
