@@ -2,7 +2,7 @@
 
 from wire.errors import BadInput, BudgetSpent, Malformed, Refused, Unreachable, WireError
 from wire.oracle import Oracle, Prices, Transport
-from wire.types import Answer, Array, Card, Labels, Query
+from wire.types import Answer, Array, Card, Feature, Labels, Query
 
 __all__ = [
     "Answer",
@@ -10,6 +10,7 @@ __all__ = [
     "BadInput",
     "BudgetSpent",
     "Card",
+    "Feature",
     "Labels",
     "Malformed",
     "Oracle",

@@ -2,7 +2,8 @@
 
 A message is a JSON object with its tensors under ``inputs`` (a request) or ``outputs`` (a response). With the
 binary extension the raw bytes of some tensors follow the object, little-endian and row-major, in the order in
-which the object names them; ``Inference-Header-Content-Length`` then tells how long the object is.
+which the object names them; ``Inference-Header-Content-Length`` then tells how long the object is. A tensor of
+texts is of datatype BYTES: strings in JSON, and in the raw form each one's length, four bytes, before its UTF-8.
 
 Source: Open Inference Protocol v2, "Inference" and "Binary Tensor Data Extension" (KServe).
 """
@@ -36,6 +37,7 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(object),
 }
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
@@ -72,8 +74,10 @@ def pack(kind: Kind, tensors: Sequence[Tensor], fields: Mapping[str, Any]) -> tu
         array = tensor.array
         entry: dict[str, Any] = {"name": tensor.name, "shape": list(array.shape), "datatype": tensor.datatype}
         if tensor.binary:
-            blobs.append(array.tobytes())
+            blobs.append(_raw_texts(array) if array.dtype == object else array.tobytes())
             entry["parameters"] = {"binary_data_size": len(blobs[-1])}
+        elif array.dtype == object:
+            entry["data"] = array.reshape(-1).tolist()
         else:
             entry["data"] = np.ascontiguousarray(array.reshape(-1))  # orjson writes NaN as null
         entries.append(entry)
@@ -122,12 +126,16 @@ def read_json(body: bytes) -> dict[str, Any]:
     return message
 
 
-def read_numbers(data: Any, dtype: np.dtype[Any]) -> Array:
-    """Makes an array of nested JSON lists of numbers; ``null`` becomes NaN.
+def read_values(data: Any, dtype: np.dtype[Any]) -> Array:
+    """Makes an array of nested JSON lists of numbers, where ``null`` becomes NaN, or of a flat list of strings.
 
     Raises:
-        Malformed: The lists are ragged, or hold something that is not a number of that type.
+        Malformed: The lists are ragged, or hold something that is not of that type.
     """
+    if dtype == object:
+        if not isinstance(data, list) or not set(map(type, data)) <= {str}:
+            raise Malformed("data must be a list of strings")
+        return _texts(data)
     expected = f"data must hold {'numbers' if dtype.kind == 'f' else _NAMES[dtype]} only"
     if not _leaf_types(data) <= {int, float, bool, NoneType}:  # a string would make numpy build strings of all
         raise Malformed(expected)
@@ -175,6 +183,13 @@ def _read_tensor(entry: Any, body: bytes, at: int) -> tuple[Tensor, int]:
     if not isinstance(parameters, dict):
         raise Malformed(f'tensor "{name}": "parameters" must be an object')
     size = parameters.get("binary_data_size")
+    if size is not None and dtype == object:
+        if type(size) is not int or not 4 * count <= size <= len(body) - at:
+            raise Malformed(
+                f'tensor "{name}": binary_data_size is {size}; {count} strings take at least {4 * count} bytes, and '
+                f"{len(body) - at} are left in the body"
+            )
+        return Tensor(name, _read_raw_texts(name, body[at : at + size], count).reshape(shape)), at + size
     if size is not None:
         if type(size) is not int or size != count * dtype.itemsize:
             raise Malformed(
@@ -184,9 +199,38 @@ def _read_tensor(entry: Any, body: bytes, at: int) -> tuple[Tensor, int]:
         if at + size > len(body):
             raise Malformed(f'tensor "{name}": {size} bytes announced, {len(body) - at} left in the body')
         return Tensor(name, np.frombuffer(body, dtype, count, at).reshape(shape)), at + size
+    if "shared_memory_region" in parameters:
+        raise Malformed(f'tensor "{name}": shared memory is not offered; send "data" or binary data')
     if "data" not in entry:
         raise Malformed(f'tensor "{name}" has neither "data" nor "parameters.binary_data_size"')
-    array = read_numbers(entry["data"], dtype)
+    array = read_values(entry["data"], dtype)
     if array.size != count:
         raise Malformed(f'tensor "{name}": shape {shape} takes {count} values, "data" has {array.size}')
     return Tensor(name, array.reshape(shape), binary=False), at
+
+
+def _texts(strings: list[str]) -> Array:
+    array = np.empty(len(strings), dtype=object)
+    array[:] = strings
+    return array
+
+
+def _raw_texts(array: Array) -> bytes:
+    encoded = [text.encode() for text in array.reshape(-1)]
+    return b"".join(part for text in encoded for part in (len(text).to_bytes(4, "little"), text))
+
+
+def _read_raw_texts(name: str, raw: bytes, count: int) -> Array:
+    found, at = [], 0
+    for index in range(count):
+        start = at + 4
+        at = start + int.from_bytes(raw[at:start], "little")
+        if start > len(raw) or at > len(raw):
+            raise Malformed(f'tensor "{name}": string {index} ends at byte {max(start, at)} of {len(raw)}')
+        try:
+            found.append(raw[start:at].decode())
+        except UnicodeDecodeError as error:
+            raise Malformed(f'tensor "{name}": string {index} is no UTF-8: {error.reason}') from None
+    if at != len(raw):
+        raise Malformed(f'tensor "{name}": its {count} strings take {at} bytes, but {len(raw)} are announced')
+    return _texts(found)

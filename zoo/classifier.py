@@ -1,4 +1,4 @@
-"""The two protocols that every model family keeps."""
+"""The two protocols that every model keeps."""
 
 from __future__ import annotations
 

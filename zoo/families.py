@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
 from zoo.cnn import Cnn
-from zoo.logistic import Softmax
+from zoo.data.pool import Pool
+from zoo.knn import Knn
+from zoo.learnt import Learnt
+from zoo.logistic import Logistic, Softmax
 from zoo.mlp import Mlp
+from zoo.pretrained import Torchvision
 from zoo.resnet import Resnet
+from zoo.svm import Svm
+from zoo.text import Tfidf
+from zoo.trees import Forest, Gbdt, Tree
 
 
 class Family(Protocol):
@@ -22,9 +29,50 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: dict[str, type[Family]] = {"softmax": Softmax, "mlp": Mlp, "cnn": Cnn, "resnet": Resnet}
+@runtime_checkable
+class Learner(Protocol):
+    """A frozen dataclass whose fields say how a model is learnt at once, without gradients.
+
+    Attributes:
+        tabular: Whether its models take rows with missing features and codes of categories.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    tabular: ClassVar[bool]
+
+    def learn(self, pool: Pool, seed: int) -> Learnt:
+        """Learns from rows with labels."""
+        ...
+
+    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``.
+
+        Raises:
+            ValueError: What it learnt is not of this family, or not for such rows.
+        """
+        ...
 
 
-def name_of(family: Family) -> str:
-    """Returns the name under which a family stands in :data:`FAMILIES`."""
-    return next(name for name, cls in FAMILIES.items() if type(family) is cls)
+FAMILIES: dict[str, type[Family]] = {
+    "softmax": Softmax,
+    "logistic": Logistic,
+    "mlp": Mlp,
+    "cnn": Cnn,
+    "resnet": Resnet,
+    "torchvision": Torchvision,
+}
+"""Networks, trained by gradients."""
+
+LEARNERS: dict[str, type[Learner]] = {"svm": Svm, "tree": Tree, "forest": Forest, "gbdt": Gbdt, "knn": Knn}
+"""What learns at once."""
+
+TEXTS = {"tfidf": Tfidf}
+"""What takes words."""
+
+AnyFamily = Family | Learner | Tfidf
+ALL: dict[str, type[AnyFamily]] = {**FAMILIES, **LEARNERS, **TEXTS}
+
+
+def name_of(family: AnyFamily) -> str:
+    """Returns the name under which a family stands in :data:`ALL`."""
+    return next(name for name, cls in ALL.items() if type(family) is cls)

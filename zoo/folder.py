@@ -1,20 +1,25 @@
-"""A network in a folder: weights as safetensors, and a card that says what they are."""
+"""A model in a folder: what it learnt as safetensors, and a card that says what that is."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as read_weights
 from safetensors.torch import save as write_weights
+from torch.nn import Module
 
-from wire import BadInput
-from zoo.families import FAMILIES, Family, name_of
+from wire import BadInput, Feature
+from zoo.families import ALL, AnyFamily, Learner, name_of
+from zoo.learnt import Learnt, check
 from zoo.network import Network
+from zoo.text import Text, Tfidf
 from zoo.training import Training
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
@@ -30,7 +35,10 @@ class ModelCard(BaseModel):
         class_names: Names of the classes.
         low: Least value of a feature, None if unbounded.
         high: Greatest value of a feature, None if unbounded.
-        training: How it was trained.
+        dtype: The protocol's datatype of the rows.
+        missing: Whether a feature may be missing (NaN).
+        features: The features of a table, in order; empty where they have no names.
+        training: How it was trained; None if it was not, or not by gradients.
         sha256: Hash of the weights' file, in hexadecimal.
         about: Whatever else is worth knowing.
     """
@@ -43,43 +51,50 @@ class ModelCard(BaseModel):
     class_names: tuple[str, ...]
     low: float | None
     high: float | None
+    dtype: Literal["FP32", "BYTES"] = "FP32"
+    missing: bool = False
+    features: tuple[Feature, ...] = ()
     training: Training | None
     sha256: str
     about: dict[str, Any] = {}
 
-    def built(self) -> Family:
+    def built(self) -> AnyFamily:
         """Returns the family with its fields.
 
         Raises:
             ValueError: There is no such family, or it has no such fields.
         """
-        if self.family not in FAMILIES:
-            raise ValueError(f'"family" is {self.family!r}; there are {", ".join(FAMILIES)}')
-        cls = FAMILIES[self.family]
+        if self.family not in ALL:
+            raise ValueError(f'"family" is {self.family!r}; there are {", ".join(ALL)}')
+        cls = ALL[self.family]
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(self.fields) != expected:
             raise ValueError(f'"fields" must have {sorted(expected)}, not {sorted(self.fields)}')
-        family: Family = TypeAdapter(cls).validate_python(self.fields)
+        family: AnyFamily = TypeAdapter(cls).validate_python(self.fields)
         return family
 
 
-def save(network: Network, folder: Path, **about: Any) -> None:
-    """Writes a network to a folder, which is made if it is not there.
+def save(model: Network | Text, folder: Path, **about: Any) -> None:
+    """Writes a model to a folder, which is made if it is not there.
 
     Args:
-        network: What to write.
+        model: What to write.
         folder: Where to.
         about: Whatever else the card should say; it must go into JSON.
     """
-    weights = write_weights({name: tensor.contiguous() for name, tensor in network.module.state_dict().items()})
+    learnt = model.learnt if isinstance(model, Text) else model.module.state_dict()
+    weights = write_weights({name: tensor.contiguous() for name, tensor in learnt.items()})
     card = ModelCard(
-        family=name_of(network.family),
-        fields=dataclasses.asdict(network.family),
-        input_shape=network.input_shape,
-        class_names=network.class_names,
-        low=network.low,
-        high=network.high,
-        training=network.training,
+        family=name_of(model.family),
+        fields=dataclasses.asdict(model.family),
+        input_shape=model.input_shape,
+        class_names=model.class_names,
+        low=model.low,
+        high=model.high,
+        dtype="BYTES" if model.dtype == "BYTES" else "FP32",
+        missing=model.missing,
+        features=model.features,
+        training=model.training,
         sha256=hashlib.sha256(weights).hexdigest(),
         about=about,
     )
@@ -98,57 +113,84 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / CARD
     try:
-        return ModelCard.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; a model's folder holds {CARD} and {WEIGHTS}") from None
-    except ValidationError as error:
-        raise BadInput(f"{path}: {_first(error)}") from None
+    with _naming(path):
+        return ModelCard.model_validate_json(content)
 
 
-def load(folder: Path, device: str | None = None) -> Network:
-    """Reads a network from a folder; None chooses CUDA where there is one.
+def load(folder: Path, device: str | None = None) -> Network | Text:
+    """Reads a model from a folder; None chooses CUDA where there is one.
 
     Raises:
         BadInput: The card or the weights are missing or broken, or do not belong together.
     """
     card = read_card(folder)
-    try:
+    with _naming(folder / CARD):
         family = card.built()
-        network = Network.new(family, card.input_shape, card.class_names, seed=0, device=device)
-    except ValidationError as error:
-        raise BadInput(f"{folder / CARD}: {_first(error)}") from None
-    except ValueError as error:
-        raise BadInput(f"{folder / CARD}: {error}") from None
+        if len(card.class_names) < 2:
+            raise ValueError(f"a classifier needs at least 2 classes, not {len(card.class_names)}")
+        texts = isinstance(family, Tfidf)
+        if (card.dtype == "BYTES", not card.input_shape) != (texts, texts):
+            raise ValueError(f"{card.family} takes no {card.dtype} rows of shape {card.input_shape}")
+        if card.features and card.input_shape != (len(card.features),):
+            raise ValueError(f"{len(card.features)} features make no rows of shape {card.input_shape}")
+        network = None
+        if not isinstance(family, Tfidf | Learner):
+            network = Network.new(family, card.input_shape, card.class_names, seed=0, device=device)
+    with _naming(folder / WEIGHTS):
+        learnt = _read((folder / WEIGHTS).read_bytes(), card.sha256)
+        if isinstance(family, Tfidf):
+            return Text(family, card.class_names, learnt)
+        if isinstance(family, Learner):
+            module = family.module(learnt, card.input_shape, len(card.class_names))
+            network = Network(module, family, card.input_shape, card.class_names, device=device)
+        else:
+            assert network is not None
+            fill(network.module, learnt)
     network.low, network.high, network.training = card.low, card.high, card.training
-    _load_weights(network, folder / WEIGHTS, card.sha256)
+    network.missing, network.features = card.missing, card.features
     return network
 
 
-def _load_weights(network: Network, path: Path, sha256: str) -> None:
+def fill(module: Module, weights: Learnt) -> None:
+    """Puts weights into a network's module, or raises ValueError where they are not its own."""
+    wanted = module.state_dict()
+    check(weights, {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in wanted.items()})
+    module.load_state_dict(weights)
+
+
+def read_tensors(content: bytes) -> Learnt:
+    """Reads finite tensors from the bytes of a safetensors file, or raises ValueError."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from None
+        tensors: Learnt = read_weights(content)
+    except SafetensorError as error:
+        raise ValueError(f"not a safetensors file: {error}") from None
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"tensor {name} is not finite")
+    return tensors
+
+
+def _read(content: bytes, sha256: str) -> Learnt:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise BadInput(f"{path}: its SHA-256 is {found}, but the card says {sha256}")
+        raise ValueError(f"its SHA-256 is {found}, but the card says {sha256}")
+    return read_tensors(content)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Says in which file a fault is."""
     try:
-        weights = read_weights(content)
-    except SafetensorError as error:
-        raise BadInput(f"{path}: not a safetensors file: {error}") from None
-    wanted = network.module.state_dict()
-    if weights.keys() != wanted.keys():
-        missing, extra = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
-        raise BadInput(f"{path}: tensors missing: {missing}, tensors that the card's family lacks: {extra}")
-    for name, tensor in weights.items():
-        if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
-            raise BadInput(
-                f"{path}: tensor {name} is {tuple(tensor.shape)} {tensor.dtype}, but the card's family takes "
-                f"{tuple(wanted[name].shape)} {wanted[name].dtype}"
-            )
-        if not tensor.isfinite().all():
-            raise BadInput(f"{path}: tensor {name} is not finite")
-    network.module.load_state_dict(weights)
+        yield
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_first(error)}") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
 
 
 def _first(error: ValidationError) -> str:

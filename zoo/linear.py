@@ -17,7 +17,10 @@ class Linear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps rows, ``(n, in_features)``, to ``(n, out_features)``."""
-        missing = -self.in_features % GRAIN
-        return functional.linear(
-            functional.pad(x, (0, missing)), functional.pad(self.weight, (0, missing)), self.bias
-        )
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Maps rows, ``(n, d)``, to ``(n, m)`` by a weight ``(m, d)`` and a bias ``(m,)``; see :class:`Linear`."""
+    missing = -x.shape[1] % GRAIN
+    return functional.linear(functional.pad(x, (0, missing)), functional.pad(weight, (0, missing)), bias)

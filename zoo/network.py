@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from wire import Array, BadInput, Labels
-from zoo.families import Family
+from wire import Array, BadInput, Feature, Labels
+from zoo.families import Family, Learner
 from zoo.training import Training, train
 
 GRAIN = 8  # rows
@@ -18,6 +18,22 @@ PASS = {"cpu": 32, "cuda": 1024}  # rows in one pass: what stays in a CPU's cach
 # CUDA's convolutions sum in full float32 and in one order, as a CPU's do.
 torch.backends.cudnn.allow_tf32 = False
 torch.backends.cudnn.deterministic = True
+
+
+class Answering(torch.nn.Module):
+    """From rows to class probabilities: all that is computed on a model's device to answer."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        """Takes the module from rows, in the type of its weights, to logits."""
+        super().__init__()
+        self.module = module
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns probabilities, ``(n, k)`` float32, of rows of floats or bytes."""
+        rows = _floats(rows)
+        weights = next(self.module.parameters(), rows)  # what learns without gradients has none
+        probs: torch.Tensor = self.module(rows.to(weights.dtype)).float().softmax(1)
+        return probs
 
 
 class Network:
@@ -30,18 +46,25 @@ class Network:
         class_names: Names of the classes.
         low: Least value that a feature takes, None if unbounded.
         high: Greatest value that a feature takes, None if unbounded.
-        training: How it was last trained; None if it was not.
+        dtype: The protocol's datatype of the rows.
+        missing: Whether a feature may be missing (NaN).
+        features: The features of a table, in order; empty where they have no names.
+        training: How it was last trained; None if it was not, or not by gradients.
     """
+
+    dtype = "FP32"
 
     def __init__(
         self,
         module: torch.nn.Module,
-        family: Family,
+        family: Family | Learner,
         input_shape: tuple[int, ...],
         class_names: tuple[str, ...],
         *,
         low: float | None = 0.0,
         high: float | None = 1.0,
+        missing: bool = False,
+        features: tuple[Feature, ...] = (),
         training: Training | None = None,
         device: str | None = None,
     ) -> None:
@@ -58,6 +81,7 @@ class Network:
         self.module.eval()
         self.family, self.input_shape, self.class_names = family, tuple(input_shape), tuple(class_names)
         self.low, self.high, self.training = low, high, training
+        self.missing, self.features = missing, features
 
     @classmethod
     def new(
@@ -117,7 +141,8 @@ class Network:
 
         On a CPU a row's answer depends on that row alone, to the last bit: not on the rows that share its batch.
         """
-        parts = [self.module(rows).softmax(1) for rows in self._passes(x)]
+        answering = Answering(self.module)
+        parts = [answering(rows) for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
     def gradient(self, x: Array, labels: Labels) -> Array:
@@ -155,8 +180,16 @@ class Network:
     def _rows(self, x: Array) -> torch.Tensor:
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"rows must be (n, {', '.join(map(str, self.input_shape))}), not {x.shape}")
-        rows = torch.from_numpy(np.require(x, np.float32, ["C", "W"]))  # torch warns of read-only arrays
-        return rows.to(self.device).contiguous(memory_format=self._layout)
+        dtype = np.uint8 if x.dtype == np.uint8 else np.float32
+        rows = torch.from_numpy(np.require(x, dtype, ["C", "W"]))  # torch warns of read-only arrays
+        if self.device.type == "cuda":
+            rows = rows.pin_memory()  # else the copy holds up the caller
+        return _floats(rows.to(self.device, non_blocking=True)).contiguous(memory_format=self._layout)
+
+
+def _floats(rows: torch.Tensor) -> torch.Tensor:
+    """Returns rows as floats; bytes stand for the 256 steps from 0 to 1."""
+    return rows.float() / 255 if rows.dtype == torch.uint8 else rows
 
 
 def _device(name: str | None) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
@@ -175,9 +176,10 @@ async def live() -> ServerLive:
     return ServerLive(live=True)
 
 
-@router.get("/v2/health/ready", openapi_extra=OPEN)
-async def ready() -> ServerReady:
-    """Tells that every victim is loaded: the server does not come up before."""
+@router.get("/v2/health/ready", responses=refusals(503), openapi_extra=OPEN)
+async def ready(request: Request) -> ServerReady:
+    """Tells that victims, store and workers are ready: without its victims the server does not come up."""
+    await served.of(request).check()
     return ServerReady(ready=True)
 
 
@@ -246,5 +248,6 @@ def _described(card: Card) -> ModelMetadata:
             "high": card.high,
             "max_rows": card.max_rows,
             "missing": card.missing,
+            "features": [asdict(feature) for feature in card.features],
         },
     )

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wire import BadInput
+from zoo.data.adult import load_adult
 from zoo.data.carried import load_digits, load_mnist_digits, load_table
 from zoo.data.cifar import load_cifar10
 from zoo.data.dataset import Dataset, Missing
 from zoo.data.idx import load_idx
 from zoo.data.images import load_images
+from zoo.data.location import load_location30
+from zoo.data.polarity import load_polarity
 
 DATASETS: dict[str, Callable[[str, Path | None, Path], Dataset]] = {
     "fashion_mnist": load_idx,
@@ -22,6 +25,9 @@ DATASETS: dict[str, Callable[[str, Path | None, Path], Dataset]] = {
     "iris": load_table,
     "wine": load_table,
     "breast_cancer": load_table,
+    "adult": load_adult,
+    "location30": load_location30,
+    "rt_polarity": load_polarity,
 }
 
 

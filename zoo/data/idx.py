@@ -6,9 +6,7 @@ Sources: LeCun et al., "Gradient-Based Learning Applied to Document Recognition"
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from wire import BadInput
 from zoo.cache import once
 from zoo.data.dataset import Dataset
 from zoo.data.download import download
+from zoo.data.files import content
 from zoo.data.pool import Pool, bytes_to_rows
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
@@ -72,7 +71,7 @@ def _found(place: Path) -> dict[str, Path]:
 
 def _is_another(files: dict[str, Path], name: str) -> bool:
     """Tells whether the files are known to be those of another set."""
-    found = hashlib.sha256(_content(files["t10k-labels-idx1-ubyte"])).hexdigest()
+    found = hashlib.sha256(content(files["t10k-labels-idx1-ubyte"])).hexdigest()
     return any(found == known for other, known in _TEST_LABELS.items() if other != name)
 
 
@@ -85,16 +84,9 @@ def _unpacked(name: str, files: dict[str, Path], cache: Path) -> Path:
         raw = root / _CLASSES[name] / "raw"
         raw.mkdir(parents=True)
         for file, path in files.items():
-            (raw / file).write_bytes(_content(path))
+            (raw / file).write_bytes(content(path))
 
     return once(cache / "datasets" / f"{name}-{key}", unpack)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path}: {error}") from None
 
 
 def _dataset(name: str, root: Path, train: bool = True, fetch: bool = False) -> Any:

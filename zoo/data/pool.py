@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from wire import Array, BadInput, Labels
+from wire import Array, BadInput, Feature, Labels
+from wire.types import code_fault
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,14 +22,19 @@ class Pool:
     """Rows in the model's units, and what is known of them.
 
     Attributes:
-        x: Rows, ``(n, *input_shape)`` float32; images have channels first and lie between 0 and 1.
+        x: Rows, ``(n, *input_shape)`` float32; images have channels first and lie between 0 and 1, and categories
+            are codes 0, 1, ... Texts are an ``(n,)`` array of str objects.
         y: Class indices, ``(n,)`` int64; None where unknown.
         class_names: Names of the classes, in the order of their indices; empty where unknown.
+        missing: Whether a feature may be missing (NaN).
+        features: The features of a table, in order; empty where they have no names.
     """
 
     x: Array
     y: Labels | None = None
     class_names: tuple[str, ...] = ()
+    missing: bool = False
+    features: tuple[Feature, ...] = ()
 
     def __post_init__(self) -> None:
         fault = _fault(self)
@@ -42,23 +51,46 @@ class Pool:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of rows, labels and class names, in hexadecimal."""
+        """SHA-256 of rows, labels and all names, in hexadecimal."""
         digest = hashlib.sha256(repr((self.x.shape, self.y is None, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self.x).data)
+        if self.missing or self.features:
+            digest.update(repr((self.missing, self.features)).encode())
+        digest.update(_as_json(self.x.tolist()) if self.dtype == "BYTES" else np.ascontiguousarray(self.x).data)
         if self.y is not None:
             digest.update(np.ascontiguousarray(self.y).data)
         return digest.hexdigest()
 
+    @property
+    def dtype(self) -> str:
+        """The protocol's datatype of the rows: ``FP32``, or ``BYTES`` for texts."""
+        return "BYTES" if self.x.dtype == object else "FP32"
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Least and greatest value of a feature: 0 and 1 where all rows keep to them, else none."""
+        inside = self.dtype == "FP32" and self.x.size and np.nanmin(self.x) >= 0 and np.nanmax(self.x) <= 1
+        return (0.0, 1.0) if inside else (None, None)
+
     def take(self, indices: npt.ArrayLike | slice) -> Pool:
         """Returns the rows of these indices, in their order."""
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
-        return Pool(self.x[chosen], None if self.y is None else self.y[chosen], self.class_names)
+        return replace(self, x=self.x[chosen], y=None if self.y is None else self.y[chosen])
 
     def save(self, path: Path) -> None:
-        """Writes the pool to a file (npz); rows that are bytes divided by 255 are kept as those bytes."""
-        arrays: dict[str, Array] = {"x": _as_bytes(self.x), "class_names": np.array(self.class_names, dtype=str)}
+        """Writes the pool to a file (npz).
+
+        Rows that are bytes divided by 255 are kept as those bytes; texts, and what features are, as JSON in bytes.
+        """
+        arrays: dict[str, Array] = {"class_names": np.array(self.class_names, dtype=str)}
+        if self.dtype == "BYTES":
+            arrays["texts"] = np.frombuffer(_as_json(self.x.tolist()), np.uint8)
+        else:
+            arrays["x"] = _as_bytes(self.x)
         if self.y is not None:
             arrays["y"] = self.y
+        if self.missing or self.features:
+            table = {"missing": self.missing, "features": self.features}
+            arrays["table"] = np.frombuffer(_as_json(table), np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:
@@ -80,15 +112,45 @@ class Pool:
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             why = getattr(error, "strerror", None) or "it is none, or a broken one"  # numpy's words are of pickles
             raise BadInput(f"{path}: not a file of rows (npz): {why}") from None
-        if "x" not in arrays:
+        if not arrays.keys() & {"x", "texts"}:
             raise BadInput(f'{path}: not a file of rows: it has {sorted(arrays)}, and no "x"')
-        x, names = arrays["x"], arrays.get("class_names", np.array((), dtype=str))
+        names = arrays.get("class_names", np.array((), dtype=str))
         if names.dtype.kind != "U" or names.ndim != 1:
             raise BadInput(f'{path}: "class_names" must be a list of strings')
         try:
-            return cls(bytes_to_rows(x) if x.dtype == np.uint8 else x, arrays.get("y"), tuple(names.tolist()))
+            table = _TABLE.validate_json(arrays["table"].tobytes()) if "table" in arrays else _Table()
+            if "texts" in arrays:
+                x = texts(_TEXTS.validate_json(arrays["texts"].tobytes()))
+            else:
+                x = bytes_to_rows(arrays["x"]) if arrays["x"].dtype == np.uint8 else arrays["x"]
+            return cls(x, arrays.get("y"), tuple(names.tolist()), table.missing, table.features)
+        except ValidationError as error:
+            raise BadInput(f"{path}: {error.errors()[0]['msg']}") from None
         except ValueError as error:
             raise BadInput(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Table:
+    missing: bool = False
+    features: tuple[Feature, ...] = ()
+
+
+_TABLE, _TEXTS = TypeAdapter(_Table), TypeAdapter(list[str])
+
+
+def _as_json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:
+        raise BadInput(f"texts must be Unicode: {error}") from None
+
+
+def texts(strings: Sequence[str]) -> Array:
+    """Makes rows of texts, ``(n,)`` str objects."""
+    x = np.empty(len(strings), dtype=object)
+    x[:] = strings
+    return x
 
 
 def bytes_to_rows(x: Array) -> Array:
@@ -107,10 +169,19 @@ def _as_bytes(x: Array) -> Array:
 
 def _fault(pool: Pool) -> str | None:
     x, y, names = pool.x, pool.y, pool.class_names
-    if x.dtype != np.float32 or x.ndim < 2:
+    if pool.dtype == "BYTES":
+        if x.ndim != 1 or not {*map(type, x)} <= {str} or pool.missing or pool.features:
+            return f"texts must be (n,) strings without features, not {x.shape}"
+    elif x.dtype != np.float32 or x.ndim < 2:
         return f"rows must be (n, *input_shape) float32, not {x.shape} {x.dtype}"
-    if not np.isfinite(x).all():
-        return "rows must be finite"
+    elif not (np.isfinite(x) | (np.isnan(x) if pool.missing else False)).all():
+        return "rows must be finite" + ", or NaN where a feature is missing" * pool.missing
+    elif pool.features and x.shape[1:] != (len(pool.features),):
+        return f"rows of {len(pool.features)} features must be (n, {len(pool.features)}), not {x.shape}"
+    for column, feature in enumerate(pool.features):
+        fault = code_fault(feature, x[:, column])
+        if fault:
+            return fault
     if y is None:
         return None
     if y.dtype != np.int64 or y.shape != x.shape[:1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def candidates(members: Pool, others: Pool, seed: int) -> tuple[Pool, Array]:
     assert members.y is not None and others.y is not None
     order = rng.permutation(2 * n)
     x, y = np.concatenate([members.x[:n], others.x[:n]]), np.concatenate([members.y[:n], others.y[:n]])
-    return Pool(x[order], y[order], members.class_names), order < n
+    return replace(members, x=x[order], y=y[order]), order < n
 
 
 def written(dataset: Dataset, seed: int, folder: Path) -> Path:
@@ -83,7 +84,7 @@ def written(dataset: Dataset, seed: int, folder: Path) -> Path:
     def make(path: Path) -> None:
         drawn = draw(dataset, seed)
         for role, pool in drawn.items():
-            kept = Pool(pool.x, None, pool.class_names) if role == "pool" else pool
+            kept = replace(pool, y=None) if role == "pool" else pool
             kept.save(path / f"{role}.npz")
         rows, member = candidates(drawn["victim"], drawn["evaluation"], seed)
         rows.save(path / "candidates.npz")

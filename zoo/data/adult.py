@@ -1,0 +1,78 @@
+"""Adult: does a person of the US census of 1994 earn more than 50,000 dollars a year?
+
+Source: Kohavi, "Scaling Up the Accuracy of Naive-Bayes Classifiers: a Decision-Tree Hybrid", KDD 1996; UCI Machine
+Learning Repository, https://archive.ics.uci.edu/dataset/2/adult.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from wire import BadInput, Feature
+from zoo.data.dataset import Dataset
+from zoo.data.files import content, located
+from zoo.data.pool import Pool
+
+NUMBERS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
+COLUMNS = [
+    *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship"),
+    *("race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country"),
+]
+CLASSES = ("<=50K", ">50K")
+ABSENT = "?"
+
+
+def load_adult(name: str, folder: Path | None, cache: Path) -> Dataset:
+    """Loads Adult: fourteen features, of which eight are categories and three may be missing.
+
+    In the data folder, or in a folder ``adult`` there, lies ``adult.csv`` with a header, or UCI's ``adult.data``
+    without one and if need be ``adult.test``; each gzipped or not.
+
+    Raises:
+        Missing: The set is nowhere.
+        BadInput: Its files are broken.
+    """
+    advice = "put UCI's adult.data, or adult.csv with a header line,"
+    path = located(name, folder, ("adult.csv", "adult.data"), advice)
+    rows = _rows(path)
+    more = path.with_name(path.name.replace(".data", ".test"))
+    if more != path and more.is_file():
+        rows += _rows(more)
+    columns = dict(zip((*COLUMNS, "class"), zip(*rows, strict=True), strict=True))
+    categories = {title: tuple(sorted({*columns[title]} - {ABSENT})) for title in COLUMNS if title not in NUMBERS}
+    features = tuple(Feature(title, categories.get(title, ())) for title in COLUMNS)
+    x = np.stack([_values(path, feature, columns[feature.name]) for feature in features], axis=1)
+    y = np.array([CLASSES.index(title) for title in columns["class"]], np.int64)
+    return Dataset(name, Pool(x, y, CLASSES, missing=True, features=features), str(path.resolve()))
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Returns the cells of the rows, in the order of the columns and then the class."""
+    lines = content(path).decode("utf-8", "replace").splitlines()
+    cells = [[cell.strip() for cell in line] for line in csv.reader(lines)]
+    rows = [line for line in cells if len(line) > 1]  # UCI's files have a remark, and empty lines
+    if rows and rows[0][0] == "age":
+        titles = [title.replace(".", "-") for title in rows.pop(0)]
+        if titles[:-1] != COLUMNS:
+            raise BadInput(f"{path}: its columns are {', '.join(titles[:-1])}; expected {', '.join(COLUMNS)}")
+    for row in rows:
+        row[-1] = row[-1].rstrip(".")
+        if len(row) != len(COLUMNS) + 1 or row[-1] not in CLASSES:
+            wanted = f"expected {len(COLUMNS) + 1} and {' or '.join(CLASSES)}"
+            raise BadInput(f"{path}: a row has {len(row)} cells and ends with {row[-1]!r}; {wanted}")
+    if not rows:
+        raise BadInput(f"{path}: there are no rows in it")
+    return rows
+
+
+def _values(path: Path, feature: Feature, cells: tuple[str, ...]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Returns numbers, or codes of categories, ``(n,)``, NaN where missing."""
+    codes: dict[str, float] = {title: code for code, title in enumerate(feature.categories)}
+    try:
+        values = [np.nan if c == ABSENT else codes[c] if feature.categories else float(c) for c in cells]
+    except ValueError as error:
+        raise BadInput(f"{path}: {feature.name}: {error}") from None
+    return np.array(values, np.float32)

@@ -1,0 +1,52 @@
+"""Location-30: where people have been, in 446 regions and kinds of places, and to which of 30 groups they belong.
+
+Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models", IEEE S&P
+2017, section VI-A; made from check-ins by Yang et al. (2015), https://github.com/privacytrustlab/datasets.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from wire import BadInput
+from zoo.data.dataset import Dataset
+from zoo.data.files import content, located
+from zoo.data.pool import Pool
+
+FEATURES, CLASSES = 446, 30
+_MEMBER = "bangkok"
+
+
+def load_location30(name: str, folder: Path | None, cache: Path) -> Dataset:
+    """Loads Location-30 from ``dataset_location.tgz``, or from the file ``bangkok`` that is packed in it.
+
+    Raises:
+        Missing: The set is nowhere.
+        BadInput: Its file is broken.
+    """
+    path = located(name, folder, ("dataset_location.tgz", _MEMBER), "put privacytrustlab's dataset_location.tgz")
+    packed = _unpacked(path) if path.suffix == ".tgz" else content(path)
+    try:
+        rows = np.loadtxt(io.StringIO(packed.decode().replace('"', "")), np.float32, delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+    x, y = np.ascontiguousarray(rows[:, 1:]), rows[:, 0].astype(np.int64) - 1
+    if x.shape[1] != FEATURES or not np.isin(x, (0, 1)).all() or y.min() < 0 or y.max() >= CLASSES:
+        raise BadInput(f"{path}: expected a class from 1 to {CLASSES} and {FEATURES} zeros and ones in each line")
+    names = tuple(str(number + 1) for number in range(CLASSES))
+    return Dataset(name, Pool(x, y, names), str(path.resolve()))
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        with tarfile.open(path) as archive:
+            member = archive.extractfile(_MEMBER)
+            if member is not None:
+                return member.read()
+    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
+        raise BadInput(f"{path}: {error}") from None
+    raise BadInput(f"{path}: {_MEMBER} in it is no file")

@@ -1,0 +1,76 @@
+"""torchvision's classifiers, by name."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from wire import BadInput
+
+
+@dataclass(frozen=True)
+class Torchvision:
+    """Any of torchvision's classifiers, with weights of one's own.
+
+    Source: torchvision.models, whose documentation cites each network's paper.
+
+    Attributes:
+        name: Its name there, as in ``torchvision.models.get_model``.
+        mean: What is subtracted from each channel first; that of ImageNet by default.
+        std: What each channel is divided by then.
+    """
+
+    name: str = "resnet18"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise BadInput(f"{self}: mean and std need three numbers, and those of std must be positive")
+
+    def module(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Returns an untrained module from images, ``(n, 3, h, w)``, to logits, ``(n, classes)``.
+
+        Raises:
+            BadInput: There is no such network, or it does not take such rows.
+        """
+        from zoo.vision import models  # here, since importing torchvision takes a second that few commands need
+
+        if self.name not in models.list_models(module=models):
+            raise BadInput(f"torchvision has no classifier {self.name!r}")
+        if len(input_shape) != 3 or input_shape[0] != 3:
+            raise BadInput(f"torchvision's {self.name} takes images (3, height, width), not rows {input_shape}")
+        options = {"aux_logits": False} if self.name == "googlenet" else {}
+        options |= {"init_weights": False} if self.name in ("googlenet", "inception_v3") else {}
+        network = models.get_model(self.name, weights=None, num_classes=classes, **options).eval()
+        module = nn.Sequential(OrderedDict(scaled=_Scaled(self.mean, self.std), network=network))
+        try:
+            with torch.inference_mode():
+                module(torch.zeros(1, *input_shape))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            fault = str(error).partition("\n")[0]
+            raise BadInput(f"torchvision's {self.name} does not take images {input_shape}: {fault}") from None
+        return module
+
+
+class _Scaled(nn.Module):
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        for name, numbers in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(numbers).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scales images, ``(n, 3, h, w)``."""
+        return (x - self.mean) / self.std
+
+
+def named(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns torchvision's weights under the names that they have in :class:`Torchvision`'s module."""
+    return {f"network.{name}": tensor for name, tensor in weights.items()}
