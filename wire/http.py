@@ -16,7 +16,7 @@ import numpy as np
 from wire.errors import BadInput, Malformed, Refused, Unreachable
 from wire.oracle import Prices
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
-from wire.types import Answer, Array, Card
+from wire.types import Answer, Array, Card, Feature
 
 ROLES = ("labels", "probs", "logits")
 
@@ -235,6 +235,10 @@ class Endpoint:
             tells_probs=any(role != "labels" for role in outputs.values()),
             class_names=names,
             missing=bool(known.get("missing", False)),
+            features=tuple(
+                Feature(str(feature["name"]), tuple(map(str, feature.get("categories") or ())))
+                for feature in known.get("features") or ()
+            ),
             input_name=entry["name"],
             outputs=tuple(outputs.items()),
         )

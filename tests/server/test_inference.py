@@ -73,6 +73,7 @@ def test_the_protocol_s_other_routes(local):
         "high": 1.0,
         "max_rows": 64,
         "missing": False,
+        "features": [],
     }
     assert client.get("/openapi.json").json()["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]
     assert client.get("/docs").status_code == 200
@@ -118,6 +119,23 @@ BAD = {
         400,
         "asked for twice",
     ),
+    "shared memory": (
+        orjson.dumps(
+            {
+                "inputs": [
+                    {
+                        "name": "input",
+                        "shape": [1, 1, 8, 8],
+                        "datatype": "FP32",
+                        "parameters": {"shared_memory_region": "x", "shared_memory_byte_size": 256},
+                    }
+                ]
+            }
+        ),
+        400,
+        "shared memory is not offered",
+    ),
+    "a sequence": (json_body()[:-1] + b', "parameters": {"sequence_id": 3}}', 400, "'sequence_id' is not offered"),
     "classification": (
         json_body()[:-1] + b', "outputs": [{"name": "labels", "parameters": {"classification": 2}}]}',
         400,
@@ -136,6 +154,36 @@ def test_bad_input_is_named_and_costs_nothing(local, name):
     problem = reply.json()
     assert fault in problem["detail"] and problem["error"] == problem["detail"] and problem["status"] == status
     assert local.client.get("/v1/account", headers=headers).json()["requests"] == 0
+
+
+def test_a_row_s_bytes_alone_are_a_request(local, network, rows):
+    raw = {**local.headers(), HEADER_LENGTH: "0"}
+    reply = local.client.post("/v2/models/open/infer", content=rows[:1].tobytes(), headers=raw)
+    message, got = outputs(reply)
+    assert HEADER_LENGTH in reply.headers and "id" not in message
+    np.testing.assert_array_equal(got["labels"], network.predict(rows[:1]).argmax(axis=1))
+    reply = local.client.post("/v2/models/open/infer", content=rows[:2].tobytes(), headers=raw)
+    assert (
+        reply.status_code == 400 and "512 bytes without JSON; one row, (1, 8, 8) of FP32, takes 256" in reply.text
+    )
+
+
+def test_more_json_than_is_read_at_once_is_refused(local, rows):
+    spaces = b" " * local.settings.max_json
+    for path, body in (("v2/models/open/infer", json_body()), ("v1/models/open:predict", b"{}")):
+        reply = local.client.post(path, content=body + spaces, headers=local.headers(name=path[:2]))
+        assert reply.status_code == 413 and f"at most {local.settings.max_json} are read" in reply.json()["detail"]
+    body, more = request(np.repeat(rows, 4, axis=0)[:64], binary=True)
+    padded = body[: int(more[HEADER_LENGTH])] + spaces + body[int(more[HEADER_LENGTH]) :]
+    more = {HEADER_LENGTH: str(int(more[HEADER_LENGTH]) + len(spaces))}
+    reply = local.client.post("/v2/models/open/infer", content=padded, headers=local.headers(name="x") | more)
+    assert reply.status_code == 413
+
+
+def test_the_slash_and_the_root_that_other_clients_ask(local):
+    assert local.client.get("/v2/").json() == local.client.get("/v2").json()
+    assert local.client.get("/").json() == {"status": "alive"}
+    assert local.client.get("/v2/models/open/", headers=local.headers()).status_code == 404
 
 
 def test_nan_in_binary_is_refused(local, rows):
