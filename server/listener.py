@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from socket import socket
 from time import monotonic
 from types import FrameType
 from typing import Any, cast
@@ -91,10 +93,17 @@ class Connection(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """A server that says that it closes before it does."""
 
-    def __init__(self, config: uvicorn.Config, door: Door, settings: Settings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, door: Door, settings: Settings, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._door, self._settings = door, settings
+        self._door, self._settings, self._started = door, settings, started
         self._close_at = math.inf
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Begins to answer."""
+        await super().startup(sockets)
+        self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins to drain, for which a person who pressed Ctrl-C need not wait; a second signal ends at once."""
@@ -112,7 +121,9 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) and (self.force_exit or monotonic() >= self._close_at)
 
 
-def server(door: Door, settings: Settings, certificate: Path | None, key: Path | None) -> Server:
+def server(
+    door: Door, settings: Settings, certificate: Path | None, key: Path | None, started: Callable[[], None]
+) -> Server:
     """Makes the server of an application.
 
     Args:
@@ -120,6 +131,7 @@ def server(door: Door, settings: Settings, certificate: Path | None, key: Path |
         settings: The server's settings.
         certificate: Certificate file, for HTTPS.
         key: Its private key file.
+        started: Is called when the server answers.
     """
     config = uvicorn.Config(
         door,
@@ -134,4 +146,4 @@ def server(door: Door, settings: Settings, certificate: Path | None, key: Path |
         timeout_keep_alive=math.ceil(settings.head_seconds),
         timeout_graceful_shutdown=10,
     )
-    return Server(config, door, settings)
+    return Server(config, door, settings, started)

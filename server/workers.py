@@ -34,7 +34,7 @@ _spawn = multiprocessing.get_context("spawn")  # a fork would take locks and thr
 
 
 def run_once(work: Callable[..., None], *arguments: Any) -> None:
-    """Runs a function in a process whose memory is free again afterwards; where it fails, this one ends likewise."""
+    """Runs a function in a process whose memory is free again afterwards; where that fails, this one ends too."""
     process = _spawn.Process(target=_once, args=(work, arguments))
     process.start()
     process.join()

@@ -176,7 +176,7 @@ async def live() -> ServerLive:
     return ServerLive(live=True)
 
 
-@router.get("/v2/health/ready", responses=refusals(503), openapi_extra=OPEN)
+@router.get("/v2/health/ready", openapi_extra=OPEN)
 async def ready(request: Request) -> ServerReady:
     """Tells that victims, store and workers are ready: without its victims the server does not come up."""
     await served.of(request).check()
