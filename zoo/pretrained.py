@@ -40,8 +40,7 @@ class Torchvision:
         """
         from zoo.vision import models  # here, since importing torchvision takes a second that few commands need
 
-        if self.name not in models.list_models(module=models):
-            raise BadInput(f"torchvision has no classifier {self.name!r}")
+        _check_name(self.name)
         if len(input_shape) != 3 or input_shape[0] != 3:
             raise BadInput(f"torchvision's {self.name} takes images (3, height, width), not rows {input_shape}")
         options = {"aux_logits": False} if self.name == "googlenet" else {}
@@ -71,6 +70,26 @@ class _Scaled(nn.Module):
         return (x - self.mean) / self.std
 
 
-def named(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def imagenet(name: str) -> tuple[str, ...]:
+    """Returns the names of the classes that torchvision's own weights of a network tell apart.
+
+    Raises:
+        BadInput: There is no such network.
+    """
+    from zoo.vision import models
+
+    _check_name(name)
+    return tuple(next(iter(models.get_model_weights(name))).meta["categories"])
+
+
+def renamed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Returns torchvision's weights under the names that they have in :class:`Torchvision`'s module."""
     return {f"network.{name}": tensor for name, tensor in weights.items()}
+
+
+def _check_name(name: str) -> None:
+    from zoo.vision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise BadInput(f"torchvision has no classifier {name!r}; it has {', '.join(known)}")
