@@ -7,6 +7,7 @@ import http.client
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Encoding:
 
     path: str
     write: Callable[[Array], tuple[bytes, Mapping[str, str]]]
-    read: Callable[[bytes, Mapping[str, str]], Told]
+    read: Callable[[bytes, Message], Told]
 
     def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:
         """Returns the bytes of a whole HTTP request."""
@@ -63,7 +64,7 @@ def ask(port: int, request: bytes, encoding: Encoding) -> Told:
         body = response.read()
     if response.status != 200:
         raise Failed(f"status {response.status}: {body[:300].decode(errors='replace')}")
-    return encoding.read(body, dict(response.headers))
+    return encoding.read(body, response.headers)
 
 
 _JSON = {"Content-Type": "application/json"}
@@ -85,7 +86,7 @@ def _v2_base64(x: Array) -> tuple[bytes, Mapping[str, str]]:
     return orjson.dumps({"inputs": [given]}), _JSON
 
 
-def _read_v2(body: bytes, headers: Mapping[str, str]) -> Told:
+def _read_v2(body: bytes, headers: Message) -> Told:
     length = headers.get(HEADER_LENGTH)
     _, tensors = unpack("outputs", body, None if length is None else int(length))
     found = {tensor.name: tensor.array for tensor in tensors}
@@ -96,7 +97,7 @@ def _lists(x: Array) -> tuple[bytes, Mapping[str, str]]:
     return orjson.dumps({"instances": x}, option=orjson.OPT_SERIALIZE_NUMPY), _JSON
 
 
-def _read_lists(body: bytes, headers: Mapping[str, str]) -> Told:
+def _read_lists(body: bytes, headers: Message) -> Told:
     answer = orjson.loads(body)
     return Told(np.array(answer["labels"]), np.array(answer["probabilities"]))
 
@@ -105,7 +106,7 @@ def _base64(x: Array) -> tuple[bytes, Mapping[str, str]]:
     return orjson.dumps({"b64": base64.b64encode(x.tobytes()).decode()}), _JSON
 
 
-def _read_base64(body: bytes, headers: Mapping[str, str]) -> Told:
+def _read_base64(body: bytes, headers: Message) -> Told:
     answer = orjson.loads(body)
     labels = np.frombuffer(base64.b64decode(answer["labels"]), np.int64)
     return Told(
@@ -113,7 +114,7 @@ def _read_base64(body: bytes, headers: Mapping[str, str]) -> Told:
     )
 
 
-def _read_probs(body: bytes, headers: Mapping[str, str]) -> Told:
+def _read_probs(body: bytes, headers: Message) -> Told:
     probs = np.array(orjson.loads(body))
     return Told(probs.argmax(axis=1), probs)
 

@@ -161,17 +161,17 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Counts a connection that the server closed."""
-        if not self._client.over:
+        if self._transport is not None and not self._client.over:
             self._client.errors["lost"] += 1
 
     def close(self) -> None:
         """Closes the connection."""
         if self._transport is not None:
             self._transport.abort()
+            self._transport = None
 
     def _send(self) -> None:
-        assert self._transport is not None
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._sent = time.perf_counter()
             self._transport.write(self._request)
 

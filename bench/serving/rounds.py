@@ -30,7 +30,7 @@ from bench.serving.load import load as load_server
 from bench.serving.networks import make
 from bench.serving.servers import KEEP_BLOCKS, ONE_THREAD, Missing, Place, Running
 from bench.serving.targets import TARGETS, Figure, Figures, spread
-from wire import Array, BadInput
+from wire import Array, BadInput, WireError
 
 WARMUP = 0.3  # seconds
 
@@ -118,7 +118,7 @@ class Bench:
         try:
             for request, x in zip(self._requests(case, server), self._bodies(case), strict=True):
                 _agree(case, ask(server.port, request, encoding), predict(x))
-        except (Failed, OSError, KeyError, ValueError) as error:
+        except (Failed, WireError, OSError, KeyError, ValueError) as error:
             self._skip(case.name, f"{type(error).__name__}: {error}")
             return False
         return True
