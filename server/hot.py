@@ -23,6 +23,9 @@ from wire.tensors import HEADER_LENGTH, Tensor, pack
 
 Headers = list[tuple[bytes, bytes]]
 
+NOT_OFFERED = {"classification", "shared_memory_region", "sequence_id", "priority", "timeout"}
+"""Parameters of Triton's other extensions that would change the answer, and so cannot be passed over."""
+
 _LENGTH = HEADER_LENGTH.lower().encode()
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -33,12 +36,13 @@ class Protocol(NamedTuple):
 
     Attributes:
         template: The route, as metrics and logs name it.
-        read: Takes headers, body and card; returns the message, its rows, and what else :attr:`write` needs.
+        read: Takes headers, body, card and the most bytes of JSON; returns the message, its rows, and what else
+            :attr:`write` needs.
         write: Takes an answer, the card, and what ``read`` returned; returns headers and body.
     """
 
     template: str
-    read: Callable[[Mapping[bytes, bytes], bytes, Card], tuple[dict[str, Any], Array, Any]]
+    read: Callable[[Mapping[bytes, bytes], bytes, Card, int], tuple[dict[str, Any], Array, Any]]
     write: Callable[[Answer, Card, Any], tuple[Headers, bytes]]
 
 
@@ -104,7 +108,7 @@ async def answer(
 
     def read(deployed: Deployed) -> tuple[Array, str | None, Any]:
         visit.model = model
-        message, x, rest = protocol.read(headers, body, deployed.card)
+        message, x, rest = protocol.read(headers, body, deployed.card, here.settings.max_json)
         return x, receipt(model, request_id(message), body), rest
 
     answered, deployed, rest = await here.ask(authorization, model, version, read)
@@ -112,8 +116,10 @@ async def answer(
     return protocol.write(answered, deployed.card, rest)
 
 
-def _read_v2(headers: Mapping[bytes, bytes], body: bytes, card: Card) -> tuple[dict[str, Any], Array, Any]:
-    message, x = read_request(headers.get(_LENGTH), body, card)
+def _read_v2(
+    headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int
+) -> tuple[dict[str, Any], Array, Any]:
+    message, x = read_request(headers.get(_LENGTH), body, card, most_json)
     return message, x, (message.get("id"), _wanted(message, card))
 
 
@@ -128,8 +134,10 @@ def _write_v2(
     return ([_JSON] if head is None else [_BINARY, (_LENGTH, b"%d" % head)]), body
 
 
-def _read_v1(headers: Mapping[bytes, bytes], body: bytes, card: Card) -> tuple[dict[str, Any], Array, Any]:
-    return *read_instances(body, card), None
+def _read_v1(
+    headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int
+) -> tuple[dict[str, Any], Array, Any]:
+    return *read_instances(body, card, most_json), None
 
 
 def _write_v1(answered: Answer, card: Card, rest: None) -> tuple[Headers, bytes]:
@@ -149,7 +157,9 @@ V1 = Protocol("/v1/models/{model}:predict", _read_v1, _write_v1)
 def _wanted(message: dict[str, Any], card: Card) -> list[tuple[str, bool]]:
     """Reads which outputs a request asks for, and which of them in binary; by default all that are disclosed."""
     disclosed = ["labels", "probabilities"] if card.tells_probs else ["labels"]
-    everywhere = _parameters(message, "the request").get("binary_data_output", False) is True
+    parameters = _parameters(message, "the request")
+    _expect_offered(parameters, "the request")
+    everywhere = parameters.get("binary_data_output", False) is True
     asked = message.get("outputs")
     if not asked:
         return [(name, everywhere) for name in disclosed]
@@ -161,13 +171,16 @@ def _wanted(message: dict[str, Any], card: Card) -> list[tuple[str, bool]]:
         if name not in disclosed:
             raise Malformed(f"no output {name!r} is disclosed by this model; disclosed: {', '.join(disclosed)}")
         parameters = _parameters(output, f"output {name!r}")
-        for extension in ("classification", "shared_memory_region"):
-            if extension in parameters:
-                raise Malformed(f"output {name!r}: the extension {extension!r} is not offered")
+        _expect_offered(parameters, f"output {name!r}")
         if name in (known for known, _ in wanted):
             raise Malformed(f"output {name!r} is asked for twice")
         wanted.append((name, parameters.get("binary_data", everywhere) is True))
     return wanted
+
+
+def _expect_offered(parameters: dict[str, Any], what: str) -> None:
+    for name in NOT_OFFERED & parameters.keys():
+        raise Malformed(f"{what}: {name!r} is not offered; of the protocol's extensions, binary_tensor_data is")
 
 
 def _parameters(holder: dict[str, Any], what: str) -> dict[str, Any]:

@@ -108,10 +108,13 @@ def check(x: Array, card: Card) -> Array:
 
 
 def _raw(body: bytes, card: Card) -> Array:
-    """Reads one row's bytes."""
+    """Reads one row's bytes, or one text's UTF-8."""
     dtype = DATATYPES[card.dtype]
-    if dtype == object:
-        raise Malformed(f"{len(body)} bytes without JSON; texts need the JSON part that says how many they are")
+    if card.dtype == "BYTES":
+        try:
+            return read_values([body.decode()], dtype)
+        except UnicodeDecodeError as error:
+            raise Malformed(f"the text is no UTF-8: {error.reason}") from None
     size = math.prod(card.input_shape) * dtype.itemsize
     if len(body) != size:
         raise Malformed(

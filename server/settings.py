@@ -73,15 +73,23 @@ class Recipe(_Strict):
     """A victim that the server trains at its first start.
 
     Attributes:
-        data: Name of a data set; by default Fashion-MNIST, or the digits that a dependency carries where it cannot
-            be had.
-        family: Name of a model family.
+        name: Name of a ready recipe (``python -m zoo train --help``); or
+        data: name of a data set; by default Fashion-MNIST, or the digits that a dependency carries where it cannot
+            be had; and
+        family: name of a model family.
         seed: Seed of the split into roles and of the training.
     """
 
+    name: str | None = None
     data: str | None = None
-    family: Literal["softmax", "mlp", "cnn", "resnet"] = "cnn"
+    family: str = "cnn"
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Recipe:
+        if self.name is not None and self.model_fields_set & {"data", "family"}:
+            raise ValueError("give either the name of a recipe, or data and family")
+        return self
 
 
 class Victim(_Strict):
@@ -132,6 +140,7 @@ class Settings(_Strict):
         device: ``auto`` takes CUDA where there is one.
         threads: Threads of one forward pass on a CPU; workers are the better use of more cores.
         max_body: Most bytes of a request's body, before and after decompression.
+        max_json: Most bytes of JSON in it; who has more to ask sends tensors in binary.
         body_seconds: Most seconds that a body may take to arrive.
         max_head: Most bytes of a request's line and headers.
         head_seconds: Most seconds that a head may take to arrive, and that a connection may idle.
@@ -152,6 +161,7 @@ class Settings(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=1, le=256)
     max_body: int = Field(64 * 2**20, ge=1024)
+    max_json: int = Field(4 * 2**20, ge=1024)
     body_seconds: float = Field(30, gt=0, allow_inf_nan=False)
     max_head: int = Field(16 * 2**10, ge=1024)
     head_seconds: float = Field(15, gt=0, allow_inf_nan=False)
@@ -261,7 +271,7 @@ def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
     known = [field.name for field in fields(cls) if field.name not in BOUND_AT_START]
     for name in options:
         if name not in known:
-            raise BadInput(f"{layer['type']} has no field {name!r}; it has {', '.join(known)}")
+            raise BadInput(f"{layer['type']} has no field {name!r}; it has {', '.join(known) or 'none'}")
     needed = {name: supplies[name] for name in BOUND_AT_START if name in {field.name for field in fields(cls)}}
     try:
         return TypeAdapter(cls).validate_python({**options, **needed}, strict=False)

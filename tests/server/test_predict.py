@@ -33,6 +33,12 @@ def test_numbers_are_answered(local, network, rows):
         np.testing.assert_allclose(prediction["probabilities"], row, rtol=1e-5)
 
 
+def test_instances_may_be_called_inputs(local, rows):
+    headers, asked = local.headers(), rows[:2].tolist()
+    reply = local.client.post("/v1/models/open:predict", json={"inputs": asked}, headers=headers)
+    assert reply.status_code == 200 and reply.json() == predict(local, asked, headers=headers).json()
+
+
 def test_what_is_withheld_is_null(local, rows):
     headers = local.headers()
     (prediction,) = predict(local, rows[:1].tolist(), "limited", headers).json()["predictions"]
