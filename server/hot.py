@@ -109,7 +109,7 @@ async def answer(
     def read(deployed: Deployed) -> tuple[Array, str | None, Any]:
         visit.model = model
         message, x, rest = protocol.read(headers, body, deployed.card, here.settings.max_json)
-        return x, receipt(model, request_id(message), body), rest
+        return x, receipt(model, request_id(message), x), rest
 
     answered, deployed, rest = await here.ask(authorization, model, version, read)
     visit.rows = len(answered)

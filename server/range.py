@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import orjson
 from fastapi import Request
 
 from defenses.store import Behind, Store
@@ -174,12 +176,12 @@ class Range:
             return {}
 
 
-def receipt(model: str, request_id: str | None, body: bytes) -> str | None:
-    """Returns what names a request in the ledger: its id, its model and all that it asks; None without an id."""
+def receipt(model: str, request_id: str | None, x: Array) -> str | None:
+    """Returns what names a request in the ledger: its id, its model and its rows; None without an id."""
     if request_id is None:
         return None
-    named = hashlib.blake2b(model.encode() + b"\0" + request_id.encode() + b"\0", digest_size=16)
-    named.update(body)
+    named = hashlib.blake2b(orjson.dumps([model, request_id, x.shape]), digest_size=16)
+    named.update(orjson.dumps(x.tolist()) if x.dtype == object else np.ascontiguousarray(x).data)
     return named.hexdigest()
 
 
