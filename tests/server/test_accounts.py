@@ -1,8 +1,10 @@
 import asyncio
+import tomllib
 
 import pytest
 from parts import Local
 
+from defenses.store import open_store
 from server.registry import Registry
 from wire import BadInput, Oracle, Refused
 from wire.local import local_client
@@ -94,11 +96,11 @@ def test_only_an_administrator_administrates(local):
     assert client.get("/v1/account", headers={"Authorization": f"Bearer {made['key']}"}).json()["account"] == "new"
     names = [account["account"] for account in client.get("/admin/accounts", headers=admin).json()]
     assert names == ["new", "other", "root"]
-    stack = client.get("/admin/models/limited/defenses", headers=admin).json()
-    assert [layer["type"] for layer in stack] == ["rate_limit", "quota", "granularity", "gaussian_noise"]
+    stack = client.get("/admin/models/limited/defenses", headers=admin).json()["defenses"]
+    assert [layer["type"] for layer in stack] == ["rate_limit", "quota", "rounding", "top_k", "gaussian_noise"]
     for body, status, fault in (
         ({"name": "n", "plan": "no"}, 400, "there are paying"),
-        ({"name": "n"}, 422, "plan"),
+        ({"name": "n"}, 400, "plan"),
         ({"name": "new", "plan": "free"}, 400, "already"),
     ):
         reply = client.post("/admin/accounts", json=body, headers=admin)
@@ -117,3 +119,104 @@ def test_a_receipt_holds_for_the_rows_it_was_given_for(local, rows):
 def test_who_is_no_administrator_learns_nothing_of_the_schema(local):
     assert local.client.post("/admin/accounts", json={}).status_code == 401
     assert local.client.post("/admin/accounts", json={}, headers=local.headers()).status_code == 403
+
+
+def answers(local, key, model="open", rows=1):
+    body = {"instances": [[[[0.5] * 8] * 8]] * rows}
+    reply = local.client.post(f"/v1/models/{model}:predict", json=body, headers={"Authorization": f"Bearer {key}"})
+    return reply
+
+
+def test_an_administrator_makes_rotates_and_revokes_keys(local):
+    admin, client = local.headers("admin", "root"), local.client
+    key = client.post("/admin/accounts", json={"name": "new", "plan": "paying"}, headers=admin).json()["key"]
+    further = client.post("/admin/accounts/new/keys", headers=admin).json()["key"]
+    ids = client.get("/admin/accounts/new/keys", headers=admin).json()["keys"]
+    assert [answers(local, k).status_code for k in (key, further)] == [200, 200] and len(ids) == 2
+    assert client.delete(f"/admin/accounts/new/keys/{ids[0]}", headers=admin).json() == {"revoked": 1}
+    assert [answers(local, k).status_code for k in (key, further)] == [401, 200]
+    rotated = client.post("/admin/accounts/new/keys/rotate", headers=admin).json()["key"]
+    assert [answers(local, k).status_code for k in (further, rotated)] == [401, 200]
+    assert client.delete("/admin/accounts/new/keys", headers=admin).json() == {"revoked": 1}
+    assert answers(local, rotated).status_code == 401
+    assert client.delete("/admin/accounts/nobody/keys", headers=admin).status_code == 400
+    events = client.get("/admin/audit", headers=admin).json()
+    assert [e["do"] for e in events if e["by"] == "root"] == [
+        *("create account", "create key", "revoke keys"),
+        *("create key", "revoke keys", "revoke keys"),
+    ]
+
+
+def test_another_process_revokes_a_key_and_the_server_holds_to_it(local):
+    key = local.account("ann")
+    assert answers(local, key).status_code == 200
+    other = Registry(open_store(local.settings.store_url()), local.clock)
+    asyncio.run(other.revoke("ann", "another process"))
+    assert answers(local, key).status_code == 401
+    assert local.client.get("/v1/account", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+
+
+def test_an_account_changes_its_plan(local):
+    admin, key = local.headers("admin", "root"), local.account("ann", "free")
+    answers(local, key)
+    put = local.client.put("/admin/accounts/ann/plan", json={"plan": "paying"}, headers=admin)
+    assert put.json() == {"name": "ann", "plan": "paying"}
+    answers(local, key)
+    account = local.client.get("/v1/account", headers={"Authorization": f"Bearer {key}"}).json()
+    assert (account["plan"], account["micro_cents"], account["requests"]) == ("paying", 10**4 + 10**6, 2)
+    assert local.client.put("/admin/accounts/ann/plan", json={"plan": "x"}, headers=admin).status_code == 400
+
+
+def test_a_stack_is_replaced_while_it_serves(local, config):
+    admin, key, client = local.headers("admin", "root"), local.account("ann"), local.client
+    path = "/admin/models/open/defenses"
+    assert "probabilities" in answers(local, key).json()["predictions"][0]
+    stack = {"defenses": [{"type": "quota", "rows": 5, "per": "day"}, {"type": "label_only"}]}
+    assert client.put(path, json=stack, headers=admin).json() == stack
+    assert client.get(path, headers=admin).json() == stack
+    assert "probabilities" not in answers(local, key).json()["predictions"][0]
+    assert answers(local, key, rows=5).status_code == 429
+    outputs = client.get("/v2/models/open", headers=admin).json()["outputs"]
+    assert [output["name"] for output in outputs] == ["labels"]
+    # It is read back as the configuration would say it, outlives a restart, and is put there again as it was read.
+    toml = client.get(path, headers={**admin, "Accept": "application/toml"}).text
+    assert tomllib.loads(toml) == stack
+    again = Local(config, clock=local.clock)
+    with local_client(again.app) as second:
+        assert second.get(path, headers=admin).json() == stack
+        back = second.put(path, content=toml, headers={**admin, "Content-Type": "application/toml"})
+        assert back.json() == stack
+    assert client.delete(path, headers=admin).json() == {"defenses": []}
+    assert "probabilities" in answers(local, key).json()["predictions"][0]
+    events = client.get("/admin/audit", headers=admin).json()
+    assert [e["do"] for e in events][-3:] == ["replace defenses", "replace defenses", "restore defenses"]
+
+
+def test_a_stack_that_makes_no_sense_changes_nothing(local):
+    admin, path = local.headers("admin", "root"), "/admin/models/open/defenses"
+    for stack, fault in (
+        ([{"type": "nothing"}], "no defence 'nothing'"),
+        ([{"type": "quota"}], "rows"),
+        ([{"type": "rounding", "digits": 2}, {"type": "label_only"}], "labels"),
+        ([{"type": "rate_limit", "rows_per_second": 1, "burst": 3}], "burst of 3"),
+        ([{"type": "gaussian_noise", "sigma": 0.1, "secret": "x"}], "secret"),
+        ("x", "not a stack"),
+    ):
+        reply = local.client.put(path, json={"defenses": stack}, headers=admin)
+        assert reply.status_code == 400 and fault in reply.json()["detail"], reply.json()
+    toml = {**admin, "Content-Type": "application/toml"}
+    assert local.client.put(path, content="defenses = [", headers=toml).status_code == 400
+    assert local.client.put(path, content=b"{", headers=admin).status_code == 400
+    assert local.client.put("/admin/models/none/defenses", json={"defenses": []}, headers=admin).status_code == 404
+    assert local.client.get(path, headers=admin).json() == {"defenses": []}
+
+
+def test_a_request_that_meets_a_replaced_stack_is_asked_again(local, rows):
+    """Another process replaces the stack: the next request is already answered, and billed, by the new one."""
+    key = local.account("ann")
+    answers(local, key)
+    other = Registry(open_store(local.settings.store_url()), local.clock)
+    asyncio.run(other.replace_stack("open", [{"type": "label_only"}], "another process"))
+    assert "probabilities" not in answers(local, key).json()["predictions"][0]
+    account = local.client.get("/v1/account", headers={"Authorization": f"Bearer {key}"}).json()
+    assert account["requests"] == 2
