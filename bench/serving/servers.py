@@ -314,7 +314,7 @@ class Rival:
         """Starts it."""
         interpreter = python(self.environment, place.rivals)
         if interpreter is None:
-            raise Missing(f"{self.environment} is not installed; python -m bench serving --install")
+            raise Missing(f"{self.environment} is not installed; python -m bench serving --install installs it")
         port, root = free_port(), Path(bench.__file__).parent
         script = root / "rivals" / f"{self.script}.py"
         environment = {
