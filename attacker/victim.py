@@ -53,8 +53,12 @@ def fitting(path: Path, card: Card, *, labelled: bool = False) -> Pool:
         raise BadInput(f"{path}: there are no rows in it")
     if pool.input_shape != card.input_shape:
         raise BadInput(f"{path}: its rows are {pool.input_shape}, but {card.model} takes {card.input_shape}")
-    if not card.dtype.startswith("FP"):
-        raise BadInput(f"{path}: its rows are floats, but {card.model} takes {card.dtype}")
+    if pool.dtype != "FP32" or not card.dtype.startswith("FP"):
+        raise BadInput(
+            f"{path}: its rows are {pool.dtype}, and {card.model} takes {card.dtype}; attacks ask in floats"
+        )
+    if np.isnan(pool.x).any():
+        raise BadInput(f"{path}: features are missing in some of its rows, and no surrogate learns from those")
     low, high = bounds(card)
     if pool.x.min() < low or pool.x.max() > high:
         raise BadInput(

@@ -28,6 +28,7 @@ from bench.protocol import Protocol
 from owner.evidence import Evidence, accusations
 from wire import Array
 from zoo import folder
+from zoo.classifier import Classifier
 from zoo.data import Dataset, Pool, load, load_or_digits, roles
 from zoo.families import FAMILIES
 from zoo.network import Network
@@ -163,7 +164,9 @@ class Trial:
         return path
 
     def _train(self, pool: Pool, seed: int, label: str) -> Network:
-        return trained(Recipe(FAMILIES["cnn"](), Training(), seed), pool, self.state / "cache", label=label)
+        network = trained(Recipe(FAMILIES["cnn"](), Training(), seed), pool, self.state / "cache", label=label)
+        assert isinstance(network, Network)
+        return network
 
     def _independent(self, control: Pool, number: int) -> Network:
         """Trains a model on rows of the control role; those of different models overlap."""
@@ -246,7 +249,7 @@ class Trial:
         surrogate = folder.load(self.out / "attacker" / "runs" / run["account"] / "surrogate")
         return {**run, **self._worth(surrogate, victim, held["evaluation"])}
 
-    def _worth(self, surrogate: Network, victim: Network, evaluation: Pool) -> dict[str, Any]:
+    def _worth(self, surrogate: Classifier, victim: Classifier, evaluation: Pool) -> dict[str, Any]:
         """Measures a surrogate's accuracy, and its agreement with the bare victim, on rows nobody else has."""
         ours, theirs = (network.predict(evaluation.x).argmax(axis=1) for network in (surrogate, victim))
         assert evaluation.y is not None
@@ -272,7 +275,8 @@ class Trial:
             ]
             folders.append(self._party("baselines") / str(len(rows)))
             rows.save(folders[-1] / "rows.npz")
-            arguments = ["zoo", "train", "rows.npz", "--family", card.family, "--seed", str(self.seed), *flags]
+            arguments = ["zoo", "train", "--rows", "rows.npz", "--family", card.family, *flags]
+            arguments += ["--seed", str(self.seed)]
             job = Job(f"baseline-{budget}", [*arguments, "--out", "model"], folders[-1], {"OMP_NUM_THREADS": "1"})
             jobs.append(job)
         parties.run(jobs, at_once=_cores(), label="baselines")
@@ -358,7 +362,7 @@ class Trial:
             "ledgers": {"victims": victims.ledgers()["owner"], "suspects": suspects.ledgers()["owner"]},
         }
 
-    def _hits(self, network: Network, pool: Pool) -> tuple[int, int]:
+    def _hits(self, network: Classifier, pool: Pool) -> tuple[int, int]:
         assert pool.y is not None
         return int((network.predict(pool.x).argmax(axis=1) == pool.y).sum()), len(pool)
 

@@ -17,6 +17,7 @@ from attacker.membership.membership import ask
 from attacker.victim import class_names, family_named, new_seed
 from wire import Array, BadInput, Card, Labels, Oracle
 from wire.command import state_folder
+from zoo.classifier import Classifier
 from zoo.data.pool import Pool
 from zoo.mlp import Mlp
 from zoo.network import Network
@@ -130,7 +131,7 @@ class Shadow:
                 member.append(np.full(len(rows), inside, np.int64))
         return np.concatenate(probs), np.concatenate(labels), np.concatenate(member)
 
-    def _shadow_model(self, card: Card, members: Pool, rng: np.random.Generator, label: str) -> Network:
+    def _shadow_model(self, card: Card, members: Pool, rng: np.random.Generator, label: str) -> Classifier:
         training = Training(self.epochs, self.batch, self.lr, weight_decay=self.l2, schedule="constant")
         recipe = Recipe(family_named(self.family), training, new_seed(rng))
         named = replace(members, class_names=class_names(card))
