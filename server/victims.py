@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 
 from server.batcher import Batcher
+from server.engine import Engine, engine_of
 from server.settings import Recipe, Settings, Victim
 from wire import Answer, BadInput, Card, Query
 from zoo import folder
 from zoo.data import Pool, load, load_or_digits, roles
-from zoo.families import FAMILIES
+from zoo.families import ALL, AnyFamily
 from zoo.network import Network
-from zoo.recipe import Recipe as NetworkRecipe
-from zoo.recipe import trained
+from zoo.recipe import READY, trained
+from zoo.recipe import Recipe as ModelRecipe
+from zoo.text import Text
 from zoo.training import Training
 
 log = logging.getLogger(__name__)
@@ -29,10 +34,12 @@ class Served:
     Attributes:
         card: What the bare model says of itself.
         batcher: The way to it.
+        platform: What computes its answers, as the protocol's metadata calls it.
     """
 
     card: Card
     batcher: Batcher
+    platform: str
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""
@@ -40,42 +47,76 @@ class Served:
         return Answer(probs.argmax(axis=1).astype(np.int64), probs)
 
 
-def load_all(settings: Settings) -> dict[str, Served]:
+def load_all(
+    settings: Settings, observe: Callable[[str, int, float, float], None] | None = None
+) -> dict[str, Served]:
     """Loads every victim, and trains those that are told as recipes and not yet in the state folder.
 
-    Victims of one folder share one model; all passes of all models take turns on one thread.
+    Training may take all cores; from then on torch computes with as many threads as the settings say. What takes
+    long of all victims' passes takes turns on one thread.
+
+    Args:
+        settings: The server's settings.
+        observe: Is told of each pass: the victim's name, the rows, the seconds for which the first of them had
+            waited, and the seconds that it took.
 
     Raises:
         BadInput: A victim's folder is broken, or its data cannot be had; no victim is served then.
     """
+    models: dict[Hashable, Network | Text] = {}
+    for victim in settings.victims:
+        if _source(victim) not in models:
+            models[_source(victim)] = _model(victim, settings)
+    torch.set_num_threads(settings.threads)
     turns = ThreadPoolExecutor(1, thread_name_prefix="forward")
-    device = None if settings.device == "auto" else settings.device
-    batchers: dict[str, tuple[Network, Batcher]] = {}
+    engines: dict[Hashable, Engine] = {}
     served = {}
     for victim in settings.victims:
-        source = repr(victim.folder or victim.recipe)
-        if source not in batchers:
-            network = _network(victim, settings, device)
-            batchers[source] = network, Batcher(network.predict, turns)
-        network, batcher = batchers[source]
-        served[victim.name] = Served(_card(victim, network), batcher)
+        source = _source(victim)
+        try:
+            card = _card(victim, models[source])
+            if source not in engines:
+                engines[source] = engine_of(
+                    models[source], victim, card, settings.state / "cache", settings.threads
+                )
+        except BadInput as error:
+            raise BadInput(f"victim {victim.name}: {error}") from None
+        engine = engines[source]
+        batcher = Batcher(engine, turns, None if observe is None else partial(observe, victim.name))
+        served[victim.name] = Served(card, batcher, engine.platform)
     return served
 
 
-def _card(victim: Victim, network: Network) -> Card:
+def _source(victim: Victim) -> Hashable:
+    """Returns what victims that share a model and its engine have in common."""
+    return victim.folder, victim.recipe, victim.engine, victim.precision, victim.dtype
+
+
+def _card(victim: Victim, model: Network | Text) -> Card:
+    dtype, low, high = model.dtype, model.low, model.high
+    if victim.dtype == "UINT8":
+        if (low, high) != (0, 1):
+            raise BadInput(f'dtype = "UINT8" is for rows from 0 to 1, but the model takes {low} to {high}')
+        dtype, low, high = victim.dtype, 0.0, 255.0
     return Card(
         model=victim.name,
-        input_shape=network.input_shape,
-        classes=network.classes,
+        input_shape=model.input_shape,
+        classes=model.classes,
         version=victim.version,
-        low=network.low,
-        high=network.high,
+        dtype=dtype,
+        low=low,
+        high=high,
         max_rows=victim.max_rows,
-        class_names=network.class_names,
+        class_names=model.class_names,
+        missing=model.missing,
+        features=model.features,
     )
 
 
-def _network(victim: Victim, settings: Settings, device: str | None) -> Network:
+def _model(victim: Victim, settings: Settings) -> Network | Text:
+    device = None if settings.device == "auto" else settings.device
+    if victim.engine == "onnxruntime":
+        device = "cpu"
     try:
         if victim.folder is not None:
             return folder.load(victim.folder, device)
@@ -85,16 +126,29 @@ def _network(victim: Victim, settings: Settings, device: str | None) -> Network:
         raise BadInput(f"victim {victim.name}: {error}") from None
 
 
-def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Network:
+def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Network | Text:
     """Trains on the victim's role; the files of all roles go to the state folder, each for its party."""
     cache = settings.state / "cache"
-    if recipe.data is None:
+    name, family, training = _told(recipe)
+    if name is None:
         dataset, missed = load_or_digits("fashion_mnist", settings.data, cache)
         if missed:
             log.warning(missed)
     else:
-        dataset = load(recipe.data, settings.data, cache)
+        dataset = load(name, settings.data, cache)
     files = roles.written(dataset, recipe.seed, settings.state / "roles" / f"{dataset.name}-{recipe.seed}")
     log.info("%s, from %s; the roles' rows are in %s", dataset.name, dataset.source, files)
-    made = NetworkRecipe(FAMILIES[recipe.family](), Training(), recipe.seed)
-    return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label=f"{recipe.family} victim")
+    made = ModelRecipe(family, training, recipe.seed)
+    return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label="victim")
+
+
+def _told(recipe: Recipe) -> tuple[str | None, AnyFamily, Training]:
+    """Returns the name of the data set, the family and how to train."""
+    if recipe.name is not None:
+        if recipe.name not in READY:
+            raise BadInput(f"there is no recipe {recipe.name!r}; there are {', '.join(READY)}")
+        ready = READY[recipe.name]
+        return ready.data, ready.family, ready.training
+    if recipe.family not in ALL:
+        raise BadInput(f"there is no family {recipe.family!r}; there are {', '.join(ALL)}")
+    return recipe.data, ALL[recipe.family](), Training()

@@ -1,7 +1,13 @@
+import asyncio
+import time
+
 import numpy as np
 import pytest
-from parts import SHAPE, Local, configured
+from parts import SHAPE, Local, configured, serving
 
+from defenses.store import open_store
+from server.registry import Registry
+from server.settings import read_settings
 from wire.local import local_client
 from zoo.families import FAMILIES
 from zoo.network import Network
@@ -16,10 +22,16 @@ def network():
     return network
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """What servers keep, for all of them, so that the network is exported only once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def config(tmp_path, network):
+def config(tmp_path, network, cache):
     """A configuration file whose victims' folder lies beside it."""
-    return configured(tmp_path, network)
+    return configured(tmp_path, network, cache)
 
 
 @pytest.fixture
@@ -33,3 +45,17 @@ def local(config):
     with local_client(server.app) as client:
         server.client = client
         yield server
+
+
+@pytest.fixture(scope="session")
+def reached(tmp_path_factory, network, cache):
+    """A server that runs, for tests of clients: its URL, and a function that makes accounts and returns keys."""
+    config = configured(tmp_path_factory.mktemp("reached"), network, cache)
+    store = open_store(read_settings(config).store_url())
+
+    def key(name, plan="free"):
+        return asyncio.run(Registry(store, time.time).create(name, plan, "the tests"))
+
+    with serving("--config", config, cwd=config.parent) as (url, _):
+        yield url, key
+    asyncio.run(store.close())

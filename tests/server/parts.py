@@ -56,8 +56,10 @@ defenses = [{ type = "label_only" }]
 """
 
 
-def configured(path, network):
+def configured(path, network, cache):
     folder.save(network, path / "net")
+    (path / "state").mkdir()
+    (path / "state" / "cache").symlink_to(cache)
     (path / "range.toml").write_text(CONFIG)
     return path / "range.toml"
 

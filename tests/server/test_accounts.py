@@ -76,7 +76,7 @@ def test_a_request_that_is_retried_under_its_id_is_billed_once(local, rows):
 
 def test_the_store_holds_no_key(local, config):
     key = local.account()
-    assert key.encode() not in b"".join(p.read_bytes() for p in (config.parent / "state").iterdir())
+    assert key.encode() not in b"".join(p.read_bytes() for p in (config.parent / "state").iterdir() if p.is_file())
 
 
 def test_names_are_taken_once_and_checked(local):

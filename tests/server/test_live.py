@@ -20,9 +20,9 @@ from wire.patient import Patient
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory, network):
+def live(tmp_path_factory, network, cache):
     """A server, a function that makes accounts on it while it runs, and its configuration."""
-    config = configured(tmp_path_factory.mktemp("live"), network)
+    config = configured(tmp_path_factory.mktemp("live"), network, cache)
     store = open_store(read_settings(config).store_url())
     with serving("--config", config, cwd=config.parent) as (url, _):
         yield url, lambda name: asyncio.run(Registry(store, time.time).create(name, "paying", "the tests")), config

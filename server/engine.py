@@ -1,0 +1,192 @@
+"""Engines: what answers about a victim's rows, and how fast.
+
+On a CPU a network is exported and served by ONNX Runtime, which is several times as fast as torch on small
+networks. There is a gate before it: its answers must equal torch's, and must not depend on the rows that share a
+pass. On a GPU, and where the gate stays shut, torch serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from server.settings import Victim
+from wire import Array, BadInput, Card
+from wire.tensors import DATATYPES
+from zoo.cache import once
+from zoo.classifier import Classifier
+from zoo.families import name_of
+from zoo.network import PASS as TORCH_PASS
+from zoo.network import Answering, Network
+
+Predict = Callable[[Array], Array]
+
+PASS = 64  # rows of a pass where it is not torch's: what stays in a CPU's caches
+TOLERANCE = 1e-5  # between two engines' probabilities
+SIZES = (1, 2, 3, 5, 7, 11, 13)  # rows of the passes that must answer as a full one does
+SPARSE = 0.1  # share of missing features
+TRIALS = 3  # passes, the fastest of which counts
+ENOUGH = 0.1  # seconds of trials: what is so slow needs no more
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What answers about rows.
+
+    Attributes:
+        predict: From rows, ``(n, *input_shape)``, to class probabilities, ``(n, k)`` float32.
+        platform: What the protocol's metadata calls it.
+        rows: Most rows in one pass.
+        seconds: What a full pass takes.
+    """
+
+    predict: Predict
+    platform: str
+    rows: int
+    seconds: float
+
+
+def engine_of(model: Classifier, victim: Victim, card: Card, cache: Path, threads: int) -> Engine:
+    """Chooses the engine of a victim, and tries it.
+
+    Args:
+        model: The victim's model; where it is a network, its weights take the precision that the operator wants.
+        victim: Its settings.
+        card: What it says of itself.
+        cache: Folder of everything that is kept.
+        threads: Threads of one pass on a CPU.
+
+    Raises:
+        BadInput: The model cannot be served as the settings want it.
+    """
+    if not isinstance(model, Network):
+        if (victim.engine, victim.precision) != ("auto", "float32"):
+            raise BadInput(
+                f'engine = "{victim.engine}" and precision = "{victim.precision}" are for networks; '
+                f'expected "auto" and "float32"'
+            )
+        return _tried(model.predict, "python", PASS, card)
+    if next(model.module.parameters(), None) is None and victim.precision != "float32":
+        raise BadInput(
+            f'precision = "{victim.precision}" is for weights, of which a {name_of(model.family)} has none'
+        )
+    if victim.precision == "bfloat16":
+        model.module.to(torch.bfloat16)
+    elif victim.engine != "torch" and model.device.type == "cpu":
+        served = _exported(model, card, cache, threads)
+        if isinstance(served, Engine):
+            return served
+        if victim.engine == "onnxruntime":
+            raise BadInput(f"ONNX Runtime cannot serve it, since {served}")
+        log.warning("%s is served by torch, since %s", card.model, served)
+    return _tried(model.predict, f"pytorch_{victim.precision}", TORCH_PASS[model.device.type], card)
+
+
+def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine | str:
+    """Returns a network in ONNX Runtime, or what keeps it from there."""
+    try:
+        folder = once(
+            cache / "onnx" / _key(network, card.dtype),
+            lambda path: (path / "graph.onnx").write_bytes(_graph(network, drawn(card, 2))),
+        )
+        predict = _session(folder / "graph.onnx", threads)
+        fault = fault_of(predict, network.predict, drawn(card, PASS))
+    except Exception as error:  # the exporter and the runtime raise whatever they met
+        return f"its export fails: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return fault or _tried(predict, "onnxruntime_float32", PASS, card)
+
+
+def _key(network: Network, dtype: str) -> str:
+    """Returns a hash of all that an export depends on, in hexadecimal."""
+    parts = (network.family, network.input_shape, network.classes, dtype, torch.__version__)
+    key = hashlib.sha256(repr(parts).encode())
+    for name, tensor in network.module.state_dict().items():
+        key.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return key.hexdigest()[:32]
+
+
+def _graph(network: Network, example: Array) -> bytes:
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they tell every step of theirs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own ways
+        program = torch.onnx.export(
+            Answering(network.module).eval(),
+            (torch.from_numpy(example),),
+            input_names=["rows"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # the older exporter alone returns nothing
+    graph: bytes = program.model_proto.SerializeToString()
+    return graph
+
+
+def _session(graph: Path, threads: int) -> Predict:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def predict(x: Array) -> Array:
+        probs: Array = session.run(None, {"rows": x})[0]
+        return probs
+
+    return predict
+
+
+def fault_of(predict: Predict, truth: Predict, rows: Array) -> str | None:
+    """Says why an engine may not serve, or returns None.
+
+    Args:
+        predict: The engine.
+        truth: Answers as it should.
+        rows: A full pass of rows.
+    """
+    together = predict(rows)
+    difference = float(np.abs(together - truth(rows)).max())
+    if not difference <= TOLERANCE:  # NaN is no better
+        return f"its answers differ from torch's by {difference:.1e}, more than {TOLERANCE:.0e}"
+    for n in SIZES:
+        if not np.array_equal(predict(rows[-n:]), together[-n:]):
+            return f"its answers about {n} rows change with the {len(rows) - n} rows beside them"
+    return None
+
+
+def drawn(card: Card, n: int) -> Array:
+    """Draws rows, ``(n, *input_shape)``, that a card lets pass, of every strength; the same ones every time."""
+    if card.dtype == "BYTES":
+        return np.array(["some words that make a text " * 32] * n, DATATYPES[card.dtype])
+    rng = np.random.default_rng(0)
+    shape = (n, *card.input_shape)
+    if card.low is None or card.high is None:
+        rows = np.clip(rng.standard_normal(shape), card.low, card.high)
+    else:
+        strength = rng.random((n, *(1 for _ in card.input_shape)))
+        rows = card.low + (card.high - card.low) * strength * rng.random(shape)
+    for column, feature in enumerate(card.features):
+        if feature.categories:
+            rows[:, column] = rng.integers(len(feature.categories), size=n)
+    if card.missing:
+        rows[rng.random(shape) < SPARSE] = np.nan
+    return rows.astype(DATATYPES[card.dtype])
+
+
+def _tried(predict: Predict, platform: str, rows: int, card: Card) -> Engine:
+    x, took = drawn(card, rows), list[float]()  # of a processor's time, since workers that start together compete
+    while len(took) < TRIALS and sum(took) < ENOUGH:
+        start = time.thread_time()
+        predict(x)
+        took.append(time.thread_time() - start)
+    return Engine(predict, platform, rows, min(took))
