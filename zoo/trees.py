@@ -85,6 +85,8 @@ def _module(learnt: Learnt, input_shape: tuple[int, ...], classes: int, *, log: 
     features = math.prod(input_shape)
     check(learnt, _FORMS, k=classes)
     nodes = len(learnt["feature"])
+    if not nodes or not len(learnt["root"]):
+        raise ValueError("there are no trees")
     own = torch.arange(nodes)
     check_range("root", learnt["root"], 0, nodes)
     check_range("feature", learnt["feature"], 0, features)
@@ -100,6 +102,7 @@ def _joined(trees: Sequence[dict[str, Array]], base: Array, chosen: Array) -> Le
     learnt = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
     for side in ("left", "right"):
         learnt[side] = np.concatenate([start + tree[side] for start, tree in zip(root, trees, strict=False)])
+    learnt["threshold"] = np.nan_to_num(learnt["threshold"])  # infinite where only what is missing goes right
     learnt |= {"root": root[:-1], "base": base, "chosen": chosen}
     return {
         name: torch.from_numpy(np.ascontiguousarray(array)).to(_FORMS[name][0]) for name, array in learnt.items()
@@ -276,7 +279,7 @@ class Gbdt:
                 value[:, column if classes > 2 else 1] = np.where(leaf, nodes["value"], 0)
                 tree = {
                     "feature": np.where(leaf, 0, order[nodes["feature_idx"]]),
-                    "threshold": np.nan_to_num(nodes["num_threshold"]),  # it may be infinite
+                    "threshold": nodes["num_threshold"],
                     "missing_left": nodes["missing_go_to_left"],
                     "left": _own_children(leaf, nodes["left"]),
                     "right": _own_children(leaf, nodes["right"]),
