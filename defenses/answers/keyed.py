@@ -8,18 +8,19 @@ their average.
 BLAKE2b over a whole row would cost more than all the rest of an answer, so it sees the row's fingerprint alone:
 an almost universal hash, then a PRF (Carter, Wegman, "New Hash Functions and Their Use in Authentication and Set
 Equality", JCSS 1981; as in UMAC, Black et al., CRYPTO 1999). The fingerprint is eight sums ``sum(m[i] * w[i])``
-over the 32-bit words w of the row, in integers, each with multipliers m of 12 random bits of its own. Two rows that
-differ in word i share a sum for at most one value of its ``m[i]``, whatever the others are, so they share all
-eight with probability at most 2^-96. Until two of q rows do, the numbers are those of independent draws and tell
-nothing of m. So who chooses q rows, each after the answers to those before, sees any difference from independent
-draws with probability at most q^2 / 2^97 (6e-12 for 10^9 rows), beside what BLAKE2b and SHAKE-256 give away.
+over the 32-bit words w of the row, in integers, each with 12-bit multipliers m of its own. Two rows that differ
+in word i share a sum for at most one value of its ``m[i]``, whatever the other multipliers are, so they share all
+eight with probability at most 2^-96. Until two of q rows do, the numbers are independent draws and tell nothing of
+m. So who chooses q rows, each after the answers to those before, finds two that share their numbers with
+probability at most q^2 / 2^97 (6e-12 for 10^9 rows), beside what BLAKE2b and SHAKE-256, which draws the
+multipliers, would give away. Texts, which are short, go through BLAKE2b whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 
@@ -66,14 +67,17 @@ def _fingerprints(secret: bytes, x: Array) -> list[bytes]:
     words = octets.view("<i4")
     multipliers = _multipliers(secret, words.shape[1])
     sums = np.concatenate([_sums(words[i : i + _ROWS], multipliers) for i in range(0, len(words), _ROWS)])
-    return sums.view(f"V{8 * _SUMS}").ravel().tolist()  # type: ignore[no-any-return]  # one `bytes` a row
+    return sums.view(f"V{8 * _SUMS}").ravel().tolist()  # bytes, one object for each row
 
 
 def _sums(words: Array, multipliers: Array) -> Array:
     """Returns ``words @ multipliers`` in int64, exactly; the products are float64, which BLAS is fast at."""
-    parts = range(0, len(multipliers), _WORDS)
-    return sum(  # type: ignore[return-value]
-        (words[:, i : i + _WORDS].astype(np.float64) @ multipliers[i : i + _WORDS]).astype(np.int64) for i in parts
+    return reduce(
+        np.add,
+        [
+            (words[:, i : i + _WORDS].astype(np.float64) @ multipliers[i : i + _WORDS]).astype(np.int64)
+            for i in range(0, len(multipliers), _WORDS)
+        ],
     )
 
 
