@@ -90,7 +90,7 @@ class RequestInput(BaseModel):
 class RequestOutput(BaseModel):
     """An output to be told; with the parameter ``binary_data`` as raw bytes behind the JSON."""
 
-    name: Literal["labels", "probabilities"]
+    name: Literal["labels", "probabilities"] = Field(examples=["labels"])
     parameters: Parameters | None = Field(None, examples=[{"binary_data": False}])
 
 
@@ -127,7 +127,7 @@ class ResponseOutput(BaseModel):
     name: str = Field(examples=["labels"])
     shape: list[int] = Field(examples=[[1]])
     datatype: Datatype = Field(examples=["INT64"])
-    parameters: Parameters | None = None
+    parameters: Parameters | None = Field(None, description="`binary_data_size` of one that is told as raw bytes.")
     data: list[float | int | None] | None = Field(None, description="`null` is withheld.", examples=[[2]])
 
 
