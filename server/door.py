@@ -109,7 +109,7 @@ class Door:
             if target is None and visit.status:  # the framework has answered, and raises what it could not handle
                 raise
             visit.reason = visit.reason or problems.reason(error)
-            response = problems.told(error)
+            response = problems.told(error, visit.id)
             if response.status_code == 500:
                 log.exception("a request failed")
             await response(scope, receive, out)

@@ -19,6 +19,7 @@ class Problem(BaseModel):
     status: int = Field(examples=[400])
     detail: str = Field(description="What was wrong, and what would be right.")
     error: str = Field(description="The same, where the inference protocol's clients look for it.")
+    request_id: str = Field(description="The request's id, as in the header X-Request-Id and in the server's log.")
 
 
 _STATUSES = {
@@ -69,7 +70,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "content": {
                 PROBLEM: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
-                    "example": body(status, _STATUSES[status][1]),
+                    "example": body(status, _STATUSES[status][1], "5f0c9a1e-2a"),
                 }
             },
         }

@@ -18,12 +18,12 @@ from wire import BadInput, Malformed, Refused
 PROBLEM = "application/problem+json"
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Makes the response that tells what was wrong."""
-    return Response(orjson.dumps(body(status, detail)), status, dict(headers or {}), media_type=PROBLEM)
+def problem(status: int, detail: str, request: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Makes the response that tells what was wrong with the request of an id."""
+    return Response(orjson.dumps(body(status, detail, request)), status, dict(headers or {}), media_type=PROBLEM)
 
 
-def body(status: int, detail: str) -> dict[str, Any]:
+def body(status: int, detail: str, request: str) -> dict[str, Any]:
     """Returns what such a response says."""
     return {
         "type": "about:blank",
@@ -31,23 +31,25 @@ def body(status: int, detail: str) -> dict[str, Any]:
         "status": status,
         "detail": detail,
         "error": detail,
+        "request_id": request,
     }
 
 
-def told(error: Exception) -> Response:
-    """Makes the response that tells what went wrong."""
+def told(error: Exception, request: str) -> Response:
+    """Makes the response that tells what went wrong with the request of an id."""
     match error:
         case Refused():
-            return problem(error.status, str(error), _refusal(error))
+            return problem(error.status, str(error), request, _refusal(error))
         case Malformed() | BadInput():
-            return problem(400, str(error))
+            return problem(400, str(error), request)
         case ClientDisconnect():
-            return problem(400, "the client left before its body arrived")
+            return problem(400, "the client left before its body arrived", request)
         case RequestValidationError():
-            return problem(400, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            return problem(400, "; ".join(faults), request)
         case HTTPException():
-            return problem(error.status_code, str(error.detail), error.headers)
-    return problem(500, "the server failed; the request was not billed")
+            return problem(error.status_code, str(error.detail), request, error.headers)
+    return problem(500, "the server failed; the request was not billed", request)
 
 
 def reason(error: Exception) -> str:
@@ -56,7 +58,8 @@ def reason(error: Exception) -> str:
         if error.policy is not None:
             return error.policy.partition(";")[0].strip('"')
         return _REASONS.get(error.status, "policy")
-    return "malformed" if isinstance(error, Malformed | BadInput | ClientDisconnect) else "failure"
+    malformed = (Malformed, BadInput, ClientDisconnect, RequestValidationError, HTTPException)
+    return "malformed" if isinstance(error, malformed) else "failure"
 
 
 _REASONS = {401: "key", 402: "money", 404: "model", 408: "slow", 413: "size", 415: "encoding", 503: "unready"}
@@ -80,8 +83,9 @@ def install(app: FastAPI) -> None:
     """Makes every error of the application such a response."""
 
     async def tell(request: Request, error: Exception) -> Response:
-        request.scope["visit"].reason = reason(error)
-        return told(error)
+        visit = request.scope["visit"]
+        visit.reason = reason(error)
+        return told(error, visit.id)
 
     for kind in (Refused, Malformed, BadInput, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, tell)
