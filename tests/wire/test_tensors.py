@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from wire import Malformed
-from wire.tensors import Tensor, pack, unpack
+from wire.tensors import DATATYPES, Tensor, pack, read_values, unpack
 
 X = np.array([[0.5, np.nan], [1.0, -2.0]], np.float32)
 
@@ -77,3 +77,34 @@ def test_the_binary_part_must_be_as_long_as_announced():
         unpack("inputs", body + b"\0", head)
     with pytest.raises(Malformed, match="Inference-Header-Content-Length"):
         unpack("inputs", body, len(body) + 1)
+
+
+@pytest.mark.parametrize("shape", [(1,), (784,), (2, 3), (1, 1, 4, 4), (3, 2, 1)])
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+def test_nested_lists_of_numbers_are_read_to_the_last_bit(shape, datatype):
+    numbers = np.random.default_rng(0).normal(size=shape) * 1e3
+    for data in (numbers.tolist(), np.round(numbers).astype(int).tolist()):
+        read = read_values(data, DATATYPES[datatype])
+        assert read.dtype == DATATYPES[datatype]
+        np.testing.assert_array_equal(read, np.array(data).astype(DATATYPES[datatype]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [True, False],
+        [[True], [False]],
+        [[0.5], [0.5, 0.5]],
+        [[0.5], 0.5],
+        [0.5, [0.5]],
+        [["ab"], ["cd"]],
+        ["0.5"],
+        [[0.5], "x"],
+        [{"a": 1}],
+        0.5 + 1j,
+        "0.5",
+    ],
+)
+def test_lists_of_anything_else_are_refused(data):
+    with pytest.raises(Malformed):
+        read_values(data, DATATYPES["FP32"])
