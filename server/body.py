@@ -13,7 +13,9 @@ from wire import Malformed, Refused
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int, seconds: float) -> bytes:
-    """Reads a body of at most ``most`` bytes, before and after decompression, within some seconds.
+    """Reads a body of at most ``most`` bytes, before and after decompression, within some seconds from its first part.
+
+    A client that does not even begin is cut off by the :mod:`~server.listener`.
 
     Raises:
         Refused: The body is larger (413), late (408), or in an encoding that is not offered (415).
@@ -23,26 +25,32 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int,
     announced = headers.get(b"content-length")  # a number: whoever parsed the head has seen to it
     if announced is not None and int(announced) > most:
         raise Refused(f"the body has {int(announced)} bytes; at most {most} are read", status=413)
-    try:
-        async with asyncio.timeout(seconds):
-            body = await _received(receive, most)
-    except TimeoutError:
-        raise Refused(f"the body did not arrive within {seconds:g} seconds", status=408) from None
+    body, more = await _part(receive)  # all of it, as a rule: then a timer would cost more than the rest of this
+    if more:
+        try:
+            async with asyncio.timeout(seconds):
+                body = await _joined(body, receive, most)
+        except TimeoutError:
+            raise Refused(f"the body did not arrive within {seconds:g} seconds", status=408) from None
+    if len(body) > most:
+        raise Refused(f"the body has more than {most} bytes", status=413)
     encoding = headers.get(b"content-encoding", b"identity").lower()
     return body if encoding == b"identity" else _inflated(body, encoding.decode("latin-1"), most)
 
 
-async def _received(receive: Receive, most: int) -> bytes:
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part, more = message.get("body", b""), message.get("more_body", False)
-        size += len(part)
-        if size > most:
-            raise Refused(f"the body has more than {most} bytes", status=413)
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _joined(first: bytes, receive: Receive, most: int) -> bytes:
+    parts, size, more = [first], len(first), True
+    while more and size <= most:
+        part, more = await _part(receive)
         parts.append(part)
+        size += len(part)
     return b"".join(parts)
 
 

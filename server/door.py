@@ -55,7 +55,7 @@ class Door:
         async def out(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", visit.id.encode())]
+                message["headers"].append((b"x-request-id", visit.id.encode()))
                 if self.draining:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
@@ -114,8 +114,8 @@ class Door:
                 log.exception("a request failed")
             await response(scope, receive, out)
             return
-        length = (b"content-length", b"%d" % len(body))
-        await out({"type": "http.response.start", "status": 200, "headers": [*more, length]})
+        more.append((b"content-length", b"%d" % len(body)))
+        await out({"type": "http.response.start", "status": 200, "headers": more})
         await out({"type": "http.response.body", "body": body})
 
 

@@ -92,12 +92,11 @@ def check(x: Array, card: Card) -> Array:
         if longest > MOST_CHARACTERS:
             raise Malformed(f"a text has {longest} characters; at most {MOST_CHARACTERS} are read")
         return x
-    finite = np.isfinite(x) if not card.missing else ~np.isinf(x)
-    if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
-        allowed = " or missing (null, NaN)" if card.missing else ""
-        raise Malformed(f"row {row} holds {x[row][~finite[row]][0]}; every value must be a finite number{allowed}")
-    low, high = float(np.fmin.reduce(x, axis=None)), float(np.fmax.reduce(x, axis=None))  # these pass NaN over
+    # The least and the greatest value tell of NaN as well, or else pass it over where features may be missing.
+    least, most = (np.fmin, np.fmax) if card.missing else (np.minimum, np.maximum)
+    low, high = float(least.reduce(x, axis=None)), float(most.reduce(x, axis=None))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        _expect_finite(x, card)
     if (card.low is not None and low < card.low) or (card.high is not None and high > card.high):
         raise Malformed(f"values from {low:g} to {high:g}; expected values from {card.low} to {card.high}")
     for column, feature in enumerate(card.features):
@@ -105,6 +104,14 @@ def check(x: Array, card: Card) -> Array:
         if fault:
             raise Malformed(fault)
     return x
+
+
+def _expect_finite(x: Array, card: Card) -> None:
+    finite = ~np.isinf(x) if card.missing else np.isfinite(x)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0][0])
+        allowed = " or missing (null, NaN)" if card.missing else ""
+        raise Malformed(f"row {row} holds {x[row][~finite[row]][0]}; every value must be a finite number{allowed}")
 
 
 def _raw(body: bytes, card: Card) -> Array:
@@ -150,5 +157,5 @@ def _image(instance: dict[str, Any], card: Card) -> Array:
     except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Malformed(f"b64 is not a PNG or JPEG image: {error}") from None
     low, high = card.low or 0.0, 1.0 if card.high is None else card.high
-    scaled = low + pixels.reshape(height, width, channels).transpose(2, 0, 1) / 255 * (high - low)
+    scaled = low + pixels.reshape(height, width, channels).transpose(2, 0, 1) * (high - low) / 255
     return scaled.astype(DATATYPES[card.dtype])

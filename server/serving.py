@@ -113,7 +113,7 @@ def bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-_LOOP = uvicorn.Config("").get_loop_factory()
+_LOOP = uvicorn.Config("", log_config=None).get_loop_factory()
 
 
 def _prepare(serving: Serving) -> None:
