@@ -6,7 +6,7 @@ from wire import BadInput
 from zoo.classifier import Differentiable
 from zoo.cnn import Cnn
 from zoo.families import FAMILIES, Family, name_of
-from zoo.logistic import Softmax
+from zoo.logistic import Logistic, Softmax
 from zoo.mlp import Mlp
 from zoo.network import Network
 from zoo.resnet import Resnet
@@ -32,7 +32,20 @@ def trained(family, seed=0):
 
 
 def test_every_family_is_tested():
-    assert [name_of(family) for family in SMALL] == list(FAMILIES)
+    assert {name_of(family) for family in SMALL} | {"logistic", "torchvision"} == set(FAMILIES)
+
+
+def test_logistic_regression_is_the_sigmoid_of_one_weight_vector():
+    network = Network.new(Logistic(), (5,), ("no", "yes"), seed=0)
+    weight, bias = (tensor.numpy() for tensor in network.module.state_dict().values())
+    x, _ = rows(9, (5,))
+    assert weight.shape == (1, 5)
+    np.testing.assert_allclose(network.predict(x)[:, 1], 1 / (1 + np.exp(-(x @ weight[0] + bias[0]))), rtol=1e-5)
+
+
+def test_logistic_regression_has_two_classes():
+    with pytest.raises(BadInput, match="2 classes apart, not 3; softmax takes more"):
+        Network.new(Logistic(), (5,), NAMES, seed=0)
 
 
 @every_family

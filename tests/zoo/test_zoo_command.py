@@ -1,16 +1,24 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from kinds import KINDS
+from safetensors.torch import save_file
 
 from wire import BadInput
 from wire.command import run
+from zoo import folder
 from zoo.__main__ import main
 from zoo.data import DATASETS, Missing, Pool
+from zoo.families import ALL, name_of
 from zoo.folder import read_card
 from zoo.mlp import Mlp
+from zoo.recipe import READY
+from zoo.vision import models, transforms
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def test_without_a_name_the_digits_stand_in(drawn, tmp_path, monkeypatch, capsys
 
 def test_a_model_is_trained_evaluated_and_described(drawn, tmp_path, capsys):
     model, options = str(tmp_path / "model"), ["--family", "mlp", "--mlp-hidden", "32", "16", "--epochs", "20"]
-    main(["train", str(drawn / "victim.npz"), "--out", model, *options])
+    main(["train", "--rows", str(drawn / "victim.npz"), "--out", model, *options])
     card = read_card(tmp_path / "model")
     assert card.built() == Mlp(hidden=(32, 16))
     assert card.training.epochs == 20
@@ -66,7 +74,17 @@ def test_a_model_is_trained_evaluated_and_described(drawn, tmp_path, capsys):
 
 def test_rows_of_another_shape_are_not_evaluated(drawn, tmp_path):
     main(
-        ["train", str(drawn / "victim.npz"), "--family", "softmax", "--epochs", "0", "--out", str(tmp_path / "m")]
+        [
+            "train",
+            "--rows",
+            str(drawn / "victim.npz"),
+            "--family",
+            "tree",
+            "--tree-depth",
+            "1",
+            "--out",
+            str(tmp_path / "m"),
+        ]
     )
     Pool(np.zeros((3, 5), np.float32), np.zeros(3, np.int64), ("a", "b")).save(tmp_path / "other.npz")
     with pytest.raises(BadInput, match=r"takes rows \(1, 8, 8\) .* but .*other\.npz has rows \(5,\)"):
@@ -77,19 +95,114 @@ def test_rows_of_another_shape_are_not_evaluated(drawn, tmp_path):
     ("arguments", "fault"),
     [
         (["roles", "nothing", "--out", "out"], "no data set 'nothing'"),
-        (["train", "nowhere.npz", "--out", "out"], "nowhere.npz: no such file"),
-        (["train", "nowhere.npz", "--out", "out", "--family", "forest"], "invalid choice: 'forest'"),
+        (["train", "--rows", "nowhere.npz", "--out", "out"], "nowhere.npz: no such file"),
+        (["train", "--rows", "nowhere.npz", "--out", "out", "--family", "oak"], "invalid choice: 'oak'"),
+        (["train", "oak", "--out", "out"], "invalid choice: 'oak'"),
+        (["train", "--out", "out"], "name either a recipe or, by --rows, a file"),
+        (["train", "iris-softmax", "--rows", "rows.npz", "--out", "out"], "name either a recipe or"),
+        (["train", "adult-gbdt", "--out", "out"], "adult: there is no data folder; put UCI's adult.data"),
+        (["import", "oak", "--weights", "oak.safetensors", "--out", "out"], "torchvision has no classifier 'oak'"),
         (["card", "nowhere"], "card.json: No such file"),
         ([], "required: COMMAND"),
     ],
 )
-def test_a_wrong_option_is_one_line_and_status_2(arguments, fault, capsys):
+def test_a_wrong_option_is_one_line_and_status_2(arguments, fault, capsys, monkeypatch):
+    monkeypatch.delenv("MLAAS_DATA", raising=False)
     with pytest.raises(SystemExit) as ended:
         run(main, arguments)
     told = capsys.readouterr().err
     assert ended.value.code == 2
     assert fault in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["iris-softmax", "breast-cancer-logistic", "wine-tree", "digits-knn"])
+def test_a_ready_recipe_trains_a_victim(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLAAS_STATE", str(tmp_path / "state"))
+    main(["train", name, "--seed", "1", "--out", str(tmp_path / "model")])
+    card = read_card(tmp_path / "model")
+    assert name_of(READY[name].family) == card.family
+    assert card.about["seed"] == 1
+    capsys.readouterr()
+    (roles,) = (tmp_path / "state" / "roles").iterdir()
+    main(["evaluate", str(tmp_path / "model"), str(roles / "evaluation.npz")])
+    assert float(capsys.readouterr().out.split()[1]) > 0.7
+
+
+def test_every_family_has_a_ready_recipe_but_torchvision_s():
+    assert {name_of(ready.family) for ready in READY.values()} == set(ALL) - {"torchvision"}
+    assert {ready.data for ready in READY.values()} <= set(DATASETS)
+
+
+@pytest.mark.parametrize("kind", ["forest", "gbdt", "svm", "tfidf"])
+def test_every_family_is_trained_evaluated_and_described(kind, tmp_path, capsys):
+    KINDS[kind][1].save(tmp_path / "rows.npz")
+    model, path = str(tmp_path / "model"), str(tmp_path / "rows.npz")
+    main(["train", "--rows", path, "--family", kind, "--out", model])
+    capsys.readouterr()
+    main(["evaluate", model, path])
+    assert float(capsys.readouterr().out.split()[1]) > 0.8
+    main(["card", model])
+    card = json.loads(capsys.readouterr().out)
+    assert card["family"] == kind
+    assert [feature["name"] for feature in card["features"]] == [f.name for f in KINDS[kind][1].features]
+
+
+def test_rows_of_other_features_are_not_evaluated(tmp_path):
+    pool = KINDS["gbdt"][1]
+    pool.save(tmp_path / "rows.npz")
+    main(["train", "--rows", str(tmp_path / "rows.npz"), "--family", "tree", "--out", str(tmp_path / "model")])
+    replace(pool, features=()).save(tmp_path / "other.npz")
+    with pytest.raises(BadInput, match="takes other features than"):
+        main(["evaluate", str(tmp_path / "model"), str(tmp_path / "other.npz")])
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Returns torchvision's own weights in a file, and what they answer."""
+    torch.manual_seed(0)
+    network = models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=2).eval()
+    save_file(network.state_dict(), tmp_path / "net.safetensors")
+    (tmp_path / "names.txt").write_text("cat\ndög\n")
+    return tmp_path / "net.safetensors", network
+
+
+def imported(weights, *more):
+    arguments = ["--shape", "3", "32", "32", "--classes", str(weights.parent / "names.txt"), *more]
+    out = weights.parent / "model"
+    main(["import", "shufflenet_v2_x0_5", "--weights", str(weights), "--out", str(out), *arguments])
+    return folder.load(out, "cpu")
+
+
+def test_torchvision_s_weights_are_taken_and_answer_as_there(weights):
+    path, network = weights
+    model = imported(path)
+    x = np.random.default_rng(0).random((5, 3, 32, 32), dtype=np.float32)
+    scale = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.inference_mode():
+        truth = network(scale(torch.from_numpy(x))).softmax(1).numpy()
+    np.testing.assert_allclose(model.predict(x), truth, atol=1e-6)
+    assert model.class_names == ("cat", "dög")
+
+
+def test_weights_of_another_network_are_named(weights):
+    path, network = weights
+    state = network.state_dict()
+    save_file({name: tensor for name, tensor in state.items() if name != "fc.bias"}, path)
+    with pytest.raises(BadInput, match=r"net\.safetensors: tensors missing: \['network.fc.bias'\]"):
+        imported(path)
+    save_file(state | {"fc.bias": torch.zeros(3)}, path)
+    with pytest.raises(BadInput, match=r"tensor network.fc.bias is \(3,\) .* takes \(2,\)"):
+        imported(path)
+
+
+def test_a_pickle_of_weights_is_refused_with_the_way_out(weights):
+    path, network = weights
+    pth = path.with_name("net.pth")
+    torch.save(network.state_dict(), pth)  # noqa: TID251  # to be refused
+    with pytest.raises(BadInput, match=r"a pickle, which may run anything; .*save_file\(torch.load\(") as refused:
+        imported(pth)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_package_is_a_command(tmp_path):
