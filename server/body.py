@@ -13,9 +13,9 @@ from wire import Malformed, Refused
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int, seconds: float) -> bytes:
-    """Reads a body of at most ``most`` bytes, before and after decompression, within some seconds from its first part.
+    """Reads a body of at most ``most`` bytes, before and after decompression.
 
-    A client that does not even begin is cut off by the :mod:`~server.listener`.
+    It may take some seconds from its first part on; a client that does not begin is cut off by the listener.
 
     Raises:
         Refused: The body is larger (413), late (408), or in an encoding that is not offered (415).
