@@ -108,3 +108,74 @@ def test_nested_lists_of_numbers_are_read_to_the_last_bit(shape, datatype):
 def test_lists_of_anything_else_are_refused(data):
     with pytest.raises(Malformed):
         read_values(data, DATATYPES["FP32"])
+
+
+TEXTS = np.array([["words", ""], ["naïve\0", "🎬 film"]], dtype=object)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_texts_come_back_as_they_went(binary):
+    body, head = pack("inputs", [Tensor("t", TEXTS, binary), Tensor("x", X, binary)], {})
+    _, (t, x) = unpack("inputs", body, head)
+    assert (t.datatype, t.array.shape, t.array.tolist()) == ("BYTES", (2, 2), TEXTS.tolist())
+    np.testing.assert_array_equal(x.array, X)
+
+
+def test_texts_are_written_as_the_protocol_says():
+    body, head = pack("inputs", [Tensor("t", np.array(["é", "a"], dtype=object))], {})
+    assert body[head:] == b"\x02\x00\x00\x00\xc3\xa9\x01\x00\x00\x00a"
+    assert json.loads(body[:head])["inputs"][0]["parameters"] == {"binary_data_size": 11}
+
+
+def test_texts_are_read_as_tritonclient_writes_them():
+    client = pytest.importorskip("tritonclient.http")
+    tensor = client.InferInput("t", [2], "BYTES")
+    tensor.set_data_from_numpy(np.array(["é", "a b"], dtype=object))
+    raw = tensor._get_binary_data()
+    head = orjson.dumps({"inputs": [tensor._get_tensor()]})
+    _, (t,) = unpack("inputs", head + raw, len(head))
+    assert t.array.tolist() == ["é", "a b"]
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        ([1, "a"], "list of strings"),
+        ([None, "a"], "list of strings"),
+        ([["a", "b"]], "list of strings"),
+        ("ab", "list of strings"),
+        (["a"], "takes 2 values"),
+    ],
+)
+def test_what_are_no_texts_is_named(data, fault):
+    with pytest.raises(Malformed, match=fault):
+        unpack("inputs", orjson.dumps({"inputs": [entry(datatype="BYTES", shape=[2], data=data)]}), None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "size", "shape", "fault"),
+    [
+        (b"\x01\x00\x00\x00\xff", 5, [1], "string 0 is no UTF-8"),
+        (b"\x02\x00\x00\x00a", 5, [1], "string 0 ends at byte 6 of 5"),
+        (b"\xff\xff\xff\xffa", 5, [1], "string 0 ends at byte"),
+        (b"\x01\x00\x00\x00ab", 6, [1], "take 5 bytes, but 6 are announced"),
+        (b"\x00\x00\x00\x00\x00", 5, [1], "take 4 bytes, but 5 are announced"),
+        (b"\x01\x00\x00\x00a\x00\x00", 7, [2], "2 strings take at least 8 bytes"),
+        (b"\x00\x00\x00\x00\x01\x00\x00\x00", 8, [2], "string 1 ends at byte 9 of 8"),
+        (b"abcd", 4, [2**31 - 1], "take at least"),
+        (b"abcd", 5, [1], "4 are left in the body"),
+        (b"abcd", -4, [0], "binary_data_size is -4"),
+        (b"abcd", None, [1], "neither"),
+    ],
+)
+def test_raw_texts_are_read_with_care(raw, size, shape, fault):
+    tensor = {"name": "t", "shape": shape, "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+    head = orjson.dumps({"inputs": [tensor]})
+    with pytest.raises(Malformed, match=fault):
+        unpack("inputs", head + raw, len(head))
+
+
+def test_a_lone_surrogate_is_no_text():
+    body = rb'{"inputs": [{"name": "t", "shape": [1], "datatype": "BYTES", "data": ["\ud800"]}]}'
+    with pytest.raises(Malformed, match="JSON is broken"):
+        unpack("inputs", body, None)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from wire import BadInput
-from zoo.data.pool import Pool, bytes_to_rows
+from wire import BadInput, Feature
+from zoo.data.pool import Pool, bytes_to_rows, texts
 
 
 def pool(n=10):
@@ -120,3 +120,77 @@ def test_a_file_cut_short_is_named(tmp_path):
 def test_a_path_that_is_no_file_is_named(tmp_path, name):
     with pytest.raises(BadInput, match=r"no such file|not a file of rows"):
         Pool.load(tmp_path / name)
+
+
+def table(**changes):
+    x = np.array([[1.5, 0, np.nan], [np.nan, 2, -3]], np.float32)
+    features = (Feature("age"), Feature("wörk", ("a", "b", "c")), Feature("gain"))
+    return Pool(
+        **{"x": x, "y": np.array([0, 1]), "class_names": ("n", "y"), "missing": True}
+        | {"features": features}
+        | changes
+    )
+
+
+def test_a_table_comes_back(tmp_path):
+    table().save(tmp_path / "pool.npz")
+    loaded = Pool.load(tmp_path / "pool.npz")
+    same(loaded, table())
+    assert (loaded.missing, loaded.features) == (True, table().features)
+    assert table().take([1]).features == table().features and table().take([1]).missing
+    assert loaded.fingerprint == table().fingerprint != table(features=()).fingerprint
+
+
+STRANGE = ["plain", "ümläut\0", "", "a\nb", "🎬"]
+
+
+def test_texts_come_back_to_the_last_character(tmp_path):
+    pool = Pool(texts(STRANGE), np.zeros(5, np.int64), ("a", "b"))
+    pool.save(tmp_path / "pool.npz")
+    loaded = Pool.load(tmp_path / "pool.npz")
+    assert loaded.x.tolist() == STRANGE and loaded.x.dtype == object
+    assert (loaded.input_shape, loaded.dtype, loaded.fingerprint) == ((), "BYTES", pool.fingerprint)
+    assert pool.take([4, 0]).x.tolist() == ["🎬", "plain"]
+    assert pool.take([0]).fingerprint != pool.take([1]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("made", "fault"),
+    [
+        (lambda: table(missing=False), "rows must be finite"),
+        (lambda: table(x=np.full((2, 3), np.inf, np.float32)), "finite, or NaN where a feature is missing"),
+        (lambda: table(x=np.zeros((2, 4), np.float32)), r"3 features must be \(n, 3\), not \(2, 4\)"),
+        (lambda: table(x=np.full((2, 3), 3, np.float32)), "feature 'wörk' holds 3; expected codes from 0 to 2"),
+        (lambda: table(x=np.full((2, 3), 0.5, np.float32)), "feature 'wörk' holds 0.5"),
+        (lambda: Pool(np.array(["a", 3], dtype=object)), "texts must be"),
+        (lambda: Pool(np.array([["a"]], dtype=object)), "texts must be"),
+        (lambda: Pool(texts(["a"]), missing=True), "texts must be"),
+    ],
+)
+def test_tables_and_texts_without_sense_are_refused(made, fault):
+    with pytest.raises(ValueError, match=fault):
+        made()
+
+
+def test_texts_that_are_no_unicode_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="texts must be Unicode"):
+        Pool(texts(["\ud800"])).save(tmp_path / "pool.npz")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"texts": np.frombuffer(b"[1]", np.uint8)},
+        {"texts": np.frombuffer(b"[", np.uint8)},
+        {"x": np.zeros((1, 1), np.float32), "table": np.frombuffer(b'{"features": [1]}', np.uint8)},
+    ],
+)
+def test_broken_tables_and_texts_are_named(tmp_path, arrays):
+    with pytest.raises(BadInput, match=r"pool\.npz: "):
+        Pool.load(write(tmp_path / "pool.npz", **arrays))
+
+
+def test_the_range_is_told_where_all_rows_keep_to_it():
+    assert pool().bounds == (0, 1)
+    assert table().bounds == Pool(texts(["a"])).bounds == (None, None)
+    assert Pool(np.array([[0, np.nan, 1]], np.float32), missing=True).bounds == (0, 1)
