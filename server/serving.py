@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import uvicorn
 
 from defenses.store import Store, open_store
@@ -60,7 +61,8 @@ class Serving:
 
     async def _serve(self, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
         settings = self.settings
-        metrics = telemetry.Telemetry(VERSION)
+        on_gpu = settings.device != "cpu" and torch.cuda.is_available()
+        metrics = telemetry.Telemetry(VERSION, torch.cuda.memory_allocated if on_gpu else None)
         served = load_all(settings, metrics.forward)
         store = open_store(settings.store_url(), metrics.trip)
         if len(up) == 1:
