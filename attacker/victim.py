@@ -53,7 +53,7 @@ def fitting(path: Path, card: Card, *, labelled: bool = False) -> Pool:
         raise BadInput(f"{path}: there are no rows in it")
     if pool.input_shape != card.input_shape:
         raise BadInput(f"{path}: its rows are {pool.input_shape}, but {card.model} takes {card.input_shape}")
-    if pool.dtype != "FP32" or not card.dtype.startswith("FP"):
+    if pool.dtype != "FP32" or not card.dtype.startswith(("FP", "UINT8")):
         raise BadInput(
             f"{path}: its rows are {pool.dtype}, and {card.model} takes {card.dtype}; attacks ask in floats"
         )

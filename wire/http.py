@@ -58,7 +58,8 @@ class Endpoint:
     Attributes:
         base: The server's URL.
         model: The model's name.
-        card: The model's card, completed or overridden by the options.
+        card: The model's card, completed or overridden by the options. Where features travel as bytes, their
+            range is told as 0 to 1, in which rows are held.
     """
 
     def __init__(
@@ -112,10 +113,10 @@ class Endpoint:
 
         Raises:
             Refused: The server refused.
-            Malformed: What came back is not an answer about these rows.
+            Malformed: What came back is not an answer about these rows, or the rows cannot be sent as bytes.
             Unreachable: No answer came.
         """
-        array = np.ascontiguousarray(x, DATATYPES[self.card.dtype])
+        array = _bytes(x) if self._scaled else np.ascontiguousarray(x, DATATYPES[self.card.dtype])
         asked = [
             {"name": name, **({"parameters": {"binary_data": True}} if self._binary else {})}
             for name, role in self.card.outputs
@@ -222,6 +223,9 @@ class Endpoint:
         columns = [int(e["shape"][-1]) for e in told if (_roles([e]) | outputs).get(e["name"]) in ROLES[1:]]
         names = tuple(map(str, known.get("classes") or ()))
         low, high = options.range or (known.get("low"), known.get("high"))
+        self._scaled = entry["datatype"] == "UINT8" and (low, high) in ((0, 255), (None, None))
+        if self._scaled:
+            low, high = 0.0, 1.0
         most = options.max_rows or int(known.get("max_rows") or self._max_batch() or 64)
         return Card(
             model=self.model,
@@ -286,6 +290,24 @@ class Endpoint:
                 detail, status=reply.status_code, retry_after=_retry_after(reply), left=_rows_left(reply)
             )
         raise Unreachable(f"{url}: {detail}")
+
+
+def _bytes(x: Array) -> Array:
+    """Returns rows as bytes, of which 255 stands for 1.
+
+    Raises:
+        Malformed: A value is none of the 256 steps from 0 to 1.
+    """
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x)
+    whole = np.rint(255.0 * x)
+    fitting = (np.abs(255.0 * x - whole) < 1e-3) & (whole >= 0) & (whole <= 255)  # floats are rounded
+    if not fitting.all():
+        row = int(np.argwhere(~fitting)[0][0])
+        raise Malformed(
+            f"row {row} holds {x[row][~fitting[row]][0]:g}, but the model takes bytes: expected multiples of 1/255"
+        )
+    return np.ascontiguousarray(whole, np.uint8)
 
 
 def _named_role(pair: str) -> tuple[str, str]:

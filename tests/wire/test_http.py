@@ -12,8 +12,9 @@ from wire.tensors import HEADER_LENGTH, Tensor, pack, unpack
 class Foreign:
     """A server of the protocol that is not ours: no accounts, no parameters, JSON alone."""
 
-    def __init__(self, replies=()):
+    def __init__(self, replies=(), datatype="FP64", parameters=None):
         self.replies, self.requests = list(replies), []
+        self.datatype, self.parameters = datatype, parameters
 
     def __call__(self, request):
         path = request.url.path
@@ -23,8 +24,9 @@ class Foreign:
             return httpx.Response(200, json={"models": ["a", "b"]})
         if path == "/v2/models/a":
             outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
-            inputs = [{"name": "image", "datatype": "FP64", "shape": [-1, 2]}]
-            return httpx.Response(200, json={"name": "a", "inputs": inputs, "outputs": outputs})
+            inputs = [{"name": "image", "datatype": self.datatype, "shape": [-1, 2]}]
+            metadata = {"name": "a", "inputs": inputs, "outputs": outputs, "parameters": self.parameters}
+            return httpx.Response(200, json=metadata)
         if path != "/v2/models/a/infer":
             return httpx.Response(404, json={"error": "not found"})
         self.requests.append(request)
@@ -51,6 +53,29 @@ def test_a_foreign_card_is_read_and_completed():
     card = endpoint(Foreign(), options=CardOptions(range=(0.0, 255.0), max_rows=7)).card
     assert (card.dtype, card.input_name, card.input_shape, card.classes) == ("FP64", "image", (2,), 3)
     assert (card.low, card.high, card.max_rows, card.tells_probs) == (0.0, 255.0, 7, True)
+
+
+@pytest.mark.parametrize("told", [None, {"low": 0.0, "high": 255.0}])
+def test_where_bytes_travel_rows_are_held_as_floats_from_0_to_1(told):
+    server = Foreign(datatype="UINT8", parameters=told)
+    ask = endpoint(server, options=CardOptions(output=("scores=logits",)))
+    assert (ask.card.dtype, ask.card.low, ask.card.high) == ("UINT8", 0.0, 1.0)
+    every = np.arange(256, dtype=np.float32).reshape(-1, 2)
+    for rows in (every / 255, every * np.float32(1 / 255), every.astype(np.uint8)):
+        ask(rows)
+        _, (sent,) = unpack("inputs", server.requests[-1].content, None)
+        np.testing.assert_array_equal(sent.array, every)
+    for value, name in ((0.5, "0.5"), (-1 / 255, "-0.00392157"), (256 / 255, "1.00392"), (np.nan, "nan")):
+        with pytest.raises(Malformed, match=f"row 1 holds {name}, but the model takes bytes: .* 1/255"):
+            ask(np.array([[0, 1], [0, value]], np.float32))
+
+
+def test_small_whole_numbers_travel_as_they_are():
+    server = Foreign(datatype="UINT8", parameters={"low": 0, "high": 9})
+    ask = endpoint(server, options=CardOptions(output=("scores=logits",)))
+    ask(np.array([[1.0, 9.0]]))
+    _, (sent,) = unpack("inputs", server.requests[-1].content, None)
+    assert (ask.card.low, ask.card.high, sent.array.tolist()) == (0, 9, [[1, 9]])
 
 
 def test_labels_are_the_greatest_score_and_logits_become_probabilities():
