@@ -12,7 +12,7 @@ from zoo import data
 from zoo.data import Missing, roles
 from zoo.data.adult import COLUMNS
 
-UCI = """39, State-gov, 77516, Bachelors, 13, Never-married, Sales, Unmarried, White, Male, 2174, 0, 40, Cuba, <=50K
+UCI = """39, State-gov, 77516, Bachelors, 13, Divorced, Sales, Unmarried, White, Male, 2174, 0, 40, Cuba, <=50K
 52, ?, 209642, HS-grad, 9, Married, ?, Husband, White, Male, 0, 0, 45, ?, >50K
 
 """
