@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     serving = commands.add_parser("serving", help="measure the server beside raw forward and beside other servers")
     serving.add_argument("--install", action="store_true", help="install the rivals' environments, and no more")
     serving.add_argument(
-        "--rivals", type=Path, default=environments.cache(), help="folder of these (default: %(default)s)"
+        "--cache",
+        type=Path,
+        default=environments.cache(),
+        help="folder of these, and of the networks (default: %(default)s)",
     )
     serving.add_argument("--rounds", type=at_least(1), default=5, help="rounds over everything (default: 5)")
     serving.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default: 3)")
@@ -92,11 +95,11 @@ def _judge(arguments: argparse.Namespace) -> None:
 
 def _serving(arguments: argparse.Namespace) -> None:
     if arguments.install:
-        environments.install(arguments.rivals, os.environ.get("TORCH_INDEX"))
+        environments.install(arguments.cache, os.environ.get("TORCH_INDEX"))
         return
     if not 0.1 <= arguments.seconds <= 600:
         raise BadInput(f"--seconds {arguments.seconds:g}: expected 0.1 to 600")
-    results = Bench(arguments.rivals, arguments.rounds, arguments.seconds, arguments.only).run()
+    results = Bench(arguments.cache, arguments.rounds, arguments.seconds, arguments.only).run()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))

@@ -33,34 +33,30 @@ ENGINES = ("torch eager", "torch", "onnxruntime")
 Predict = Callable[[Array], Array]
 
 
-def weights_file(folder: Path, family: str) -> Path:
-    """Returns where a network's weights lie in the bench's folder."""
-    return folder / family / "weights.safetensors"
+def onnx_file(home: Path) -> Path:
+    """Returns where a network lies as ONNX, in its folder."""
+    return home / "network.onnx"
 
 
-def onnx_file(folder: Path, family: str) -> Path:
-    """Returns where a network lies as ONNX."""
-    return folder / f"{family}.onnx"
-
-
-def module(folder: Path, family: str) -> nn.Module:
+def module(home: Path, family: str) -> nn.Module:
     """Returns a network with its softmax, on one thread."""
     torch.set_num_threads(1)
     built, shape = FAMILIES[family]
     network = built.module(shape, CLASSES)
-    network.load_state_dict(load_file(weights_file(folder, family)))
+    network.load_state_dict(load_file(home / "weights.safetensors"))
     for layer in network.modules():
         if isinstance(layer, Linear):
-            layer.__class__ = nn.Linear  # type: ignore[assignment]  # the zoo's own takes care of the last bit; rivals go without that cost
+            # The zoo's own takes care of the last bit; raw forward and rivals go without what that costs.
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
     return nn.Sequential(network, nn.Softmax(1)).eval()
 
 
-def load(folder: Path, family: str, engine: str) -> Predict:
-    """Loads a network: rows ``(n, *shape)`` float32 in, probabilities ``(n, k)`` float32 out, on one thread."""
+def load(home: Path, family: str, engine: str) -> Predict:
+    """Loads a network from its folder: rows ``(n, *shape)`` in, probabilities ``(n, k)`` out, on one thread."""
     if engine == "onnxruntime":
-        return _session(onnx_file(folder, family))
+        return _session(onnx_file(home))
     layout = torch.contiguous_format if engine == "torch eager" else torch.channels_last
-    network = module(folder, family).to(memory_format=layout)  # type: ignore[call-overload]
+    network = module(home, family).to(memory_format=layout)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def predict(x: Array) -> Array:

@@ -24,34 +24,37 @@ _DONE = "installed.txt"
 
 
 def cache() -> Path:
-    """Returns the folder of the environments."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlaas-range" / "rivals"
+    """Returns the folder of what outlasts a run: the environments and the networks."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlaas-range"
 
 
-def python(rival: str, folder: Path) -> Path | None:
+def python(rival: str, cache: Path) -> Path | None:
     """Returns a rival's interpreter, or None where the rival is not installed as it should be."""
-    done = folder / rival / _DONE
-    found = done.exists() and done.read_text() == _wanted(rival)
-    return folder / rival / "bin" / "python" if found else None
+    home = _home(rival, cache)
+    found = (home / _DONE).exists() and (home / _DONE).read_text() == _wanted(rival)
+    return home / "bin" / "python" if found else None
 
 
-def install(folder: Path, index: str | None) -> None:
+def install(cache: Path, index: str | None) -> None:
     """Installs every rival that is not there yet.
 
     Args:
-        folder: Folder of the environments.
+        cache: Folder of what outlasts a run.
         index: A further package index, where PyTorch's wheels for this machine are.
 
     Raises:
         BadInput: pip failed for some; the others are installed.
     """
-    failed = [rival for rival in RIVALS if python(rival, folder) is None and not _installed(rival, folder, index)]
+    failed = [
+        rival
+        for rival in RIVALS
+        if python(rival, cache) is None and not _installed(_home(rival, cache), rival, index)
+    ]
     if failed:
         raise BadInput(f"not installed: {', '.join(failed)}; what pip said is above")
 
 
-def _installed(rival: str, folder: Path, index: str | None) -> bool:
-    home = folder / rival
+def _installed(home: Path, rival: str, index: str | None) -> bool:
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
@@ -61,6 +64,10 @@ def _installed(rival: str, folder: Path, index: str | None) -> bool:
         return False
     (home / _DONE).write_text(_wanted(rival))
     return True
+
+
+def _home(rival: str, cache: Path) -> Path:
+    return cache / "rivals" / rival
 
 
 def _wanted(rival: str) -> str:

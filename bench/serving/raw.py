@@ -1,4 +1,4 @@
-"""Raw forward in a process of its own: ``python -m bench.serving.raw FOLDER FAMILY``.
+"""Raw forward in a process of its own: ``python -m bench.serving.raw HOME FAMILY``.
 
 Each line of the standard input names an engine, a number of rows and seconds; each line of the standard output
 answers with the images, the wall time and the CPU time that they took.
@@ -18,9 +18,9 @@ from bench.serving.engine import ENGINES, FAMILIES, load
 
 def main() -> None:
     """Runs engines in a loop."""
-    folder, family = Path(sys.argv[1]), sys.argv[2]
+    home, family = Path(sys.argv[1]), sys.argv[2]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    engines = {name: load(folder, family, name) for name in ENGINES}
+    engines = {name: load(home, family, name) for name in ENGINES}
     rng = np.random.default_rng(0)
     sys.stdout.write("ready\n")
     for line in sys.stdin:

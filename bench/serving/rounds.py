@@ -40,18 +40,16 @@ class Bench:
     """A comparison of servers.
 
     Attributes:
-        rivals: Folder of the rivals' environments.
+        cache: Folder of the rivals' environments and of the networks.
         rounds: Number of rounds.
         seconds: Length of each measurement's window.
         only: Words of which a measurement's name must hold one; all are made if there are none.
-        seed: Seed of weights and rows.
     """
 
-    rivals: Path
+    cache: Path
     rounds: int = 5
     seconds: float = 3.0
     only: Sequence[str] = ()
-    seed: int = 0
     figures: Figures = field(default_factory=Figures)
     _rows: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
 
@@ -65,16 +63,16 @@ class Bench:
         forwards = [forward for forward in RAW if self._wanted(raw(*forward))]
         if not cases and not forwards:
             raise BadInput(f"no measurement's name holds {' or '.join(self.only)}")
-        signal.signal(signal.SIGTERM, _ended)
         load_before = os.getloadavg()
         with contextlib.ExitStack() as ending:
+            ending.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _ended))
             work = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="mlaas-serving-")))
-            place = Place(work, self.rivals)
+            place = Place(work, self.cache)
             parameters = {}
             for family in dict.fromkeys(
                 [*(case.family for case in cases), *(family for family, _, _ in forwards)]
             ):
-                self._rows[family], parameters[family] = make(work, family, self.seed)
+                self._rows[family], parameters[family] = make(work / family, family, self.cache / "networks")
             loops = {family: _loop(place, family, ending) for family in {family for family, _, _ in forwards}}
             running = self._started(cases, place, ending)
             checked = [case for case in cases if self._right(case, place, running)]
@@ -114,7 +112,7 @@ class Bench:
         if server is None:
             return False
         encoding = case.server.encodings[case.encoding]
-        predict = load(place.work, case.family, "torch eager")
+        predict = load(place.work / case.family, case.family, "torch eager")
         try:
             for request, x in zip(self._requests(case, server), self._bodies(case), strict=True):
                 _agree(case, ask(server.port, request, encoding), predict(x))
@@ -214,7 +212,7 @@ def _agree(case: Case, told: Told, probs: Array) -> None:
 def _loop(place: Place, family: str, ending: contextlib.ExitStack) -> subprocess.Popen[str]:
     """Starts raw forward in a process of its own."""
     loop = subprocess.Popen(
-        [sys.executable, "-m", "bench.serving.raw", str(place.work), family],
+        [sys.executable, "-m", "bench.serving.raw", str(place.work / family), family],
         env={**os.environ, **ONE_THREAD, **KEEP_BLOCKS},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -92,12 +92,12 @@ class Place:
     """Where a run of the bench happens.
 
     Attributes:
-        work: Folder of this run: weights, configurations, stores, logs.
-        rivals: Folder of the rivals' environments.
+        work: Folder of this run: networks, configurations, stores, logs.
+        cache: Folder of the rivals' environments.
     """
 
     work: Path
-    rivals: Path
+    cache: Path
 
     @contextlib.contextmanager
     def process(
@@ -220,7 +220,7 @@ class Ours:
     def name(self) -> str:
         """What figures call it."""
         many = f" {self.workers} workers" if self.workers > 1 else ""
-        return f"ours {self.store}{many}{' with history' if self.history else ''}"
+        return "ours with history" if self.history else f"ours {self.store}{many}"
 
     @property
     def encodings(self) -> Mapping[str, Encoding]:
@@ -312,7 +312,7 @@ class Rival:
 
     def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
         """Starts it."""
-        interpreter = python(self.environment, place.rivals)
+        interpreter = python(self.environment, place.cache)
         if interpreter is None:
             raise Missing(f"{self.environment} is not installed; python -m bench serving --install installs it")
         port, root = free_port(), Path(bench.__file__).parent
@@ -323,7 +323,7 @@ class Rival:
             "PYTHONSAFEPATH": "1",
             "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
         }
-        command = [str(interpreter), str(script), str(place.work), self.engine, str(port)]
+        command = [str(interpreter), str(script), str(place.work / "cnn"), self.engine, str(port)]
         if self.batched is not None:
             command.append("batched" if self.batched else "unbatched")
         process = ending.enter_context(place.process(self.name, command, environment))

@@ -122,7 +122,7 @@ class Tiny:
     def start(self, place, ending):
         if self.way == "absent":
             raise Missing("tiny is not installed")
-        predict, port, loop = load(place.work, "cnn", "onnxruntime"), free_port(), asyncio.new_event_loop()
+        predict, port, loop = load(place.work / "cnn", "cnn", "onnxruntime"), free_port(), asyncio.new_event_loop()
 
         async def handle(reader, writer):
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -158,17 +158,20 @@ class Tiny:
         return Running((os.getpid(),), port)
 
 
-def measured(monkeypatch, tmp_path, *servers, only=()):
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
+
+
+def measured(monkeypatch, kept, *servers):
     monkeypatch.setattr(rounds, "CASES", [Case(server, "cnn", "JSON", 2, 2) for server in servers])
-    return Bench(
-        tmp_path / "rivals", rounds=2, seconds=0.2, only=only or [server.name for server in servers]
-    ).run()
+    return Bench(kept, rounds=2, seconds=0.2, only=[server.name for server in servers]).run()
 
 
-def test_only_right_answers_are_measured(monkeypatch, tmp_path):
+def test_only_right_answers_are_measured(monkeypatch, kept):
     results = measured(
         monkeypatch,
-        tmp_path,
+        kept,
         Tiny("tiny good"),
         Tiny("tiny wrong", "wrong"),
         Tiny("tiny off", "off"),
@@ -190,9 +193,9 @@ def test_only_right_answers_are_measured(monkeypatch, tmp_path):
     assert "skipped: tiny absent: tiny is not installed" in text and "not measured: " in text
 
 
-def test_a_rival_that_is_not_installed_is_named_and_the_rest_goes_on(tmp_path, capsys):
+def test_a_rival_that_is_not_installed_is_named_and_the_rest_goes_on(kept, tmp_path, capsys):
     only = ["--only", "fastapi", "raw cnn onnxruntime 8"]
-    where = ["--rivals", str(tmp_path), "--json", str(tmp_path / "serving.json")]
+    where = ["--cache", str(kept), "--json", str(tmp_path / "serving.json")]
     main(["serving", "--rounds", "2", "--seconds", "0.1", *only, *where])
     results = json.loads((tmp_path / "serving.json").read_text())
     assert results["skipped"] == {
@@ -203,9 +206,9 @@ def test_a_rival_that_is_not_installed_is_named_and_the_rest_goes_on(tmp_path, c
     assert "skipped: fastapi torch" in capsys.readouterr().out
 
 
-def test_our_server_is_measured_as_a_user_starts_it(tmp_path):
+def test_our_server_is_measured_as_a_user_starts_it(kept):
     results = Bench(
-        tmp_path, rounds=1, seconds=0.3, only=[f"{OURS.name} binary 1x1", f"{OURS.name} cnn-defended"]
+        kept, rounds=1, seconds=0.3, only=[f"{OURS.name} binary 1x1", f"{OURS.name} cnn-defended"]
     ).run()
     assert results["skipped"] == {}
     assert {name: figure["errors"] for name, figure in results["figures"].items()} == {
@@ -222,12 +225,13 @@ def test_nonsense_is_told_in_a_line(tmp_path):
 
 def test_an_environment_counts_only_when_it_holds_what_is_wanted(tmp_path):
     assert environments.python("litserve", tmp_path) is None
-    (tmp_path / "litserve").mkdir()
-    done = tmp_path / "litserve" / "installed.txt"
+    home = tmp_path / "rivals" / "litserve"
+    home.mkdir(parents=True)
+    done = home / "installed.txt"
     done.write_text("litserve==0.1")
     assert environments.python("litserve", tmp_path) is None
     done.write_text(environments._wanted("litserve"))
-    assert environments.python("litserve", tmp_path) == tmp_path / "litserve" / "bin" / "python"
+    assert environments.python("litserve", tmp_path) == home / "bin" / "python"
 
 
 def test_a_request_says_what_it_holds():
