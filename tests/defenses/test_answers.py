@@ -43,6 +43,14 @@ def test_top_k_withholds_the_rest():
     np.testing.assert_array_equal(through(TopK(7)).probs, PROBS)
 
 
+def test_top_k_takes_the_lower_of_many_equal_classes():
+    probs = np.tile(np.float32([0.002, 0.006, 0.002]), (3, 100))
+    told = through(TopK(150), probs=probs).probs
+    assert np.flatnonzero(~np.isnan(told[1])).tolist() == sorted(
+        [*range(1, 300, 3), *range(0, 75, 3), *range(2, 75, 3)]
+    )
+
+
 def test_label_only_tells_labels():
     answer = through(LabelOnly())
     assert answer.probs is None
