@@ -59,7 +59,7 @@ def explore(url, key, folder, model, *options):
         [
             *(Path(sys.executable).with_name("st"), "run", "openapi.json", "--url", url, "--no-color"),
             *("-H", f"Authorization: Bearer {key}", "--checks", CHECKS, "--seed", "0"),
-            *("--report", "ndjson", "--report-ndjson-path", "events.ndjson", *options),
+            *options,
         ],
         cwd=folder,
         env={**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(Path(__file__).parent)},
@@ -71,13 +71,12 @@ def explore(url, key, folder, model, *options):
     assert (
         httpx.get(f"{url}/v1/account", headers=authorization).status_code == 200
     )  # it asked with a key that holds
-    return ran.stdout
+    assert re.search(r"(\d+) selected / \1 total", ran.stdout)
 
 
 def test_no_answer_is_undocumented(throw_away, tmp_path):
     url, key = throw_away
-    said = explore(url, key, tmp_path, "open", "--phases", "examples,coverage,fuzzing", "--max-examples", "10")
-    assert "26 selected / 26 total" in said
+    explore(url, key, tmp_path, "open", "--phases", "examples,coverage,fuzzing", "--max-examples", "10")
     usage = httpx.get(f"{url}/v1/account", headers={"Authorization": f"Bearer {key}"}).json()
     assert usage["requests"] >= 6  # what was right in the examples was answered
 
