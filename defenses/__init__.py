@@ -13,7 +13,7 @@ from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
-from defenses.defense import Defense, Handler, compose, disclosed
+from defenses.defense import Defense, Handler, Pointless, compose, disclosed
 
 DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "rate_limit": RateLimit,
@@ -34,6 +34,7 @@ __all__ = [
     "Defense",
     "GaussianNoise",
     "Handler",
+    "Pointless",
     "LabelFlips",
     "LabelOnly",
     "LaplaceNoise",

@@ -6,10 +6,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from wire import Answer, Card, Query
+from wire import Answer, BadInput, Card, Query
 
 Handler = Callable[[Query], Awaitable[Answer]]
 """A victim, or a victim behind defences."""
+
+
+class Pointless(BadInput):
+    """A layer could be left out, or one inside it: who stacked them meant something else.
+
+    Attributes:
+        card: The card as it would be seen through the layer, which does no harm.
+    """
+
+    def __init__(self, why: str, card: Card) -> None:
+        super().__init__(why)
+        self.card = card
 
 
 class Defense(Protocol):
@@ -23,7 +35,8 @@ class Defense(Protocol):
         """Returns the card as it is seen through this layer.
 
         Raises:
-            BadInput: What the layers inside disclose leaves this one nothing to do.
+            BadInput: It cannot work on what the layers inside tell.
+            Pointless: It can, but one of them does nothing.
         """
         ...
 

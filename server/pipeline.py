@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from defenses import Admission, Defense, Handler, Price, Rule, compose, disclosed
+from defenses import Admission, Defense, Handler, Pointless, Price, Rule, compose, disclosed
 from defenses.store import Store
 from server.settings import Plan, build_layer
 from server.victims import Served
@@ -49,6 +49,8 @@ def deploy(
 ) -> Deployed:
     """Puts a victim behind the defences of a plan, and behind its own less those that the plan skips.
 
+    Where a victim tells labels alone, the plan's layers have nothing to change and are left out.
+
     Args:
         served: The loaded victim.
         stack: Its defence stack, outermost first.
@@ -65,8 +67,17 @@ def deploy(
     overall, outer = _built(plan.defenses, f"plan/{model}", secret, timed)
     limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret, timed)
     admission = Admission(model, limits, price_of(plan), store, overall, seen)
-    layers = [admission, *outer, *inner]
-    return Deployed(disclosed(layers, served.card), compose(layers, served), admission)
+    disclosed(outer, served.card)  # whether the plan contradicts itself
+    layers, card = list(inner), disclosed(inner, served.card)
+    for layer in reversed(outer):
+        if not card.tells_probs:
+            break
+        try:
+            card = layer.disclose(card)
+        except Pointless as pointless:  # beside this victim's own; not so beside another's
+            card = pointless.card
+        layers.insert(0, layer)
+    return Deployed(admission.disclose(card), compose([admission, *layers], served), admission)
 
 
 def _built(tables: Layers, scope: str, secret: bytes, timed: Timed) -> tuple[list[Rule], list[Defense]]:

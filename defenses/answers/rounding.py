@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from defenses.answers.perturbed import probs_of
-from defenses.defense import Handler
+from defenses.defense import Handler, Pointless
 from wire import Answer, BadInput, Card, Query
 
 
@@ -37,5 +37,8 @@ class Rounding:
         if not card.tells_probs:
             raise BadInput("rounding: the layers inside tell labels alone, and nothing is left to round")
         if card.digits is not None:
-            raise BadInput(f"rounding: to {self.digits} digits outside {card.digits}; the lesser alone would do")
+            raise Pointless(
+                f"rounding: to {self.digits} digits outside {card.digits}; the lesser alone would do",
+                replace(card, digits=min(self.digits, card.digits)),
+            )
         return replace(card, digits=self.digits)

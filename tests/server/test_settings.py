@@ -4,6 +4,7 @@ from parts import Local
 from defenses import GaussianNoise, Quota
 from server.settings import DEFAULT, build_layer, read_settings
 from wire import BadInput
+from wire.local import local_client
 
 VICTIM = '[plans.p]\n[[victims]]\nname = "v"\nfolder = "f"\n'
 
@@ -70,7 +71,7 @@ def test_two_layers_of_one_limit_are_refused_and_quotas_of_two_periods_stand_tog
     quotas = '{ type = "quota", rows = 10, per = "minute" },\n    { type = "quota", rows = 500, per = "day" },'
     config.write_text(text.replace('{ type = "quota", rows = 500, per = "day" },', quotas))
     local = Local(config)
-    assert {limit.name for limit in local.app.state.range.deployed["limited"]["paying"].admission.limits} == {
+    assert {limit.name for limit in local.app.here.of_plan("paying")["limited"].admission.limits} == {
         "rate_limit",
         "quota/minute",
         "quota/day",
@@ -82,3 +83,43 @@ def test_two_layers_of_one_limit_are_refused_and_quotas_of_two_periods_stand_tog
     )
     with pytest.raises(BadInput, match="two layers keep the limit rate_limit"):
         Local(config)
+
+
+def planned(config, layers):
+    config.write_text(config.read_text().replace("[plans.free]", f"[plans.free]\ndefenses = [{layers}]"))
+    return Local(config)
+
+
+def test_a_plans_layers_stand_outside_every_victims(config, rows):
+    local = planned(config, '{ type = "quota", rows = 10 }, { type = "top_k", k = 1 }')
+    key = {"Authorization": f"Bearer {local.account('ann', 'free')}"}
+    with local_client(local.app) as client:
+        for model, told in (("open", 1), ("limited", 1), ("labels", None)):
+            reply = client.post(f"/v1/models/{model}:predict", json={"instances": rows[:3].tolist()}, headers=key)
+            probs = reply.json()["predictions"][0].get("probabilities")
+            assert (probs and sum(p is not None for p in probs)) == told
+        reply = client.post("/v1/models/open:predict", json={"instances": rows[:2].tolist()}, headers=key)
+        assert reply.status_code == 429 and "1 left of 10" in reply.json()["detail"]  # over all models together
+        left = client.get("/v1/account", headers=key).json()["rows_left"]
+        assert left == {"*/quota/day": 1}
+
+
+@pytest.mark.parametrize(
+    ("layers", "fault"),
+    [
+        ('{ type = "label_only" }', None),
+        ('{ type = "rounding", digits = 1 }', None),
+        ('{ type = "label_only" }, { type = "top_k", k = 1 }', "plan free: label_only"),
+        ('{ type = "top_k", k = 1 }, { type = "label_only" }', "plan free: top_k"),
+        ('{ type = "gaussian_noise", sigma = 0.1 }', "victim limited, plan free: gaussian_noise"),
+        ('{ type = "quota", rows = 1 }, { type = "quota", rows = 2 }', "two limits"),
+        ('{ type = "rate_limit", rows_per_second = 9, burst = 63 }', "63 rows never lets the 64 rows pass"),
+        ('{ type = "label_only" }, { type = "quota", rows = 1 }', "must come before"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(config, layers, fault):
+    if fault is None:
+        planned(config, layers)
+        return
+    with pytest.raises(BadInput, match=fault):
+        planned(config, layers)
