@@ -53,7 +53,7 @@ class RateLimit:
         """Leaves the card as it is, or raises :class:`~wire.BadInput` if the burst is too small for it."""
         if self.burst < card.max_rows:
             raise BadInput(
-                f"rate_limit: a burst of {self.burst} rows never lets the {card.max_rows} rows pass that one request "
-                "may have; expected a greater burst, or fewer max_rows"
+                f"rate_limit: a burst of {self.burst} rows never lets the {card.max_rows} rows pass that "
+                "one request may have; expected a greater burst, or fewer max_rows"
             )
         return card

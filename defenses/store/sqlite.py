@@ -103,7 +103,8 @@ class SQLiteStore:
                 (log, upto, snapshot),
             )
             self._db.execute(
-                "DELETE FROM entries WHERE log = ?1 AND position < (SELECT position FROM snapshots WHERE log = ?1)",
+                "DELETE FROM entries WHERE log = ?1 "
+                "AND position < (SELECT position FROM snapshots WHERE log = ?1)",
                 (log,),
             )
 

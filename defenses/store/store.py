@@ -29,7 +29,7 @@ class Tail(NamedTuple):
         return self.start + len(self.entries)
 
 
-class Behind(Exception):  # noqa: N818  # no error: who is behind reads on and tries again
+class Behind(Exception):  # no error: who is behind reads on and tries again
     """A log has grown beyond the position that was told."""
 
 
