@@ -81,7 +81,7 @@ def test_two_layers_of_one_limit_are_refused_and_quotas_of_two_periods_stand_tog
             '{ type = "quota"', '{ type = "rate_limit", rows_per_second = 1, burst = 9 },\n    { type = "quota"'
         )
     )
-    with pytest.raises(BadInput, match="two layers keep the limit rate_limit"):
+    with pytest.raises(BadInput, match="two limits are kept as limited/rate_limit"):
         Local(config)
 
 
