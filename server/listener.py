@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from socket import socket
 from time import monotonic
 from types import FrameType
 from typing import Any, cast
@@ -76,6 +77,12 @@ class Connection(HttpToolsProtocol):
         else:
             super().send_400_response(msg)
 
+    def cut(self) -> None:
+        """Ends the connection, and what the kernel holds for it: to close alone leaves it an answer to deliver."""
+        end = self.transport.get_extra_info("socket")
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
     def overdue(self, now: float) -> bool:
         """Tells whether the client has had its time: for a head, for a message or for reading an answer."""
         limits = self._limits
@@ -100,7 +107,7 @@ class Server(uvicorn.Server):
         self._door, self._settings, self._started = door, settings, started
         self._close_at = math.inf
 
-    async def startup(self, sockets: list[socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to answer."""
         await super().startup(sockets)
         self._started()
@@ -117,7 +124,7 @@ class Server(uvicorn.Server):
         if counter % 10 == 0:
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection) and connection.overdue(connection.loop.time()):
-                    connection.transport.abort()
+                    connection.cut()
         return await super().on_tick(counter) and (self.force_exit or monotonic() >= self._close_at)
 
 

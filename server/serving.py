@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import socket
 import time
 from collections.abc import MutableSequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class Serving:
         """Serves until this process is told to end."""
         settings = self.settings
         logs.begin(settings.log)
+        with suppress(OSError, ValueError):  # as many connections as the system allows, idle ones among them
+            resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         listener = bound(settings.host, settings.port)  # before anything long is begun
         if settings.workers == 1:
             with asyncio.Runner(loop_factory=_LOOP) as runner:
