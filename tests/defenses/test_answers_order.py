@@ -12,6 +12,7 @@ from defenses import (
     LabelFlips,
     LabelOnly,
     LaplaceNoise,
+    Pointless,
     ReverseSigmoid,
     Rounding,
     Temperature,
@@ -27,15 +28,15 @@ from zoo.training import Training
 OUTER, INNER = (
     {
         "label_only": LabelOnly(),
-        "top_k": TopK(3),
-        "rounding": Rounding(2),
+        "top_k": TopK(k),
+        "rounding": Rounding(digits),
         "temperature": Temperature(2.0),
         "gaussian_noise": GaussianNoise(0.05, place * 8),
         "laplace_noise": LaplaceNoise(0.05, place * 8),
         "reverse_sigmoid": ReverseSigmoid(0.3, 0.4),
         "label_flips": LabelFlips(0.3, place * 8),
     }
-    for place in (b"outer", b"inner")
+    for place, k, digits in ((b"outer", 3, 2), (b"inner", 4, 3))
 )
 
 REASONS = {
@@ -65,6 +66,7 @@ VERDICTS = {
     for line in LINES
     for inner, verdict in zip(HEAD.split(), line.split()[1:], strict=True)
 }
+POINTLESS = [pair for pair, verdict in VERDICTS.items() if verdict in ("hide", "once")]  # harmless, if let pass
 ALLOWED = [pair for pair, verdict in VERDICTS.items() if verdict == "ok"]
 LEAVE_LABELS = ("label_only", "top_k", "rounding", "temperature")
 
@@ -119,16 +121,21 @@ def test_a_pair_is_taken_or_refused_with_its_reason(outer, inner):
     with pytest.raises(BadInput, match=REASONS[verdict]) as refused:
         disclosed(stack, card)
     assert str(refused.value).startswith(f"{outer}: ")
+    assert isinstance(refused.value, Pointless) == ((outer, inner) in POINTLESS)
 
 
 @pytest.mark.parametrize("rows", [1, 100])
 @pytest.mark.parametrize("classes", [2, 10, 100])
-@pytest.mark.parametrize(("outer", "inner"), [*ALLOWED, *((name, None) for name in OUTER)])
+@pytest.mark.parametrize(("outer", "inner"), [*ALLOWED, *POINTLESS, *((name, None) for name in OUTER)])
 def test_what_every_allowed_pair_tells(outer, inner, classes, rows, victims):
     x, probs = (part[:rows] for part in victims[classes])
     inside = [] if inner is None else [INNER[inner]]
     before, answer = ask(inside, x, probs), ask([OUTER[outer], *inside], x, probs)
-    card = disclosed([OUTER[outer], *inside], Card("m", x.shape[1:], classes))
+    card = disclosed(inside, Card("m", x.shape[1:], classes))
+    try:
+        card = OUTER[outer].disclose(card)
+    except Pointless as pointless:
+        card = pointless.card
 
     assert answer.labels.dtype == np.int64 and answer.labels.shape == (rows,)
     assert ((answer.labels >= 0) & (answer.labels < classes)).all()
@@ -196,6 +203,16 @@ def test_the_label_is_told_among_equals(top):
         {1: {3}, 2: {1, 3}, 3: {1, 2, 3}}[top],
     ]
     assert answer.labels.tolist() == [1, 0, 3]
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(TopK(5), TopK(2)), (Rounding(3), Rounding(1))], ids=repr)
+def test_a_layer_that_tells_more_than_the_one_inside_changes_nothing(outer, inner, victims):
+    before, answer = (ask(stack, *victims[10]) for stack in ([inner], [outer, inner]))
+    np.testing.assert_array_equal(answer.probs, before.probs)
+    card = inner.disclose(Card("m", (4,), 10))
+    with pytest.raises(Pointless) as refused:
+        outer.disclose(card)
+    assert refused.value.card == card
 
 
 @pytest.mark.parametrize(
