@@ -31,6 +31,10 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
+WRONG = (
+    st.sampled_from([None, True, 0, -1, 1.5, 256, 2**70, "", "FP32", [], [1], [[]], {}, {"name": "input"}])
+    | VALUES
+)
 PARAMETERS = ["binary_data_size", "binary_data", "binary_data_output", "classification", "shared_memory_region"]
 
 
@@ -53,37 +57,43 @@ def places(value, path=()):
 def messages(draw):
     """A message that is right but for some places."""
     message = right(draw(st.booleans()))
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(0, 3))):
         path = draw(st.sampled_from([place for place in places(message) if place]))
         holder = message
         for key in path[:-1]:
             holder = holder[key]
-        change = draw(st.sampled_from(["set", "drop", "twice", "add"]))
+        change = draw(st.sampled_from(["set", "set", "drop", "twice", "add"]))
         if change == "drop" and isinstance(holder, dict):
             del holder[path[-1]]
         elif change == "twice" and isinstance(holder, list):
             holder.append(copy.deepcopy(holder[path[-1]]))
         elif change == "add" and isinstance(holder, dict):
-            holder["parameters"] = draw(st.dictionaries(st.sampled_from(PARAMETERS), VALUES, max_size=2) | VALUES)
+            holder["parameters"] = draw(st.dictionaries(st.sampled_from(PARAMETERS), WRONG, max_size=2) | WRONG)
         else:
-            holder[path[-1]] = draw(VALUES)
+            holder[path[-1]] = draw(WRONG)
     return message
 
 
 @st.composite
 def requests(draw):
     """A path, headers and a body."""
-    path = draw(st.sampled_from([V1, V2]))
-    kind = draw(st.sampled_from(["message", "message", "message", "json", "instances", "bytes"]))
+    kind = draw(st.sampled_from(["message", "message", "message", "message", "instances", "json", "bytes"]))
+    path = {"message": V2, "instances": V1}.get(kind) or draw(st.sampled_from([V1, V2]))
     message = {
         "message": messages(),
         "json": VALUES,
-        "instances": st.fixed_dictionaries({"instances": VALUES | st.lists(VALUES, max_size=3)}),
+        "instances": st.fixed_dictionaries({"instances": WRONG | st.lists(WRONG, max_size=3)}),
         "bytes": st.binary(max_size=300),
     }[kind]
     drawn = draw(message)
     body = drawn if isinstance(drawn, bytes) else json.dumps(drawn).encode("utf-8", "surrogatepass")
     headers = {}
+    framed = draw(st.sampled_from(["right", "right", "wrong"]))
+    if framed == "right":
+        if b"binary_data_size" in body:
+            headers[HEADER_LENGTH] = str(len(body))
+            body += bytes(256)
+        return path, headers, body
     if draw(st.booleans()):
         lengths = st.sampled_from([len(body), 0, len(body) - 1, len(body) + 1, 2**40]) | st.integers(-5, 400)
         headers[HEADER_LENGTH] = draw(lengths.map(str) | st.text("0123456789abc+-._", min_size=1, max_size=15))
