@@ -20,7 +20,7 @@ from defenses import compose
 from defenses.store import open_store
 from server import logs, telemetry
 from server.registry import Registry
-from server.settings import read_settings
+from server.settings import Settings, read_settings
 from server.telemetry import Telemetry
 from wire import BadInput
 
@@ -219,6 +219,11 @@ def test_only_the_proxy_and_what_the_operator_looks_at_publish_ports_on_this_mac
     clients = {network for name in ("attacker", "owner") for network in COMPOSE["services"][name]["networks"]}
     others = set(COMPOSE["services"]) - {"attacker", "owner", "proxy"}
     assert not [name for name in others if clients & set(COMPOSE["services"][name]["networks"])]
+
+
+def test_the_proxy_closes_an_idle_connection_before_the_server_does():
+    (idle,) = re.findall(r"keepalive (\d+)s", (ROOT / "deploy/Caddyfile").read_text())
+    assert int(idle) < Settings.model_fields["head_seconds"].default
 
 
 @pytest.mark.parametrize("given", [b"7", b"a-b_c.D", b"x" * 64])
