@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import socket
@@ -20,6 +19,7 @@ from defenses.store import Store, open_store
 from server import logs, telemetry, workers
 from server.administration import OPERATOR
 from server.app import VERSION, create_app, server_secret
+from server.engine import settle
 from server.listener import server
 from server.registry import Registry
 from server.settings import Settings
@@ -76,8 +76,7 @@ class Serving:
         def started() -> None:
             up[number] = 1
 
-        gc.collect()
-        gc.freeze()  # models and libraries live as long as the server: full collections need not walk them
+        settle()
         with (
             telemetry.serving(settings.host, settings.metrics_port, metrics.registry)
             if len(up) == 1 and settings.metrics_port is not None

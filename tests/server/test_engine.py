@@ -3,11 +3,12 @@ import base64
 import dataclasses
 import io
 import logging
+import platform
 
 import numpy as np
 import pytest
 import torch
-from parts import Local
+from parts import Local, command
 from PIL import Image
 
 from server import engine as engines
@@ -280,3 +281,27 @@ def test_our_client_sends_bytes_and_keeps_to_rows_from_0_to_1(config):
         x[3, 0, 0, 0] = 0.5
         with pytest.raises(Malformed, match=r"row 3 holds 0.5, .* expected multiples of 1/255"):
             as_bytes(x)
+
+
+KEPT = """
+import gc, resource, sys
+
+def passes(n):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(n):
+        [bytearray(8 * 2**20) for _ in range(8)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+from server.engine import settle
+settle()
+passes(2)
+assert passes(3) < 10, "memory was given back"
+assert gc.get_freeze_count() > 10_000 and gc.get_threshold()[0] > 10_000
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries of C have no such switches")
+def test_a_process_that_serves_keeps_its_memory_and_seldom_collects(tmp_path):
+    (tmp_path / "kept.py").write_text(KEPT)
+    done = command("kept", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
