@@ -64,7 +64,7 @@ OLD = Ours(history=HISTORY)
 
 
 def _litserve(engine: str, batched: bool) -> Rival:
-    return Rival("litserve", "litserve_api", engine, batched)
+    return Rival("litserve", "litserve_api", engine, batched, restless=batched)
 
 
 def _mlserver(engine: str, batched: bool) -> Rival:
@@ -119,7 +119,7 @@ CASES = [
         )
     ),
     *(
-        Case(Rival(environment, script), "cnn", "JSON", *size)
+        Case(Rival(environment, script, restless=environment == "ray"), "cnn", "JSON", *size)
         for environment, script in (("bentoml", "bentoml_service"), ("ray", "ray_serve"))
         for size in (_ONE, _MANY)
     ),

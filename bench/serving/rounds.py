@@ -28,7 +28,7 @@ from bench.serving.engine import load
 from bench.serving.environments import RIVALS
 from bench.serving.load import load as load_server
 from bench.serving.networks import make
-from bench.serving.servers import KEEP_BLOCKS, ONE_THREAD, Missing, Place, Running
+from bench.serving.servers import KEEP_BLOCKS, ONE_THREAD, Missing, Place, Running, Server
 from bench.serving.targets import TARGETS, Figure, Figures, spread
 from wire import Array, BadInput, WireError
 
@@ -52,6 +52,7 @@ class Bench:
     only: Sequence[str] = ()
     figures: Figures = field(default_factory=Figures)
     _rows: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
+    _running: dict[str, Running] = field(default_factory=dict, init=False, repr=False)
 
     def run(self) -> dict[str, Any]:
         """Runs all rounds; returns what is written down of them.
@@ -74,55 +75,58 @@ class Bench:
             ):
                 self._rows[family], parameters[family] = make(work / family, family, self.cache / "networks")
             loops = {family: _loop(place, family, ending) for family in {family for family, _, _ in forwards}}
-            running = self._started(cases, place, ending)
-            checked = [case for case in cases if self._right(case, place, running)]
-            total = self.rounds * (len(forwards) + len(checked))
+            total = self.rounds * (len(forwards) + len(cases))
             with tqdm(total=total, unit="measurement", dynamic_ncols=True) as bar:
                 for _ in range(self.rounds):
                     for family, engine, rows in forwards:
-                        bar.set_postfix_str(raw(family, engine, rows))
-                        self.figures.add(
-                            raw(family, engine, rows), _forward(loops[family], engine, rows, self.seconds / 3)
-                        )
+                        name = raw(family, engine, rows)
+                        bar.set_postfix_str(name)
+                        self.figures.add(name, _forward(loops[family], engine, rows, self.seconds / 3))
                         bar.update()
-                    for case in checked:
-                        bar.set_postfix_str(case.name)
-                        self.figures.add(case.name, self._measured(case, running[case.server.name]))
-                        bar.update()
-            for name, server in running.items():
-                self.figures.memory[name] = server.memory()
+                    for server in dict.fromkeys(case.server for case in cases):
+                        self._visit(server, [case for case in cases if case.server == server], place, ending, bar)
         return self._results(parameters, load_before)
 
     def _wanted(self, name: str) -> bool:
         return not self.only or any(word in name for word in self.only)
 
-    def _started(self, cases: Sequence[Case], place: Place, ending: contextlib.ExitStack) -> dict[str, Running]:
-        running = {}
-        servers = {case.server.name: case.server for case in cases}
-        for name, server in tqdm(servers.items(), desc="starting", unit="server", dynamic_ncols=True):
-            try:
-                running[name] = server.start(place, ending)
-            except Missing as missing:
-                self._skip(name, str(missing))
-        return running
+    def _visit(
+        self, server: Server, cases: Sequence[Case], place: Place, ending: contextlib.ExitStack, bar: tqdm[Any]
+    ) -> None:
+        """Measures a server's cases once; what cannot be measured once is left out from then on."""
+        with contextlib.ExitStack() as leaving:
+            running = self._running.get(server.name)
+            if running is None and server.name not in self.figures.skipped:
+                bar.set_postfix_str(f"starting {server.name}")
+                try:
+                    running = server.start(place, leaving if server.restless else ending)
+                except Missing as missing:
+                    self._skip(server.name, str(missing), cases)
+            if running is not None and not server.restless:
+                self._running[server.name] = running
+            for case in cases:
+                bar.set_postfix_str(case.name)
+                if running is not None and case.name not in self.figures.skipped:
+                    try:
+                        self._check(case, place, running)
+                        self.figures.add(case.name, self._measured(case, running))
+                    except (Failed, WireError, OSError, KeyError, ValueError) as error:
+                        self._skip(case.name, f"{type(error).__name__}: {error}", [case])
+                bar.update()
+            if running is not None:
+                self.figures.memory[server.name] = running.memory()
 
-    def _right(self, case: Case, place: Place, running: dict[str, Running]) -> bool:
-        """Tells whether a server's answers are the model's own; says so if they are not."""
-        server = running.get(case.server.name)
-        if server is None:
-            return False
+    def _check(self, case: Case, place: Place, server: Running) -> None:
+        """Raises :class:`ValueError` unless the answer that each connection will get is the model's own."""
         encoding = case.server.encodings[case.encoding]
         predict = load(place.work / case.family, case.family, "torch eager")
-        try:
-            for request, x in zip(self._requests(case, server), self._bodies(case), strict=True):
-                _agree(case, ask(server.port, request, encoding), predict(x))
-        except (Failed, WireError, OSError, KeyError, ValueError) as error:
-            self._skip(case.name, f"{type(error).__name__}: {error}")
-            return False
-        return True
+        for request, x in zip(self._requests(case, server), self._bodies(case), strict=True):
+            _agree(case, ask(server.port, request, encoding), predict(x))
 
-    def _skip(self, name: str, why: str) -> None:
+    def _skip(self, name: str, why: str, cases: Sequence[Case]) -> None:
         self.figures.skipped[name] = why
+        for case in cases:
+            self.figures.rounds.pop(case.name, None)
         tqdm.write(f"skipped: {name}: {why}", file=sys.stderr)
 
     def _bodies(self, case: Case) -> list[Array]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import httpx
 import psutil
@@ -75,6 +75,11 @@ class Server(Protocol):
     @property
     def name(self) -> str:
         """What figures call it."""
+        ...
+
+    @property
+    def restless(self) -> bool:
+        """Whether it takes CPU while nobody asks, so that it may not run while another is measured."""
         ...
 
     @property
@@ -216,6 +221,8 @@ class Ours:
     workers: int = 1
     history: int = 0
 
+    restless: ClassVar[bool] = False
+
     @property
     def name(self) -> str:
         """What figures call it."""
@@ -290,12 +297,15 @@ class Rival:
         script: Name of its script in ``bench/rivals``.
         engine: Engine of the model, as :mod:`bench.serving.engine` names it.
         batched: Whether it batches requests; None if its script has but one way.
+        restless: Whether it takes CPU while nobody asks: LitServe's batching loop takes a tenth of a core, Ray a
+            quarter.
     """
 
     environment: str
     script: str
     engine: str = "torch"
     batched: bool | None = None
+    restless: bool = False
 
     @property
     def name(self) -> str:

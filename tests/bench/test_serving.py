@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,12 +112,16 @@ def test_names_are_distinct():
     assert len(set(names)) == len(names)
 
 
+STARTS, ENDS = Counter(), Counter()
+
+
 @dataclass(frozen=True)
 class Tiny:
     """A server in a thread of this process, which answers in lists, in one way or another."""
 
     name: str = "tiny"
     way: str = "right"
+    restless: bool = False
     encodings = LISTS
 
     def start(self, place, ending):
@@ -134,7 +139,7 @@ class Tiny:
                     probs = predict(rows)
                     labels = probs.argmax(axis=1)
                     asked += 1
-                    status = 429 if self.way == "refusing" and asked > 1 else 200
+                    status = 429 if self.way == "refusing" and asked > 1 else 200  # the check asks once
                     body = {
                         "labels": labels + (self.way == "wrong"),
                         "probabilities": probs * (1 + (self.way == "off")),
@@ -147,7 +152,10 @@ class Tiny:
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
 
+        STARTS[self.name] += 1
+
         def end():
+            ENDS[self.name] += 1
             loop.call_soon_threadsafe(server.close)
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0.2), loop).result()
             loop.call_soon_threadsafe(loop.stop)
@@ -177,13 +185,17 @@ def test_only_right_answers_are_measured(monkeypatch, kept):
         Tiny("tiny off", "off"),
         Tiny("tiny absent", "absent"),
         Tiny("tiny refusing", "refusing"),
+        Tiny("tiny restless", restless=True),
     )
     good, refusing = (results["figures"][f"{name} JSON 2x2"] for name in ("tiny good", "tiny refusing"))
-    assert set(results["figures"]) == {"tiny good JSON 2x2", "tiny refusing JSON 2x2"}
-    assert good["rounds"] == 2 and good["errors"] == 0
+    measurable = ("tiny good", "tiny refusing", "tiny restless")
+    assert set(results["figures"]) == {f"{name} JSON 2x2" for name in measurable}
+    assert {figure["rounds"] for figure in results["figures"].values()} == {2} and good["errors"] == 0
     assert 0 < good["speed"]["low"] <= good["speed"]["median"] <= good["speed"]["high"]
     assert 0 < good["p50"]["median"] <= good["p99"]["median"] and good["cpu"]["median"] > 0
     assert refusing["errors"] > 0
+    # One that takes CPU while nobody asks runs only while it is measured.
+    assert (STARTS["tiny good"], STARTS["tiny restless"]) == (1, 2) and STARTS == ENDS
     assert "2 of 2 labels are not the model's" in results["skipped"]["tiny wrong JSON 2x2"]
     assert "probabilities are off" in results["skipped"]["tiny off JSON 2x2"]
     assert results["skipped"]["tiny absent"] == "tiny is not installed"
