@@ -79,7 +79,7 @@ def engine_of(model: Classifier, victim: Victim, card: Card, cache: Path, thread
                 f'engine = "{victim.engine}" and precision = "{victim.precision}" are for networks; '
                 f'expected "auto" and "float32"'
             )
-        return _tried(model.predict, "python", PASS, card)
+        return _tried(model.predict, "python_classifier", PASS, card)
     if next(model.module.parameters(), None) is None and victim.precision != "float32":
         raise BadInput(
             f'precision = "{victim.precision}" is for weights, of which a {name_of(model.family)} has none'

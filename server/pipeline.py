@@ -26,11 +26,13 @@ class Deployed:
         card: What it says of itself.
         handle: Answers their queries.
         admission: Their limits and prices.
+        platform: What computes its answers.
     """
 
     card: Card
     handle: Handler
     admission: Admission
+    platform: str
 
 
 def price_of(plan: Plan) -> Price:
@@ -77,7 +79,7 @@ def deploy(
         except Pointless as pointless:  # beside this victim's own; not so beside another's
             card = pointless.card
         layers.insert(0, layer)
-    return Deployed(admission.disclose(card), compose([admission, *layers], served), admission)
+    return Deployed(admission.disclose(card), compose([admission, *layers], served), admission, served.platform)
 
 
 def _built(tables: Layers, scope: str, secret: bytes, timed: Timed) -> tuple[list[Rule], list[Defense]]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server import range as served
 from server.openapi import METERED, NAMED, OPEN
-from wire import Card
+from server.pipeline import Deployed
 from wire.tensors import DATATYPES, HEADER_LENGTH
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
@@ -62,7 +62,7 @@ class ModelMetadata(BaseModel):
 
     name: str = Field(examples=["victim"])
     versions: list[str] = Field(examples=[["1"]])
-    platform: str = Field(examples=["mlaas-range_safetensors"])
+    platform: str = Field(examples=["onnxruntime_float32"])
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
     parameters: Parameters = Field(
@@ -186,25 +186,25 @@ async def ready(request: Request) -> ServerReady:
 @router.get("/v2/models/{model}", responses=NAMED)
 async def model_metadata(request: Request, model: str) -> ModelMetadata:
     """Tells a model's inputs and outputs, as the account meets it."""
-    return _described(await _card(request, model))
+    return _described(await _deployed(request, model))
 
 
 @router.get("/v2/models/{model}/versions/{version}", responses=NAMED)
 async def version_metadata(request: Request, model: str, version: str) -> ModelMetadata:
     """Tells the inputs and outputs of a model's version."""
-    return _described(await _card(request, model, version))
+    return _described(await _deployed(request, model, version))
 
 
 @router.get("/v2/models/{model}/ready", responses=NAMED)
 async def model_ready(request: Request, model: str) -> ModelReady:
     """Tells that a model is ready."""
-    return ModelReady(name=(await _card(request, model)).model, ready=True)
+    return ModelReady(name=(await _deployed(request, model)).card.model, ready=True)
 
 
 @router.get("/v2/models/{model}/versions/{version}/ready", responses=NAMED)
 async def version_ready(request: Request, model: str, version: str) -> ModelReady:
     """Tells that a model's version is ready."""
-    return ModelReady(name=(await _card(request, model, version)).model, ready=True)
+    return ModelReady(name=(await _deployed(request, model, version)).card.model, ready=True)
 
 
 # What follows is documentation: server.hot answers these routes.
@@ -227,19 +227,20 @@ async def version_infer(model: str, version: str, asked: InferRequest, length: L
     raise NotImplementedError
 
 
-async def _card(request: Request, model: str, version: str | None = None) -> Card:
+async def _deployed(request: Request, model: str, version: str | None = None) -> Deployed:
     here = served.of(request)
-    return here.model(await here.enter(request.headers.get("Authorization")), model, version).card
+    return here.model(await here.enter(request.headers.get("Authorization")), model, version)
 
 
-def _described(card: Card) -> ModelMetadata:
+def _described(deployed: Deployed) -> ModelMetadata:
+    card = deployed.card
     outputs = [TensorMetadata(name="labels", datatype="INT64", shape=[-1])]
     if card.tells_probs:
         outputs.append(TensorMetadata(name="probabilities", datatype="FP32", shape=[-1, card.classes]))
     return ModelMetadata(
         name=card.model,
         versions=[card.version],
-        platform="mlaas-range_safetensors",
+        platform=deployed.platform,
         inputs=[TensorMetadata(name=card.input_name, datatype=card.dtype, shape=[-1, *card.input_shape])],
         outputs=outputs,
         parameters={

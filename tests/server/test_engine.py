@@ -192,7 +192,7 @@ class Shares:
 def test_any_classifier_is_served_without_an_export(tmp_path):
     card = Card("v", (4,), 2)
     served = engine_of(Shares(), victim(), card, tmp_path, 1)
-    assert served.platform == "python" and list(tmp_path.iterdir()) == []
+    assert served.platform == "python_classifier" and list(tmp_path.iterdir()) == []
     np.testing.assert_array_equal(served.predict(rows_of((4,))), Shares().predict(rows_of((4,))))
     for fields in ({"engine": "torch"}, {"precision": "bfloat16"}):
         with pytest.raises(BadInput, match="are for networks"):
@@ -269,13 +269,16 @@ def test_our_client_sends_bytes_and_keeps_to_rows_from_0_to_1(config):
     with local_client(server.app) as server.client:
         as_bytes, as_floats = (server.endpoint(model, plan="free") for model in ("bytes", "floats"))
         assert (as_bytes.card.dtype, as_bytes.card.low, as_bytes.card.high) == ("UINT8", 0, 1)
+        headers = server.headers("free")
+        metadata = server.client.get("/v2/models/bytes", headers=headers).json()
+        assert metadata["platform"] == "onnxruntime_float32"
         want = as_floats(x)
         for rows in (x, pixels):
             np.testing.assert_array_equal(as_bytes(rows).probs, want.probs)
         png = io.BytesIO()
         Image.fromarray(pixels[0, 0]).save(png, "PNG")
         body = {"instances": [{"b64": base64.b64encode(png.getvalue()).decode()}]}
-        reply = server.client.post("/v1/models/bytes:predict", json=body, headers=server.headers("free"))
+        reply = server.client.post("/v1/models/bytes:predict", json=body, headers=headers)
         told = np.float32(reply.json()["predictions"][0]["probabilities"])
         np.testing.assert_array_equal(told, want.probs[0])
         x[3, 0, 0, 0] = 0.5
