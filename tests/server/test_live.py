@@ -8,7 +8,7 @@ import time
 import httpx
 import numpy as np
 import pytest
-from parts import SHAPE, Local, command, configured, serving
+from parts import Local, command, configured, serving
 
 from defenses.store import open_store
 from server.registry import Registry
@@ -100,36 +100,6 @@ def test_a_bad_request_leaves_its_neighbours_alone(live, network, rows):
     for key, spent in ((good, 40), (bad, 0)):
         account_now = httpx.get(f"{url}/v1/account", headers={"Authorization": f"Bearer {key}"}).json()
         assert account_now["rows"] == spent
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_tritonclient_works_unchanged(live, network, rows, binary):
-    triton = pytest.importorskip("tritonclient.http")
-    from tritonclient.utils import InferenceServerException
-
-    url, account, _ = live
-    headers = {"Authorization": f"Bearer {account(f'triton-{binary}')}"}
-    with triton.InferenceServerClient(url.removeprefix("http://")) as client:
-        assert client.is_server_live() and client.is_server_ready()
-        assert client.is_model_ready("open", headers=headers)
-        assert client.get_model_metadata("open", headers=headers)["inputs"][0]["shape"] == [-1, *SHAPE]
-        tensor = triton.InferInput("input", [5, *SHAPE], "FP32")
-        tensor.set_data_from_numpy(rows[:5], binary_data=binary)
-        asked = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("labels", "probabilities")]
-        for outputs in (asked, None):
-            for encoding in (None, "gzip"):
-                result = client.infer(
-                    "open",
-                    [tensor],
-                    outputs=outputs,
-                    headers=dict(headers),
-                    request_compression_algorithm=encoding,
-                )
-                np.testing.assert_allclose(result.as_numpy("probabilities"), network.predict(rows[:5]), rtol=1e-5)
-        wrong = triton.InferInput("input", [1, 3], "FP32")
-        wrong.set_data_from_numpy(np.zeros((1, 3), np.float32))
-        with pytest.raises(InferenceServerException, match="expected"):
-            client.infer("open", [wrong], headers=headers)
 
 
 def test_a_broken_victim_keeps_the_server_down(config):
