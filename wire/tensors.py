@@ -133,7 +133,7 @@ def read_values(data: Any, dtype: np.dtype[Any]) -> Array:
     Raises:
         Malformed: The lists are ragged, or hold something that is not of that type.
     """
-    if dtype == object:
+    if dtype.kind == "O":
         if not isinstance(data, list) or not set(map(type, data)) <= {str}:
             raise Malformed("data must be a list of strings")
         return _texts(data)
@@ -205,11 +205,11 @@ def _read_tensor(entry: Any, body: bytes, at: int) -> tuple[Tensor, int]:
     if not isinstance(parameters, dict):
         raise Malformed(f'tensor "{name}": "parameters" must be an object')
     size = parameters.get("binary_data_size")
-    if size is not None and dtype == object:
+    if size is not None and dtype.kind == "O":
         if type(size) is not int or not 4 * count <= size <= len(body) - at:
             raise Malformed(
-                f'tensor "{name}": binary_data_size is {size}; {count} strings take at least {4 * count} bytes, and '
-                f"{len(body) - at} are left in the body"
+                f'tensor "{name}": binary_data_size is {size}; {count} strings take at least {4 * count} bytes, '
+                f"and {len(body) - at} are left in the body"
             )
         return Tensor(name, _read_raw_texts(name, body[at : at + size], count).reshape(shape)), at + size
     if size is not None:

@@ -39,7 +39,7 @@ class Jbda:
         rounds: Doublings of the labelled set.
         step: Step size lambda, in units of a feature.
         flip: Rounds tau after which the step changes its sign.
-        family: Family of the surrogate: softmax, mlp, cnn or resnet.
+        family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         hidden: Widths of the hidden layers, if the family is mlp.
         epochs: Passes over the labelled rows in each round.
         batch: Rows in one training step.

@@ -32,7 +32,7 @@ class Knockoff:
     epochs, not after every 60.
 
     Attributes:
-        family: Family of the surrogate: softmax, mlp, cnn or resnet.
+        family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         epochs: Passes over the answered rows.
         batch: Rows in one step.
         lr: Learning rate; with a schedule, the highest.

@@ -52,7 +52,7 @@ class Shadow:
     Attributes:
         shadows: Number of shadow models.
         size: Rows to train each on, and rows that are its non-members; by default half of the shadow pool.
-        family: Family of the shadow models: softmax, mlp, cnn or resnet.
+        family: Family of the shadow models: softmax, logistic, mlp, cnn, resnet or torchvision.
         epochs: Passes of a shadow model over its rows.
         batch: Rows in one training step of a shadow model.
         lr: Learning rate of the shadow models (Adam).
