@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -33,6 +34,7 @@ from bench.serving.targets import TARGETS, Figure, Figures, spread
 from wire import Array, BadInput, WireError
 
 WARMUP = 0.3  # seconds
+PATIENCE = 20.0  # seconds for a first answer
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Bench:
                 bar.set_postfix_str(f"starting {server.name}")
                 try:
                     running = server.start(place, leaving if server.restless else ending)
+                    self._await(cases[0], running)
                 except Missing as missing:
                     self._skip(server.name, str(missing), cases)
             if running is not None and not server.restless:
@@ -115,6 +118,15 @@ class Bench:
                 bar.update()
             if running is not None:
                 self.figures.memory[server.name] = running.memory()
+
+    def _await(self, case: Case, server: Running) -> None:
+        """Waits for a first answer, since some listen before their model is loaded; what goes wrong is not told."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Failed, OSError, ValueError):
+                ask(server.port, self._requests(case, server)[0], case.server.encodings[case.encoding])
+                return
+            time.sleep(0.2)
 
     def _check(self, case: Case, place: Place, server: Running) -> None:
         """Raises :class:`ValueError` unless the answer that each connection will get is the model's own."""

@@ -112,7 +112,7 @@ def test_names_are_distinct():
     assert len(set(names)) == len(names)
 
 
-STARTS, ENDS = Counter(), Counter()
+STARTS, ALIVE, BESIDE = Counter(), set(), set()
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Tiny:
                     probs = predict(rows)
                     labels = probs.argmax(axis=1)
                     asked += 1
-                    status = 429 if self.way == "refusing" and asked > 1 else 200  # the check asks once
+                    status = 429 if self.way == "refusing" and asked > 1 else 200  # a check asks once
                     body = {
                         "labels": labels + (self.way == "wrong"),
                         "probabilities": probs * (1 + (self.way == "off")),
@@ -153,9 +153,12 @@ class Tiny:
         thread.start()
 
         STARTS[self.name] += 1
+        BESIDE.update(ALIVE)  # restless servers that run while another is started
+        if self.restless:
+            ALIVE.add(self.name)
 
         def end():
-            ENDS[self.name] += 1
+            ALIVE.discard(self.name)
             loop.call_soon_threadsafe(server.close)
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0.2), loop).result()
             loop.call_soon_threadsafe(loop.stop)
@@ -184,8 +187,8 @@ def test_only_right_answers_are_measured(monkeypatch, kept):
         Tiny("tiny wrong", "wrong"),
         Tiny("tiny off", "off"),
         Tiny("tiny absent", "absent"),
-        Tiny("tiny refusing", "refusing"),
         Tiny("tiny restless", restless=True),
+        Tiny("tiny refusing", "refusing"),
     )
     good, refusing = (results["figures"][f"{name} JSON 2x2"] for name in ("tiny good", "tiny refusing"))
     measurable = ("tiny good", "tiny refusing", "tiny restless")
@@ -195,7 +198,8 @@ def test_only_right_answers_are_measured(monkeypatch, kept):
     assert 0 < good["p50"]["median"] <= good["p99"]["median"] and good["cpu"]["median"] > 0
     assert refusing["errors"] > 0
     # One that takes CPU while nobody asks runs only while it is measured.
-    assert (STARTS["tiny good"], STARTS["tiny restless"]) == (1, 2) and STARTS == ENDS
+    assert (STARTS["tiny good"], STARTS["tiny restless"]) == (1, 2)
+    assert BESIDE == set()
     assert "2 of 2 labels are not the model's" in results["skipped"]["tiny wrong JSON 2x2"]
     assert "probabilities are off" in results["skipped"]["tiny off JSON 2x2"]
     assert results["skipped"]["tiny absent"] == "tiny is not installed"
