@@ -8,7 +8,9 @@ from kinds import FEATURES, KINDS, trained
 from parts import Local
 
 from server.rows import MOST_CHARACTERS
-from wire import Oracle, Refused
+from server.settings import read_settings
+from server.victims import load_all
+from wire import BadInput, Oracle, Refused
 from wire.http import Endpoint
 from wire.local import local_client
 from zoo import folder
@@ -181,3 +183,29 @@ def test_a_table_is_stolen_by_its_numbers(served, models):
     surrogate = Knockoff(family="mlp", epochs=5).extract(Oracle(ask, ask.card), whole, np.random.default_rng(0))
     assert surrogate.class_names == model.class_names
     assert surrogate.predict(whole.x).shape == (len(whole), 2)
+
+
+def with_recipe(path, recipe):
+    config = f'state = "state"\n[plans.p]\n[[victims]]\nname = "v"\nengine = "torch"\nrecipe = {recipe}\n'
+    (path / "range.toml").write_text(config)
+    return load_all(read_settings(path / "range.toml", state=path / "state"))["v"].card
+
+
+@pytest.mark.parametrize("recipe", ['{ name = "iris-softmax" }', '{ data = "iris", family = "knn", seed = 1 }'])
+def test_the_server_trains_a_victim_by_any_recipe(tmp_path, recipe):
+    card = with_recipe(tmp_path, recipe)
+    assert (card.input_shape, card.class_names) == ((4,), ("setosa", "versicolor", "virginica"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fault"),
+    [
+        ('{ name = "oak" }', "victim v: there is no recipe 'oak'; there are iris-softmax"),
+        ('{ family = "oak", data = "iris" }', "victim v: there is no family 'oak'; there are softmax"),
+        ('{ name = "iris-softmax", family = "knn" }', "give either the name of a recipe, or data and family"),
+        ('{ name = "adult-gbdt" }', "victim v: adult: there is no data folder; put UCI's"),
+    ],
+)
+def test_a_recipe_without_sense_is_refused(tmp_path, recipe, fault):
+    with pytest.raises(BadInput, match=fault):
+        with_recipe(tmp_path, recipe)
