@@ -120,7 +120,7 @@ class Bench:
                 self.figures.memory[server.name] = running.memory()
 
     def _await(self, case: Case, server: Running) -> None:
-        """Waits for a first answer, since some listen before their model is loaded; what goes wrong is not told."""
+        """Waits for a first answer, since some listen before their model is loaded."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(Failed, OSError, ValueError):

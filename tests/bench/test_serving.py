@@ -199,7 +199,7 @@ def test_only_right_answers_are_measured(monkeypatch, kept):
     assert refusing["errors"] > 0
     # One that takes CPU while nobody asks runs only while it is measured.
     assert (STARTS["tiny good"], STARTS["tiny restless"]) == (1, 2)
-    assert BESIDE == set()
+    assert not BESIDE
     assert "2 of 2 labels are not the model's" in results["skipped"]["tiny wrong JSON 2x2"]
     assert "probabilities are off" in results["skipped"]["tiny off JSON 2x2"]
     assert results["skipped"]["tiny absent"] == "tiny is not installed"
