@@ -13,7 +13,8 @@ from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
-from defenses.defense import Defense, Handler, Pointless, compose, disclosed
+from defenses.defense import Defense, Handler, Pointless, Remembering, compose, disclosed
+from defenses.watermarks.dawn import Dawn
 
 DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "rate_limit": RateLimit,
@@ -26,11 +27,13 @@ DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "laplace_noise": LaplaceNoise,
     "reverse_sigmoid": ReverseSigmoid,
     "label_flips": LabelFlips,
+    "dawn": Dawn,
 }
 
 __all__ = [
     "DEFENSES",
     "Admission",
+    "Dawn",
     "Defense",
     "GaussianNoise",
     "Handler",
@@ -41,6 +44,7 @@ __all__ = [
     "Price",
     "Quota",
     "RateLimit",
+    "Remembering",
     "ReverseSigmoid",
     "Rounding",
     "Rule",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wire import Answer, BadInput, Card, Query
 
@@ -37,6 +37,24 @@ class Defense(Protocol):
         Raises:
             BadInput: It cannot work on what the layers inside tell.
             Pointless: It can, but one of them does nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A layer that reads at start what it remembers."""
+
+    async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
+        """Reads it.
+
+        Args:
+            card: The bare victim's.
+            inside: The layers inside this one, the outermost first.
+            outside: Those outside, likewise.
+
+        Raises:
+            BadInput: What it finds is broken or does not belong here, or another layer would undo its work.
         """
         ...
 

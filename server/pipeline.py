@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from defenses import Admission, Defense, Handler, Pointless, Price, Rule, compose, disclosed
+from defenses import Admission, Dawn, Defense, Handler, Pointless, Price, Remembering, Rule, compose, disclosed
 from defenses.store import Store
 from server.settings import Plan, build_layer
 from server.victims import Served
@@ -27,12 +27,24 @@ class Deployed:
         handle: Answers their queries.
         admission: Their limits and prices.
         platform: What computes its answers.
+        layers: The layers that change answers or watch, outermost first.
     """
 
     card: Card
     handle: Handler
     admission: Admission
     platform: str
+    layers: Sequence[Defense]
+
+    async def begin(self, victim: Card) -> None:
+        """Lets each layer read what it remembers, given the bare victim's card.
+
+        Raises:
+            BadInput: What one finds is broken or does not belong here.
+        """
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Remembering):
+                await layer.begin(victim, self.layers[i + 1 :], self.layers[:i])
 
 
 def price_of(plan: Plan) -> Price:
@@ -66,34 +78,51 @@ def deploy(
         BadInput: The stack contradicts itself.
     """
     model = served.card.model
-    overall, outer = _built(plan.defenses, f"plan/{model}", secret, timed)
-    limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret, timed)
+    bound = {"store": store, "model": model, "victim": served.weights}
+    overall, outer = _built(plan.defenses, f"plan/{model}", secret, bound)
+    limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret, bound)
+    for kind, layer in outer:
+        if isinstance(layer, Dawn):
+            raise BadInput(
+                f"{kind} marks a model's rows alike for all accounts; expected among the victim's layers"
+            )
     admission = Admission(model, limits, price_of(plan), store, overall, seen)
-    disclosed(outer, served.card)  # whether the plan contradicts itself
-    layers, card = list(inner), disclosed(inner, served.card)
-    for layer in reversed(outer):
+    disclosed([layer for _, layer in outer], served.card)  # whether the plan contradicts itself
+    layers, card = list(inner), disclosed([layer for _, layer in inner], served.card)
+    for kind, layer in reversed(outer):
         if not card.tells_probs:
             break
         try:
             card = layer.disclose(card)
         except Pointless as pointless:  # beside this victim's own; not so beside another's
             card = pointless.card
-        layers.insert(0, layer)
-    return Deployed(admission.disclose(card), compose([admission, *layers], served), admission, served.platform)
+        layers.insert(0, (kind, layer))
+    return Deployed(
+        admission.disclose(card),
+        compose([admission, *(timed(kind, layer) for kind, layer in layers)], served),
+        admission,
+        served.platform,
+        [layer for _, layer in layers],
+    )
 
 
-def _built(tables: Layers, scope: str, secret: bytes, timed: Timed) -> tuple[list[Rule], list[Defense]]:
-    """Builds limits, which must come first, and other layers."""
+def layer_secret(secret: bytes, scope: str, kind: str, number: int = 0) -> bytes:
+    """Returns the key of a layer: the first, second, ... of its kind in a stack, wherever it stands there."""
+    return hashlib.blake2b(f"{scope}/{kind}/{number}".encode(), key=secret, digest_size=32).digest()
+
+
+def _built(
+    tables: Layers, scope: str, secret: bytes, bound: dict[str, Any]
+) -> tuple[list[Rule], list[tuple[str, Defense]]]:
+    """Builds limits, which must come first, and other layers with their kinds."""
     limits: list[Rule] = []
-    layers: list[Defense] = []
+    layers: list[tuple[str, Defense]] = []
     for table in tables:
         kind = table["type"]
-        name = f"{scope}/{kind}/{len(layers)}"
-        defense = build_layer(
-            table, {"secret": hashlib.blake2b(name.encode(), key=secret, digest_size=32).digest()}
-        )
+        number = sum(other == kind for other, _ in layers)
+        defense = build_layer(table, {"secret": layer_secret(secret, scope, kind, number), **bound})
         if not isinstance(defense, Rule):
-            layers.append(timed(kind, defense))
+            layers.append((kind, defense))
         elif layers:
             raise BadInput(f"{kind} admits queries, so it must come before what changes answers")
         else:

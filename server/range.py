@@ -13,7 +13,7 @@ import orjson
 from fastapi import Request
 
 from defenses.store import Behind, Store
-from server.pipeline import Deployed, Layers, Timed, deploy
+from server.pipeline import Deployed, Layers, Timed, deploy, layer_secret
 from server.registry import Account, Registry
 from server.settings import Settings
 from server.victims import Served
@@ -62,6 +62,29 @@ class Range:
     def models(self) -> list[str]:
         """The models' names."""
         return list(self._served)
+
+    async def begin(self) -> None:
+        """Reads what all layers remember.
+
+        Raises:
+            BadInput: A layer finds something that is broken or does not belong there.
+        """
+        await self.catch_up()
+        for model, deployed in self._deployed.items():
+            await self.try_out(model, deployed)
+
+    async def try_out(self, model: str, deployed: Mapping[str, Deployed]) -> None:
+        """Lets the layers that accounts of each plan would meet read what they remember, as in :meth:`begin`."""
+        for name, on_plan in deployed.items():
+            try:
+                await on_plan.begin(self._served[model].card)
+            except BadInput as error:
+                raise BadInput(f"victim {model}, plan {name}: {error}") from None
+
+    def marks_key(self, model: str) -> bytes:
+        """Returns the key of a model's marks."""
+        self.stack(model)  # whether there is such a model
+        return layer_secret(self._secret, model, "dawn")
 
     async def catch_up(self) -> None:
         """Reads what administrators and other workers have changed."""

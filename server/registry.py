@@ -73,6 +73,8 @@ class State:
                 self.stacks[event["model"]] = event["defenses"]
             case "restore defenses":
                 self.stacks.pop(event["model"], None)
+            case "commit to marks" | "open the key of marks":  # for the audit
+                pass
             case unknown:
                 raise BadInput(f"the control log holds {unknown!r}, which this server does not know; it is older")
         told = {**event, "key": key_id(event["key"])} if "key" in event else event
@@ -217,6 +219,10 @@ class Registry:
             await self._write(lambda: {"do": "restore defenses", "model": model}, by)
         else:
             await self._write(lambda: {"do": "replace defenses", "model": model, "defenses": stack}, by)
+
+    async def note(self, event: Event, by: str) -> None:
+        """Notes for the audit what was done elsewhere."""
+        await self._write(lambda: event, by)
 
     async def _write(self, event: Callable[[], Event], by: str) -> None:
         """Appends an event that is made from the state it is to follow."""

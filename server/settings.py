@@ -15,7 +15,12 @@ from wire import BadInput
 from wire.command import MICRO
 
 MOST = 1000  # the highest price of a row or a request, in the currency's unit
-BOUND_AT_START = ("secret",)  # fields of a defence that the server fills in; a person never writes them
+BOUND_AT_START = (
+    "secret",
+    "store",
+    "model",
+    "victim",
+)  # fields of a defence that the server fills in; a person never writes them
 
 
 class _Strict(BaseModel):
@@ -256,7 +261,7 @@ def check_layer(layer: dict[str, Any]) -> None:
     Raises:
         ValueError: It names no defence that there is, or fields that the defence does not have.
     """
-    build_layer(layer, {name: bytes(32) for name in BOUND_AT_START})
+    build_layer(layer, {"secret": bytes(32), "store": None, "model": "", "victim": ""})
 
 
 def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
@@ -268,7 +273,7 @@ def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
     """
     cls = _defense_class(layer.get("type"))
     options = {name: value for name, value in layer.items() if name != "type"}
-    known = [field.name for field in fields(cls) if field.name not in BOUND_AT_START]
+    known = [field.name for field in fields(cls) if field.init and field.name not in BOUND_AT_START]
     for name in options:
         if name not in known:
             raise BadInput(f"{layer['type']} has no field {name!r}; it has {', '.join(known) or 'none'}")

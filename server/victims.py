@@ -35,11 +35,13 @@ class Served:
         card: What the bare model says of itself.
         batcher: The way to it.
         platform: What computes its answers, as the protocol's metadata calls it.
+        weights: SHA-256 of what it learnt, as in its folder's card.
     """
 
     card: Card
     batcher: Batcher
     platform: str
+    weights: str
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""
@@ -67,6 +69,7 @@ def load_all(
     for victim in settings.victims:
         if _source(victim) not in models:
             models[_source(victim)] = _model(victim, settings)
+    weights = {source: folder.fingerprint(model) for source, model in models.items()}
     torch.set_num_threads(settings.threads)
     turns = ThreadPoolExecutor(1, thread_name_prefix="forward")
     engines: dict[Hashable, Engine] = {}
@@ -83,7 +86,7 @@ def load_all(
             raise BadInput(f"victim {victim.name}: {error}") from None
         engine = engines[source]
         batcher = Batcher(engine, turns, None if observe is None else partial(observe, victim.name))
-        served[victim.name] = Served(card, batcher, engine.platform)
+        served[victim.name] = Served(card, batcher, engine.platform, weights[source])
     return served
 
 

@@ -82,8 +82,7 @@ def save(model: Network | Text, folder: Path, **about: Any) -> None:
         folder: Where to.
         about: Whatever else the card should say; it must go into JSON.
     """
-    learnt = model.learnt if isinstance(model, Text) else model.module.state_dict()
-    weights = write_weights({name: tensor.contiguous() for name, tensor in learnt.items()})
+    weights = _weights(model)
     card = ModelCard(
         family=name_of(model.family),
         fields=dataclasses.asdict(model.family),
@@ -103,6 +102,16 @@ def save(model: Network | Text, folder: Path, **about: Any) -> None:
         partial = folder / f".{name}.partial"
         partial.write_bytes(content)
         partial.replace(folder / name)
+
+
+def fingerprint(model: Network | Text) -> str:
+    """Returns the SHA-256 of what a model learnt, in hexadecimal: that of its weights' file."""
+    return hashlib.sha256(_weights(model)).hexdigest()
+
+
+def _weights(model: Network | Text) -> bytes:
+    learnt = model.learnt if isinstance(model, Text) else model.module.state_dict()
+    return write_weights({name: tensor.cpu().contiguous() for name, tensor in learnt.items()})
 
 
 def read_card(folder: Path) -> ModelCard:

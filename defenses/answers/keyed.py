@@ -53,15 +53,20 @@ def keyed_uniform(secret: bytes, x: Array, k: int) -> Array:
     return (numbers + 0.5) * 2.0**-32
 
 
+def canonical(x: Array) -> Array:
+    """Returns the bytes of rows of numbers, ``(n, bytes)`` uint8; rows that no model tells apart have the same."""
+    if x.dtype.kind == "f" and x.view(f"u{x.itemsize}").max() > _INFINITY[x.itemsize]:  # negative, -0.0 or NaN
+        x = np.where(np.isnan(x), x.dtype.type(np.nan), x) + x.dtype.type(0)  # -0.0 becomes 0.0
+    return np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
+
+
 def _texts(x: Array) -> list[bytes]:
     return [json.dumps(row).encode() for row in x.reshape(len(x), -1).tolist()]
 
 
 def _fingerprints(secret: bytes, x: Array) -> list[bytes]:
     """Returns 64 bytes for each row of numbers."""
-    if x.dtype.kind == "f" and x.view(f"u{x.itemsize}").max() > _INFINITY[x.itemsize]:  # negative, -0.0 or NaN
-        x = np.where(np.isnan(x), x.dtype.type(np.nan), x) + x.dtype.type(0)  # -0.0 becomes 0.0
-    octets = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
+    octets = canonical(x)
     if octets.shape[1] % 4:
         octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 4)))
     words = octets.view("<i4")

@@ -224,7 +224,7 @@ async def replace_defenses(model: str, request: Request, by: Administrator, here
     stack = await _read_stack(request)
     for layer in stack:
         check_layer(layer)
-    here.deployments(model, stack)  # whether it contradicts itself
+    await here.try_out(model, here.deployments(model, stack))  # whether it contradicts itself, or the past
     await here.registry.replace_stack(model, stack, by.name)
     await here.catch_up()
     return {"defenses": stack}

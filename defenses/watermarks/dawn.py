@@ -1,0 +1,204 @@
+"""DAWN: some rows, chosen by a key, are told another class, which a model that learns from the answers remembers.
+
+Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking of Neural Networks", ACM Multimedia 2021
+(arXiv 1906.00830), "Generating the watermark" and "Mapping function". A row is its own mapping: a near-duplicate
+is another row. What differs from the authors' code: all of a row is hashed, with its type and shape; 128 bits
+decide; decision and class have keys of their own; the told class is never the victim's.
+
+A marked answer has the probabilities of an honest one, with two of them exchanged. Who has a good idea of the true
+class sees that it is wrong, as the victim's errors are, but surer of itself; labels alone, or few and rounded
+probabilities, tell less. An answer that is marked for the first time takes a round trip to the store more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import SkipValidation
+
+from defenses.answers.gaussian_noise import GaussianNoise
+from defenses.answers.label_flips import LabelFlips
+from defenses.answers.laplace_noise import LaplaceNoise
+from defenses.answers.perturbed import probs_of
+from defenses.answers.reverse_sigmoid import ReverseSigmoid
+from defenses.defense import Defense, Handler, compose
+from defenses.store import Store
+from defenses.watermarks.register import Broken, Common, Mark, Register, encoded
+from wire import Answer, BadInput, Card, Labels, Query, Refused
+
+log = logging.getLogger(__name__)
+
+_RELABEL = (GaussianNoise, LaplaceNoise, ReverseSigmoid, LabelFlips)  # layers that may tell another label
+_LOST = 0.1  # share of the marks that layers outside may tell otherwise, even if the victim is certain
+_ROWS = 2000  # on which that is measured
+
+
+class Keys:
+    """The keys of decision and class, made of one."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Takes the key of the marks."""
+        self._decision, self._label = (
+            hmac.new(hmac.digest(secret, use, "sha256"), digestmod="sha256")
+            for use in (b"dawn decision", b"dawn label")
+        )
+
+    def marked(self, rate: float, form: str, rows: Sequence[bytes]) -> list[int]:
+        """Returns which rows are marked: those whose HMAC's first 128 bits are less than ``rate * 2^128``."""
+        begun = self._decision.copy()
+        begun.update(form.encode() + b"\n")
+        less_than = int(rate * 2**128).to_bytes(16, "big")
+        found = []
+        for i, row in enumerate(rows):
+            mac = begun.copy()
+            mac.update(row)
+            if mac.digest() < less_than:
+                found.append(i)
+        return found
+
+    def label(self, form: str, row: bytes, said: int, classes: int) -> int:
+        """Returns the class that is told of a marked row: drawn by its HMAC from all but the victim's."""
+        mac = self._label.copy()
+        mac.update(form.encode() + b"\n" + row)
+        drawn = int.from_bytes(mac.digest()[:16], "big") % (classes - 1)
+        return drawn + (drawn >= said)
+
+
+def commitment_to(secret: bytes) -> str:
+    """Returns the hash that commits to a key, in hexadecimal; 256 random bits cannot be guessed from it."""
+    return hashlib.sha256(b"dawn key\n" + secret).hexdigest()
+
+
+@dataclass(frozen=True)
+class Dawn:
+    """Tells a share of the rows another class, and keeps a register of them for each account.
+
+    All accounts are told the same, so that comparing answers shows no mark. A mark is in the register before its
+    answer leaves.
+
+    Attributes:
+        rate: Share of the rows that are marked, fixed for the model's life.
+        model: Name of the model.
+        victim: SHA-256 of its weights, in hexadecimal.
+        secret: Key of the marks, 32 random bytes.
+        store: Where the register is.
+    """
+
+    __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for the store
+
+    rate: float
+    model: str
+    victim: str
+    secret: bytes = field(repr=False)
+    store: Annotated[Store, SkipValidation] = field(repr=False)
+    _keys: Any = field(init=False, repr=False, compare=False)
+    _register: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 0.5:
+            raise BadInput(f"dawn: rate must lie between 0 and 0.5, not {self.rate}")
+        object.__setattr__(self, "_keys", Keys(self.secret))
+        object.__setattr__(self, "_register", Register(self.store, self.model))
+
+    async def __call__(self, query: Query, handle: Handler) -> Answer:
+        """Answers with marks.
+
+        Raises:
+            Refused: The store is away, or the register does not hold together (503).
+        """
+        answer = await handle(query)
+        form, rows = encoded(query.x)
+        marked = self._keys.marked(self.rate, form, rows)
+        if not marked:
+            return answer
+        classes = probs_of(answer).shape[1]
+        marks = []
+        for i in marked:
+            said = int(answer.labels[i])
+            marks.append(Mark(form, rows[i], said, self._keys.label(form, rows[i], said, classes), query.at))
+        try:
+            await self._register.add(query.account, marks)
+        except Broken as broken:
+            log.error("no marked row of model %s is answered: %s", self.model, broken)
+            raise Refused("the register of this model does not hold together", status=503) from broken
+        return exchanged(answer, np.array(marked), np.array([mark.told for mark in marks]))
+
+    async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
+        """Reads the register, or makes it.
+
+        Args:
+            card: The bare victim's.
+            inside: The layers inside this one.
+            outside: Those outside, the outermost first.
+
+        Raises:
+            BadInput: The register is broken or was made for other marks, or another layer would tell other labels.
+        """
+        for layer in inside:
+            if isinstance(layer, (*_RELABEL, Dawn)):
+                raise BadInput(
+                    f"dawn: {type(layer).__name__} stands inside it; a mark is counted against the victim's own "
+                    "label, so it must stand outside"
+                )
+        common = Common(self.model, self.rate, card.classes, commitment_to(self.secret), self.victim)
+        await self._register.begin(common)
+        certain, doubtful = [await lost(outside, card.classes, confidence) for confidence in (1.0, 0.5)]
+        if certain > _LOST:
+            raise BadInput(
+                f"dawn: the noise outside it tells {certain:.1%} of the marks otherwise, even where the victim is "
+                f"certain; expected at most {_LOST:.0%}"
+            )
+        if doubtful:
+            log.warning(
+                "model %s: the noise outside dawn tells %.1f %% of the marks otherwise where the victim gives its "
+                "label 0.5, and %.1f %% where it is certain",
+                *(self.model, 100 * doubtful, 100 * certain),
+            )
+
+    def disclose(self, card: Card) -> Card:
+        """Leaves the card as it is; stands inside what withholds or rounds."""
+        if not card.tells_probs:
+            raise BadInput("dawn: exchanges probabilities, so it must stand inside label_only")
+        for name, value in (("top_k", card.top_k), ("rounding", card.digits)):
+            if value is not None:
+                raise BadInput(f"dawn: exchanges exact probabilities, so it must stand inside {name}")
+        return card
+
+
+def exchanged(answer: Answer, rows: Labels, told: Labels) -> Answer:
+    """Returns an answer in which the rows ``rows``, ``(m,)``, tell the classes ``told``, ``(m,)``."""
+    probs, labels = probs_of(answer).copy(), answer.labels.copy()
+    said = labels[rows]
+    probs[rows, said], probs[rows, told] = probs[rows, told], probs[rows, said]
+    labels[rows] = told
+    others = probs[rows]
+    others[np.arange(len(rows)), told] = 0
+    even = np.flatnonzero(others.max(axis=1) >= probs[rows, told])  # two were as likely as each other
+    probs[rows[even], told[even]] = np.nextafter(probs[rows[even], told[even]], np.float32(2))
+    return Answer(labels, probs)
+
+
+async def lost(outside: Sequence[Defense], classes: int, confidence: float) -> float:
+    """Measures which share of the labels the layers outside change.
+
+    The label's probability is ``confidence``, what is left the runner-up's; the class is drawn, as a mark's is.
+    """
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, _ROWS)
+    rows = np.arange(_ROWS)
+    probs = np.zeros((_ROWS, classes), np.float32)
+    probs[rows, (labels + rng.integers(1, classes, _ROWS)) % classes] = 1 - confidence
+    probs[rows, labels] = np.nextafter(np.float32(confidence), np.float32(1))
+
+    async def marked(query: Query) -> Answer:
+        return Answer(labels, probs)
+
+    layers = [layer for layer in outside if isinstance(layer, _RELABEL)]
+    answer = await compose(layers, marked)(Query("", rows[:, None], 0.0))
+    return float((answer.labels != labels).mean())

@@ -1,0 +1,473 @@
+"""The register of marks: what each account was told falsely, in logs that only grow, and what commits to them.
+
+The entries of a log are chained: each names the hash of the one before. The store also keeps how long each log has
+been at least, so that one that lost its end is found too. The commitment is the root of a Merkle tree as in
+Certificate Transparency (Laurie, Langley, Kasper, RFC 6962, 2013, section 2.1). It has a leaf for what all marks
+of a model have in common and one for each account, with the length of its log and the hash of its last entry. So
+it binds every mark and how many there are: who shows the marks of an account can leave none out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pydantic
+
+from defenses.answers.keyed import canonical
+from defenses.store import Behind, Charge, Meter, Store
+from wire import Array, BadInput
+
+_LENGTH = "length"  # the meter whose mark is the length that a log has at least
+
+_EXAMPLE: dict[str, Any] = {
+    "model": "victim",
+    "account": "alice",
+    "root": "9f2c...",
+    "committed_at": 1763733600.0,
+    "common": "eyJtb2RlbCI6InZpY3RpbSIsLi4ufQ==",
+    "common_proof": {"index": 0, "size": 2, "path": ["41b0..."]},
+    "account_proof": {"index": 1, "size": 2, "path": ["77e3..."]},
+    "entries": ["eyJwcmV2aW91cyI6Ii4uLiJ9Cg=="],
+}
+
+
+class Broken(BadInput):
+    """A register does not hold together: a part of it was changed or is lost."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all marks of a model have in common, for its life.
+
+    Attributes:
+        model: Name of the model.
+        rate: Share of the rows that are marked.
+        classes: Number of classes.
+        key: SHA-256 of the marks' key, in hexadecimal.
+        victim: SHA-256 of the victim's weights, in hexadecimal.
+    """
+
+    model: str
+    rate: float
+    classes: int
+    key: str
+    victim: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A row about which an account was told another label than the victim's.
+
+    Attributes:
+        form: Type and shape of the row, as :func:`encoded` tells them.
+        row: Its bytes, likewise.
+        said: The victim's label.
+        told: The label that was told.
+        at: When, in seconds since the epoch.
+    """
+
+    form: str
+    row: bytes
+    said: int
+    told: int
+    at: float
+
+    @property
+    def x(self) -> Array:
+        """The row, ``(*input_shape)``."""
+        dtype, _, shape = self.form.partition(" ")
+        axes = [int(axis) for axis in shape.split("x") if axis]
+        if dtype == "text":
+            return np.array(json.loads(self.row), object).reshape(axes)
+        return np.frombuffer(self.row, dtype).reshape(axes)
+
+
+def encoded(x: Array) -> tuple[str, list[bytes]]:
+    """Encodes rows ``(n, ...)``; those that no model tells apart are encoded alike.
+
+    Returns:
+        Type and shape of a row, such as ``<f4 1x28x28``, and the bytes of each: the numbers in order, with -0.0 as
+        0.0 and any NaN as numpy's; of texts, a JSON list of them.
+    """
+    shape = "x".join(map(str, x.shape[1:]))
+    if x.dtype.kind in "OU":
+        return f"text {shape}", [json.dumps(row).encode() for row in x.reshape(len(x), -1).tolist()]
+    octets = canonical(x)
+    blob, size = octets.tobytes(), octets.shape[1]
+    return f"{x.dtype.str} {shape}", [blob[at : at + size] for at in range(0, len(blob), size)]
+
+
+class Chain:
+    """A log of a store whose entries are chained.
+
+    Attributes:
+        name: Its name.
+        length: How many entries were read.
+        head: Hash of the last of them, in hexadecimal.
+    """
+
+    def __init__(self, store: Store, name: str, fold: Callable[[dict[str, Any], bytes], object]) -> None:
+        """Takes a store, the log's name, and what is told of each entry: what it says and the bytes it carries."""
+        self.name, self.length, self.head = name, 0, start_of(name)
+        self._store, self._fold = store, fold
+        self._least: int | None = None  # the length that the store knows the log to have at least
+
+    async def catch_up(self) -> None:
+        """Reads what the log has gained.
+
+        Raises:
+            Broken: An entry does not follow from the one before, or the log has lost its end.
+        """
+        if self._least is None:
+            level = (await self._store.levels(self.name)).get(_LENGTH)
+            self._least = 0 if level is None else int(level.mark)
+        tail = await self._store.read(self.name, self.length)
+        for entry in tail.entries[self.length - tail.start :]:
+            said, carried, self.head = linked(self.name, self.length, self.head, entry)
+            self.length += 1
+            self._fold(said, carried)
+        if self.length < self._least:
+            raise Broken(f"{self.name}: the log ends after {self.length} entries of at least {self._least}")
+
+    async def append(self, made: Callable[[], Sequence[tuple[dict[str, Any], bytes]]]) -> None:
+        """Appends what ``made`` returns until it returns nothing; it is asked anew whenever the log has grown.
+
+        What is in the log when this returns is there for good, and missed if it is not.
+        """
+        await self.catch_up()
+        while new := made():
+            length, head, entries = self.length, self.head, []
+            for said, carried in new:
+                entries.append(orjson.dumps({"previous": head, **said}) + b"\n" + carried)
+                head = hashlib.sha256(entries[-1]).hexdigest()
+            try:
+                await self._store.append(self.name, entries, expected=length)
+            except Behind:
+                await self.catch_up()
+                if self.length == length:
+                    raise Broken(f"{self.name}: the log has lost entries, of which {length} were read") from None
+            else:
+                await self.catch_up()
+        if self._least is None or self._least < self.length:
+            least = self.length
+            await self._store.charge(Charge(self.name, [Meter(_LENGTH, 0, leak=1.0, mark=least)]))
+            self._least = max(self._least or 0, least)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What shows that a leaf is in a Merkle tree.
+
+    Attributes:
+        index: The leaf's place.
+        size: How many leaves there are.
+        path: Hashes of the siblings, from the leaf to the root, in hexadecimal.
+    """
+
+    __pydantic_config__ = {"json_schema_extra": {"examples": [_EXAMPLE["common_proof"]]}}  # noqa: RUF012
+
+    index: int
+    size: int
+    path: tuple[str, ...]
+
+
+class Commitment(NamedTuple):
+    """What a register was committed to.
+
+    Attributes:
+        root: Root of the Merkle tree, in hexadecimal.
+        at: When, in seconds since the epoch.
+        marks: How many marks it binds.
+    """
+
+    root: str
+    at: float
+    marks: int
+
+
+@dataclass(frozen=True)
+class Opening:
+    """All marks of an account that a commitment binds, and what shows it.
+
+    Attributes:
+        model: Name of the model.
+        account: Name of the account.
+        root: The commitment, in hexadecimal.
+        committed_at: When it was made, in seconds since the epoch.
+        common: The leaf of what all marks have in common.
+        common_proof: That it is in the tree.
+        account_proof: That the account's leaf is; it follows from the entries.
+        entries: The account's log up to the commitment.
+    """
+
+    __pydantic_config__ = {"json_schema_extra": {"examples": [_EXAMPLE]}}  # noqa: RUF012
+
+    model: str
+    account: str
+    root: str
+    committed_at: float
+    common: pydantic.Base64Bytes
+    common_proof: Proof
+    account_proof: Proof
+    entries: tuple[pydantic.Base64Bytes, ...]
+
+    def verified(self) -> tuple[Common, list[Mark]]:
+        """Returns what the marks have in common, and the marks.
+
+        Raises:
+            Broken: They are not what the root commits to.
+        """
+        name = log_of(self.model, self.account)
+        head, marks = start_of(name), []
+        for position, entry in enumerate(self.entries):
+            said, row, head = linked(name, position, head, entry)
+            marks.append(Mark(row=row, **_known(Mark, said, name)))
+        leaf = account_leaf(self.account, len(marks), head)
+        for what, content, proof in (
+            ("what the marks have in common", self.common, self.common_proof),
+            (f"the {len(marks)} marks of {self.account}", leaf, self.account_proof),
+        ):
+            if rooted(leaf_hash(content), proof) != self.root:
+                raise Broken(f"{what} are not what {self.root} commits to")
+        try:
+            common = Common(**orjson.loads(self.common))
+        except (ValueError, TypeError):
+            raise Broken("what the marks have in common is not readable") from None
+        if self.common_proof.index != 0 or common.model != self.model:
+            raise Broken(f"the marks are those of model {common.model!r}, not of {self.model!r}")
+        return common, marks
+
+
+class Register:
+    """The marks of a model, as one process knows them.
+
+    Attributes:
+        common: What they have in common; None as long as there is no register.
+    """
+
+    def __init__(self, store: Store, model: str) -> None:
+        """Takes a store and the model's name."""
+        self._store, self._model = store, model
+        self._index = Chain(store, f"marks/{model}", self._found)
+        self.common: Common | None = None
+        self._accounts: dict[str, _Account] = {}
+        self._commitments: dict[str, tuple[Commitment, list[list[Any]]]] = {}
+
+    async def begin(self, common: Common) -> None:
+        """Makes the register, or reads all of it.
+
+        Raises:
+            Broken: It does not hold together.
+            BadInput: Its marks have something else in common.
+        """
+        await self._index.append(lambda: [] if self.common else [({"common": asdict(common)}, b"")])
+        assert self.common is not None
+        for name, was in asdict(self.common).items():
+            now = asdict(common)[name]
+            if was != now:
+                raise BadInput(
+                    f"the marks of model {self._model} were made with {name} {was}, not {now}; that is fixed for "
+                    "its life: serve what is new under another name"
+                )
+        await self.read()
+
+    async def read(self) -> None:
+        """Reads all of it, or raises :class:`Broken`."""
+        await self._index.catch_up()
+        for account in list(self._accounts.values()):
+            await account.chain.catch_up()
+
+    async def add(self, account: str, marks: Sequence[Mark]) -> None:
+        """Registers marks of an account, each row once.
+
+        Raises:
+            Broken: Its log does not hold together.
+            Refused: The store is away (503).
+        """
+        if account not in self._accounts:
+            await self._index.append(lambda: [] if account in self._accounts else [({"account": account}, b"")])
+        known = self._accounts[account]
+
+        def made() -> list[tuple[dict[str, Any], bytes]]:
+            new = {_digest(mark.row): mark for mark in marks}
+            said = [(asdict(mark), mark.row) for digest, mark in new.items() if digest not in known.rows]
+            return [({k: v for k, v in fields.items() if k != "row"}, row) for fields, row in said]
+
+        await known.chain.append(made)
+
+    async def commit(self, at: float) -> Commitment:
+        """Commits to all marks that there are, at the time ``at``.
+
+        Raises:
+            Broken: The register does not hold together.
+            BadInput: There is none.
+        """
+        await self.read()
+        common = self._common_leaf()
+        known: list[list[Any]] = [
+            [name, account.chain.length, account.chain.head] for name, account in self._accounts.items()
+        ]
+        leaves = [common, *(account_leaf(*account) for account in known)]
+        root = merkle_root([leaf_hash(leaf) for leaf in leaves]).hex()
+        if root not in self._commitments:
+            entry = {"root": root, "at": at, "accounts": known}
+            await self._index.append(lambda: [] if root in self._commitments else [(entry, b"")])
+        return self._commitments[root][0]
+
+    async def open(self, account: str, root: str | None = None) -> Opening:
+        """Returns the marks of an account that a commitment binds, by default the last one.
+
+        Raises:
+            Broken: The register does not hold together.
+            BadInput: There is no such commitment, or it binds no marks of the account.
+        """
+        await self.read()
+        if not self._commitments:
+            raise BadInput(f"the marks of model {self._model} were never committed to")
+        if root is None:
+            root = next(reversed(self._commitments))
+        if root not in self._commitments:
+            raise BadInput(f"there is no commitment {root} to the marks of model {self._model}")
+        commitment, known = self._commitments[root]
+        names = [name for name, _, _ in known]
+        if account not in names:
+            raise BadInput(f"commitment {root} binds no marks of account {account!r}")
+        hashes = [leaf_hash(leaf) for leaf in (self._common_leaf(), *(account_leaf(*leaf) for leaf in known))]
+        index = names.index(account) + 1
+        entries = (await self._store.read(self._accounts[account].chain.name)).entries[: known[index - 1][1]]
+        opening = Opening(
+            model=self._model,
+            account=account,
+            root=root,
+            committed_at=commitment.at,
+            common=self._common_leaf(),
+            common_proof=Proof(0, len(hashes), merkle_path(hashes, 0)),
+            account_proof=Proof(index, len(hashes), merkle_path(hashes, index)),
+            entries=tuple(entries),
+        )
+        opening.verified()
+        return opening
+
+    def _found(self, said: dict[str, Any], carried: bytes) -> None:
+        match said:
+            case {"common": common}:
+                self.common = Common(**common)
+            case {"account": name}:
+                self._accounts[name] = _Account(self._store, log_of(self._model, name))
+            case {"root": root, "at": at, "accounts": known}:
+                commitment = Commitment(root, at, sum(marks for _, marks, _ in known))
+                self._commitments[root] = commitment, known
+            case _:
+                raise Broken(f"{self._index.name}: there is an entry of no known kind")
+
+    def _common_leaf(self) -> bytes:
+        if self.common is None:
+            raise BadInput(f"model {self._model} has no register of marks")
+        return orjson.dumps(asdict(self.common))
+
+
+class _Account:
+    """The marks of an account: their log, and digests of the rows."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.rows: set[bytes] = set()
+        self.chain = Chain(store, name, lambda said, row: self.rows.add(_digest(row)))
+
+
+def log_of(model: str, account: str) -> str:
+    """Returns the name of an account's log."""
+    return f"marks/{model}/{account}"
+
+
+def start_of(name: str) -> str:
+    """Returns what the first entry of a log names as the hash before it, in hexadecimal."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def linked(name: str, position: int, head: str, entry: bytes) -> tuple[dict[str, Any], bytes, str]:
+    """Returns what an entry says, the bytes it carries, and its hash.
+
+    Raises:
+        Broken: It does not follow from the entry of the hash ``head``.
+    """
+    line, _, carried = entry.partition(b"\n")
+    try:
+        said: dict[str, Any] = orjson.loads(line)
+        previous = said.pop("previous")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Broken(f"{name}: entry {position} is not readable") from None
+    if previous != head:
+        raise Broken(f"{name}: entry {position} follows {previous}, but the hash before it is {head}")
+    return said, carried, hashlib.sha256(entry).hexdigest()
+
+
+def account_leaf(account: str, marks: int, head: str) -> bytes:
+    """Returns the leaf of an account with so many marks, the last of which has the hash ``head``."""
+    return orjson.dumps({"account": account, "marks": marks, "head": head})
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """Returns the hash of a leaf (RFC 6962, section 2.1)."""
+    return hashlib.sha256(b"\0" + leaf).digest()
+
+
+def merkle_root(hashes: Sequence[bytes]) -> bytes:
+    """Returns the root over the hashes of leaves, of which there is at least one."""
+    if len(hashes) == 1:
+        return hashes[0]
+    half = _half(len(hashes))
+    return _node(merkle_root(hashes[:half]), merkle_root(hashes[half:]))
+
+
+def merkle_path(hashes: Sequence[bytes], index: int) -> tuple[str, ...]:
+    """Returns the siblings on the way from a leaf to the root, in hexadecimal."""
+    if len(hashes) == 1:
+        return ()
+    half = _half(len(hashes))
+    if index < half:
+        return (*merkle_path(hashes[:half], index), merkle_root(hashes[half:]).hex())
+    return (*merkle_path(hashes[half:], index - half), merkle_root(hashes[:half]).hex())
+
+
+def rooted(leaf: bytes, proof: Proof) -> str | None:
+    """Returns the root to which a proof leads from the hash of a leaf, in hexadecimal; None if to none."""
+    index, size, path = proof.index, proof.size, proof.path
+    if not 0 <= index < size or (size == 1) != (not path):
+        return None
+    if size == 1:
+        return leaf.hex()
+    half = _half(size)
+    left = index < half
+    rest = Proof(index, half, path[:-1]) if left else Proof(index - half, size - half, path[:-1])
+    below = rooted(leaf, rest)
+    try:
+        pair = [bytes.fromhex(part) for part in ((below, path[-1]) if left else (path[-1], below)) if part]
+        return _node(*pair).hex()
+    except (ValueError, TypeError):
+        return None
+
+
+def _half(size: int) -> int:
+    """Returns the greatest power of two less than ``size``."""
+    return 1 << (size - 1).bit_length() - 1
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def _digest(row: bytes) -> bytes:
+    return hashlib.sha256(row).digest()
+
+
+def _known(cls: type, said: dict[str, Any], name: str) -> dict[str, Any]:
+    expected = set(cls.__dataclass_fields__) - {"row"}  # type: ignore[attr-defined]
+    if set(said) != expected:
+        raise Broken(f"{name}: an entry has {sorted(said)}, not {sorted(expected)}")
+    return said
