@@ -30,7 +30,7 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0
 class Joined:
     """A transport whose writes of one turn of the loop leave together.
 
-    uvicorn writes an answer's head and its body one by one: two calls of the kernel, each of which wakes the client,
+    uvicorn writes an answer's head and its body one by one: two calls of the kernel, which both wake the client,
     are a quarter of what a small request costs.
     """
 
