@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS entries (log, position INTEGER, entry BLOB, PRIMARY K
 CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB) WITHOUT ROWID;
 """
 _LAYOUT = 1  # of the tables
+_PAGES = 8192  # of 4 KiB in the write-ahead log before it is worked in, which waits for the disk and holds all up
 
 
 class SQLiteStore:
@@ -48,6 +49,7 @@ class SQLiteStore:
             self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}")
             layout = self._db.execute("PRAGMA user_version").fetchone()[0]
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if layout != _LAYOUT and tables:
