@@ -1,8 +1,8 @@
 """What detectors cost beside what they are made of: ``python -m bench detectors``.
 
 PRADA's request of some rows stands beside one float32 product of these rows with all rows of history, and beside
-the loop over the rows of one class with ``np.linalg.norm``. All three are timed in turn within each round, in CPU time
-of all threads, and ratios are taken within rounds. The streams are images of 8 bits, each class a cloud of 24
+the loop over the rows of one class with ``np.linalg.norm``. All three are timed in turn within each round, in CPU
+time of all threads, and ratios are taken within rounds. The streams are images of 8 bits, each class a cloud of 24
 dimensions about a centre; delta is 0.03 under the W that history has.
 """
 

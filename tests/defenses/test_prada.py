@@ -304,6 +304,49 @@ def test_distances_are_counted_before_or_after_the_filter():
     assert before < after
 
 
+def with_distances(values):
+    """A state that has some distances, and nothing else."""
+    state = State()
+    adding(state, values)
+    return state
+
+
+def adding(state, values, cut=None):
+    """Adds distances one by one and returns what was done; ``cut`` tells the filter."""
+    events = []
+    for z in values:
+        state.pool.sums.change(z, 1)
+        events.append(prada._Event(0, [z], [], cut and cut(state.pool)))
+    if cut is None:
+        state.pool.change(events)
+    return events
+
+
+def test_a_distance_at_three_standard_deviations_is_filtered_out():
+    """Of 108 times 0 and 12 times 10 the mean is 1 and the standard deviation 3."""
+    assert Prada(0.9).statistic(with_distances([0.0] * 108 + [10.0] * 12)) == 1
+
+
+def test_distances_that_the_filter_lets_in_again_are_seen():
+    """Some lie just beyond it; a few others widen it, and W falls at once."""
+    settings, rng = Prada(0.9), np.random.default_rng(0)
+    base = (10 + rng.normal(size=2000)).tolist()
+    more = [12.9, 7.1] * 2
+    far = next(c for c in np.arange(13, 16, 0.002) if beyond(settings, base + [c] * 60 + more[:2], c))
+    state = with_distances(base + [far] * 60)
+    before = settings.statistic(state)
+    after = settings.statistic(with_distances(base + [far] * 60 + more))
+    assert after < before - 0.01
+    events = adding(state, more, settings._cut)
+    assert not state.pool.stays(events, after + 0.001)
+    assert state.pool.stays(events, after - 0.5)
+
+
+def beyond(settings, values, z):
+    cut = settings._cut(with_distances(values).pool)
+    return abs(z - cut.mean) > cut.reach
+
+
 def test_nobody_is_accused_of_a_hundred_distances():
     x, labels = synthetic(3, 104)  # 3 of them are the first of their classes
     distances = len(Prada(1.0).observe(State(), x, labels).pool.values)
