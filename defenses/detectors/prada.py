@@ -13,7 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -155,9 +155,9 @@ class Prada:
 
     def _events(self, state: State, x: Rows, labels: Labels, *, tested: bool) -> list[_Event]:
         """Lets the growing sets take rows, one after the other, and tells what each changes in D."""
-        old: list[tuple[int, float, int]] = state.recent.rows.tolist() if state.recent is not None else []
+        old: Array = np.empty(0, _RECENT) if state.recent is None else state.recent.rows
         spare = self.window - len(old) if self.window else len(x)  # rows before the first one leaves
-        left = old[: max(0, len(x) - spare)]
+        left: list[tuple[int, float, int]] = old[: max(0, len(x) - spare)].tolist()
         groups = _groups(x, labels)
         best, near = state.nearest(x, labels, groups, left, spare)
         events: list[_Event] = []
@@ -171,8 +171,9 @@ class Prada:
                 if joined:
                     state.classes[gone].leave(distance)
                 if not math.isnan(distance):
-                    recent = (z for of, z, _ in [*old[i - spare + 1 :], *new] if of == gone and not math.isnan(z))
-                    removed = state.classes[gone].forget(distance, self.class_distances, recent)
+                    since = chain(old[i - spare + 1 :], new)
+                    others = (float(z) for of, z, _ in since if of == gone and not math.isnan(z))
+                    removed = state.classes[gone].forget(distance, self.class_distances, others)
             growing = state.classes[label]
             distance = math.sqrt(best[i]) if growing.sums.count else math.nan
             joined = kind if growing.joins(distance) else _NO
@@ -301,13 +302,13 @@ class GrowingSet:
         waiting, self.waiting = self.waiting, []
         return waiting
 
-    def forget(self, distance: float, enough: int, recent: Iterable[float]) -> Sequence[float]:
+    def forget(self, distance: float, enough: int, others: Iterable[float]) -> Sequence[float]:
         """Removes the class's oldest distance, and returns those that no longer count in D.
 
         Args:
             distance: The oldest.
             enough: How many count.
-            recent: The others, which wait if they are too few now.
+            others: The rest of them, which wait if they are too few now.
         """
         self.known -= 1
         if self.known >= enough:
@@ -315,7 +316,7 @@ class GrowingSet:
         if self.known < enough - 1:
             del self.waiting[0]
             return ()
-        self.waiting = list(recent)
+        self.waiting = list(others)
         return (distance, *self.waiting)
 
 
