@@ -1,4 +1,4 @@
-"""``python -m owner dataset-inference``: tests a suspect's endpoint and leaves the evidence."""
+"""``python -m owner PROOF``: tests a suspect's endpoint and leaves the evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from owner import PROOFS, Evidence
+from owner import PROOFS, Evidence, marks
+from owner.evidence import expect_writable
 from owner.study import Study
 from wire import BadInput, command
 from wire.http import CardOptions, Endpoint
@@ -24,12 +25,15 @@ _STUDIED = ("fit_images", "test_images", "starts", "uniform", "gaussian", "lapla
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a proof."""
     arguments = _parser().parse_args(argv)
+    if arguments.proof not in PROOFS:
+        print(marks.run(arguments))
+        return
     method = command.from_fields(PROOFS[arguments.proof], arguments)
     private, unseen = Pool.load(arguments.private), Pool.load(arguments.unseen)
     if arguments.seed < 0:
         raise BadInput(f"--seed is {arguments.seed}, but must be at least 0")
     for path in filter(None, (arguments.out, arguments.features)):
-        _expect_writable(path)
+        expect_writable(path)
     with ExitStack() as stack:
         suspect, victim = _endpoint(arguments), _endpoint(arguments, "victim_")
         stack.callback(suspect.close)
@@ -101,6 +105,7 @@ def _parser() -> command.Parser:
         )
         sub.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default: 0)")
         command.add_fields(sub.add_argument_group("the method"), proof)  # type: ignore[arg-type]
+    marks.add_commands(proofs)
     return parser
 
 
@@ -112,18 +117,6 @@ def _endpoint(arguments: argparse.Namespace, prefix: str = "") -> Endpoint:
         key=given[prefix + "key"] or command.read_key(arguments.key, arguments.key_file),
         options=command.from_fields(CardOptions, arguments, prefix),
     )
-
-
-def _expect_writable(path: Path) -> None:
-    """Raises :class:`BadInput` before anything is asked, rather than an error after all is paid."""
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder, but must be a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise BadInput(f"{path} cannot be written: permission denied")
 
 
 def _told(found: Evidence) -> str:

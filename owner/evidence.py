@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import pydantic
 from scipy import stats
 
 from wire import BadInput
+
+T = TypeVar("T")
 
 CAUTION = (
     "The p-value tests this suspect against no difference at all, not against models that never saw the private "
@@ -88,14 +91,31 @@ class Evidence:
     @staticmethod
     def load(path: Path) -> Evidence:
         """Reads evidence, or raises :class:`~wire.BadInput` saying what is wrong with the file."""
-        try:
-            return pydantic.TypeAdapter(Evidence).validate_json(path.read_bytes())
-        except OSError as error:
-            raise BadInput(f"{path}: {error.strerror}; expected evidence that the owner's command wrote") from None
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise BadInput(f"{path}: this is no evidence: {where} {first['msg']}".replace("  ", " ")) from None
+        return read(Evidence, path)
+
+
+def read(kind: type[T], path: Path) -> T:
+    """Reads evidence of a kind, or raises :class:`~wire.BadInput` saying what is wrong with the file."""
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; expected evidence that the owner's command wrote") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path}: this is no evidence: {where} {first['msg']}".replace("  ", " ")) from None
+
+
+def expect_writable(path: Path) -> None:
+    """Raises :class:`BadInput` before anything is asked, rather than an error after all is paid."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, but must be a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise BadInput(f"{path} cannot be written: permission denied")
 
 
 class Accusations(NamedTuple):

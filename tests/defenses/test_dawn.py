@@ -183,7 +183,7 @@ def test_other_rows_are_marked_and_come_back(kind):
         return await defense(Query("a", x, 0.0), handle)
 
     answer, (_, opening) = run("sqlite://", step, opened())
-    common, marks = opening.verified()
+    _, marks = opening.verified()
     rows = np.flatnonzero(answer.labels)
     assert len(marks) == len(rows) > 10
     for mark, i in zip(marks, rows, strict=True):
@@ -277,31 +277,24 @@ def test_the_tree_is_certificate_transparencys():
     assert merkle_root(hashes[:3]).hex() == "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"
 
 
-@pytest.mark.parametrize(
-    ("damage", "told"),
-    [
-        ("UPDATE entries SET entry = replace(entry, '\"said\":', '\"said\": ') WHERE log='marks/m/a' AND position=2",
-         "marks/m/a: entry 3 follows"),
-        ("DELETE FROM entries WHERE log = 'marks/m/a' AND position > 9", "marks/m/a: the log ends after 10 entries of"),
-        ("DELETE FROM entries WHERE log = 'marks/m/a' AND position = 4", "marks/m/a: entry 4 follows"),
-        ("DELETE FROM entries WHERE log = 'marks/m/a'", "marks/m/a: the log ends after 0 entries of"),
-        ("DELETE FROM entries WHERE log = 'marks/m' AND position = 1", "marks/m: the log ends after 1 entries of"),
-        ("DELETE FROM entries WHERE log = 'marks/m'", "marks/m: the log ends after 0 entries of"),
-        ("UPDATE entries SET entry = x'00' WHERE log = 'marks/m/a' AND position = 0", "entry 0 is not readable"),
-    ],
-)  # fmt: skip
-def test_a_damaged_register_is_found_at_start_and_named(tmp_path, damage, told):
+DAMAGE = {
+    "marks/m/a: the log ends after 10 entries of": "DELETE FROM entries WHERE log = 'marks/m/a' AND position > 9",
+    "marks/m/a: entry 4 follows": "DELETE FROM entries WHERE log = 'marks/m/a' AND position = 4",
+    "marks/m/a: the log ends after 0 entries of": "DELETE FROM entries WHERE log = 'marks/m/a'",
+    "marks/m: the log ends after 1 entries of": "DELETE FROM entries WHERE log = 'marks/m' AND position = 1",
+    "marks/m: the log ends after 0 entries of": "DELETE FROM entries WHERE log = 'marks/m'",
+    "entry 0 is not readable": "UPDATE entries SET entry = x'00' WHERE log = 'marks/m/a' AND position = 0",
+    "marks/m/a: entry 3 follows": "UPDATE entries SET entry = changed(entry) WHERE log LIKE '%a' AND position = 2",
+}
+
+
+@pytest.mark.parametrize("told", DAMAGE)
+def test_a_damaged_register_is_found_at_start_and_named(tmp_path, told):
     url = f"sqlite:///{tmp_path / 'store.sqlite'}"
     run(url, asking(X))
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
-        if "replace" in damage:  # on blobs
-            (entry,) = db.execute("SELECT entry FROM entries WHERE log = 'marks/m/a' AND position = 2").fetchone()
-            db.execute(
-                "UPDATE entries SET entry = ? WHERE log = 'marks/m/a' AND position = 2",
-                (entry.replace(b'"told":', b'"told": '),),
-            )
-        else:
-            assert db.execute(damage).rowcount
+        db.create_function("changed", 1, lambda entry: entry[:-1] + bytes([entry[-1] ^ 1]))
+        assert db.execute(DAMAGE[told]).rowcount
     db.close()
     with pytest.raises(Broken, match=told):
         run(url, asking(X))
@@ -489,5 +482,5 @@ def test_what_noise_loses_is_measured():
 
 @pytest.mark.parametrize("rate", [0, -0.1, 0.6, float("nan")])
 def test_rates_without_sense_are_refused(rate):
-    with pytest.raises(BadInput, match="dawn: rate must lie between 0 and 0.5"):
+    with pytest.raises(BadInput, match="dawn: rate must lie between"):
         dawn(None, rate)

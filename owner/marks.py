@@ -1,0 +1,173 @@
+"""``python -m owner dawn`` and ``judge-dawn``: an account's marks, put to a suspect, and before a judge."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pydantic
+
+from defenses.watermarks.register import Opening
+from owner.dawn import SPENT, Dawn, Marks
+from owner.evidence import expect_writable
+from wire import Answer, Array, BadInput, Card, Malformed, Oracle, Refused, Unreachable, command
+from wire.http import CardOptions, Endpoint
+from wire.tensors import read_json
+from zoo import folder
+
+
+def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
+    """Adds both commands."""
+    claim = proofs.add_parser("dawn", help=command.summary(Dawn), description=command.summary(Dawn))
+    claim.add_argument(
+        "--marks",
+        required=True,
+        metavar="FILE|URL",
+        help="the account's marks: what GET /admin/models/MODEL/marks/ACCOUNT answers, or its URL",
+    )
+    claim.add_argument(
+        "--marks-key",
+        default=os.environ.get("MLAAS_ADMIN_KEY"),
+        help="key of an administrator there (MLAAS_ADMIN_KEY)",
+    )
+    claim.add_argument("--open", action="store_true", help=f"open the marks' key, for a judge. {SPENT}")
+    about = "Checks evidence of marks against a published commitment, and asks the suspect anew."
+    judge = proofs.add_parser("judge-dawn", help=about, description=about)
+    judge.add_argument("evidence", type=Path, help="what the owner's command wrote")
+    judge.add_argument("--root", required=True, help="the commitment that was published before the dispute")
+    judge.add_argument(
+        "--victim",
+        required=True,
+        metavar="FOLDER|URL",
+        help="the victim: its folder, or where it answers without marks; only a folder shows its weights",
+    )
+    judge.add_argument("--victim-key", help="API key there (default: that of --key)")
+    for parser in (claim, judge):
+        command.add_endpoint(parser)
+        parser.add_argument(
+            "--independent",
+            nargs="+",
+            default=[],
+            metavar="FOLDER|URL",
+            help="models that were surely not stolen, by which it is measured how often a mark holds by chance",
+        )
+        parser.add_argument("--independent-key", help="API key there (default: that of --key)")
+        parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
+        command.add_fields(parser.add_argument_group("the verdict"), Dawn)  # type: ignore[arg-type]
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Runs either, and returns what was found in words."""
+    method = command.from_fields(Dawn, arguments)
+    key = command.read_key(arguments.key, arguments.key_file)
+    caution: list[str] = []
+    expect_writable(arguments.out)
+    evidence = Marks.load(arguments.evidence) if arguments.proof == "judge-dawn" else None
+    if evidence is None and arguments.open and not _is_url(arguments.marks):
+        raise BadInput("--open asks the victim's server: give the marks' URL, not a file")
+    opening = _opening(arguments.marks, arguments.marks_key) if evidence is None else evidence.opening
+    with ExitStack() as stack:
+        options = command.from_fields(CardOptions, arguments)
+        endpoint = Endpoint(arguments.url, model=arguments.model, key=key, options=options)
+        suspect = stack.enter_context(command.metered(endpoint, patience=arguments.patience, label="suspect"))
+        independent = {
+            place: stack.enter_context(_model(place, arguments.independent_key or key))[0]
+            for place in arguments.independent
+        }
+        where = f"{endpoint.base} {endpoint.model}"
+        if evidence is None:
+            found = method.accuse(suspect, opening, independent, where)
+            if arguments.open:
+                found = _opened(found, arguments.marks, arguments.marks_key)
+        else:
+            victim, weights = stack.enter_context(_model(arguments.victim, arguments.victim_key or key))
+            found = method.judge(evidence, arguments.root, victim, weights, suspect, independent, where)
+            if weights is None:
+                caution.append(
+                    "  whether the victim's weights are those committed to was not seen: give its folder"
+                )
+    found.save(arguments.out)
+    return "\n".join([told(found), *caution, f"evidence in {arguments.out}"])
+
+
+def told(found: Marks) -> str:
+    """Says in a few lines what was found."""
+    lines = [
+        f"{found.suspect}: {found.verdict} at confidence 1 - 2^-{found.bits:g}",
+        f"  {found.matches} of {found.marks} marks of account {found.opening.account} hold: "
+        f"mark error {found.mark_error:.3f}, at most {found.error:g} accuses",
+        f"  a model that was not stolen passes with probability {found.tail:.3g} "
+        f"(has so few errors: {found.p_value:.3g}), at p0 {found.p0:.4f}",
+    ]
+    if found.independent:
+        lines += [f"  independent model {name}: {held} marks hold" for name, held in found.independent.items()]
+    else:
+        lines.append("  p0 is that of guessing: no independent model was asked (--independent)")
+    if found.doubtful:
+        lines.append(f"  {found.doubtful} marks count as failed: the victim answers otherwise now")
+    if found.verdict == "inconclusive":
+        missing = "no number of marks would do" if found.missing is None else f"{found.missing} more marks needed"
+        lines.append(f"  {missing}")
+    if found.key is not None:
+        lines.append(f"  {SPENT}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _model(place: str, key: str | None) -> Iterator[tuple[Oracle, str | None]]:
+    """Opens a model that lies in a folder or is served; tells the SHA-256 of its weights too, if it sees them."""
+    if not Path(place).is_dir():
+        with command.metered(Endpoint(place, key=key), label=place) as oracle:
+            yield oracle, None
+        return
+    model = folder.load(Path(place))
+
+    def answer(x: Array) -> Answer:
+        probs = model.predict(x)
+        return Answer(probs.argmax(axis=1), probs)
+
+    card = Card(place, model.input_shape, model.classes, dtype=model.dtype, low=model.low, high=model.high)
+    yield Oracle(answer, card), folder.fingerprint(model)
+
+
+def _opening(place: str, key: str | None) -> Opening:
+    content = _asked("GET", place, key) if _is_url(place) else _read(Path(place))
+    try:
+        return pydantic.TypeAdapter(Opening).validate_json(content)
+    except pydantic.ValidationError as error:
+        raise BadInput(f"{place}: these are no marks: {error.errors()[0]['msg']}") from None
+
+
+def _opened(found: Marks, place: str, key: str | None) -> Marks:
+    content = _asked("POST", place.partition("?")[0].rpartition("/")[0] + "/open", key)
+    return dataclasses.replace(found, key=str(read_json(content)["key"]))
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+
+
+def _asked(method: str, url: str, key: str | None) -> bytes:
+    try:
+        reply = httpx.request(method, url, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60.0)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unreachable(f"{url}: {error}") from None
+    if reply.status_code >= 400:
+        try:
+            why = read_json(reply.content)["error"]
+        except (Malformed, KeyError, TypeError):
+            why = reply.reason_phrase
+        raise Refused(f"{url}: {why}", status=reply.status_code)
+    return reply.content

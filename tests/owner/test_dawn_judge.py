@@ -1,0 +1,259 @@
+"""The claim and its judge, on models whose answers are a table."""
+
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+
+from defenses import Dawn as Watermark
+from defenses import compose
+from defenses.store import open_store
+from defenses.watermarks.dawn import Keys, commitment_to
+from defenses.watermarks.register import Broken, Common, Mark, Register, encoded
+from owner.dawn import Dawn, Marks, Rejected
+from wire import Answer, BadInput, Card, Oracle, Query
+from zoo.data.pool import Pool  # noqa: F401  # zoo before torch
+
+SECRET = bytes(range(32))
+CARD = Card("victim", (6,), 10)
+X = np.random.default_rng(0).standard_normal((1200, 6)).astype(np.float32)
+PLANES = np.random.default_rng(1).standard_normal((6, 10))
+
+
+def truth(x, noise=0.0, seed=0):
+    """A model's labels; with noise those of another model of the same task."""
+    planes = PLANES + noise * np.random.default_rng(seed).standard_normal(PLANES.shape)
+    return (x @ planes).argmax(axis=1)
+
+
+def oracle(labels_of, asked=None):
+    def transport(x):
+        if asked is not None:
+            asked.append(len(x))
+        return Answer(labels_of(x))
+
+    return Oracle(transport, CARD)
+
+
+VICTIM = oracle(truth)
+OTHERS = {f"other {seed}": oracle(lambda x, seed=seed: truth(x, 0.3, seed)) for seed in (11, 12)}
+
+
+async def _opening(steps):
+    store = open_store("sqlite://")
+    await steps(store)
+    made = await Register(store, "victim").commit(9.0)
+    opening = await Register(store, "victim").open("thief")
+    await store.close()
+    assert opening.root == made.root
+    return opening
+
+
+def served(rows=X):
+    """What the thief was told, and the register's opening."""
+    told = {}
+
+    async def steps(store):
+        async def victim(query):
+            labels = truth(query.x)
+            probs = np.full((len(labels), 10), 0.05, np.float32)
+            probs[np.arange(len(labels)), labels] = 0.55
+            return Answer(labels, probs)
+
+        layer = Watermark(rate=0.2, model="victim", victim="ab", secret=SECRET, store=store)
+        await layer.begin(CARD, [], [])
+        answer = await compose([layer], victim)(Query("thief", rows, 1.0))
+        told.update({row.tobytes(): int(label) for row, label in zip(rows, answer.labels, strict=True)})
+
+    return told, asyncio.run(_opening(steps))
+
+
+def forged(marks, rate=0.2):
+    """An opening whose root binds just these marks, under the same commitment to key and victim."""
+
+    async def steps(store):
+        register = Register(store, "victim")
+        await register.begin(Common("victim", rate, 10, commitment_to(SECRET), "ab"))
+        await register.add("thief", marks)
+
+    return asyncio.run(_opening(steps))
+
+
+TOLD, OPENING = served()
+COMMON, MARKS = OPENING.verified()
+
+
+def surrogate(forgets=0.0):
+    """Learnt what it was told, but for a share of it."""
+
+    def labels_of(x):
+        labels = truth(x)
+        for i, row in enumerate(x):
+            if row.tobytes() in TOLD and int.from_bytes(row.tobytes(), "little") % 100 >= 100 * forgets:
+                labels[i] = TOLD[row.tobytes()]
+        return labels
+
+    return oracle(labels_of)
+
+
+def judged(opening=OPENING, root=None, victim=VICTIM, weights="ab", suspect=None, others=OTHERS):
+    evidence = Dawn().accuse(surrogate(), opening, {}, "there")
+    evidence = dataclasses.replace(evidence, key=SECRET.hex())
+    return Dawn().judge(
+        evidence, root or opening.root, victim, weights, suspect or surrogate(), others, "the judge's suspect"
+    )
+
+
+def test_a_stolen_model_is_accused_and_an_independent_one_is_not():
+    found = Dawn().accuse(surrogate(0.2), OPENING, OTHERS, "http://suspect m")
+    assert found.verdict == "accused" and found.missing == 0
+    assert found.marks == len(MARKS) > 150 and 0.1 < found.mark_error < 0.3
+    assert found.matches == round((1 - found.mark_error) * found.marks)
+    assert found.p_value < found.tail < 2.0**-64
+    for seed in (5, 6, 7):
+        innocent = Dawn().accuse(oracle(lambda x, seed=seed: truth(x, 0.3, seed)), OPENING, OTHERS, "there")
+        assert innocent.verdict == "inconclusive" and innocent.missing is None and innocent.mark_error > 0.8
+    assert Dawn().accuse(VICTIM, OPENING, OTHERS, "there").matches == 0
+
+
+def test_chance_is_measured_on_independent_models():
+    agreed = {name: sum(int(o.query(m.x[None]).labels[0] == m.told) for m in MARKS) for name, o in OTHERS.items()}
+    found = Dawn().accuse(surrogate(), OPENING, OTHERS, "there")
+    assert found.independent == agreed
+    assert found.p0 > max(agreed.values()) / len(MARKS)
+    assert Dawn().accuse(surrogate(), OPENING, {}, "there").p0 == 0.1
+    alike = Dawn().accuse(surrogate(), OPENING, {"a copy": surrogate(0.4)}, "there")
+    assert alike.verdict == "inconclusive" and alike.p0 > 0.5  # what others answer as well proves nothing
+
+
+def test_too_few_marks_are_inconclusive_and_how_many_are_missing_is_told():
+    _, few = served(X[:150])
+    marks = few.verified()[1]
+    found = Dawn().accuse(surrogate(), few, {}, "there")
+    assert found.matches == len(marks) < 81
+    assert found.verdict == "inconclusive" and found.missing == 81 - len(marks)
+    assert Dawn(bits=10).accuse(surrogate(), few, {}, "there").verdict == "accused"
+    assert Dawn(error=0.0).accuse(surrogate(), few, {}, "there").verdict == "inconclusive"  # L must be less
+
+
+def test_the_judge_finds_what_the_owner_found():
+    found = judged()
+    owner = Dawn().accuse(surrogate(), OPENING, OTHERS, "there")
+    assert found.verdict == "accused" and found.key == SECRET.hex() and found.doubtful == 0
+    assert (found.matches, found.tail, found.p0) == (owner.matches, owner.tail, owner.p0)
+    assert judged(suspect=OTHERS["other 11"]).verdict == "inconclusive"
+    assert judged(weights=None).verdict == "accused"
+
+
+def hand_picked():
+    """Rows on which independent models agree with each other and not with the victim."""
+    x = np.random.default_rng(9).standard_normal((20_000, 6)).astype(np.float32)
+    said, one, two = truth(x), *(o.query(x).labels for o in OTHERS.values())
+    rows = np.flatnonzero((one == two) & (one != said))
+    form, encodings = encoded(x[rows])
+    return [Mark(form, encodings[j], int(said[i]), int(one[i]), 1.0) for j, i in enumerate(rows)]
+
+
+def test_hand_picked_triggers_are_caught_before_the_suspect_is_asked():
+    picked = forged(hand_picked()[:200])
+    innocent = OTHERS["other 11"]
+    assert Dawn().accuse(innocent, picked, {}, "there").matches == 200  # what the owner would claim
+    asked = []
+    with pytest.raises(Rejected, match="picked by hand|but the key tells"):
+        judged(picked, suspect=oracle(truth, asked))
+    assert not asked
+
+
+def test_rows_that_were_tried_until_the_key_liked_them_accuse_nobody():
+    keys = Keys(SECRET)
+    liked = [
+        mark
+        for mark in hand_picked()
+        if keys.marked(0.2, mark.form, [mark.row]) and keys.label(mark.form, mark.row, mark.said, 10) == mark.told
+    ]
+    assert len(liked) > 20
+    found = judged(forged(liked), suspect=OTHERS["other 11"], others={"another": OTHERS["other 12"]})
+    assert found.matches == len(liked) and found.p0 == 1.0 and found.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"key": None}, "does not open the key"),
+        ({"key": "zz"}, "does not open the key"),
+        ({"key": "00" * 32}, "is not the one that"),
+        ({"root": "ab" * 32}, "was published"),
+        ({"weights": "cd"}, "the victim's weights are cd"),
+        ({"victim": surrogate()}, "is what the victim itself answers"),
+        ({"opening": forged([dataclasses.replace(MARKS[0], told=(MARKS[0].told + 1) % 10)])}, "but the key tells"),
+        ({"opening": forged([dataclasses.replace(MARKS[0], said=10)])}, "class 10 of 10"),
+        ({"opening": dataclasses.replace(OPENING, entries=OPENING.entries[:-1])}, "are not what"),
+    ],
+)
+def test_the_judge_rejects_what_does_not_follow_from_the_commitment(changes, fault):
+    with pytest.raises((Rejected, Broken), match=fault):
+        evidence = Dawn().accuse(surrogate(), OPENING, {}, "there")
+        opening = changes.get("opening", OPENING)
+        evidence = dataclasses.replace(evidence, opening=opening, key=changes.get("key", SECRET.hex()))
+        Dawn().judge(
+            evidence,
+            changes.get("root", opening.root),
+            changes.get("victim", VICTIM),
+            changes.get("weights", "ab"),
+            surrogate(),
+            OTHERS,
+            "there",
+        )
+
+
+def test_marks_that_the_victim_no_longer_bears_out_count_as_failed():
+    moved = {mark.row for mark in MARKS[:7]}
+
+    def answers(x):
+        labels = truth(x)
+        for i, row in enumerate(x):
+            if row.tobytes() in moved:
+                labels[i] = next(k for k in range(10) if k not in (labels[i], TOLD[row.tobytes()]))
+        return labels
+
+    found = judged(victim=oracle(answers))
+    assert found.doubtful == 7 and found.matches == len(MARKS) - 7
+
+
+def test_evidence_comes_back_from_its_file(tmp_path):
+    found = judged()
+    found.save(tmp_path / "evidence.json")
+    assert Marks.load(tmp_path / "evidence.json") == found
+    (tmp_path / "evidence.json").write_text("{}")
+    with pytest.raises(BadInput, match="this is no evidence"):
+        Marks.load(tmp_path / "evidence.json")
+
+
+def test_bytes_are_asked_about_as_the_card_has_them():
+    x = np.arange(60, dtype=np.uint8).reshape(10, 6)
+    form, rows = encoded(x)
+    seen = []
+
+    def labels_of(asked):
+        seen.append(asked)
+        return np.zeros(len(asked), np.int64)
+
+    opening = forged([Mark(form, row, 1, 0, 1.0) for row in rows])
+    Dawn().accuse(oracle(labels_of), opening, {}, "there")
+    np.testing.assert_array_equal(seen[0], x.astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize(
+    ("card", "fault"),
+    [(Card("m", (7,), 10), r"takes rows of shape \(7,\)"), (Card("m", (6,), 9), "knows 9 classes")],
+)
+def test_marks_that_do_not_fit_a_model_are_told(card, fault):
+    with pytest.raises(BadInput, match=fault):
+        Dawn().accuse(Oracle(lambda x: Answer(truth(x)), card), OPENING, {}, "there")
+
+
+@pytest.mark.parametrize("fields", [{"error": 1.0}, {"error": -0.1}, {"bits": 0.0}, {"bits": float("nan")}])
+def test_settings_without_sense_are_refused(fields):
+    with pytest.raises(BadInput, match="error must lie between 0 and 1"):
+        Dawn(**fields)
