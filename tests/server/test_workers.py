@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from parts import command, configured, serving
+from parts import command, configured, free_port, serving
 
 from defenses.store import open_store
 from server.registry import Registry
@@ -151,8 +152,8 @@ class Shared:
     def __init__(self, config, url):
         self.config, self.url = config, url
 
-    def serving(self, workers):
-        return serving("--config", self.config, "--workers", workers, cwd=self.config.parent)
+    def serving(self, workers, *more):
+        return serving("--config", self.config, "--workers", workers, *more, cwd=self.config.parent)
 
     def _with_store(self, use):
         async def play():
@@ -213,16 +214,21 @@ def play(url, traffic, headers):
 
 
 def test_one_worker_and_four_give_the_same_answers_refusals_and_bills(shared, rows):
-    came, ledgers, answered = {}, {}, {}
+    came, ledgers, answered, counted, metrics = {}, {}, {}, {}, free_port()
     for workers in (1, 4):
         headers = [shared.account(f"{name}-{workers}") for name in "ab"]
         traffic = recorded(rows)
-        with shared.serving(workers) as (url, _):
+        with shared.serving(workers, "--metrics-port", metrics) as (url, _):
             came[workers], answered[workers] = play(url, traffic, headers)
             # Which of the equal requests beyond the quota are refused is a matter of who comes first.
             equal = {"instances": rows[:10].tolist()}
             spent = [(who, "metered", {"id": f"q{number}", **equal}) for number in range(30) for who in (0, 1)]
             last, _ = play(url, spent, headers)
+            shown = httpx.get(f"http://127.0.0.1:{metrics}/metrics").text.splitlines()
+            # "unready" were those who asked whether all workers had come up.
+            counted[workers] = sorted(
+                line for line in shown if re.match('mlaas_(rows|refusals)_total.*(?<!unready)"}', line)
+            )
         statuses = collections.Counter(
             (json.loads(told)[0][0], json.loads(told)[1][0]) for told in last.elements()
         )
@@ -230,6 +236,7 @@ def test_one_worker_and_four_give_the_same_answers_refusals_and_bills(shared, ro
         assert {status for _, status in statuses} == {200, 429}
     assert came[1] == came[4]
     assert ledgers[1] == ledgers[4]
+    assert counted[1] == counted[4] and len(counted[1]) == 5  # three models, two reasons
     assert len(answered[1]) == 1 and len(answered[4]) > 1
 
 
