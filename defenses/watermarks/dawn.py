@@ -29,7 +29,7 @@ from defenses.answers.perturbed import probs_of
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.defense import Defense, Handler, compose
 from defenses.store import Store
-from defenses.watermarks.register import Broken, Common, Mark, Register, encoded
+from defenses.watermarks.register import Common, Mark, Register, encoded
 from wire import Answer, BadInput, Card, Labels, Query, Refused
 
 log = logging.getLogger(__name__)
@@ -123,10 +123,11 @@ class Dawn:
             said = int(answer.labels[i])
             marks.append(Mark(form, rows[i], said, self._keys.label(form, rows[i], said, classes), query.at))
         try:
+            await self._register.begin(self._common(classes))
             await self._register.add(query.account, marks)
-        except Broken as broken:
-            log.error("no marked row of model %s is answered: %s", self.model, broken)
-            raise Refused("the register of this model does not hold together", status=503) from broken
+        except BadInput as fault:
+            log.error("no marked row of model %s is answered: %s", self.model, fault)
+            raise Refused("the register of this model does not hold together", status=503) from fault
         return exchanged(answer, np.array(marked), np.array([mark.told for mark in marks]))
 
     async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
@@ -146,8 +147,8 @@ class Dawn:
                     f"dawn: {type(layer).__name__} stands inside it; a mark is counted against the victim's own "
                     "label, so it must stand outside"
                 )
-        common = Common(self.model, self.rate, card.classes, commitment_to(self.secret), self.victim)
-        await self._register.begin(common)
+        await self._register.begin(self._common(card.classes))
+        await self._register.read()
         certain, doubtful = [await lost(outside, card.classes, confidence) for confidence in (1.0, 0.5)]
         if certain > _LOST:
             raise BadInput(
@@ -160,6 +161,9 @@ class Dawn:
                 "label 0.5, and %.1f %% where it is certain",
                 *(self.model, 100 * doubtful, 100 * certain),
             )
+
+    def _common(self, classes: int) -> Common:
+        return Common(self.model, self.rate, classes, commitment_to(self.secret), self.victim)
 
     def disclose(self, card: Card) -> Card:
         """Leaves the card as it is; stands inside what withholds or rounds."""

@@ -260,12 +260,14 @@ class Register:
         self._commitments: dict[str, tuple[Commitment, list[list[Any]]]] = {}
 
     async def begin(self, common: Common) -> None:
-        """Makes the register, or reads all of it.
+        """Makes the register, unless there is one.
 
         Raises:
             Broken: It does not hold together.
             BadInput: Its marks have something else in common.
         """
+        if self.common == common:
+            return
         await self._index.append(lambda: [] if self.common else [({"common": asdict(common)}, b"")])
         assert self.common is not None
         for name, was in asdict(self.common).items():
@@ -275,7 +277,6 @@ class Register:
                     f"the marks of model {self._model} were made with {name} {was}, not {now}; that is fixed for "
                     "its life: serve what is new under another name"
                 )
-        await self.read()
 
     async def read(self) -> None:
         """Reads all of it, or raises :class:`Broken`."""
@@ -284,7 +285,7 @@ class Register:
             await account.chain.catch_up()
 
     async def add(self, account: str, marks: Sequence[Mark]) -> None:
-        """Registers marks of an account, each row once.
+        """Registers marks of an account, each row once; the register has begun.
 
         Raises:
             Broken: Its log does not hold together.

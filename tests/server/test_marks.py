@@ -1,0 +1,213 @@
+"""DAWN at a live API: what accounts are told, what the register keeps, what administrators may do with it."""
+
+import asyncio
+import signal
+
+import httpx
+import numpy as np
+import pytest
+from parts import Local, serving
+from pydantic import TypeAdapter
+
+import owner.__main__
+from defenses.store import open_store
+from defenses.watermarks.dawn import Keys
+from defenses.watermarks.register import Opening
+from owner.dawn import Marks
+from server.registry import Registry
+from server.settings import read_settings
+from wire import BadInput, Refused
+from wire.http import Endpoint
+from wire.local import local_client
+from zoo import folder
+
+MARKED = """
+state = "state"
+[plans.free]
+[plans.few]
+defenses = [{ type = "top_k", k = 1 }, { type = "rounding", digits = 2 }]
+[plans.owner]
+skip = ["dawn"]
+[plans.admin]
+admin = true
+[[victims]]
+name = "marked"
+folder = "net"
+engine = "torch"
+max_rows = 64
+defenses = [{ type = "dawn", rate = 0.1 }]
+"""
+
+
+@pytest.fixture
+def marked(config):
+    config.write_text(MARKED)
+    return config
+
+
+@pytest.fixture
+def local(marked):
+    server = Local(marked)
+    with local_client(server.app) as client:
+        server.client = client
+        yield server
+
+
+def answers(endpoint, rows):
+    return np.concatenate([endpoint(rows[at : at + 64]).labels for at in range(0, len(rows), 64)])
+
+
+def opening_of(local, account, admin):
+    reply = local.client.get(f"/admin/models/marked/marks/{account}", headers=admin)
+    assert reply.status_code == 200, reply.text
+    return TypeAdapter(Opening).validate_json(reply.content)
+
+
+def test_accounts_are_told_the_same_and_the_register_says_what(local, network, rows):
+    admin = local.headers("admin", "root")
+    one, two = (answers(local.endpoint("marked", "free", name), rows) for name in ("one", "two"))
+    few = answers(local.endpoint("marked", "few", "three"), rows)
+    bare = answers(local.endpoint("marked", "owner", "owner"), rows)
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one, few)  # granularity leaves the mark
+    np.testing.assert_array_equal(bare, network.predict(rows).argmax(axis=1))
+
+    made = local.client.post("/admin/models/marked/marks/commit", headers=admin)
+    assert made.status_code == 201
+    opening = opening_of(local, "two", admin)
+    assert opening.root == made.json()["root"] and opening.committed_at == made.json()["at"] == local.clock()
+    common, marks = opening.verified()
+    told = np.flatnonzero(one != bare)
+    assert 10 < len(told) < 60
+    assert [mark.row for mark in marks] == [rows[i].tobytes() for i in told]
+    assert [(mark.said, mark.told) for mark in marks] == [(bare[i], one[i]) for i in told]
+    assert made.json()["marks"] == 3 * len(told)
+    assert (common.model, common.rate, common.classes) == ("marked", 0.1, 5)
+    assert common.victim == folder.fingerprint(network)
+
+    key = local.client.post("/admin/models/marked/marks/open", headers=admin).json()["key"]
+    keys = Keys(bytes.fromhex(key))
+    assert keys.marked(0.1, marks[0].form, [row.tobytes() for row in rows]) == told.tolist()
+    done = [(event["do"], event["by"]) for event in local.client.get("/admin/audit", headers=admin).json()]
+    assert done[-2:] == [("commit to marks", "root"), ("open the key of marks", "root")]
+
+
+def test_who_may_see_marks(local, rows):
+    admin, someone = local.headers("admin", "root"), local.headers("free", "someone")
+    place = "/admin/models/marked/marks"
+    for method, path in (("POST", "/commit"), ("POST", "/open"), ("GET", "/someone")):
+        assert local.client.request(method, place + path, headers=someone).status_code == 403
+        wrong = local.client.request(method, "/admin/models/other/marks" + path, headers=admin)
+        assert wrong.status_code == 404 and "no model 'other'" in wrong.json()["detail"]
+    for method, path in (("POST", "/commit"), ("GET", "/someone")):
+        reply = local.client.request(method, place + path, headers=admin)
+        assert reply.status_code == 404
+    answers(local.endpoint("marked", "free", "another"), rows[:64])
+    local.client.post(f"{place}/commit", headers=admin)
+    for path, told in (
+        ("/someone", "binds no marks of account 'someone'"),
+        ("/someone?root=ab", "no commitment ab"),
+    ):
+        reply = local.client.get(place + path, headers=admin)
+        assert reply.status_code == 404 and told in reply.json()["detail"]
+    card = local.client.get("/v2/models/marked", headers=someone)
+    assert card.status_code == 200 and "dawn" not in card.text and "mark" not in card.text.replace("marked", "")
+
+
+def test_a_rate_is_fixed_whoever_changes_it(local, marked, rows):
+    admin = local.headers("admin", "root")
+    place = "/admin/models/marked/defenses"
+    before = answers(local.endpoint("marked", "free", "one"), rows)
+    reply = local.client.put(place, headers=admin, json={"defenses": [{"type": "dawn", "rate": 0.2}]})
+    assert reply.status_code == 400 and "made with rate 0.1, not 0.2" in reply.json()["detail"]
+    noisy = [{"type": "gaussian_noise", "sigma": 3.0}, {"type": "dawn", "rate": 0.1}]
+    reply = local.client.put(place, headers=admin, json={"defenses": noisy})
+    assert reply.status_code == 400 and "even where the victim is certain" in reply.json()["detail"]
+    labels = [{"type": "label_only"}, {"type": "dawn", "rate": 0.1}]
+    reply = local.client.put(place, headers=admin, json={"defenses": labels})
+    assert reply.status_code == 200
+    np.testing.assert_array_equal(answers(local.endpoint("marked", "free", "two"), rows), before)
+
+    assert local.client.delete(place, headers=admin).status_code == 200
+    marked.write_text(MARKED.replace("rate = 0.1", "rate = 0.3"))
+    with pytest.raises(BadInput, match="victim marked, plan free: the marks of model marked were made with rate"):
+        asyncio.run(Local(marked).app.here.begin())
+
+
+def test_a_plan_cannot_mark(marked):
+    marked.write_text(MARKED.replace("[plans.free]", '[plans.free]\ndefenses = [{ type = "dawn", rate = 0.1 }]'))
+    with pytest.raises(BadInput, match="plan free: dawn marks a model's rows alike for all accounts"):
+        Local(marked)
+
+
+def test_a_store_that_is_away_fails_closed(local, rows):
+    endpoint = local.endpoint("marked", "free", "one")
+    honest = answers(local.endpoint("marked", "owner", "owner"), rows)
+
+    async def away(*arguments, **options):
+        raise Refused("the store is away", status=503, retry_after=1)
+
+    append, local.store.append = local.store.append, away
+    told = {}
+    for i in range(100):
+        try:
+            told[i] = endpoint(rows[i : i + 1]).labels[0]
+        except Refused as refused:
+            assert refused.status == 503
+    assert 50 < len(told) < 100 and all(told[i] == honest[i] for i in told)  # what is not marked needs no register
+    local.store.append = append
+    assert (answers(endpoint, rows[:100]) != honest[:100]).sum() == 100 - len(told)
+
+
+def keyed(config, **plans):
+    """Makes accounts in the store of a configuration, and returns their keys."""
+
+    async def make():
+        store = open_store(read_settings(config).store_url())
+        registry = Registry(store, lambda: 0.0)
+        keys = [await registry.create(name, plan, "the tests") for name, plan in plans.items()]
+        await store.close()
+        return keys
+
+    return asyncio.run(make())
+
+
+def test_a_killed_server_loses_no_mark_that_was_seen(marked, network, rows, tmp_path):
+    thief, admin = keyed(marked, thief="free", root="admin")
+    seen = {}
+    with serving("--config", marked, cwd=marked.parent) as (url, process):
+        endpoint = Endpoint(url, key=thief, tries=1)
+        for i in range(0, 200, 4):
+            seen |= dict(zip(range(i, i + 4), endpoint(rows[i : i + 4]).labels.tolist(), strict=True))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        endpoint.close()
+    with serving("--config", marked, cwd=marked.parent) as (url, _):
+        endpoint = Endpoint(url, key=thief)
+        again = answers(endpoint, rows)
+        assert all(again[i] == label for i, label in seen.items())
+        header = {"Authorization": f"Bearer {admin}"}
+        place = f"{url}/admin/models/marked/marks"
+        root = httpx.post(f"{place}/commit", headers=header).json()["root"]
+        marks = (
+            TypeAdapter(Opening).validate_json(httpx.get(f"{place}/thief", headers=header).content).verified()[1]
+        )
+        said = network.predict(rows).argmax(axis=1)
+        assert {mark.row for mark in marks} == {rows[i].tobytes() for i in np.flatnonzero(again != said)}
+        assert [mark.row for mark in marks][: sum(seen[i] != said[i] for i in seen)] == [
+            rows[i].tobytes() for i in seen if seen[i] != said[i]
+        ]
+
+        # The thief's model is the server itself: it answers as the thief was told.
+        out = tmp_path / "evidence.json"
+        asked = ["--url", url, "--key", thief, "--independent", str(marked.parent / "net"), "--bits", "10"]
+        owner.__main__.main(
+            ["dawn", *asked, "--marks", f"{place}/thief", "--marks-key", admin, "--open", "--out", str(out)]
+        )
+        found = Marks.load(out)
+        assert found.verdict == "accused" and found.matches == found.marks == len(marks)
+        verdict = tmp_path / "verdict.json"
+        judging = ["--root", root, "--victim", str(marked.parent / "net"), "--out", str(verdict)]
+        owner.__main__.main(["judge-dawn", str(out), *judging, *asked])
+        assert Marks.load(verdict).verdict == "accused"
+        endpoint.close()
