@@ -1,7 +1,7 @@
 """Accounts, their keys and the stacks that administrators put in place: one log, folded in every worker's memory.
 
-Each charge tells the store up to where its worker has read the log, so a worker that is behind learns it in the
-same round trip, reads on and asks again: revoking a key or replacing a stack holds for all workers from that moment
+Each charge tells the store up to where its worker has read the log, so a worker that is behind learns it in that
+round trip, reads on and asks again: revoking a key or replacing a stack holds for all workers from that moment
 on. The log is also the audit: every event says who did it and when.
 """
 

@@ -12,8 +12,8 @@ import time
 import httpx
 
 from defenses.store import open_store
-from server.registry import Registry
 from server.app import create_app, server_secret
+from server.registry import Registry
 from server.settings import read_settings
 from server.victims import load_all
 from wire.http import Endpoint

@@ -123,8 +123,7 @@ def test_who_is_no_administrator_learns_nothing_of_the_schema(local):
 
 def answers(local, key, model="open", rows=1):
     body = {"instances": [[[[0.5] * 8] * 8]] * rows}
-    reply = local.client.post(f"/v1/models/{model}:predict", json=body, headers={"Authorization": f"Bearer {key}"})
-    return reply
+    return local.client.post(f"/v1/models/{model}:predict", json=body, headers={"Authorization": f"Bearer {key}"})
 
 
 def test_an_administrator_makes_rotates_and_revokes_keys(local):
