@@ -88,7 +88,7 @@ class Mark:
         return np.frombuffer(self.row, dtype).reshape(axes)
 
 
-def encoded(x: Array) -> tuple[str, list[bytes]]:
+def encoded(x: Array) -> tuple[str, Sequence[bytes | memoryview]]:
     """Encodes rows ``(n, ...)``; those that no model tells apart are encoded alike.
 
     Returns:
@@ -99,8 +99,7 @@ def encoded(x: Array) -> tuple[str, list[bytes]]:
     if x.dtype.kind in "OU":
         return f"text {shape}", [json.dumps(row).encode() for row in x.reshape(len(x), -1).tolist()]
     octets = canonical(x)
-    blob, size = octets.tobytes(), octets.shape[1]
-    return f"{x.dtype.str} {shape}", [blob[at : at + size] for at in range(0, len(blob), size)]
+    return f"{x.dtype.str} {shape}", [memoryview(row) for row in octets]
 
 
 class Chain:

@@ -152,7 +152,7 @@ def hand_picked():
     said, one, two = truth(x), *(o.query(x).labels for o in OTHERS.values())
     rows = np.flatnonzero((one == two) & (one != said))
     form, encodings = encoded(x[rows])
-    return [Mark(form, encodings[j], int(said[i]), int(one[i]), 1.0) for j, i in enumerate(rows)]
+    return [Mark(form, bytes(encodings[j]), int(said[i]), int(one[i]), 1.0) for j, i in enumerate(rows)]
 
 
 def test_hand_picked_triggers_are_caught_before_the_suspect_is_asked():
@@ -160,7 +160,7 @@ def test_hand_picked_triggers_are_caught_before_the_suspect_is_asked():
     innocent = OTHERS["other 11"]
     assert Dawn().accuse(innocent, picked, {}, "there").matches == 200  # what the owner would claim
     asked = []
-    with pytest.raises(Rejected, match="picked by hand|but the key tells"):
+    with pytest.raises(Rejected, match=r"picked by hand|but the key tells"):
         judged(picked, suspect=oracle(truth, asked))
     assert not asked
 
@@ -239,7 +239,7 @@ def test_bytes_are_asked_about_as_the_card_has_them():
         seen.append(asked)
         return np.zeros(len(asked), np.int64)
 
-    opening = forged([Mark(form, row, 1, 0, 1.0) for row in rows])
+    opening = forged([Mark(form, bytes(row), 1, 0, 1.0) for row in rows])
     Dawn().accuse(oracle(labels_of), opening, {}, "there")
     np.testing.assert_array_equal(seen[0], x.astype(np.float32) / np.float32(255))
 

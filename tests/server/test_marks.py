@@ -35,7 +35,7 @@ name = "marked"
 folder = "net"
 engine = "torch"
 max_rows = 64
-defenses = [{ type = "dawn", rate = 0.1 }]
+defenses = [{ type = "dawn", rate = 0.3 }]
 """
 
 
@@ -78,16 +78,16 @@ def test_accounts_are_told_the_same_and_the_register_says_what(local, network, r
     assert opening.root == made.json()["root"] and opening.committed_at == made.json()["at"] == local.clock()
     common, marks = opening.verified()
     told = np.flatnonzero(one != bare)
-    assert 10 < len(told) < 60
+    assert 50 < len(told) < 140
     assert [mark.row for mark in marks] == [rows[i].tobytes() for i in told]
     assert [(mark.said, mark.told) for mark in marks] == [(bare[i], one[i]) for i in told]
     assert made.json()["marks"] == 3 * len(told)
-    assert (common.model, common.rate, common.classes) == ("marked", 0.1, 5)
+    assert (common.model, common.rate, common.classes) == ("marked", 0.3, 5)
     assert common.victim == folder.fingerprint(network)
 
     key = local.client.post("/admin/models/marked/marks/open", headers=admin).json()["key"]
     keys = Keys(bytes.fromhex(key))
-    assert keys.marked(0.1, marks[0].form, [row.tobytes() for row in rows]) == told.tolist()
+    assert keys.marked(0.3, marks[0].form, [row.tobytes() for row in rows]) == told.tolist()
     done = [(event["do"], event["by"]) for event in local.client.get("/admin/audit", headers=admin).json()]
     assert done[-2:] == [("commit to marks", "root"), ("open the key of marks", "root")]
 
@@ -119,23 +119,23 @@ def test_a_rate_is_fixed_whoever_changes_it(local, marked, rows):
     place = "/admin/models/marked/defenses"
     before = answers(local.endpoint("marked", "free", "one"), rows)
     reply = local.client.put(place, headers=admin, json={"defenses": [{"type": "dawn", "rate": 0.2}]})
-    assert reply.status_code == 400 and "made with rate 0.1, not 0.2" in reply.json()["detail"]
-    noisy = [{"type": "gaussian_noise", "sigma": 3.0}, {"type": "dawn", "rate": 0.1}]
+    assert reply.status_code == 400 and "made with rate 0.3, not 0.2" in reply.json()["detail"]
+    noisy = [{"type": "gaussian_noise", "sigma": 3.0}, {"type": "dawn", "rate": 0.3}]
     reply = local.client.put(place, headers=admin, json={"defenses": noisy})
     assert reply.status_code == 400 and "even where the victim is certain" in reply.json()["detail"]
-    labels = [{"type": "label_only"}, {"type": "dawn", "rate": 0.1}]
+    labels = [{"type": "label_only"}, {"type": "dawn", "rate": 0.3}]
     reply = local.client.put(place, headers=admin, json={"defenses": labels})
     assert reply.status_code == 200
     np.testing.assert_array_equal(answers(local.endpoint("marked", "free", "two"), rows), before)
 
     assert local.client.delete(place, headers=admin).status_code == 200
-    marked.write_text(MARKED.replace("rate = 0.1", "rate = 0.3"))
+    marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
     with pytest.raises(BadInput, match="victim marked, plan free: the marks of model marked were made with rate"):
         asyncio.run(Local(marked).app.here.begin())
 
 
 def test_a_plan_cannot_mark(marked):
-    marked.write_text(MARKED.replace("[plans.free]", '[plans.free]\ndefenses = [{ type = "dawn", rate = 0.1 }]'))
+    marked.write_text(MARKED.replace("[plans.free]", '[plans.free]\ndefenses = [{ type = "dawn", rate = 0.3 }]'))
     with pytest.raises(BadInput, match="plan free: dawn marks a model's rows alike for all accounts"):
         Local(marked)
 
@@ -154,7 +154,7 @@ def test_a_store_that_is_away_fails_closed(local, rows):
             told[i] = endpoint(rows[i : i + 1]).labels[0]
         except Refused as refused:
             assert refused.status == 503
-    assert 50 < len(told) < 100 and all(told[i] == honest[i] for i in told)  # what is not marked needs no register
+    assert 40 < len(told) < 95 and all(told[i] == honest[i] for i in told)  # what is not marked needs no register
     local.store.append = append
     assert (answers(endpoint, rows[:100]) != honest[:100]).sum() == 100 - len(told)
 
