@@ -52,7 +52,7 @@ class Range:
             BadInput: A stack contradicts itself.
         """
         self.settings, self.store, self.clock = settings, store, clock
-        self.registry = Registry(store, clock)
+        self.registry = Registry(store, clock, self._redeploy)
         self._served, self._secret, self._timed = served, secret, timed
         self._configured: dict[str, Layers] = {victim.name: victim.defenses for victim in settings.victims}
         self._stacks: dict[str, Layers] = dict(self._configured)
@@ -89,6 +89,9 @@ class Range:
     async def catch_up(self) -> None:
         """Reads what administrators and other workers have changed."""
         await self.registry.catch_up()
+
+    def _redeploy(self) -> None:
+        """Puts stacks in force that the log has replaced."""
         for model in self._served:
             stack = self.stack(model)
             if stack is not self._stacks[model]:

@@ -84,9 +84,17 @@ class State:
 class Registry:
     """The control log of a store, and what it comes to."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        """Takes the store where the log is, and the clock that stamps events."""
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: Store, clock: Callable[[], float], changed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Takes the store where the log is.
+
+        Args:
+            store: The store.
+            clock: Stamps events.
+            changed: Is called when events were folded, before anybody can charge at the new position.
+        """
+        self._store, self._clock, self._changed = store, clock, changed
         self.state = State()
         self.position = 0
 
@@ -108,6 +116,7 @@ class Registry:
         for entry in tail.entries[self.position - tail.start :]:
             self.state.fold(orjson.loads(entry))
             self.position += 1
+        self._changed()
         if len(tail.entries) >= COMPACT_AFTER:
             await self._store.compact(
                 CONTROL, self.position, orjson.dumps({"version": VERSION, **asdict(self.state)})

@@ -226,7 +226,6 @@ async def replace_defenses(model: str, request: Request, by: Administrator, here
         check_layer(layer)
     await here.try_out(model, here.deployments(model, stack))  # whether it contradicts itself, or the past
     await here.registry.replace_stack(model, stack, by.name)
-    await here.catch_up()
     return {"defenses": stack}
 
 
@@ -235,7 +234,6 @@ async def restore_defenses(model: str, by: Administrator, here: Here) -> Any:
     """Puts the configured defence stack of a victim back in force."""
     here.stack(model)
     await here.registry.replace_stack(model, None, by.name)
-    await here.catch_up()
     return {"defenses": list(here.stack(model))}
 
 

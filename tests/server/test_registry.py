@@ -160,3 +160,24 @@ def test_a_log_of_a_newer_server_is_refused(play):
             await two.catch_up()
 
     play(script)
+
+
+def test_who_reads_on_is_told_before_the_position_can_be_used(play, monkeypatch):
+    monkeypatch.setattr(module, "COMPACT_AFTER", 1)
+
+    async def script(one, two):
+        told = []
+        watched = Registry(two._store, lambda: 7.0, lambda: told.append(watched.position))
+        compact = two._store.compact
+
+        async def compacting(*arguments):
+            told.append("compacted")
+            await compact(*arguments)
+
+        monkeypatch.setattr(two._store, "compact", compacting)
+        await one.create("ann", "free", "a")
+        await watched.catch_up()
+        await watched.catch_up()
+        return told
+
+    assert play(script) == [1, "compacted"]
