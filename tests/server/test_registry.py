@@ -163,8 +163,6 @@ def test_a_log_of_a_newer_server_is_refused(play):
 
 
 def test_who_reads_on_is_told_before_the_position_can_be_used(play, monkeypatch):
-    monkeypatch.setattr(module, "COMPACT_AFTER", 1)
-
     async def script(one, two):
         told = []
         watched = Registry(two._store, lambda: 7.0, lambda: told.append(watched.position))
@@ -176,6 +174,7 @@ def test_who_reads_on_is_told_before_the_position_can_be_used(play, monkeypatch)
 
         monkeypatch.setattr(two._store, "compact", compacting)
         await one.create("ann", "free", "a")
+        monkeypatch.setattr(module, "COMPACT_AFTER", 1)
         await watched.catch_up()
         await watched.catch_up()
         return told
