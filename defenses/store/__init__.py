@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from defenses.coalesce import Observe
 from defenses.store.meter import EMPTIES, Charge, Level, Meter, Verdict
-from defenses.store.redis import RedisStore
 from defenses.store.sqlite import SQLiteStore
 from defenses.store.store import CONTROL, Behind, Store, Tail
 from wire import BadInput
@@ -19,7 +18,6 @@ __all__ = [
     "Charge",
     "Level",
     "Meter",
-    "RedisStore",
     "SQLiteStore",
     "Store",
     "Tail",
@@ -42,5 +40,7 @@ def open_store(url: str, observe: Observe | None = None) -> Store:
     if kind == "sqlite":
         return SQLiteStore(rest.removeprefix("/") or ":memory:", observe)
     if kind in ("redis", "rediss", "unix"):
+        from defenses.store.redis import RedisStore  # here, since only a server needs redis installed
+
         return RedisStore(url, observe)
     raise BadInput(f"store {url!r}: expected sqlite:///PATH or redis://HOST:PORT/N")

@@ -3,8 +3,9 @@ import random
 
 import pytest
 
-from defenses.store import EMPTIES, Behind, Charge, Level, Meter, RedisStore, open_store
+from defenses.store import EMPTIES, Behind, Charge, Level, Meter, open_store
 from defenses.store.meter import RECEIPT_SECONDS
+from defenses.store.redis import RedisStore
 from wire import BadInput, Refused
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -257,3 +259,9 @@ def test_marks_that_do_not_fit_a_model_are_told(card, fault):
 def test_settings_without_sense_are_refused(fields):
     with pytest.raises(BadInput, match="error must lie between 0 and 1"):
         Dawn(**fields)
+
+
+def test_the_owner_needs_nothing_of_a_servers_install():
+    hidden = ("redis", "fastapi_offline", "uvicorn", "prometheus_client", "onnxruntime")
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import owner.__main__"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
