@@ -9,11 +9,14 @@ from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.label_only import LabelOnly
 from defenses.answers.laplace_noise import LaplaceNoise
+from defenses.answers.reacting import Reacting
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
 from defenses.defense import Defense, Handler, Pointless, Remembering, compose, disclosed
+from defenses.detectors.prada import Prada
+from defenses.detectors.watch import Detector, Watch
 from defenses.watermarks.dawn import Dawn
 
 DEFENSES: dict[str, type[Rule] | type[Defense]] = {
@@ -30,11 +33,16 @@ DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "dawn": Dawn,
 }
 
+DETECTORS: dict[str, type[Detector]] = {"prada": Prada}
+"""Detectors, each of which a :class:`Watch` lets watch."""
+
 __all__ = [
     "DEFENSES",
+    "DETECTORS",
     "Admission",
     "Dawn",
     "Defense",
+    "Detector",
     "GaussianNoise",
     "Handler",
     "LabelFlips",
@@ -44,12 +52,14 @@ __all__ = [
     "Price",
     "Quota",
     "RateLimit",
+    "Reacting",
     "Remembering",
     "ReverseSigmoid",
     "Rounding",
     "Rule",
     "Temperature",
     "TopK",
+    "Watch",
     "compose",
     "disclosed",
 ]

@@ -5,10 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from defenses import Admission, Dawn, Defense, Handler, Pointless, Price, Remembering, Rule, compose, disclosed
+from defenses import (
+    Admission,
+    Dawn,
+    Defense,
+    Handler,
+    Pointless,
+    Price,
+    Reacting,
+    Remembering,
+    Rule,
+    Watch,
+    compose,
+    disclosed,
+)
 from defenses.store import Store
+from server.registry import Registry
 from server.settings import Plan, build_layer
 from server.victims import Served
 from wire import BadInput, Card
@@ -58,7 +73,7 @@ def deploy(
     plan: Plan,
     store: Store,
     secret: bytes,
-    seen: Callable[[], int],
+    registry: Registry,
     timed: Timed,
 ) -> Deployed:
     """Puts a victim behind the defences of a plan, and behind its own less those that the plan skips.
@@ -71,14 +86,14 @@ def deploy(
         plan: The plan of the accounts that will meet it.
         store: Where stateful defences remember.
         secret: The server's secret; every defence of every victim gets a key of its own from it.
-        seen: Tells the position up to which the control log was read.
+        registry: The control log, and the alarms in it.
         timed: Returns a layer of a kind that tells how long it takes.
 
     Raises:
         BadInput: The stack contradicts itself.
     """
     model = served.card.model
-    bound = {"store": store, "model": model, "victim": served.weights}
+    bound = {"store": store, "model": model, "victim": served.weights, "alarms": registry}
     overall, outer = _built(plan.defenses, f"plan/{model}", secret, bound)
     limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret, bound)
     for kind, layer in outer:
@@ -86,7 +101,11 @@ def deploy(
             raise BadInput(
                 f"{kind} marks a model's rows alike for all accounts; expected among the victim's layers"
             )
-    admission = Admission(model, limits, price_of(plan), store, overall, seen)
+        if isinstance(layer, Watch):
+            raise BadInput(f"{kind} sees what the victim itself says; expected last among the victim's layers")
+    alarms = partial(registry.alarms, model)
+    reacting = Reacting(served.card.classes, alarms, layer_secret(secret, model, "deceive"))
+    admission = Admission(model, limits, price_of(plan), store, overall, lambda: registry.position, alarms)
     disclosed([layer for _, layer in outer], served.card)  # whether the plan contradicts itself
     layers, card = list(inner), disclosed([layer for _, layer in inner], served.card)
     for kind, layer in reversed(outer):
@@ -99,7 +118,7 @@ def deploy(
         layers.insert(0, (kind, layer))
     return Deployed(
         admission.disclose(card),
-        compose([admission, *(timed(kind, layer) for kind, layer in layers)], served),
+        compose([admission, reacting, *(timed(kind, layer) for kind, layer in layers)], served),
         admission,
         served.platform,
         [layer for _, layer in layers],

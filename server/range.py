@@ -142,7 +142,7 @@ class Range:
                     plan,
                     self.store,
                     self._secret,
-                    lambda: self.registry.position,
+                    self.registry,
                     self._timed,
                 )
             except BadInput as error:

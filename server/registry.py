@@ -11,12 +11,14 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
 
+from defenses.detectors.watch import CLEARED
 from defenses.store import CONTROL, Behind, Store
 from wire import BadInput, Refused
 
@@ -48,12 +50,14 @@ class State:
         plans: Plan of each account.
         keys: Hash and account of each key, by the key's id.
         stacks: Stacks that were put in place of the configured ones, by model.
+        alarms: The alarms that stand, by account, model and detector.
         audit: The last events, with the ids of keys in place of their hashes.
     """
 
     plans: dict[str, str] = field(default_factory=dict)
     keys: dict[str, list[str]] = field(default_factory=dict)
     stacks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    alarms: dict[str, dict[str, dict[str, Event]]] = field(default_factory=dict)
     audit: list[Event] = field(default_factory=list)
 
     def fold(self, event: Event) -> None:
@@ -73,6 +77,12 @@ class State:
                 self.stacks[event["model"]] = event["defenses"]
             case "restore defenses":
                 self.stacks.pop(event["model"], None)
+            case "raise alarm":
+                self.alarms.setdefault(event["account"], {}).setdefault(event["model"], {})[event["detector"]] = (
+                    event
+                )
+            case "clear alarm":
+                self.alarms.get(event["account"], {}).get(event["model"], {}).pop(event["detector"], None)
             case "commit to marks" | "open the key of marks":  # for the audit
                 pass
             case unknown:
@@ -228,6 +238,64 @@ class Registry:
             await self._write(lambda: {"do": "restore defenses", "model": model}, by)
         else:
             await self._write(lambda: {"do": "replace defenses", "model": model, "defenses": stack}, by)
+
+    def alarms(self, model: str, account: str) -> Collection[Event]:
+        """Returns the alarms that stand at a model for an account."""
+        return self.state.alarms.get(account, {}).get(model, {}).values()
+
+    def all_alarms(self) -> list[Event]:
+        """Lists all alarms that stand, the last one last."""
+        models = [model for models in self.state.alarms.values() for model in models.values()]
+        return sorted(
+            (alarm for model in models for alarm in model.values()), key=lambda alarm: float(alarm["at"])
+        )
+
+    async def raise_alarm(
+        self, account: str, model: str, detector: str, look: Callable[[], Awaitable[Event | None]]
+    ) -> None:
+        """Raises an alarm, unless it stands.
+
+        Clearing one lets the detector start anew before the control log says so. So who finds no alarm here and
+        still finds one there was not overtaken.
+
+        Args:
+            account: Whose.
+            model: Name of the model.
+            detector: What found it.
+            look: Reads the account's log on, and tells what was found; None if it no longer holds.
+        """
+
+        def standing() -> bool:
+            return detector in self.state.alarms.get(account, {}).get(model, {})
+
+        while not standing():
+            await self.catch_up()
+            position = self.position
+            if standing() or (found := await look()) is None:
+                return
+            event = {"do": "raise alarm", "account": account, "model": model, "detector": detector, **found}
+            with suppress(Behind):
+                stamped = {**event, "by": detector, "at": self._clock()}
+                await self._store.append(CONTROL, [orjson.dumps(stamped)], expected=position)
+            await self.catch_up()
+
+    async def clear_alarm(self, account: str, model: str, detector: str, by: str) -> Event:
+        """Clears an alarm, and lets the detector start anew with the account.
+
+        Returns:
+            The alarm.
+
+        Raises:
+            Refused: No such alarm stands (404).
+        """
+        await self.catch_up()
+        alarm = self.state.alarms.get(account, {}).get(model, {}).get(detector)
+        if alarm is None:
+            raise Refused(f"no alarm of {detector} stands for account {account!r} at model {model!r}", status=404)
+        await self._store.append(alarm["log"], [CLEARED])
+        named = {"account": account, "model": model, "detector": detector}
+        await self._write(lambda: {"do": "clear alarm", **named}, by)
+        return alarm
 
     async def note(self, event: Event, by: str) -> None:
         """Notes for the audit what was done elsewhere."""

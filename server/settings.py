@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from defenses import DEFENSES
+from defenses import DEFENSES, DETECTORS, Watch
 from wire import BadInput
 from wire.command import MICRO
 
@@ -20,6 +20,9 @@ BOUND_AT_START = (
     "store",
     "model",
     "victim",
+    "alarms",
+    "detector",
+    "kind",
 )  # fields of a defence that the server fills in; a person never writes them
 
 
@@ -261,7 +264,7 @@ def check_layer(layer: dict[str, Any]) -> None:
     Raises:
         ValueError: It names no defence that there is, or fields that the defence does not have.
     """
-    build_layer(layer, {"secret": bytes(32), "store": None, "model": "", "victim": ""})
+    build_layer(layer, {"secret": bytes(32), "store": None, "model": "", "victim": "", "alarms": None})
 
 
 def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
@@ -272,19 +275,33 @@ def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
         supplies: Values of the fields that the server fills in.
     """
     cls = _defense_class(layer.get("type"))
-    options = {name: value for name, value in layer.items() if name != "type"}
-    known = [field.name for field in fields(cls) if field.init and field.name not in BOUND_AT_START]
-    for name in options:
-        if name not in known:
-            raise BadInput(f"{layer['type']} has no field {name!r}; it has {', '.join(known) or 'none'}")
+    kind = layer["type"]
+    layers = [cls, Watch] if kind in DETECTORS else [cls]
+    known = [name for each in layers for name in _options(each)]
+    for name in layer:
+        if name not in known and name != "type":
+            raise BadInput(f"{kind} has no field {name!r}; it has {', '.join(known) or 'none'}")
+    built = _build(kind, cls, layer, supplies)
+    return (
+        _build(kind, Watch, layer, {**supplies, "detector": built, "kind": kind}) if kind in DETECTORS else built
+    )
+
+
+def _options(cls: Any) -> list[str]:
+    return [field.name for field in fields(cls) if field.init and field.name not in BOUND_AT_START]
+
+
+def _build(kind: str, cls: Any, layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
+    options = {name: layer[name] for name in _options(cls) if name in layer}
     needed = {name: supplies[name] for name in BOUND_AT_START if name in {field.name for field in fields(cls)}}
     try:
         return TypeAdapter(cls).validate_python({**options, **needed}, strict=False)
     except ValidationError as error:
-        raise BadInput(f"{layer['type']}: {faults(error)}") from None
+        raise BadInput(f"{kind}: {faults(error)}") from None
 
 
 def _defense_class(name: Any) -> Any:
-    if not isinstance(name, str) or name not in DEFENSES:
-        raise BadInput(f"there is no defence {name!r}; there are {', '.join(DEFENSES)}")
-    return DEFENSES[name]
+    there_are = {**DEFENSES, **DETECTORS}
+    if not isinstance(name, str) or name not in there_are:
+        raise BadInput(f"there is no defence {name!r}; there are {', '.join(there_are)}")
+    return there_are[name]

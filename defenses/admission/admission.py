@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from defenses.admission.price import ENTRIES, Price
 from defenses.admission.rule import Rule
+from defenses.admission.slowed import Slowed
 from defenses.defense import Handler
 from defenses.store import Behind, Charge, Level, Meter, Store
-from wire import Answer, BadInput, Card, Query
+from wire import Answer, BadInput, Card, Query, Refused
 
 EVERYWHERE = "*"  # the scope of limits that hold over all models together
 
@@ -28,6 +30,7 @@ class Admission:
         store: Where the meters stand.
         overall: Limits that are kept per account, over all models together.
         seen: Tells the position up to which the control log was read; None if there is none.
+        alarms: Tells the alarms that stand for an account; None if there is no detector.
     """
 
     model: str
@@ -36,6 +39,7 @@ class Admission:
     store: Store
     overall: Sequence[Rule] = ()
     seen: Callable[[], int] | None = None
+    alarms: Callable[[str], Iterable[Mapping[str, Any]]] | None = None
     _scoped: tuple[tuple[str, Rule], ...] = field(init=False, repr=False)
     _entries: list[str] = field(init=False, repr=False)
 
@@ -53,24 +57,35 @@ class Admission:
         """Answers, refuses or fails; only what is answered is billed.
 
         Raises:
-            Refused: A limit refuses, or the store is away (503).
+            Refused: A limit or an alarm refuses, or the store is away (503).
             Behind: The control log has grown beyond what was read.
         """
         rows, at = len(query.x), query.at
-        meters = [rule.meter(name, rows, at) for name, rule in self._scoped]
-        meters += map(Meter, self._entries, self.price.amounts(rows))
+        alarms = () if self.alarms is None else self.alarms(query.account)
         seen = None if self.seen is None else self.seen()
+        if any(alarm["reaction"] == "refuse" for alarm in alarms):
+            await self._refuse(query, seen)
+        slowed = [Slowed(alarm["at"]) for alarm in alarms if alarm["reaction"] == "slow"][:1]
+        scoped = (*self._scoped, *((f"{self.model}/{rule.name}", rule) for rule in slowed))
+        meters = [rule.meter(name, rows, at) for name, rule in scoped]
+        meters += map(Meter, self._entries, self.price.amounts(rows))
         charge = Charge(query.account, meters, at, query.receipt, seen)
         verdict = await self.store.charge(charge)
         if verdict.kind == "behind":
             raise Behind(f"the control log has grown beyond {seen}")
         if verdict.kind == "over":
-            raise self._scoped[verdict.meter][1].refusal(rows, verdict.level, at)
+            raise scoped[verdict.meter][1].refusal(rows, verdict.level, at)
         try:
             return await handle(query)
         except BaseException:
             await self.store.refund(charge)
             raise
+
+    async def _refuse(self, query: Query, seen: int | None) -> None:
+        """Refuses, unless the alarm may have been cleared."""
+        if (await self.store.charge(Charge(query.account, (), query.at, seen=seen))).kind == "behind":
+            raise Behind(f"the control log has grown beyond {seen}")
+        raise Refused(f"this account raised an alarm, and model {self.model} answers it no more", status=403)
 
     def disclose(self, card: Card) -> Card:
         """Returns the card as it is seen through the limits."""

@@ -90,6 +90,10 @@ class Prada:
         if self.window is not None and self.window <= self.enough:
             raise BadInput(f"prada: a window of {self.window} rows never holds more than {self.enough} distances")
 
+    def begin(self, saved: bytes | None = None) -> State:
+        """Returns the state of an account of no rows, or one that was saved (see :meth:`State.from_bytes`)."""
+        return State() if saved is None else State.from_bytes(saved)
+
     def observe(self, state: State, rows: Array, labels: Labels) -> State:
         """Takes more rows of an account; the state is the same however they are split into calls.
 

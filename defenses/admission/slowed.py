@@ -1,0 +1,49 @@
+"""A limit for an account that raised an alarm: it waits longer and longer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from defenses.store.meter import Meter, Number
+from wire import Card, Refused
+
+
+@dataclass(frozen=True)
+class Slowed:
+    """Lets one request pass each time that the time since the alarm has doubled.
+
+    The meter leaks out in half the time since the alarm, so what passed ``s`` seconds after the alarm has leaked
+    out ``2 s`` seconds after it.
+
+    Attributes:
+        since: When the alarm was raised, in seconds since the epoch.
+    """
+
+    since: float
+
+    name = "slow"
+
+    def meter(self, name: str, rows: int, at: float) -> Meter:
+        """Returns the meter of the last request, to which a retry pays again."""
+        return Meter(name, 1, 1, 2 / self._elapsed(at), at, True)
+
+    def left(self, level: Number) -> int:
+        """Tells how many requests may pass."""
+        return int(1 - level)
+
+    def refusal(self, rows: int, level: Number, at: float) -> Refused:
+        """Returns a refusal (429) that says when the next request may pass."""
+        wait = math.ceil(self._elapsed(at) * level)
+        return Refused(
+            f"slow: this account raised an alarm; its next request may pass in {wait} seconds",
+            status=429,
+            retry_after=wait,
+        )
+
+    def disclose(self, card: Card) -> Card:
+        """Leaves the card as it is."""
+        return card
+
+    def _elapsed(self, at: float) -> float:
+        return max(1.0, at - self.since)
