@@ -14,7 +14,7 @@ from defenses.store import Behind, Store
 from server import openapi, problems
 from server.door import Door
 from server.range import Range
-from server.routes import accounts, inference, marks, predict
+from server.routes import accounts, alarms, inference, marks, predict
 from server.settings import Settings
 from server.telemetry import Telemetry
 from server.victims import Served
@@ -46,7 +46,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await app.state.range.begin()
+        await app.state.range.catch_up()
         yield
         await store.close()
 
@@ -60,7 +60,7 @@ def create_app(
     )
     telemetry = telemetry or Telemetry(VERSION)
     app.state.range = here = Range(settings, store, served, secret, clock, telemetry.timed)
-    for routes in (inference.router, predict.router, accounts.router, marks.router):
+    for routes in (inference.router, predict.router, accounts.router, alarms.router, marks.router):
         app.include_router(routes)
     problems.install(app)
     openapi.install(app)

@@ -100,6 +100,7 @@ class Door:
                     most = min(MOST_ELSEWHERE, limits.max_body)
                     receive = _again(await read_body(headers, receive, most, limits.body_seconds), receive)
                 scope["visit"] = visit
+                scope["draining"] = lambda: self.draining
                 await self._app(scope, receive, out)
                 visit.route = getattr(scope.get("route"), "path", visit.route)
                 return

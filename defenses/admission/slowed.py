@@ -13,8 +13,8 @@ from wire import Card, Refused
 class Slowed:
     """Lets one request pass each time that the time since the alarm has doubled.
 
-    The meter leaks out in half the time since the alarm, so what passed ``s`` seconds after the alarm has leaked
-    out ``2 s`` seconds after it.
+    The meter leaks out in half the time since the alarm, but in no less than a second. So what passed ``s``
+    seconds after the alarm has leaked out ``2 s`` seconds after it.
 
     Attributes:
         since: When the alarm was raised, in seconds since the epoch.
@@ -26,7 +26,7 @@ class Slowed:
 
     def meter(self, name: str, rows: int, at: float) -> Meter:
         """Returns the meter of the last request, to which a retry pays again."""
-        return Meter(name, 1, 1, 2 / self._elapsed(at), at, True)
+        return Meter(name, 1, 1, 1 / self._pause(at), at, True)
 
     def left(self, level: Number) -> int:
         """Tells how many requests may pass."""
@@ -34,7 +34,8 @@ class Slowed:
 
     def refusal(self, rows: int, level: Number, at: float) -> Refused:
         """Returns a refusal (429) that says when the next request may pass."""
-        wait = math.ceil(self._elapsed(at) * level)
+        passed = at - (1 - level) * self._pause(at)
+        wait = math.ceil(max(passed + 1, 2 * passed - self.since) - at)
         return Refused(
             f"slow: this account raised an alarm; its next request may pass in {wait} seconds",
             status=429,
@@ -45,5 +46,5 @@ class Slowed:
         """Leaves the card as it is."""
         return card
 
-    def _elapsed(self, at: float) -> float:
-        return max(1.0, at - self.since)
+    def _pause(self, at: float) -> float:
+        return max(1.0, (at - self.since) / 2)

@@ -59,6 +59,7 @@ def explore(url, key, folder, model, *options):
         [
             *(Path(sys.executable).with_name("st"), "run", "openapi.json", "--url", url, "--no-color"),
             *("-H", f"Authorization: Bearer {key}", "--checks", CHECKS, "--seed", "0"),
+            *("--exclude-path", "/admin/alarms/stream"),  # which never ends
             *options,
         ],
         cwd=folder,
