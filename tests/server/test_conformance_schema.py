@@ -49,6 +49,7 @@ def explore(url, key, folder, model, *options):
     """Runs schemathesis over our document, in which the examples are such as the model takes."""
     authorization = {"Authorization": f"Bearer {key}"}
     document = httpx.get(f"{url}/openapi.json").json()
+    document["paths"].pop("/admin/alarms/stream")  # which never ends
     for name, examples in ASKED.items():
         document["components"]["schemas"][name]["examples"] = examples
     (folder / "openapi.json").write_text(json.dumps(document))
@@ -59,7 +60,6 @@ def explore(url, key, folder, model, *options):
         [
             *(Path(sys.executable).with_name("st"), "run", "openapi.json", "--url", url, "--no-color"),
             *("-H", f"Authorization: Bearer {key}", "--checks", CHECKS, "--seed", "0"),
-            *("--exclude-path", "/admin/alarms/stream"),  # which never ends
             *options,
         ],
         cwd=folder,
