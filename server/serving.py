@@ -72,6 +72,7 @@ class Serving:
             await self.greet(store)
         door = create_app(settings, store, served, await server_secret(store), telemetry=metrics)
         door.here.up = up
+        await door.here.begin()
 
         def started() -> None:
             up[number] = 1
@@ -121,14 +122,15 @@ _LOOP = uvicorn.Config("", log_config=None).get_loop_factory()
 
 
 def _prepare(serving: Serving) -> None:
-    """Trains and exports what the workers will load, and makes the first accounts."""
+    """Trains and exports what the workers will load, makes the first accounts, and checks what is remembered."""
     logs.begin(serving.settings.log)
-    load_all(serving.settings)
+    served = load_all(serving.settings)
 
     async def greet() -> None:
         store = open_store(serving.settings.store_url())
         try:
             await serving.greet(store)
+            await create_app(serving.settings, store, served, await server_secret(store)).here.begin()
         finally:
             await store.close()
 

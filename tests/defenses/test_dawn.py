@@ -24,7 +24,7 @@ from defenses import (
     disclosed,
 )
 from defenses.store import open_store
-from defenses.watermarks.dawn import lost
+from defenses.watermarks.dawn import Keys, exchanged, lost
 from defenses.watermarks.register import (
     Broken,
     Opening,
@@ -148,6 +148,22 @@ def test_the_rate_is_kept_and_told_classes_are_even():
     told = answer.labels[answer.labels != 0]
     assert stats.binomtest(len(told), len(x), 0.01).pvalue > 1e-3
     assert stats.chisquare(np.bincount(told, minlength=10)[1:]).pvalue > 1e-3
+
+
+def test_the_decision_is_taken_by_128_bits():
+    keys, rows = Keys(SECRET), [bytes([i]) for i in range(50)]
+    for row in rows:
+        key = hmac.digest(SECRET, b"dawn decision", "sha256")
+        drawn = int.from_bytes(hmac.digest(key, b"form\n" + row, "sha256")[:16], "big") / 2**128
+        assert keys.marked(np.nextafter(drawn, 1), "form", [row]) == [0]
+        assert keys.marked(np.nextafter(drawn, 0), "form", [row]) == []
+
+
+def test_the_answer_that_is_changed_is_a_copy():
+    answer = Answer(np.int64([1, 0]), np.float32([[0.2, 0.8], [1, 0]]))
+    told = exchanged(answer, np.array([0]), np.array([0]))
+    assert told.labels.tolist() == [0, 0] and told.probs[0].tolist() == answer.probs[0, ::-1].tolist()
+    assert answer.labels.tolist() == [1, 0] and answer.probs[0, 0] < 0.5
 
 
 def test_rows_that_no_model_tells_apart_are_one_row():

@@ -134,6 +134,19 @@ def test_a_rate_is_fixed_whoever_changes_it(local, marked, rows):
         asyncio.run(Local(marked).app.here.begin())
 
 
+def test_a_server_that_would_mark_otherwise_does_not_start(marked):
+    with serving("--config", marked, cwd=marked.parent):
+        pass
+    marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
+    with (
+        pytest.raises(
+            RuntimeError, match=r"error: victim marked, plan free: the marks .* not 0\.1; that is fixed"
+        ),
+        serving("--config", marked, cwd=marked.parent),
+    ):
+        pass
+
+
 def test_a_plan_cannot_mark(marked):
     marked.write_text(MARKED.replace("[plans.free]", '[plans.free]\ndefenses = [{ type = "dawn", rate = 0.3 }]'))
     with pytest.raises(BadInput, match="plan free: dawn marks a model's rows alike for all accounts"):
