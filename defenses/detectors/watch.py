@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _COMPACTED = 4096  # rows at least, and as many as the state has, between two snapshots
 _HELD = 2**28  # bytes of states that a layer holds, beside those that are at work
+_SHORT = 2**25  # bytes of new rows times old ones, of which all queries can wait: to call a thread costs as much
 _BESIDE = 2**14  # bytes of a state beside its arrays
 
 CLEARED = b'{"cleared":true}\n'
@@ -220,8 +221,11 @@ class Watched:
         return [None] * len(entries)
 
     async def _fold(self, entries: Sequence[bytes], start: int, snapshot: bytes | None = None) -> None:
-        try:  # it can take as long as a forward pass
-            await asyncio.to_thread(self._folded, entries, start, snapshot)
+        try:
+            if snapshot is None and sum(map(len, entries)) * (self.state.rows + 1) < _SHORT:
+                self._folded(entries, start, snapshot)
+            else:
+                await asyncio.to_thread(self._folded, entries, start, snapshot)
         except ValueError as fault:
             log.error("no row of account %s is answered: %s: %s", self._name, self.log, fault)
             raise Refused("the log of this account cannot be read", status=503) from fault
