@@ -159,17 +159,17 @@ class Dawn:
                 )
         await self._register.begin(self._common(card.classes))
         await self._register.read()
-        certain, doubtful = [await lost(outside, card.classes, confidence) for confidence in (1.0, 0.5)]
+        certain, likely, even = [await lost(outside, card.classes, confidence) for confidence in (1.0, 0.6, 0.5)]
         if certain > _LOST:
             raise BadInput(
                 f"dawn: the noise outside it tells {certain:.1%} of the marks otherwise, even where the victim is "
                 f"certain; expected at most {_LOST:.0%}"
             )
-        if doubtful:
+        if even:
             log.warning(
                 "model %s: the noise outside dawn tells %.1f %% of the marks otherwise where the victim gives its "
-                "label 0.5, and %.1f %% where it is certain",
-                *(self.model, 100 * doubtful, 100 * certain),
+                "label 0.6 and the next one 0.4, and %.1f %% where it is certain",
+                *(self.model, 100 * likely, 100 * certain),
             )
 
     def _common(self, classes: int) -> Common:
