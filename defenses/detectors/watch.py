@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _COMPACTED = 4096  # rows at least, and as many as the state has, between two snapshots
 _HELD = 2**28  # bytes of states that a layer holds, beside those that are at work
-_SHORT = 2**25  # bytes of new rows times old ones, of which all queries can wait: to call a thread costs as much
+_SHORT = 2**29  # bytes of new rows times old ones: a few milliseconds, for which a thread needs twice as long
 _BESIDE = 2**14  # bytes of a state beside its arrays
 
 CLEARED = b'{"cleared":true}\n'

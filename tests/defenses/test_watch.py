@@ -130,7 +130,10 @@ def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeyp
     assert tail.snapshot is not None and len(tail.entries) < 60
 
 
-def test_what_is_asked_at_once_is_all_watched(store_url):
+@pytest.mark.parametrize("short", [0, module._SHORT])
+def test_what_is_asked_at_once_is_all_watched(store_url, short, monkeypatch):
+    monkeypatch.setattr(module, "_SHORT", short)  # with threads and without
+
     async def script():
         async with watching(store_url) as (one, _, _), watching(store_url) as (two, _, _):
             x = stream(120, thief=False)
