@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS receipts
     (account, receipt, at REAL, attempts INTEGER, PRIMARY KEY (account, receipt)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS old ON receipts (at);
 CREATE TABLE IF NOT EXISTS entries (log, position INTEGER, entry BLOB, PRIMARY KEY (log, position)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB);
 """
 _LAYOUT = 1  # of the tables
 _PAGES = 8192  # of 4 KiB in the write-ahead log before it is worked in, which waits for the disk and holds all up
