@@ -66,4 +66,8 @@ def _inflated(body: bytes, encoding: str, most: int) -> bytes:
         raise Refused(f"the body has more than {most} bytes after decompression", status=413)
     if not inflate.eof:
         raise Malformed(f"the {encoding} data ends too early")
+    if inflate.unused_data:
+        raise Malformed(
+            f"{len(inflate.unused_data)} bytes stand behind the end of the {encoding} data; expected none"
+        )
     return body

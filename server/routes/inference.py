@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from server import range as served
 from server.openapi import METERED, NAMED, OPEN
@@ -213,7 +214,7 @@ async def version_ready(request: Request, model: str, version: str) -> ModelRead
 @router.post("/v2/models/{model}/infer", responses=METERED | _ANSWERED, openapi_extra=_ASKED, response_model=None)
 async def infer(model: str, asked: InferRequest, length: Length = None) -> Response:
     """Answers about rows, in JSON or binary."""
-    raise NotImplementedError
+    raise HTTPException(404)  # a path that server.hot does not take, though the framework does
 
 
 @router.post(
@@ -224,7 +225,7 @@ async def infer(model: str, asked: InferRequest, length: Length = None) -> Respo
 )
 async def version_infer(model: str, version: str, asked: InferRequest, length: Length = None) -> Response:
     """Answers about rows by a model's version, in JSON or binary."""
-    raise NotImplementedError
+    raise HTTPException(404)  # a path that server.hot does not take, though the framework does
 
 
 async def _deployed(request: Request, model: str, version: str | None = None) -> Deployed:

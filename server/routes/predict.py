@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from server import range as served
 from server.openapi import KEYED, METERED, NAMED, OPEN
@@ -100,4 +101,4 @@ async def model_status(request: Request, model: str) -> ModelReady:
 @router.post("/v1/models/{model}:predict", responses=METERED | _ANSWERED, response_model=None)
 async def predict(model: str, asked: PredictRequest) -> Response:
     """Answers about instances: nested lists of numbers, or images as ``{"b64": "<PNG or JPEG>"}``."""
-    raise NotImplementedError  # server.hot answers this route; what stands here is its documentation
+    raise HTTPException(404)  # documentation, as in server.routes.inference

@@ -100,6 +100,24 @@ def test_the_body_of_who_has_no_key_is_not_read(local, path):
     assert asyncio.run(ask()) == 401
 
 
+@pytest.mark.parametrize(
+    "path", ["/v2/models/open/infer", "/v2/models/open/versions/1/infer", "/v1/models/open:predict"]
+)
+def test_a_path_that_ends_in_a_line_s_end_is_no_route(local, path):
+    body = {"inputs": [{"name": "input", "shape": [1], "datatype": "FP32"}], "instances": [[0]]}
+    reply = local.client.post(f"{path}%0A", json=body)
+    assert reply.status_code == 404 and reply.headers["Content-Type"] == "application/problem+json"
+
+
+def test_nothing_may_stand_behind_compressed_data(local, rows):
+    headers = {**local.headers(), "Content-Encoding": "gzip"}
+    packed = gzip.compress(json.dumps({"instances": rows[:1].tolist()}).encode())
+    post = local.client.post
+    assert post("/v1/models/open:predict", content=packed, headers=headers).status_code == 200
+    reply = post("/v1/models/open:predict", content=packed + b"more", headers=headers)
+    assert reply.status_code == 400 and "4 bytes stand behind the end" in reply.json()["detail"]
+
+
 def test_what_nobody_foresaw_is_told_without_its_words_and_not_billed(local, rows, caplog):
     headers = local.headers()
     deployed = local.app.here._served["open"].batcher
