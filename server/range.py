@@ -99,7 +99,7 @@ class Range:
                 self._stacks[model] = stack
 
     async def check(self) -> None:
-        """Raises :class:`~wire.Refused` (503) unless all processes serve and the store answers."""
+        """Raises :class:`~wire.Refused` (503) unless all processes serve all models and the store answers."""
         if not all(self.up):
             raise Refused(f"{sum(self.up)} of {len(self.up)} workers serve", status=503, retry_after=1)
         try:
@@ -108,6 +108,8 @@ class Range:
         except TimeoutError:
             late = f"the store has not answered within {STORE_SECONDS:g} seconds"
             raise Refused(late, status=503, retry_after=1) from None
+        if withdrawn := [model for model, plans in self._deployed.items() if not plans]:
+            raise Refused(_withdrawn(withdrawn), status=503)
 
     async def enter(self, authorization: str | None) -> Account:
         """Tells whose key an ``Authorization`` header holds, or raises :class:`~wire.Refused` (401)."""
@@ -154,6 +156,8 @@ class Range:
         plans = self._deployed.get(model)
         if plans is None:
             raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
+        if not plans:
+            raise Refused(_withdrawn([model]), status=503)
         deployed = plans.get(account.plan)
         if deployed is None:
             raise Refused(f"the account's plan {account.plan!r} is not in the server's settings", status=403)
@@ -197,9 +201,16 @@ class Range:
     def _replaced(self, model: str, stack: Layers) -> dict[str, Deployed]:
         try:
             return self.deployments(model, stack)
-        except BadInput as error:  # another worker took it: this one has other settings
-            log.error("model %s is withdrawn, since its new defences cannot be built here: %s", model, error)
+        except BadInput as error:  # who took it had other settings; the model waits for an administrator
+            log.error("%s: %s", _withdrawn([model]), error)
             return {}
+
+
+def _withdrawn(models: Sequence[str]) -> str:
+    return (
+        f"withdrawn, since defences that an administrator put in place cannot be built with this server's settings: "
+        f"{', '.join(models)}; DELETE /admin/models/MODEL/defenses restores the configured ones"
+    )
 
 
 def receipt(model: str, request_id: str | None, x: Array) -> str | None:

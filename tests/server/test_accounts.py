@@ -210,6 +210,24 @@ def test_a_stack_that_makes_no_sense_changes_nothing(local):
     assert local.client.get(path, headers=admin).json() == {"defenses": []}
 
 
+def test_a_stack_that_cannot_be_built_after_a_restart_withdraws_its_model_alone(local, config):
+    admin, key, path = local.headers("admin", "root"), local.account("ann"), "/admin/models/open/defenses"
+    stack = {"defenses": [{"type": "rate_limit", "rows_per_second": 100, "burst": 64}]}
+    assert local.client.put(path, json=stack, headers=admin).status_code == 200
+    config.write_text(config.read_text().replace("max_rows = 64", "max_rows = 65", 1))
+    again = Local(config, clock=local.clock)
+    asyncio.run(again.app.here.begin())
+    with local_client(again.app) as again.client:
+        ready = again.client.get("/v2/health/ready")
+        for reply in (answers(again, key), ready, again.client.get("/v2/models/open/ready", headers=admin)):
+            assert reply.status_code == 503 and "withdrawn" in reply.json()["detail"]
+            assert "settings: open; DELETE" in reply.json()["detail"]
+        assert again.client.get("/v2/models/labels/ready", headers=admin).status_code == 200
+        assert again.client.delete(path, headers=admin).status_code == 200
+        assert answers(again, key).status_code == 200
+        assert again.client.get("/v2/health/ready").status_code == 200
+
+
 def test_a_request_that_meets_a_replaced_stack_is_asked_again(local, rows):
     """Another process replaces the stack: the next request is already answered, and billed, by the new one."""
     key = local.account("ann")
