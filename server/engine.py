@@ -106,7 +106,7 @@ def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine
         predict = _session(folder / "graph.onnx", threads)
         fault = fault_of(predict, network.predict, drawn(card, PASS))
     except Exception as error:  # the exporter and the runtime raise whatever they met
-        return f"its export fails: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return f"its export fails: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return fault or _tried(predict, "onnxruntime_float32", PASS, card)
 
 

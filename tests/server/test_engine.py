@@ -143,6 +143,14 @@ def test_where_the_gate_stays_shut_torch_serves_and_the_log_says_so(tmp_path, ca
         engine(network, tmp_path, engine="onnxruntime")
 
 
+def test_an_export_that_fails_without_a_word_leaves_torch_to_serve(tmp_path, monkeypatch):
+    def silent(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("server.engine._graph", silent)
+    assert engine(network_of(Mlp((16,)), IMAGE), tmp_path).platform == "pytorch_float32"
+
+
 def test_a_second_start_exports_nothing_and_other_weights_are_exported(tmp_path, monkeypatch):
     first = engine(network_of(Softmax(), IMAGE), tmp_path)
     monkeypatch.setattr(torch.onnx, "export", None)  # whoever calls it fails
