@@ -90,6 +90,13 @@ class Alarms(Protocol):
         ...
 
 
+@dataclass
+class _Memory:
+    """How many bytes of states a layer holds."""
+
+    held: int = 0
+
+
 @dataclass(frozen=True)
 class Watch:
     """Lets a detector watch each account; stands innermost, so that it sees what the bare victim said.
@@ -123,6 +130,7 @@ class Watch:
     _accounts: OrderedDict[str, Watched] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
+    _memory: _Memory = field(default_factory=_Memory, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.digits is not None and (self.reaction != "coarsen" or not 0 <= self.digits <= 8):
@@ -144,13 +152,13 @@ class Watch:
             if not self.open:
                 raise
             log.error("model %s: rows of account %s go unwatched: %s", self.model, query.account, refused)
-        self._forget()
         return answer
 
     def account(self, name: str) -> Watched:
         """Returns what is known here of an account."""
         if name not in self._accounts:
             self._accounts[name] = Watched(self, name)
+            self._memory.held += self._accounts[name].nbytes
         self._accounts.move_to_end(name)
         return self._accounts[name]
 
@@ -170,11 +178,13 @@ class Watch:
             raise BadInput(f"{self.kind}: the model takes {what}; expected rows of numbers")
         return card
 
-    def _forget(self) -> None:
-        """Drops the states that were not used for longest; they can be read again."""
-        held = sum(account.nbytes for account in self._accounts.values())
-        while held > _HELD and len(self._accounts) > 1:
-            held -= self._accounts.popitem(last=False)[1].nbytes
+    def resize(self, name: str, account: Watched, nbytes: int) -> None:
+        """Notes what an account takes now, and drops what was not used for longest; it can be read again."""
+        if self._accounts.get(name) is account:  # else it was dropped
+            self._memory.held += nbytes - account.nbytes
+        account.nbytes = nbytes
+        while self._memory.held > _HELD and len(self._accounts) > 1:
+            self._memory.held -= self._accounts.popitem(last=False)[1].nbytes
 
 
 class Watched:
@@ -229,7 +239,7 @@ class Watched:
         except ValueError as fault:
             log.error("no row of account %s is answered: %s: %s", self._name, self.log, fault)
             raise Refused("the log of this account cannot be read", status=503) from fault
-        self.nbytes = _BESIDE + self.state.nbytes
+        self._layer.resize(self._name, self, _BESIDE + self.state.nbytes)
 
     def _folded(self, entries: Sequence[bytes], start: int, snapshot: bytes | None) -> None:
         detector = self._layer.detector
