@@ -18,6 +18,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -58,6 +59,28 @@ class Joined:
             self._transport.write(b"".join(parts))
 
 
+class Parser(httptools.HttpRequestParser):
+    """A parser that passes over offers to go on in another protocol, and goes on in HTTP/1.1.
+
+    httptools takes what follows such a request's head for the other protocol. So it is given that head once more,
+    without the offer.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._connection = connection
+
+    def feed_data(self, data: Any) -> None:
+        """Reads on."""
+        while True:
+            try:
+                super().feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = self._connection.head() + data[offer.args[0] :]
+            else:
+                return
+
+
 class Connection(HttpToolsProtocol):
     """A connection that is cut when its client makes the server wait, or hold, more than the settings allow.
 
@@ -67,6 +90,8 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, limits: Settings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.parser = Parser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._limits = limits
         self._begun: float | None = None  # when the message that is due began; None while none is due
         self._in_head = True
@@ -92,12 +117,28 @@ class Connection(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._limits.max_head:
                 raise ValueError(f"a head of {size} bytes")  # the parser stops, and uvicorn asks for a 400
+        for name, value in self.headers:
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise ValueError(f"transfer encoding {value!r}")
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no proxy")
+            return  # the head comes once more
         self._in_head = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:  # noqa: D102
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._begun, self._received = None, 0
+
+    def head(self) -> bytes:
+        """Returns the head that was read, without an offer to go on in another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is no request, unless an earlier one is being answered, and closes."""
@@ -149,7 +190,7 @@ class Server(uvicorn.Server):
         self.force_exit = self._door.draining
         self._door.draining = True
         self._close_at = monotonic() + (0 if sig == signal.SIGINT else self._settings.drain_seconds)
-        super().handle_exit(sig, frame)
+        self.should_exit = True  # uvicorn would also raise the signal again after a good end
 
     async def on_tick(self, counter: int) -> bool:
         """Is called ten times a second; tells whether to close."""

@@ -74,7 +74,7 @@ def test_what_was_asked_is_answered_and_what_is_asked_is_refused(drained, tmp_pa
             while part := connection.recv(1 << 16):  # and then the connection ends
                 answer += part
         assert answer.startswith(b"HTTP/1.1 200") and b'"predictions"' in answer
-    assert ended(process, 20) > 1
+    assert ended(process, 20) > 1 and process.returncode == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
 

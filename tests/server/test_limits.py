@@ -109,6 +109,39 @@ def head(key, length, *more):
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_who_offers_another_protocol_is_answered_in_this_one(served, pieces):
+    url, key = served
+    body = b'{"instances": [' + b"[[" + b",".join([b"[0,0,0,0,0,0,0,0]"] * 8) + b"]]" + b"]}"
+    lines = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"]
+    request = head(key, b"Content-Length: %d" % len(body), *lines).replace(PATH, b"/v1/models/open:predict") + body
+    sent = request * 3 + b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    step = -(-len(sent) // pieces)
+    with connect(url) as connection:
+        for start in range(0, len(sent), step):
+            connection.sendall(sent[start : start + step])
+            time.sleep(0.01)
+        came, _ = rest(connection)
+    assert came.count(b"HTTP/1.1 200") == 4 and came.count(b'"predictions"') == 3
+
+
+@pytest.mark.parametrize("encoding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"chunked"])
+def test_a_body_may_be_chunked_and_no_more(served, encoding):
+    url, key = served
+    with connect(url) as connection:
+        connection.sendall(
+            head(key, b"Transfer-Encoding: " + encoding, b"Connection: close") + b"2\r\n{}\r\n0\r\n\r\n"
+        )
+        came, _ = rest(connection)
+    assert came.startswith(b"HTTP/1.1 400") and (b"nvalid HTTP" in came) == (encoding != b"chunked")
+
+
+def test_a_tunnel_is_not_offered(served):
+    with connect(served[0]) as connection:
+        connection.sendall(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert rest(connection)[0].startswith(b"HTTP/1.1 400")
+
+
 def test_a_body_that_stops_coming_is_answered_408(served):
     url, key = served
     with connect(url) as connection:
