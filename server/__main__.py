@@ -63,7 +63,8 @@ def _add_common(parser: argparse.ArgumentParser, state: Any, data: Any, other: A
     parser.add_argument(
         "--store",
         default=other,
-        help="sqlite:///PATH, redis://HOST:PORT/N, rediss://HOST:PORT/N or unix:///SOCKET (default: SQLite in the state folder)",
+        help="sqlite:///PATH, redis://HOST:PORT/N (rediss:// over TLS) or unix:///SOCKET "
+        "(default: SQLite in the state folder)",
     )
 
 

@@ -208,7 +208,7 @@ class Range:
 
 def _withdrawn(models: Sequence[str]) -> str:
     return (
-        f"withdrawn, since defences that an administrator put in place cannot be built with this server's settings: "
+        f"withdrawn, since defences that an administrator put in place cannot be built with these settings: "
         f"{', '.join(models)}; DELETE /admin/models/MODEL/defenses restores the configured ones"
     )
 
