@@ -25,6 +25,7 @@ class Coalesced(Generic[T, R]):
         *,
         size: Callable[[T], int] = lambda _: 1,
         most: int | None = None,
+        undo: Callable[[T, R], T | None] | None = None,
         observe: Observe | None = None,
     ) -> None:
         """Takes what does the work.
@@ -34,20 +35,31 @@ class Coalesced(Generic[T, R]):
                 is raised where it was asked for, and what ``run`` itself raises is raised everywhere.
             size: Tells the size of what is asked for.
             most: Greatest size of a run; what is larger has one to itself. None takes all that waits.
+            undo: Where it is given, what is asked for is done even if who asked has gone, and then undone, by what
+                ``undo`` returns of an item and its result, if anything. Otherwise it is not done.
             observe: Is told of each run the seconds that it took, and how many calls shared it.
         """
-        self._run, self._size, self._most, self._observe = run, size, most, observe
+        self._run, self._size, self._most, self._undo, self._observe = run, size, most, undo, observe
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, item: T) -> R:
         """Returns the result for an item."""
+        result = self._ask(item)
+        try:
+            return await result
+        except asyncio.CancelledError:
+            if result.done() and not result.cancelled() and result.exception() is None:
+                self._make_up_for(item, result.result())
+            raise
+
+    def _ask(self, item: T) -> asyncio.Future[R]:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, result))
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._work())
-        return await result
+        return result
 
     async def _work(self) -> None:
         while self._waiting:
@@ -61,17 +73,26 @@ class Coalesced(Generic[T, R]):
                 results = [error] * len(batch)
             if self._observe is not None:
                 self._observe(perf_counter() - begun, len(batch))
-            for (_, result), value in zip(batch, results, strict=True):
-                if result.done():  # who asked has gone
-                    continue
-                if isinstance(value, BaseException):
+            for (item, result), value in zip(batch, results, strict=True):
+                if result.done():
+                    self._make_up_for(item, value)
+                elif isinstance(value, BaseException):
                     result.set_exception(value)
                 else:
                     result.set_result(value)
             await asyncio.sleep(0)  # who was answered goes on before the next run, and may ask again
 
+    def _make_up_for(self, item: T, value: R | BaseException) -> None:
+        """Undoes what was done for somebody who has gone."""
+        if self._undo is not None and not isinstance(value, BaseException):
+            undoing = self._undo(item, value)
+            if undoing is not None:
+                self._ask(undoing)
+
     def _next(self) -> list[tuple[T, asyncio.Future[R]]]:
-        waiting = [(item, result) for item, result in self._waiting if not result.done()]  # the others have gone
+        waiting = self._waiting
+        if self._undo is None:
+            waiting = [(item, result) for item, result in waiting if not result.done()]  # the others have gone
         taken, total = 0, 0
         for item, _ in waiting:
             total += self._size(item)

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
 
+from defenses.coalesce import Coalesced
 from defenses.detectors.watch import CLEARED
 from defenses.store import CONTROL, Behind, Store
 from wire import BadInput, Refused
+
+log = logging.getLogger(__name__)
 
 VERSION = 1  # of the snapshot's and the events' schema
 COMPACT_AFTER = 1000  # events
@@ -86,7 +90,9 @@ class State:
             case "commit to marks" | "open the key of marks":  # for the audit
                 pass
             case unknown:
-                raise BadInput(f"the control log holds {unknown!r}, which this server does not know; it is older")
+                raise Refused(
+                    f"the control log holds {unknown!r}, which this server is too old to know", status=503
+                )
         told = {**event, "key": key_id(event["key"])} if "key" in event else event
         self.audit = [*self.audit[1 - AUDITED :], told]
 
@@ -107,30 +113,49 @@ class Registry:
         self._store, self._clock, self._changed = store, clock, changed
         self.state = State()
         self.position = 0
+        self._compacted = 0  # the position of the log's snapshot
+        self._reads = Coalesced[None, None](self._read_on)
 
     async def catch_up(self) -> None:
         """Reads what the log has gained.
 
         Raises:
-            BadInput: It was written by a newer server.
-            Refused: The store is away (503).
+            Refused: The store is away, or the log was written by a newer server (503).
         """
+        await self._reads(None)
+
+    async def _read_on(self, askers: Sequence[None]) -> Sequence[None]:
         tail = await self._store.read(CONTROL, self.position)
-        if tail.end <= self.position:  # another task has read on meanwhile
-            return
-        if tail.snapshot is not None:
-            snapshot = orjson.loads(tail.snapshot)
-            if snapshot.pop("version") != VERSION:
-                raise BadInput(f"the control log's snapshot is not of version {VERSION}, which this server reads")
-            self.state, self.position = State(**snapshot), tail.start
-        for entry in tail.entries[self.position - tail.start :]:
-            self.state.fold(orjson.loads(entry))
-            self.position += 1
-        self._changed()
-        if len(tail.entries) >= COMPACT_AFTER:
-            await self._store.compact(
-                CONTROL, self.position, orjson.dumps({"version": VERSION, **asdict(self.state)})
+        if tail.end == self.position:
+            return [None] * len(askers)
+        if tail.end < self.position:
+            log.error(
+                "the control log ends at %d, but was read up to %d: it is read anew", tail.end, self.position
             )
+            self.state, self.position, self._compacted = State(), 0, 0
+            tail = await self._store.read(CONTROL)
+        try:
+            if tail.snapshot is not None:
+                self._restore(tail.snapshot)
+                self.position = self._compacted = tail.start
+            for entry in tail.entries:
+                self.state.fold(orjson.loads(entry))
+                self.position += 1
+        finally:
+            self._changed()
+        if self.position - self._compacted >= COMPACT_AFTER:
+            snapshot = orjson.dumps({"version": VERSION, **asdict(self.state)})
+            await self._store.compact(CONTROL, self.position, snapshot)
+            self._compacted = self.position
+        return [None] * len(askers)
+
+    def _restore(self, snapshot: bytes) -> None:
+        state = orjson.loads(snapshot)
+        version = state.pop("version")
+        if version != VERSION:
+            newer = f"the control log's snapshot is of version {version}, and this server reads {VERSION}"
+            raise Refused(newer, status=503)
+        self.state = State(**state)
 
     def authenticate(self, authorization: str | None) -> Account:
         """Tells whose key an ``Authorization`` header holds.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from defenses.store.meter import EMPTIES, Meter, Number
+from defenses.store.meter import EMPTIES, MOST, Meter, Number
 from wire import BadInput, Card, Refused
 
 SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
@@ -27,9 +27,9 @@ class Quota:
     per: Literal["minute", "hour", "day", "month", "total"] = "day"
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.per not in PERIODS:
+        if not 1 <= self.rows <= MOST or self.per not in PERIODS:
             raise BadInput(
-                f"quota: rows must be at least 1 and per one of {', '.join(PERIODS)}, "
+                f"quota: rows must lie between 1 and {MOST} and per be one of {', '.join(PERIODS)}, "
                 f"not {self.rows} and {self.per!r}"
             )
 

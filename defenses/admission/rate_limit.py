@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from defenses.store.meter import SLACK, Meter, Number
+from defenses.store.meter import MOST, SLACK, Meter, Number
 from wire import BadInput, Card, Refused
 
 
@@ -24,9 +24,9 @@ class RateLimit:
     name = "rate_limit"
 
     def __post_init__(self) -> None:
-        if not 0 < self.rows_per_second < math.inf or self.burst < 1:
+        if not 0 < self.rows_per_second < math.inf or not 1 <= self.burst <= MOST:
             raise BadInput(
-                "rate_limit: rows_per_second must be positive and finite and burst at least 1, "
+                f"rate_limit: rows_per_second must be positive and finite and burst lie between 1 and {MOST}, "
                 f"not {self.rows_per_second} and {self.burst}"
             )
 

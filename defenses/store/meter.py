@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 EMPTIES = 1e300  # a leak that empties the meter as soon as its mark advances
 RECEIPT_SECONDS = 600.0  # how long a receipt is kept, on the queries' clock
+MOST = 2**53  # the highest cap: a float counts no further
 SLACK = 1e-6  # what rounding may lose of a level that was waited for as told
 
 Number = int | float
@@ -78,8 +79,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         kind: ``charged``; ``known``, if the receipt was (only meters that are ``retried`` rose); ``over``, if a
-            meter would have passed its cap; ``behind``, if the control log has grown. In the last two cases
-            nothing changed.
+            meter would have passed its cap; ``behind``, if the control log does not end where it was read to. In
+            the last two cases nothing changed.
         meter: Index of the meter that would have passed its cap; -1 if none.
         level: Level of that meter.
     """
@@ -92,7 +93,32 @@ class Verdict(NamedTuple):
 CHARGED, KNOWN, BEHIND = Verdict("charged"), Verdict("known"), Verdict("behind")
 
 Levels = MutableMapping[tuple[str, str], tuple[Number, float]]
-Receipts = MutableMapping[tuple[str, str], tuple[float, int]]
+
+
+class Receipt(NamedTuple):
+    """What is known of a request that named itself.
+
+    Attributes:
+        at: When it was charged.
+        attempts: How many attempts under it have not failed.
+        meters: What was charged.
+    """
+
+    at: float
+    attempts: int
+    meters: Sequence[Meter]
+
+
+Receipts = MutableMapping[tuple[str, str], Receipt]
+
+
+Item = tuple[Charge, bool]  # a charge, and whether it is made or undone
+
+
+def undone(item: Item, verdict: Verdict) -> Item | None:
+    """Returns what undoes an item; None if there is nothing to undo."""
+    charge, forward = item
+    return (charge, False) if forward and verdict.kind in ("charged", "known") else None
 
 
 def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
@@ -101,11 +127,11 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
     Args:
         charge: The charge.
         levels: Levels by account and meter.
-        receipts: By account and receipt: when it was written, and how many attempts under it have not failed.
+        receipts: Receipts by account and name.
     """
     key = (charge.account, charge.receipt or "")
-    written, attempts = receipts.get(key, (0.0, 0)) if charge.receipt else (0.0, 0)
-    known = attempts > 0 and charge.at - written < RECEIPT_SECONDS
+    receipt = receipts.get(key)
+    known = receipt is not None and charge.at - receipt.at < RECEIPT_SECONDS
     risen = []
     for i, (name, amount, cap, leak, mark, retried) in enumerate(charge.meters):
         if known and not retried:
@@ -118,9 +144,12 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
             return Verdict("over", i, level)
         risen.append((place, (level + amount, since)))
     levels.update(risen)
+    if receipt is not None and known:
+        receipts[key] = receipt._replace(attempts=receipt.attempts + 1)
+        return KNOWN
     if charge.receipt:
-        receipts[key] = (written, attempts + 1) if known else (charge.at, 1)
-    return KNOWN if known else CHARGED
+        receipts[key] = Receipt(charge.at, 1, charge.meters)
+    return CHARGED
 
 
 def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
@@ -128,16 +157,18 @@ def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
 
     Under a receipt only the last failed attempt strikes the charge: another may have been answered.
     """
+    meters = charge.meters
     if charge.receipt:
         key = (charge.account, charge.receipt)
-        written, attempts = receipts.get(key, (0.0, 0))
-        if attempts > 1:
-            receipts[key] = (written, attempts - 1)
+        receipt = receipts.get(key)
+        if receipt is None:
             return
-        if attempts == 0:
+        if receipt.attempts > 1:
+            receipts[key] = receipt._replace(attempts=receipt.attempts - 1)
             return
+        meters = receipt.meters
         del receipts[key]
-    for meter in charge.meters:
+    for meter in meters:
         found = levels.get((charge.account, meter.name))
         if found is not None and not (meter.leak >= EMPTIES and meter.mark < found[1]):
             level, mark = Level(*found).at(meter)

@@ -7,6 +7,7 @@ different nodes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,15 +20,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from defenses.coalesce import Coalesced, Observe
-from defenses.store.meter import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Level, Verdict
+from defenses.store.meter import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Item, Level, Verdict, undone
 from defenses.store.store import Behind, Tail
 from wire import BadInput, Refused
 
+log = logging.getLogger(__name__)
+
 _PREFIX = "mlaas-range:"
 _PAUSES = (0.05, 0.2, None)  # seconds after each attempt to make a trip; after the last its charges are refused
-_SECONDS = 2.0  # that Redis may take to answer
-
-Item = tuple[Charge, bool]  # a charge, and whether it is made or undone
+_SECONDS = 1.0  # that Redis may take to answer
+_CONNECTIONS = 16  # for all but trips
 
 _SETTLE = """
 local last = redis.call('GET', KEYS[1]) or '0 []'
@@ -44,7 +46,8 @@ for i = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
 return stop + #ARGV - 1
 """
 _READ = """
-local base, start = tonumber(redis.call('GET', KEYS[1] .. ':base') or '0'), tonumber(ARGV[1])
+local base = tonumber(redis.call('GET', KEYS[1] .. ':base') or '0')
+local start = math.min(tonumber(ARGV[1]), base + redis.call('LLEN', KEYS[1]))
 local snapshot = false
 if base > start then start, snapshot = base, redis.call('GET', KEYS[1] .. ':snapshot') end
 return {start, snapshot, redis.call('LRANGE', KEYS[1], start - base, -1)}
@@ -72,20 +75,30 @@ class RedisStore:
             BadInput: The URL is none.
         """
         try:
-            self._redis = redis.Redis.from_url(
-                url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=Retry(NoBackoff(), 0)
+            self._redis, self._trips = (
+                redis.Redis.from_pool(
+                    redis.BlockingConnectionPool.from_url(
+                        url,
+                        max_connections=most,
+                        timeout=_SECONDS,
+                        socket_timeout=_SECONDS,
+                        socket_connect_timeout=_SECONDS,
+                        retry=Retry(NoBackoff(), 0),
+                    )
+                )
+                for most in (_CONNECTIONS, 1)  # trips wait for nothing else
             )
         except ValueError as error:
             raise BadInput(f"store {url}: {error}") from None
         lua = resources.files("defenses.store").joinpath("trip.lua").read_text()
         self._scripts = {text: self._redis.register_script(text) for text in (_SETTLE, _APPEND, _READ, _COMPACT)}
-        self._trip_script = self._redis.register_script(lua)
+        self._trip_script = self._trips.register_script(lua)
         self._worker = f"{_PREFIX}trip:{secrets.token_hex(8)}"
         self._number = 0
         self._out: tuple[list[Charge], list[Charge]] | None = None  # what is refunded and charged by the trip out
         self._owed: list[Charge] = []  # refunds
         self._paying: asyncio.Task[None] | None = None
-        self._charges = Coalesced[Item, Verdict](self._run, observe=observe)
+        self._charges = Coalesced[Item, Verdict](self._run, undo=undone, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
         """Charges an account; see :class:`~defenses.store.Store`."""
@@ -126,6 +139,7 @@ class RedisStore:
         if self._paying is not None:
             self._paying.cancel()
         await self._redis.aclose()
+        await self._trips.aclose()
 
     async def _call(self, script: str, log: str, *arguments: Any) -> Any:
         with _held():
@@ -138,7 +152,13 @@ class RedisStore:
             await self._settle()
             self._number += 1
             self._out = list(self._owed), charges
-            verdicts = iter(await self._trip([(c, False) for c in self._owed] + [(c, True) for c in charges]))
+            try:
+                verdicts = iter(await self._trip([(c, False) for c in self._owed] + [(c, True) for c in charges]))
+            except redis.ResponseError as error:
+                if "user_script" in str(error):  # made in part: to make it again would do that part again
+                    log.error("a trip to Redis failed half-way, and what it owed is given up: %s", error)
+                    self._out, self._owed = None, []
+                raise
         self._out, self._owed, _ = None, [], [next(verdicts) for _ in self._owed]
         return [next(verdicts) if forward else CHARGED for _, forward in items]
 
@@ -180,7 +200,7 @@ class RedisStore:
             try:
                 reply = await self._trip_script(keys=[self._worker, _PREFIX], args=arguments)
                 break
-            except (redis.ConnectionError, redis.TimeoutError, OSError):
+            except (redis.ConnectionError, OSError):  # one that does not answer in time is not asked again
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
@@ -193,7 +213,8 @@ def _flat(charge: Charge, forward: bool) -> list[Any]:
         for name, amount, cap, leak, mark, retried in charge.meters
     ]
     seen = -1 if charge.seen is None else charge.seen
-    return [forward, charge.account, charge.at, charge.receipt or "", seen, meters]
+    kept = orjson.dumps(meters).decode() if charge.receipt else ""
+    return [forward, charge.account, charge.at, charge.receipt or "", seen, meters, kept]
 
 
 def _level(value: bytes) -> Level:

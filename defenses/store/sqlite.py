@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import orjson
 
 from defenses.coalesce import Coalesced, Observe
 from defenses.store.meter import (
@@ -13,11 +15,15 @@ from defenses.store.meter import (
     CHARGED,
     RECEIPT_SECONDS,
     Charge,
+    Item,
     Level,
+    Meter,
     Number,
+    Receipt,
     Verdict,
     charged,
     refunded,
+    undone,
 )
 from defenses.store.store import CONTROL, Behind, Tail
 from wire import BadInput, Refused
@@ -25,12 +31,13 @@ from wire import BadInput, Refused
 _TABLES = """
 CREATE TABLE IF NOT EXISTS levels (account, name, level, mark, PRIMARY KEY (account, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS receipts
-    (account, receipt, at REAL, attempts INTEGER, PRIMARY KEY (account, receipt)) WITHOUT ROWID;
+    (account, receipt, at REAL, attempts INTEGER, meters BLOB, PRIMARY KEY (account, receipt)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS old ON receipts (at);
 CREATE TABLE IF NOT EXISTS entries (log, position INTEGER, entry BLOB, PRIMARY KEY (log, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB);
 """
 _LAYOUT = 1  # of the tables
+_SECONDS = 1.0  # that another process may hold the file, for which all wait
 _PAGES = 8192  # of 4 KiB in the write-ahead log before it is worked in, which waits for the disk and holds all up
 
 
@@ -46,7 +53,7 @@ class SQLiteStore:
         if path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, timeout=_SECONDS, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}")
@@ -57,7 +64,8 @@ class SQLiteStore:
             self._db.executescript(f"{_TABLES}PRAGMA user_version = {_LAYOUT};")
         except sqlite3.Error as error:
             raise BadInput(f"store {path}: {error}") from None
-        self._charges = Coalesced[tuple[Charge, bool], Verdict](self._trip, observe=observe)
+        self._owed: list[Charge] = []  # refunds
+        self._charges = Coalesced[Item, Verdict](self._trip, undo=undone, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
         """Charges an account; see :class:`~defenses.store.Store`."""
@@ -65,7 +73,8 @@ class SQLiteStore:
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
-        await self._charges((charge, False))
+        with suppress(Refused):  # it is owed, and paid by the next trip
+            await self._charges((charge, False))
 
     async def levels(self, account: str) -> dict[str, Level]:
         """Returns the levels of an account's meters."""
@@ -88,7 +97,7 @@ class SQLiteStore:
         """Reads a log; see :class:`~defenses.store.Store`."""
         with self._transaction("BEGIN"):
             found = self._db.execute("SELECT position, snapshot FROM snapshots WHERE log = ?", (log,)).fetchone()
-            snapshot = None
+            snapshot, start = None, min(start, self._end(log))
             if found is not None and found[0] > start:
                 start, snapshot = found
             rows = self._db.execute(
@@ -114,39 +123,53 @@ class SQLiteStore:
         """Closes the file."""
         self._db.close()
 
-    async def _trip(self, items: Sequence[tuple[Charge, bool]]) -> Sequence[Verdict]:
+    async def _trip(self, items: Sequence[Item]) -> Sequence[Verdict]:
         """Charges and refunds in one transaction."""
+        self._owed += [charge for charge, forward in items if not forward]
+        charges = [charge for charge, forward in items if forward]
+        verdicts = iter(self._settled(charges))
+        return [next(verdicts) if forward else CHARGED for _, forward in items]
+
+    def _settled(self, charges: Sequence[Charge]) -> list[Verdict]:
+        owed = list(self._owed)
         with self._transaction():
             end = self._end(CONTROL)
             levels: dict[tuple[str, str], tuple[Number, float]] = {}
-            receipts: dict[tuple[str, str], tuple[float, int]] = {}
-            for charge, _ in items:
+            receipts: dict[tuple[str, str], Receipt] = {}
+            for charge in (*owed, *charges):
                 self._fetch(charge, levels, receipts)
             levels_before, receipts_before = levels.copy(), receipts.copy()
-            verdicts = []
-            for charge, forward in items:
-                if not forward:
-                    refunded(charge, levels, receipts)
-                    verdicts.append(CHARGED)
-                elif charge.seen is not None and charge.seen < end:
-                    verdicts.append(BEHIND)
-                else:
-                    verdicts.append(charged(charge, levels, receipts))
+            for charge in owed:
+                refunded(charge, levels, receipts)
+            verdicts = [
+                BEHIND if charge.seen is not None and charge.seen != end else charged(charge, levels, receipts)
+                for charge in charges
+            ]
             self._db.executemany(
                 "REPLACE INTO levels VALUES (?, ?, ?, ?)",
                 [(*key, *level) for key, level in levels.items() if level is not levels_before.get(key)],
             )
             if receipts or receipts_before:
-                self._write_receipts(receipts_before, receipts, max(charge.at for charge, _ in items))
+                self._write_receipts(receipts_before, receipts, max(charge.at for charge in (*owed, *charges)))
+        self._owed = []
         return verdicts
 
     def _fetch(
         self,
         charge: Charge,
         levels: dict[tuple[str, str], tuple[Number, float]],
-        receipts: dict[tuple[str, str], tuple[float, int]],
+        receipts: dict[tuple[str, str], Receipt],
     ) -> None:
-        for meter in charge.meters:
+        meters = charge.meters
+        if charge.receipt:
+            key = (charge.account, charge.receipt)
+            row = self._db.execute(
+                "SELECT at, attempts, meters FROM receipts WHERE account = ? AND receipt = ?", key
+            ).fetchone()
+            if row is not None:
+                receipts[key] = Receipt(row[0], row[1], [Meter(*meter) for meter in orjson.loads(row[2])])
+                meters = [*meters, *receipts[key].meters]
+        for meter in meters:
             key = (charge.account, meter.name)
             if key not in levels:
                 row = self._db.execute(
@@ -154,26 +177,23 @@ class SQLiteStore:
                 ).fetchone()
                 if row is not None:
                     levels[key] = row
-        if charge.receipt:
-            key = (charge.account, charge.receipt)
-            row = self._db.execute(
-                "SELECT at, attempts FROM receipts WHERE account = ? AND receipt = ?", key
-            ).fetchone()
-            if row is not None:
-                receipts[key] = row
 
     def _write_receipts(
         self,
-        before: dict[tuple[str, str], tuple[float, int]],
-        after: dict[tuple[str, str], tuple[float, int]],
+        before: dict[tuple[str, str], Receipt],
+        after: dict[tuple[str, str], Receipt],
         now: float,
     ) -> None:
         self._db.executemany(
             "DELETE FROM receipts WHERE account = ? AND receipt = ?", [key for key in before if key not in after]
         )
         self._db.executemany(
-            "REPLACE INTO receipts VALUES (?, ?, ?, ?)",
-            [(*key, *value) for key, value in after.items() if value != before.get(key)],
+            "REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)",
+            [
+                (*key, receipt.at, receipt.attempts, orjson.dumps([[*meter] for meter in receipt.meters]))
+                for key, receipt in after.items()
+                if receipt is not before.get(key)
+            ],
         )
         self._db.execute("DELETE FROM receipts WHERE at < ?", (now - RECEIPT_SECONDS,))
 

@@ -70,7 +70,7 @@ class Store(Protocol):
         ...
 
     async def read(self, log: str, start: int = 0) -> Tail:
-        """Reads a log from a position on; what was compacted comes as its snapshot."""
+        """Reads a log from a position on, or from its end if that is before; a snapshot tells what was compacted."""
         ...
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:

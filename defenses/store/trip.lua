@@ -3,7 +3,8 @@
 -- KEYS[1]  the worker's last trip: its number, a space, its reply
 -- KEYS[2]  prefix of all other keys
 -- ARGV[1]  number of the trip: the same number again is the same trip, whose reply was lost
--- ARGV[2]  JSON: [[forward, account, at, receipt or "", seen or -1, [[name, amount, cap or -1, leak, mark, retried]]]]
+-- ARGV[2]  JSON: [[forward, account, at, receipt or "", seen or -1, [[name, amount, cap or -1, leak, mark, retried]],
+--          the same meters as JSON, to be kept under the receipt]]
 -- ARGV[3]  how long a receipt is kept on the queries' clock, in seconds
 -- ARGV[4]  what rounding may lose
 --
@@ -40,18 +41,18 @@ end
 local function receipt_of(item)
   if item[4] == '' then return nil, 0, 0 end
   local key = prefix .. 'receipt:' .. item[2] .. ':' .. item[4]
-  local at, attempts = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
-  return key, tonumber(at or 0), tonumber(attempts or 0)
+  local at, attempts, meters = string.match(redis.call('GET', key) or '', '^(%S+) (%d+) (.*)$')
+  return key, tonumber(at or 0), tonumber(attempts or 0), meters
 end
 
-local function write(key, at, attempts)
-  redis.call('SET', key, string.format('%.17g %d', at, attempts), 'EX', 2 * keep)
+local function write(key, at, attempts, meters)
+  redis.call('SET', key, string.format('%.17g %d ', at, attempts) .. meters, 'EX', 2 * keep)
 end
 
 local function charge(item)
-  if item[5] >= 0 and item[5] < log_end then return {'behind', -1, 0} end
+  if item[5] >= 0 and item[5] ~= log_end then return {'behind', -1, 0} end
   local hash = prefix .. 'levels:' .. item[2]
-  local key, written, attempts = receipt_of(item)
+  local key, written, attempts, meters = receipt_of(item)
   local known = attempts > 0 and item[3] - written < keep
   local rises = {}
   for i, meter in ipairs(item[6]) do
@@ -69,22 +70,24 @@ local function charge(item)
     if rise[2] then put(hash, rise[1], rise[2], rise[3]) else redis.call('HINCRBY', hash, rise[1][1], rise[1][2]) end
   end
   if key then
-    if known then write(key, written, attempts + 1) else write(key, item[3], 1) end
+    if known then write(key, written, attempts + 1, meters) else write(key, item[3], 1, item[7]) end
   end
   return {known and 'known' or 'charged', -1, 0}
 end
 
 local function refund(item)
   local hash = prefix .. 'levels:' .. item[2]
-  local key, written, attempts = receipt_of(item)
+  local key, written, attempts, charged = receipt_of(item)
+  local meters = item[6]
   if key then
-    if attempts > 1 then write(key, written, attempts - 1) end
+    if attempts > 1 then write(key, written, attempts - 1, charged) end
     if attempts ~= 1 then return end
     redis.call('DEL', key)
+    meters = cjson.decode(charged)
   end
-  for _, meter in ipairs(item[6]) do
+  for _, meter in ipairs(meters) do
     if counter(meter) then
-      redis.call('HINCRBY', hash, meter[1], -meter[2])
+      redis.call('HINCRBY', hash, meter[1], 0 - meter[2]) -- not -0, which Redis reads as no integer
     elseif redis.call('HEXISTS', hash, meter[1]) == 1 then
       local level, mark = leaked(hash, {meter[1], 0, -1, 0, 0})
       if not (meter[4] >= EMPTIES and meter[5] < mark) then

@@ -23,6 +23,8 @@ from wire.tensors import read_json
 router = APIRouter(responses=KEYED)
 admin = APIRouter(prefix="/admin", tags=["Administration"], responses=NAMED)
 
+MOST_STACK = 16384  # bytes of a stack: what is nested deeply takes long to read
+
 
 class NewAccount(BaseModel):
     """An account to be made."""
@@ -121,7 +123,15 @@ async def _administrator(request: Request) -> Account:
     return account
 
 
+async def _named(name: str, request: Request, by: Annotated[Account, Depends(_administrator)]) -> str:
+    known = [account.name for account in served.of(request).registry.accounts()]
+    if name not in known:
+        raise Refused(f"there is no account {name!r}", status=404)
+    return name
+
+
 Administrator = Annotated[Account, Depends(_administrator)]
+Named = Annotated[str, Depends(_named)]
 Here = Annotated[Range, Depends(served.of)]
 
 
@@ -146,7 +156,7 @@ async def create_account(new: NewAccount, by: Administrator, here: Here) -> Made
 
 
 @admin.put("/accounts/{name}/plan")
-async def set_plan(name: str, other: OtherPlan, by: Administrator, here: Here) -> Planned:
+async def set_plan(name: Named, other: OtherPlan, by: Administrator, here: Here) -> Planned:
     """Puts an account on another plan, from its next request on."""
     _known_plan(here, other.plan)
     await here.registry.set_plan(name, other.plan, by.name)
@@ -154,31 +164,31 @@ async def set_plan(name: str, other: OtherPlan, by: Administrator, here: Here) -
 
 
 @admin.get("/accounts/{name}/keys")
-async def keys(name: str, by: Administrator, here: Here) -> Keys:
+async def keys(name: Named, by: Administrator, here: Here) -> Keys:
     """Lists the ids of an account's keys."""
     return Keys(keys=here.registry.keys_of(name))
 
 
 @admin.post("/accounts/{name}/keys", status_code=201)
-async def add_key(name: str, by: Administrator, here: Here) -> Keyed:
+async def add_key(name: Named, by: Administrator, here: Here) -> Keyed:
     """Gives an account a further key, and tells it, once."""
     return Keyed(name=name, key=await here.registry.add_key(name, by.name))
 
 
 @admin.post("/accounts/{name}/keys/rotate", status_code=201)
-async def rotate(name: str, by: Administrator, here: Here) -> Keyed:
+async def rotate(name: Named, by: Administrator, here: Here) -> Keyed:
     """Gives an account a new key, tells it, once, and revokes all its others."""
     return Keyed(name=name, key=await here.registry.rotate(name, by.name))
 
 
 @admin.delete("/accounts/{name}/keys")
-async def revoke_all(name: str, by: Administrator, here: Here) -> Revoked:
+async def revoke_all(name: Named, by: Administrator, here: Here) -> Revoked:
     """Revokes all keys of an account."""
     return Revoked(revoked=await here.registry.revoke(name, by.name))
 
 
 @admin.delete("/accounts/{name}/keys/{key}")
-async def revoke(name: str, key: str, by: Administrator, here: Here) -> Revoked:
+async def revoke(name: Named, key: str, by: Administrator, here: Here) -> Revoked:
     """Revokes one key of an account, named by its id."""
     return Revoked(revoked=await here.registry.revoke(name, by.name, only=key))
 
@@ -239,13 +249,15 @@ async def restore_defenses(model: str, by: Administrator, here: Here) -> Any:
 
 async def _read_stack(request: Request) -> list[dict[str, Any]]:
     body = await request.body()
+    if len(body) > MOST_STACK:
+        raise Refused(f"a stack of {len(body)} bytes; at most {MOST_STACK} are read", status=413)
     try:
         if "toml" in request.headers.get("Content-Type", ""):
             given = tomllib.loads(body.decode())
         else:
             given = read_json(body)
         return Stack.model_validate(given).defenses
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise Malformed(f"the TOML is broken: {error}") from None
     except ValidationError as error:
         raise Malformed(f"not a stack: {faults(error)}") from None

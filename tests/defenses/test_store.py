@@ -304,6 +304,87 @@ def test_a_lost_reply_neither_loses_nor_doubles_a_charge(own_redis, losses, refu
     )
 
 
+def test_what_costs_nothing_is_refunded_too(store_url):
+    async def script(store):
+        charge = Charge("a", (Meter("n", 3), Meter("money", 0)))
+        await store.charge(charge)
+        await store.refund(charge)
+        return (await store.charge(charge)).kind, await store.levels("a")
+
+    assert using(store_url, script) == ("charged", {"n": Level(3, 0), "money": Level(0, 0)})
+
+
+def test_a_refund_is_of_what_was_charged(store_url):
+    """The price changed between two attempts under one receipt, which both fail."""
+
+    async def script(store):
+        for first, second in ((100, 900), (900, 100)):
+            charges = [Charge("a", (Meter("n", 1), Meter("money", price)), 0.0, "r") for price in (first, second)]
+            for charge in charges:
+                await store.charge(charge)
+            for charge in charges:
+                await store.refund(charge)
+        return await store.levels("a")
+
+    assert using(store_url, script) == {"n": Level(0, 0), "money": Level(0, 0)}
+
+
+def test_a_charge_whose_asker_has_gone_is_undone(store_url):
+    async def script(store):
+        await store.charge(counted())
+        gone = 0
+        for turns in range(4):
+            asking = asyncio.ensure_future(store.charge(counted(10)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gone += asking.cancel()  # unless it was answered
+        await asyncio.sleep(0.2)
+        return gone, await store.levels("a")
+
+    gone, levels = using(store_url, script)
+    assert gone >= 3 and levels == {"n": Level(1 + 10 * (4 - gone), 0)}
+
+
+def test_a_locked_file_neither_hangs_nor_loses_a_refund(tmp_path):
+    import sqlite3
+
+    path = tmp_path / "s.sqlite"
+
+    async def script(store):
+        await store.charge(counted(5))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await store.refund(counted(5))
+        with pytest.raises(Refused, match="locked"):
+            await store.charge(counted(7))
+        other.execute("ROLLBACK")
+        other.close()
+        await store.charge(counted(1))
+        return await store.levels("a")
+
+    assert using(f"sqlite:///{path}", script) == {"n": Level(1, 0)}
+
+
+def test_a_script_that_fails_half_way_is_not_made_again(own_redis):
+    import redis
+
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted(5))
+        made = store._trip_script
+
+        async def failing(**call):
+            raise redis.ResponseError("value is no integer script: f_1, on @user_script:87.")
+
+        store._trip_script = failing
+        await store.refund(counted(5))
+        store._trip_script = made
+        return (await store.charge(counted(1))).kind, await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == ("charged", {"n": Level(6, 0)})
+
+
 def test_debts_are_paid_when_nobody_asks(own_redis):
     own_redis.flushall()
 
