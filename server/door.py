@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from time import monotonic
@@ -89,12 +90,13 @@ class Door:
         limits = self.here.settings
         try:
             if self.draining and scope["path"] != LIVE:
+                if target is not None:
+                    await self.here.admit(hot.authorization(headers))
                 visit.reason = "drain"
                 # The body is read first: to close on a client that still sends would cost it the answer.
-                await read_body(headers, receive, limits.max_body, limits.body_seconds)
-                raise Refused(
-                    "the server is closing; ask again, and another may answer", status=503, retry_after=1
-                )
+                most = limits.max_body if target is not None else min(MOST_ELSEWHERE, limits.max_body)
+                await read_body(headers, receive, most, limits.body_seconds)
+                raise _closing()
             if target is None:
                 if b"content-length" in headers or b"transfer-encoding" in headers:
                     most = min(MOST_ELSEWHERE, limits.max_body)
@@ -106,6 +108,13 @@ class Door:
                 return
             visit.route = target.protocol.template
             more, body = await hot.answer(self.here, target, headers, receive, visit)
+        except asyncio.CancelledError:
+            if not self.draining:
+                raise
+            if not visit.status:  # it was still being answered when the last of the server's time was over
+                visit.reason = "drain"
+                await problems.told(_closing(), visit.id)(scope, receive, out)
+            return
         except Exception as error:
             if target is None and visit.status:  # the framework has answered, and raises what it could not handle
                 raise
@@ -118,6 +127,10 @@ class Door:
         more.append((b"content-length", b"%d" % len(body)))
         await out({"type": "http.response.start", "status": 200, "headers": more})
         await out({"type": "http.response.body", "body": body})
+
+
+def _closing() -> Refused:
+    return Refused("the server is closing; ask again, and another may answer", status=503, retry_after=1)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -89,6 +89,12 @@ def find(path: str) -> Target | None:
     return None
 
 
+def authorization(headers: Mapping[bytes, bytes]) -> str | None:
+    """Returns what a request says of who asks."""
+    given = headers.get(b"authorization")
+    return None if given is None else given.decode("latin-1")
+
+
 async def answer(
     here: Range, target: Target, headers: Mapping[bytes, bytes], receive: Receive, visit: Visit
 ) -> tuple[Headers, bytes]:
@@ -100,10 +106,9 @@ async def answer(
         ClientDisconnect: The client left before its body arrived.
     """
     protocol, model, version = target
-    given = headers.get(b"authorization")
-    authorization = None if given is None else given.decode("latin-1")
+    key = authorization(headers)
     # Before the body is read: who has no key may not make the server hold one.
-    visit.account = (await here.admit(authorization)).name
+    visit.account = (await here.admit(key)).name
     body = await read_body(headers, receive, here.settings.max_body, here.settings.body_seconds)
 
     def read(deployed: Deployed) -> tuple[Array, str | None, Any]:
@@ -111,7 +116,7 @@ async def answer(
         message, x, rest = protocol.read(headers, body, deployed.card, here.settings.max_json)
         return x, receipt(model, request_id(message), x), rest
 
-    answered, deployed, rest = await here.ask(authorization, model, version, read)
+    answered, deployed, rest = await here.ask(key, model, version, read)
     visit.rows = len(answered)
     return protocol.write(answered, deployed.card, rest)
 

@@ -147,6 +147,46 @@ def test_a_closing_server_says_so_and_ends_connections(local, rows):
     assert counted(local)["mlaas_refusals_total", "drain"] == 3
 
 
+def test_a_closing_server_reads_little_of_who_has_no_key(local, rows):
+    local.app.draining = True
+    assert predict(local, {}, rows).status_code == 401
+    long = b" " * (MOST_ELSEWHERE + 1)
+    assert local.client.post("/v2", content=long).status_code == 413
+    assert local.client.post("/v2/models/open/infer", content=long, headers=local.headers()).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/v1/models/open:predict", "/v2/health/ready"])
+def test_what_is_cut_off_by_the_server_s_end_is_told_so(local, monkeypatch, path):
+    async def ask():
+        begun, sent = asyncio.Event(), []
+
+        async def stuck(*_):
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        async def receive():
+            return {"type": "http.request", "body": b""}
+
+        monkeypatch.setattr(local.app.here, "ask", stuck)
+        monkeypatch.setattr(local.app.here, "check", stuck)
+        method = "GET" if path.startswith("/v2") else "POST"
+        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "root_path": ""}
+        scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        task = asyncio.ensure_future(local.app(scope, receive, send))
+        await begun.wait()
+        local.app.draining = True
+        task.cancel()
+        await task
+        return sent[0]["status"], json.loads(sent[1]["body"])["detail"]
+
+    headers = local.headers()
+    status, detail = asyncio.run(ask())
+    assert status == 503 and "closing" in detail
+
+
 def test_ready_means_store_and_workers_too(local, monkeypatch):
     def ready():
         reply = local.client.get("/v2/health/ready")
