@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if (arguments["tls_cert"] is None) != (arguments["tls_key"] is None):
         raise BadInput("HTTPS takes both --tls-cert and --tls-key")
+    if arguments["tls_cert"] is not None:
+        _check_tls(arguments["tls_cert"], arguments["tls_key"])
     from server.serving import Serving  # here, since making an account should not wait for torch
 
     Serving(settings, arguments["config"] is None, arguments["tls_cert"], arguments["tls_key"]).run()
+
+
+def _check_tls(certificate: Path, key: Path) -> None:
+    for file in (certificate, key):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{file}: {error.strerror}") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise BadInput(
+            f"{certificate} and {key}: {error}; expected a certificate and its private key, both in PEM"
+        ) from None
 
 
 def _parser() -> argparse.ArgumentParser:

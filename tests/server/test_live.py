@@ -136,6 +136,20 @@ def test_key_files_are_written_once(config, tmp_path):
     assert plan.returncode == 2 and "there are paying, free, admin" in plan.stderr
 
 
+def test_files_for_https_are_looked_at_first(config, tmp_path):
+    def said(certificate, key):
+        more = ("--tls-cert", tmp_path / certificate, "--tls-key", tmp_path / key)
+        ended = command("server", "--config", config, *more, cwd=tmp_path)
+        assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+        return ended.stderr
+
+    (tmp_path / "empty.pem").write_text("")
+    (config.parent / "net" / "card.json").unlink()  # no model is loaded before
+    assert said("none.pem", "empty.pem") == f"error: {tmp_path / 'none.pem'}: No such file or directory\n"
+    assert said("empty.pem", "none.key") == f"error: {tmp_path / 'none.key'}: No such file or directory\n"
+    assert said("empty.pem", "empty.pem").startswith(f"error: {tmp_path / 'empty.pem'} and ")
+
+
 def test_a_port_that_is_taken_is_one_line(live):
     url, _, config = live
     ended = command("server", "--config", config, "--port", url.rpartition(":")[2], cwd=config.parent)
