@@ -126,6 +126,15 @@ def test_several_workers_need_a_store_that_they_share(config):
     assert "4 workers need a store that they can share: expected redis://HOST:PORT/N, not sqlite:" in ended.stderr
 
 
+def test_workers_are_not_begun_behind_a_stack_that_contradicts_itself(config, own_redis):
+    stack = 'defenses = [{ type = "label_only" }, { type = "rounding", digits = 2 }]'
+    config.write_text(config.read_text().replace('defenses = [{ type = "label_only" }]', stack))
+    store = f"unix://{own_redis.socket_file}"
+    ended = command("server", "--config", config, "--workers", 2, "--store", store, cwd=config.parent)
+    assert ended.returncode == 2
+    assert ended.stderr.count("error: victim labels") == 1 and "Traceback" not in ended.stderr
+
+
 QUOTA = """
 [[victims]]
 name = "metered"
