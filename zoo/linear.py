@@ -23,4 +23,7 @@ class Linear(nn.Linear):
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Maps rows, ``(n, d)``, to ``(n, m)`` by a weight ``(m, d)`` and a bias ``(m,)``; see :class:`Linear`."""
     missing = -x.shape[1] % GRAIN
-    return functional.linear(functional.pad(x, (0, missing)), functional.pad(weight, (0, missing)), bias)
+    if missing:
+        weight = functional.pad(weight, (0, missing))
+    # To pad by nothing copies all the same: rows may come from anywhere in memory, a weight starts at 16 bytes.
+    return functional.linear(functional.pad(x, (0, missing)), weight, bias)
