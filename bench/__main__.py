@@ -1,6 +1,6 @@
 """``python -m bench demo``: all parties against one another; ``report``: the same at the papers' sizes.
 
-``serving`` measures how fast the server is, beside others.
+``serving`` measures how fast the server is, beside others; ``detectors`` what watching accounts costs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import metrics
+from bench import detectors, metrics
 from bench.protocol import FULL, REDUCED
 from bench.report import write
 from bench.serving import environments
@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     serving.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     serving.set_defaults(run=_serving)
+    watching = commands.add_parser("detectors", help="measure a detector beside a matrix product and a plain loop")
+    detectors.add(watching)
+    watching.set_defaults(run=lambda arguments: print(detectors.run(arguments)))
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 

@@ -26,7 +26,7 @@ from bench.serving.targets import Spread, spread
 from defenses.detectors.neighbours import Rows
 from defenses.detectors.prada import Prada, State
 from wire import Array, Labels
-from wire.command import Parser, at_least
+from wire.command import at_least
 
 MOST_PRODUCTS, LEAST_LOOPS = 1.5, 20
 _LOOPS = 4  # rows that the loop is timed on
@@ -178,10 +178,3 @@ def run(arguments: argparse.Namespace) -> str:
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     return table(results)
-
-
-def main(argv: Sequence[str] | None = None) -> str:
-    """Runs the command by itself; returns the table."""
-    parser = Parser("python -m bench detectors", description="Measures what detectors cost.")
-    add(parser)
-    return run(parser.parse_args(argv))

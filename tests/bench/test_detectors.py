@@ -1,12 +1,27 @@
 import json
 
 from bench import detectors
+from bench.__main__ import main
 
 
-def test_detectors_are_timed_beside_their_rivals(tmp_path):
+def test_detectors_are_timed_beside_their_rivals(tmp_path, capsys):
     path = tmp_path / "detectors.json"
-    flags = ["--features", "36", "--history", "60", "150", "--classes", "3", "--rounds", "2", "--json", str(path)]
-    table = detectors.main(flags)
+    flags = [
+        "detectors",
+        "--features",
+        "36",
+        "--history",
+        "60",
+        "150",
+        "--classes",
+        "3",
+        "--rounds",
+        "2",
+        "--json",
+        str(path),
+    ]
+    main(flags)
+    table = capsys.readouterr().out
     results = json.loads(path.read_text())
     assert [figure["features"] for figure in results["prada"]] == [36, 36]
     for figure, least in zip(results["prada"], (60, 150), strict=True):
