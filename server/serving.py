@@ -60,7 +60,8 @@ class Serving:
             else telemetry.gathering(settings.host, settings.metrics_port)
         ):
             workers.run_once(_prepare, self)
-            workers.supervise(settings.workers, _work, self, listener)
+            # Once its workers are closed, this process holding the socket would let clients connect to nobody.
+            workers.supervise(settings.workers, _work, self, listener, release=listener.close)
 
     async def _serve(self, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
         settings = self.settings

@@ -42,17 +42,18 @@ def run_once(work: Callable[..., None], *arguments: Any) -> None:
         sys.exit(process.exitcode)
 
 
-def supervise(count: int, work: Work, *arguments: Any) -> None:
+def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], None] = lambda: None) -> None:
     """Runs workers until this process is told to end, and hands on to them what it is told.
 
     Args:
         count: How many.
         work: What each does, in a process of its own.
         arguments: What it is given.
+        release: Is called when no more workers will be started, and lets go of what they alone should hold then.
     """
     up: MutableSequence[int] = _spawn.RawArray("b", count)
     workers: dict[int, SpawnProcess] = {}
-    ending = False
+    ending = starting = False
 
     def end(signum: int, frame: FrameType | None) -> None:
         nonlocal ending
@@ -60,13 +61,21 @@ def supervise(count: int, work: Work, *arguments: Any) -> None:
         for worker in workers.values():
             if worker.is_alive():
                 os.kill(_id(worker), signum)
+        if not starting:
+            release()
 
     def start(number: int) -> None:
-        worker = _spawn.Process(target=_worker, args=(work, arguments, number, up), daemon=True)
-        worker.start()
-        workers[number] = worker
-        if ending:  # meanwhile
-            worker.terminate()
+        nonlocal starting
+        starting = True
+        if not ending:
+            worker = _spawn.Process(target=_worker, args=(work, arguments, number, up), daemon=True)
+            worker.start()
+            workers[number] = worker
+            if ending:  # meanwhile
+                worker.terminate()
+        starting = False
+        if ending:
+            release()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

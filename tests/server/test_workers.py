@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -181,6 +182,24 @@ class Shared:
     def ledger(self, name):
         levels = self._with_store(lambda store: store.levels(name))
         return {meter: level.level for meter, level in levels.items() if "/ledger/" in meter}
+
+
+def test_who_comes_after_all_workers_have_closed_is_not_let_in(shared):
+    body = json.dumps({"instances": [[[[0.5] * 8] * 8]]}).encode()
+    key = shared.account("late")["Authorization"]
+    head = f"POST /v1/models/open:predict HTTP/1.1\r\nHost: x\r\nAuthorization: {key}"
+    with shared.serving(2) as (url, process):
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with socket.create_connection(address, 10) as connection:
+            connection.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:9])
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(2.5)  # the drain takes one second
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, 1)
+            connection.sendall(body[9:])
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert process.wait(20) == 0
 
 
 def recorded(rows):
