@@ -70,7 +70,7 @@ class Store(Protocol):
         ...
 
     async def read(self, log: str, start: int = 0) -> Tail:
-        """Reads a log from a position on, or from its end if that is before; a snapshot stands for older entries."""
+        """Reads a log from a position on, or from its end if that is before; a snapshot stands for the oldest."""
         ...
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
