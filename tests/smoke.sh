@@ -56,7 +56,7 @@ assert result["rows"] == 500 == after - before, (result["rows"], before, after)
 inside attacker ls /out/smoke/surrogate/card.json /out/smoke/surrogate/weights.safetensors
 
 say "the owner tests an endpoint"
-[ "$(inside owner ls /app | xargs)" = "owner wire zoo" ] || die "the owner's image holds $(inside owner ls /app)"
+[ "$(inside owner ls /app | xargs)" = "defenses owner wire zoo" ] || die "the owner's image holds $(inside owner ls /app)"
 "${compose[@]}" run --rm -T owner dataset-inference --model open --victim http://proxy:8000 --victim-model open \
     --fit-images 20 --test-images 20 --starts 1 --out /out/smoke.json
 inside owner grep '"p_value"' /out/smoke.json
