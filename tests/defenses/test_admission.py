@@ -155,6 +155,8 @@ def test_a_quota_that_was_lowered_has_nothing_left():
         lambda: RateLimit(10, 0),
         lambda: Quota(0),
         lambda: Quota(5, "week"),
+        lambda: Quota(2**53 + 1),
+        lambda: RateLimit(1, 2**53 + 1),
         lambda: Admission("m", [Quota(5), Quota(6)], Price(), None),
     ],
 )
