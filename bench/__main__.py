@@ -1,6 +1,7 @@
 """``python -m bench demo``: all parties against one another; ``report``: the same at the papers' sizes.
 
-``serving`` measures how fast the server is, beside others; ``detectors`` what watching accounts costs.
+``serving`` measures how fast the server is, beside others; ``detectors`` what watching accounts costs;
+``reproduce`` puts published claims to the test.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from bench import detectors, metrics
 from bench.protocol import FULL, REDUCED
 from bench.report import write
+from bench.reproduce import command as reproduce
 from bench.serving import environments
 from bench.serving.rounds import Bench
 from bench.serving.table import table
@@ -69,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     watching = commands.add_parser("detectors", help="measure a detector beside a matrix product and a plain loop")
     detectors.add(watching)
     watching.set_defaults(run=lambda arguments: print(detectors.run(arguments)))
+    claims = commands.add_parser("reproduce", help="put published claims to the test, beside what was published")
+    reproduce.add(claims)
+    claims.set_defaults(run=lambda arguments: print(reproduce.run(arguments)))
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 

@@ -70,6 +70,12 @@ class Server:
         entries = ("rows", "requests", "micro_cents")
         return {account["account"]: {entry: account[entry] for entry in entries} for account in reply.json()}
 
+    def alarms(self) -> list[dict[str, Any]]:
+        """Returns the alarms that stand: ``account``, ``model``, ``detector``, ``row``, ``statistic`` and more."""
+        reply = httpx.get(f"{self.url}/admin/alarms", headers=self._headers)
+        reply.raise_for_status()
+        return list(reply.json())
+
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.admin}"}
