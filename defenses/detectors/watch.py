@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import orjson
@@ -31,6 +31,8 @@ _COMPACTED = 4096  # rows at least, and as many as the state has, between two sn
 _HELD = 2**28  # bytes of states that a layer holds, beside those that are at work
 _SHORT = 2**29  # bytes of new rows times old ones: a few milliseconds, for which a thread needs twice as long
 _BESIDE = 2**14  # bytes of a state beside its arrays
+_RECEIPTS = 4096  # of an account's requests that are remembered
+_RECEIPT = 200  # bytes that each of them takes
 
 CLEARED = b'{"cleared":true}\n'
 """The entry in an account's log from which its state starts anew."""
@@ -69,7 +71,7 @@ class State(Protocol):
 
 
 class Detector(Protocol):
-    """A pure fold over an account's rows."""
+    """A pure fold over an account's rows, or over what a :class:`Noting` one notes of them."""
 
     def begin(self, saved: bytes | None = None) -> Any:
         """Returns the state of an account of no rows, or one that was saved (ValueError if that is broken)."""
@@ -77,6 +79,27 @@ class Detector(Protocol):
 
     def observe(self, state: Any, rows: Array, labels: Labels) -> Any:
         """Takes rows ``(n, ...)`` and the victim's labels ``(n,)``, however they are split into calls."""
+        ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """A detector that needs no rows but what other models say of them: the log keeps that in their place."""
+
+    async def prepare(self, card: Card) -> None:
+        """Gets what it takes to note the rows of a victim.
+
+        Raises:
+            BadInput: That cannot be had, or is for other victims.
+        """
+        ...
+
+    async def note(self, x: Array, labels: Labels) -> Array:
+        """Returns what is kept of rows ``(n, *input_shape)`` and the victim's labels ``(n,)``.
+
+        It has n rows of bytes or float32, each a function of its row and label alone, and is what
+        :meth:`Detector.observe` takes, in rows of one axis.
+        """
         ...
 
 
@@ -101,7 +124,9 @@ class _Memory:
 class Watch:
     """Lets a detector watch each account; stands innermost, so that it sees what the bare victim said.
 
-    A changed detector or victim starts anew, with logs of its own.
+    A changed detector or victim starts anew, with logs of its own. A request that is retried under its id, and so
+    billed once, is observed once, if no more than 4,096 requests with ids lie between; so it does not matter
+    whether the rows of a request that failed had been logged. Without an id a retry is a request like others.
 
     Attributes:
         detector: The detector.
@@ -131,8 +156,10 @@ class Watch:
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
     _memory: _Memory = field(default_factory=_Memory, init=False, repr=False, compare=False)
+    _noting: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_noting", self.detector if isinstance(self.detector, Noting) else None)
         if self.digits is not None and (self.reaction != "coarsen" or not 0 <= self.digits <= 8):
             raise BadInput(
                 f"{self.kind}: digits go with the reaction coarsen and lie between 0 and 8, "
@@ -146,8 +173,9 @@ class Watch:
             Refused: The store is away, or the log cannot be read (503).
         """
         answer = await handle(query)
+        rows = query.x if self._noting is None else await self._noting.note(query.x, answer.labels)
         try:
-            await self.account(query.account).take(entry(query.x, answer.labels))
+            await self.account(query.account).take(entry(rows, answer.labels, query.receipt))
         except Refused as refused:
             if not self.open:
                 raise
@@ -163,13 +191,19 @@ class Watch:
         return self._accounts[name]
 
     async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
-        """Refuses a place outside what changes answers (:class:`~wire.BadInput`); reads nothing."""
+        """Lets the detector prepare itself; reads nothing.
+
+        Raises:
+            BadInput: The detector cannot, or the layer stands outside what changes answers.
+        """
         for layer in inside:
             if not isinstance(layer, Watch):
                 raise BadInput(
                     f"{self.kind}: {type(layer).__name__} stands inside it and changes what the victim says; "
                     "detectors come last in a stack"
                 )
+        if self._noting is not None:
+            await self._noting.prepare(card)
 
     def disclose(self, card: Card) -> Card:
         """Leaves the card as it is; rows must be numbers, none of them missing."""
@@ -203,10 +237,15 @@ class Watched:
         self._layer, self._name = layer, name
         settings = hashlib.sha256(f"{layer.detector}\n{layer.victim}".encode()).hexdigest()[:16]
         self.log = f"watch/{layer.model}/{layer.kind}/{settings}/{name}"
-        self.state: State = layer.detector.begin()
-        self.position, self.nbytes = 0, _BESIDE
-        self._fresh = 0  # rows since the snapshot
+        self.nbytes = _BESIDE
         self.take = Coalesced[bytes, None](self._take)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.state: State = self._layer.detector.begin()
+        self.position = 0
+        self._fresh = 0  # rows in the log since the snapshot
+        self._receipts: dict[str, None] = {}  # of the last requests, in order
 
     async def catch_up(self) -> None:
         """Folds what the log has gained; only one call may go on at a time.
@@ -226,7 +265,7 @@ class Watched:
         if self.state.alarm is not None:
             await self._layer.alarms.raise_alarm(self._name, self._layer.model, self._layer.kind, self._look)
         if self._fresh >= max(_COMPACTED, self.state.rows - self._fresh):
-            await self._layer.store.compact(self.log, self.position, await asyncio.to_thread(self.state.to_bytes))
+            await self._layer.store.compact(self.log, self.position, await asyncio.to_thread(self._snapshot))
             self._fresh = 0
         return [None] * len(entries)
 
@@ -238,14 +277,18 @@ class Watched:
                 await asyncio.to_thread(self._folded, entries, start, snapshot)
         except ValueError as fault:
             log.error("no row of account %s is answered: %s: %s", self._name, self.log, fault)
+            self._forget()  # what was folded in part
             raise Refused("the log of this account cannot be read", status=503) from fault
-        self._layer.resize(self._name, self, _BESIDE + self.state.nbytes)
+        nbytes = _BESIDE + _RECEIPT * len(self._receipts) + self.state.nbytes
+        self._layer.resize(self._name, self, nbytes)
 
     def _folded(self, entries: Sequence[bytes], start: int, snapshot: bytes | None) -> None:
         detector = self._layer.detector
         if snapshot is not None:
-            self.state, self.position, self._fresh = detector.begin(snapshot), start, 0
-        for _, run in groupby(map(read_entry, entries), key=lambda read: read and read[0].dtype):
+            receipts, saved = read_snapshot(snapshot)
+            self.state, self.position, self._fresh = detector.begin(saved), start, 0
+            self._receipts = dict.fromkeys(receipts)
+        for _, run in groupby(map(read_entry, entries), key=lambda read: read and read.rows.dtype):
             taken = 0
             parts = []
             for read in run:
@@ -253,12 +296,26 @@ class Watched:
                 if read is None:
                     self.state, self._fresh = detector.begin(), 0
                 else:
-                    parts.append(read)
+                    self._fresh += len(read.labels)
+                    if self._is_new(read.receipt):
+                        parts.append(read[:2])
             if parts:  # many small entries are folded at once
                 rows, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
                 self.state = detector.observe(self.state, rows, labels)
-                self._fresh += len(labels)
             self.position += taken
+
+    def _is_new(self, receipt: str | None) -> bool:
+        if receipt is None:
+            return True
+        if receipt in self._receipts:
+            return False
+        self._receipts[receipt] = None
+        if len(self._receipts) > _RECEIPTS:
+            del self._receipts[next(iter(self._receipts))]
+        return True
+
+    def _snapshot(self) -> bytes:
+        return orjson.dumps({"receipts": list(self._receipts)}) + b"\n" + self.state.to_bytes()
 
     async def _look(self) -> dict[str, Any] | None:
         await self.catch_up()
@@ -273,7 +330,15 @@ class Watched:
         }
 
 
-def entry(x: Array, labels: Labels) -> bytes:
+class Entry(NamedTuple):
+    """What a log holds of a request: rows ``(n, d)``, the victim's labels ``(n,)``, and its receipt, if any."""
+
+    rows: Array
+    labels: Labels
+    receipt: str | None = None
+
+
+def entry(x: Array, labels: Labels, receipt: str | None = None) -> bytes:
     """Returns rows ``(n, ...)`` and labels ``(n,)`` as a log holds them: a line of JSON, then bytes or float32."""
     rows = x.reshape(len(x), -1)
     if rows.dtype != np.uint8:
@@ -282,10 +347,12 @@ def entry(x: Array, labels: Labels) -> bytes:
         if same.all():
             rows = (shifted.view(np.uint8)) ^ 128
     head = {"labels": labels.tolist(), "pixels": rows.dtype == np.uint8}
+    if receipt is not None:
+        head["receipt"] = receipt
     return orjson.dumps(head) + b"\n" + np.ascontiguousarray(rows).tobytes()
 
 
-def read_entry(content: bytes) -> tuple[Array, Labels] | None:
+def read_entry(content: bytes) -> Entry | None:
     """Reads what :func:`entry` wrote; None for :data:`CLEARED`.
 
     Raises:
@@ -297,6 +364,20 @@ def read_entry(content: bytes) -> tuple[Array, Labels] | None:
     try:
         head = orjson.loads(line)
         labels = np.array(head["labels"], np.int64)
-        return np.frombuffer(octets, "u1" if head["pixels"] else "<f4").reshape(len(labels), -1), labels
+        rows = np.frombuffer(octets, "u1" if head["pixels"] else "<f4").reshape(len(labels), -1)
+        return Entry(rows, labels, head.get("receipt"))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"this is no entry: {error}") from None
+
+
+def read_snapshot(content: bytes) -> tuple[list[str], bytes]:
+    """Reads a snapshot: the receipts of the last requests, oldest first, and the saved state.
+
+    Raises:
+        ValueError: It is none.
+    """
+    line, _, saved = content.partition(b"\n")
+    try:
+        return orjson.loads(line)["receipts"], saved
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"this is no snapshot: {error}") from None

@@ -60,8 +60,8 @@ async def watching(url, **fields):
         await store.close()
 
 
-async def ask(layer, x, account="a"):
-    return await layer(Query(account, x, 0.0), victim)
+async def ask(layer, x, account="a", receipt=None):
+    return await layer(Query(account, x, 0.0, receipt), victim)
 
 
 def parts(x, size):
@@ -73,13 +73,14 @@ def test_an_entry_is_read_as_it_was_written():
     labels = np.arange(8)
     content = entry(x, labels)
     assert len(content) < 8 * 16 + 60  # pixels are bytes
-    read, of = read_entry(content)
+    read, of, receipt = read_entry(content)
+    assert receipt is None and read_entry(entry(x, labels, "r")).receipt == "r"
     np.testing.assert_array_equal(read, np.rint(x.reshape(8, 16) * 255))
     np.testing.assert_array_equal(of, labels)
     x[3, 0, 0] = 0.1234
-    read, _ = read_entry(entry(x, labels))
+    read = read_entry(entry(x, labels)).rows
     np.testing.assert_array_equal(read, x.reshape(8, 16))
-    read, _ = read_entry(entry((x * 255).astype(np.uint8), labels))
+    read = read_entry(entry((x * 255).astype(np.uint8), labels)).rows
     assert read.dtype == np.uint8
     assert read_entry(CLEARED) is None
     with pytest.raises(ValueError, match="no entry"):
@@ -162,6 +163,70 @@ def test_accounts_are_watched_apart_and_forgotten_states_are_read_again(store_ur
     assert asyncio.run(script()).to_bytes() == naive(stream(100)).to_bytes()
 
 
+class Lost:
+    """A store whose replies to appends are lost now and then: what was asked for was done."""
+
+    def __init__(self, store, every):
+        self._store, self._every, self._appended = store, every, 0
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def append(self, log, entries, expected=None):
+        end = await self._store.append(log, entries, expected)
+        self._appended += 1
+        if self._appended % self._every == 0:
+            raise Refused("the store is away", status=503, retry_after=1)
+        return end
+
+
+def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monkeypatch):
+    monkeypatch.setattr(module, "_COMPACTED", 64)
+    x = stream()
+
+    async def insistent(layer, i, some):
+        for _ in range(2 + i % 2):  # some retry what was answered
+            while True:
+                try:
+                    await ask(layer, some, receipt=f"r{i}")
+                    break
+                except Refused as refused:
+                    assert refused.status == 503
+
+    async def script():
+        async with watching(store_url) as (one, _, _), watching(store_url) as (two, _, _):
+            for layer in (one, two):
+                object.__setattr__(layer, "store", Lost(layer.store, 3))
+            for i, some in enumerate(parts(x, 6)):
+                await insistent((one, two)[i % 2], i, some)
+            await insistent(one, 49, x[-6:])
+        async with watching(store_url) as (late, _, store):
+            await insistent(late, 49, x[-6:])  # after a restart, from a snapshot
+            tail = await store.read(late.account("a").log)
+            return late.account("a").state, tail
+
+    state, tail = asyncio.run(script())
+    assert state.rows == len(x) and state.to_bytes() == naive(x).to_bytes()
+    assert tail.snapshot is not None and tail.end > 100
+
+
+def test_a_receipt_is_remembered_for_as_many_requests_however_they_are_read(store_url, monkeypatch):
+    monkeypatch.setattr(module, "_RECEIPTS", 3)
+    names = ["a", "b", "a", "c", "d", "a", None, "a", "b"]  # "d" made "a" be forgotten, the second "a" then "b"
+
+    async def script():
+        async with watching(store_url) as (layer, _, _):
+            for i, name in enumerate(names):
+                await ask(layer, stream(9)[i : i + 1], receipt=name)
+            one = layer.account("a").state.to_bytes()
+        async with watching(store_url) as (late, _, _):
+            await late.account("a").catch_up()
+            return one, late.account("a").state.to_bytes()
+
+    one, late = asyncio.run(script())
+    assert one == late == naive(stream(9)[[0, 1, 3, 4, 5, 6, 8]]).to_bytes()
+
+
 def test_a_cleared_account_starts_anew(store_url):
     async def script():
         async with watching(store_url) as (layer, found, store):
@@ -202,12 +267,24 @@ def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
                 await ask(layer, stream(3))
             await store.compact(layer.account("b").log, 0, b"")
             await store.append(layer.account("b").log, [b"x"])
-            await store.compact(layer.account("b").log, 1, b"no state")
+            await store.compact(layer.account("b").log, 1, b"no snapshot")
             with pytest.raises(Refused, match="cannot be read"):
                 await ask(layer, stream(3), "b")
+            await store.append(layer.account("c").log, [b"x"])
+            await store.compact(layer.account("c").log, 1, b'{"receipts":[]}\nno state')
+            with pytest.raises(Refused, match="cannot be read"):
+                await ask(layer, stream(3), "c")
+            wide = np.zeros((1, 17), np.float32)
+            await ask(layer, stream(3), "d")
+            await store.append(layer.account("d").log, [entry(wide, np.zeros(1, np.int64), "r")])
+            for receipt in ("r", "s", "r"):  # what does not fit is found again each time
+                with pytest.raises(Refused, match="cannot be read"):
+                    await ask(layer, stream(3), "d", receipt)
 
     asyncio.run(script())
-    assert "watch/m/prada/" in caplog.text and "no state of an account" in caplog.text
+    assert "watch/m/prada/" in caplog.text
+    for fault in ("this is no entry", "this is no snapshot", "no state of an account", "of 17"):
+        assert fault in caplog.text
 
 
 def test_it_stands_innermost_and_takes_numbers():
