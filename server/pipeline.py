@@ -93,7 +93,13 @@ def deploy(
         BadInput: The stack contradicts itself.
     """
     model = served.card.model
-    bound = {"store": store, "model": model, "victim": served.weights, "alarms": registry}
+    bound = {
+        "store": store,
+        "model": model,
+        "victim": served.weights,
+        "alarms": registry,
+        "auxiliary": served.auxiliary,
+    }
     overall, outer = _built(plan.defenses, f"plan/{model}", secret, bound)
     limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret, bound)
     for kind, layer in outer:

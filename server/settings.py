@@ -21,6 +21,7 @@ BOUND_AT_START = (
     "model",
     "victim",
     "alarms",
+    "auxiliary",
     "detector",
     "kind",
 )  # fields of a defence that the server fills in; a person never writes them
@@ -84,19 +85,21 @@ class Recipe(_Strict):
         name: Name of a ready recipe (``python -m zoo train --help``); or
         data: name of a data set; by default Fashion-MNIST, or the digits that a dependency carries where it cannot
             be had; and
-        family: name of a model family.
+        family: name of a model family; and
+        checkpoints: how many states of the weights are kept; the detector HODA takes 11.
         seed: Seed of the split into roles and of the training.
     """
 
     name: str | None = None
     data: str | None = None
     family: str = "cnn"
+    checkpoints: int = Field(0, ge=0)
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _one_way(self) -> Recipe:
-        if self.name is not None and self.model_fields_set & {"data", "family"}:
-            raise ValueError("give either the name of a recipe, or data and family")
+        if self.name is not None and self.model_fields_set & {"data", "family", "checkpoints"}:
+            raise ValueError("give either the name of a recipe, or data, family and checkpoints")
         return self
 
 
@@ -264,7 +267,8 @@ def check_layer(layer: dict[str, Any]) -> None:
     Raises:
         ValueError: It names no defence that there is, or fields that the defence does not have.
     """
-    build_layer(layer, {"secret": bytes(32), "store": None, "model": "", "victim": "", "alarms": None})
+    unbound = {"secret": bytes(32), "store": None, "model": "", "victim": "", "alarms": None, "auxiliary": None}
+    build_layer(layer, unbound)
 
 
 def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from server.auxiliary import Models
 from server.batcher import Batcher
 from server.engine import Engine, engine_of
 from server.settings import Recipe, Settings, Victim
@@ -36,12 +37,14 @@ class Served:
         batcher: The way to it.
         platform: What computes its answers, as the protocol's metadata calls it.
         weights: SHA-256 of what it learnt, as in its folder's card.
+        auxiliary: What else can be computed about its rows.
     """
 
     card: Card
     batcher: Batcher
     platform: str
     weights: str
+    auxiliary: Models
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""
@@ -73,20 +76,20 @@ def load_all(
     torch.set_num_threads(settings.threads)
     turns = ThreadPoolExecutor(1, thread_name_prefix="forward")
     engines: dict[Hashable, Engine] = {}
+    cache = settings.state / "cache"
     served = {}
     for victim in settings.victims:
         source = _source(victim)
         try:
             card = _card(victim, models[source])
             if source not in engines:
-                engines[source] = engine_of(
-                    models[source], victim, card, settings.state / "cache", settings.threads
-                )
+                engines[source] = engine_of(models[source], victim, card, cache, settings.threads)
         except BadInput as error:
             raise BadInput(f"victim {victim.name}: {error}") from None
         engine = engines[source]
         batcher = Batcher(engine, turns, None if observe is None else partial(observe, victim.name))
-        served[victim.name] = Served(card, batcher, engine.platform, weights[source])
+        auxiliary = Models(models[source], victim, card, cache, settings.threads, turns)
+        served[victim.name] = Served(card, batcher, engine.platform, weights[source], auxiliary)
     return served
 
 
@@ -154,4 +157,4 @@ def _told(recipe: Recipe) -> tuple[str | None, AnyFamily, Training]:
         return ready.data, ready.family, ready.training
     if recipe.family not in ALL:
         raise BadInput(f"there is no family {recipe.family!r}; there are {', '.join(ALL)}")
-    return recipe.data, ALL[recipe.family](), Training()
+    return recipe.data, ALL[recipe.family](), Training(checkpoints=recipe.checkpoints)

@@ -1,4 +1,7 @@
-"""A model in a folder: what it learnt as safetensors, and a card that says what that is."""
+"""A model in a folder: what it learnt as safetensors, and a card that says what that is.
+
+A network's folder may also hold the weights that it had at earlier checkpoints of its training.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from torch.nn import Module
 
 from wire import BadInput, Feature
 from zoo.families import ALL, AnyFamily, Learner, name_of
-from zoo.learnt import Learnt, check
+from zoo.learnt import Form, Learnt, check
 from zoo.network import Network
 from zoo.text import Text, Tfidf
 from zoo.training import Training
 
-CARD, WEIGHTS = "card.json", "weights.safetensors"
+CARD, WEIGHTS, CHECKPOINTS = "card.json", "weights.safetensors", "checkpoints.safetensors"
 
 
 class ModelCard(BaseModel):
@@ -40,6 +43,7 @@ class ModelCard(BaseModel):
         features: The features of a table, in order; empty where they have no names.
         training: How it was trained; None if it was not, or not by gradients.
         sha256: Hash of the weights' file, in hexadecimal.
+        checkpoints: Hash of the file of the weights at earlier checkpoints, None if they were not kept.
         about: Whatever else is worth knowing.
     """
 
@@ -56,6 +60,7 @@ class ModelCard(BaseModel):
     features: tuple[Feature, ...] = ()
     training: Training | None
     sha256: str
+    checkpoints: str | None = None
     about: dict[str, Any] = {}
 
     def built(self) -> AnyFamily:
@@ -82,7 +87,7 @@ def save(model: Network | Text, folder: Path, **about: Any) -> None:
         folder: Where to.
         about: Whatever else the card should say; it must go into JSON.
     """
-    weights = _weights(model)
+    weights, earlier = _weights(model), _checkpoints(model)
     card = ModelCard(
         family=name_of(model.family),
         fields=dataclasses.asdict(model.family),
@@ -94,11 +99,16 @@ def save(model: Network | Text, folder: Path, **about: Any) -> None:
         missing=model.missing,
         features=model.features,
         training=model.training,
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256=_hash(weights),
+        checkpoints=None if earlier is None else _hash(earlier),
         about=about,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in ((WEIGHTS, weights), (CARD, card.model_dump_json(indent=2).encode() + b"\n")):
+    files = {WEIGHTS: weights, CHECKPOINTS: earlier, CARD: card.model_dump_json(indent=2).encode() + b"\n"}
+    for name, content in files.items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
+            continue
         partial = folder / f".{name}.partial"
         partial.write_bytes(content)
         partial.replace(folder / name)
@@ -106,12 +116,23 @@ def save(model: Network | Text, folder: Path, **about: Any) -> None:
 
 def fingerprint(model: Network | Text) -> str:
     """Returns the SHA-256 of what a model learnt, in hexadecimal: that of its weights' file."""
-    return hashlib.sha256(_weights(model)).hexdigest()
+    return _hash(_weights(model))
 
 
 def _weights(model: Network | Text) -> bytes:
     learnt = model.learnt if isinstance(model, Text) else model.module.state_dict()
     return write_weights({name: tensor.cpu().contiguous() for name, tensor in learnt.items()})
+
+
+def _checkpoints(model: Network | Text) -> bytes | None:
+    if isinstance(model, Text) or not model.checkpoints:
+        return None
+    all_ = enumerate(model.checkpoints)
+    return write_weights({f"{i}/{name}": tensor.contiguous() for i, one in all_ for name, tensor in one.items()})
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -158,6 +179,11 @@ def load(folder: Path, device: str | None = None) -> Network | Text:
         else:
             assert network is not None
             fill(network.module, learnt)
+    if card.checkpoints is not None:
+        with _naming(folder / CHECKPOINTS):
+            network.checkpoints = _sorted(_read((folder / CHECKPOINTS).read_bytes(), card.checkpoints))
+            for weights in network.checkpoints:
+                check(weights, _forms(network.module))
     network.low, network.high, network.training = card.low, card.high, card.training
     network.missing, network.features = card.missing, card.features
     return network
@@ -165,9 +191,23 @@ def load(folder: Path, device: str | None = None) -> Network | Text:
 
 def fill(module: Module, weights: Learnt) -> None:
     """Puts weights into a network's module, or raises ValueError where they are not its own."""
-    wanted = module.state_dict()
-    check(weights, {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in wanted.items()})
+    check(weights, _forms(module))
     module.load_state_dict(weights)
+
+
+def _forms(module: Module) -> dict[str, Form]:
+    return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
+
+
+def _sorted(tensors: Learnt) -> list[Learnt]:
+    """Returns the weights of each checkpoint; their tensors' names begin with its number and a slash."""
+    found = dict[str, Learnt]()
+    for name, tensor in tensors.items():
+        number, _, of = name.partition("/")
+        found.setdefault(number, {})[of] = tensor
+    if set(found) != {str(i) for i in range(len(found))}:
+        raise ValueError(f"its checkpoints must be 0, 1, ..., not {sorted(found)}")
+    return [found[str(i)] for i in range(len(found))]
 
 
 def read_tensors(content: bytes) -> Learnt:
@@ -183,7 +223,7 @@ def read_tensors(content: bytes) -> Learnt:
 
 
 def _read(content: bytes, sha256: str) -> Learnt:
-    found = hashlib.sha256(content).hexdigest()
+    found = _hash(content)
     if found != sha256:
         raise ValueError(f"its SHA-256 is {found}, but the card says {sha256}")
     return read_tensors(content)

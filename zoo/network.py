@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from wire import Array, BadInput, Feature, Labels
 from zoo.families import Family, Learner
-from zoo.training import Training, train
+from zoo.training import Training, Weights, train
 
 GRAIN = 8  # rows
 PASS = {"cpu": 32, "cuda": 1024}  # rows in one pass: what stays in a CPU's caches, and what fills a GPU
@@ -36,6 +36,19 @@ class Answering(torch.nn.Module):
         return probs
 
 
+class Abreast(torch.nn.Module):
+    """Networks that are asked about the same rows: from rows to logits, ``(n, k, c)`` of c networks."""
+
+    def __init__(self, members: Sequence[torch.nn.Module]) -> None:
+        """Takes the modules, each from rows to logits, ``(n, k)``."""
+        super().__init__()
+        self.members = torch.nn.ModuleList(members)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of all, ``(n, k, c)``."""
+        return torch.stack([member(rows) for member in self.members], dim=2)
+
+
 class Network:
     """A model of some family; a :class:`~zoo.classifier.Differentiable`.
 
@@ -50,6 +63,7 @@ class Network:
         missing: Whether a feature may be missing (NaN).
         features: The features of a table, in order; empty where they have no names.
         training: How it was last trained; None if it was not, or not by gradients.
+        checkpoints: Its weights at the checkpoints before the last, from the earliest on, if they were kept.
     """
 
     dtype = "FP32"
@@ -82,6 +96,7 @@ class Network:
         self.family, self.input_shape, self.class_names = family, tuple(input_shape), tuple(class_names)
         self.low, self.high, self.training = low, high, training
         self.missing, self.features = missing, features
+        self.checkpoints: Sequence[Weights] = ()
 
     @classmethod
     def new(
@@ -124,16 +139,43 @@ class Network:
             This network.
 
         Raises:
-            BadInput: There are no rows.
+            BadInput: There are no rows, or fewer steps than checkpoints.
         """
         if not len(x):
             raise BadInput("there are no rows to train on")
         if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
             raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
         targets = torch.tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
-        train(self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label)
+        if training.checkpoints > (steps := training.steps(len(x))):
+            raise BadInput(f"{steps} steps have no {training.checkpoints} checkpoints; expected more epochs")
+        self.checkpoints = train(
+            self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label
+        )
         self.training = training
         return self
+
+    def earlier(self) -> Network:
+        """Returns what it was at its checkpoints before the last, as one network whose answers are ``(n, k, c)``.
+
+        Raises:
+            BadInput: None were kept.
+        """
+        if not self.checkpoints or isinstance(self.family, Learner):
+            raise BadInput("it was saved without checkpoints; train it with --checkpoints 11")
+        members = []
+        for weights in self.checkpoints:
+            member = Network.new(self.family, self.input_shape, self.class_names, seed=0, device="cpu").module
+            member.load_state_dict(weights)
+            members.append(member)
+        return Network(
+            Abreast(members),
+            self.family,
+            self.input_shape,
+            self.class_names,
+            low=self.low,
+            high=self.high,
+            device=str(self.device),
+        )
 
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:

@@ -96,6 +96,7 @@ class Ready:
 
 
 LONG = Training(epochs=200, batch=32, lr=0.2)  # for sets of a few hundred rows
+WATCHED = Training(checkpoints=11)  # for what the detector HODA may watch
 
 READY: dict[str, Ready] = {
     "iris-softmax": Ready("iris", Softmax(), LONG),
@@ -105,8 +106,8 @@ READY: dict[str, Ready] = {
     "digits-svm-rbf": Ready("digits", Svm("rbf")),
     "digits-forest": Ready("digits", Forest()),
     "digits-knn": Ready("digits", Knn()),
-    "fashion-mnist-cnn": Ready("fashion_mnist", Cnn()),
-    "cifar10-resnet": Ready("cifar10", Resnet()),
+    "fashion-mnist-cnn": Ready("fashion_mnist", Cnn(), WATCHED),
+    "cifar10-resnet": Ready("cifar10", Resnet(), WATCHED),
     "location30-mlp": Ready("location30", Mlp((128,)), Training(epochs=30, lr=1e-3)),
     "adult-tree": Ready("adult", Tree(depth=8)),
     "adult-gbdt": Ready("adult", Gbdt()),

@@ -13,6 +13,10 @@ from tqdm import tqdm
 
 from wire import BadInput
 
+MOST_CHECKPOINTS = 50
+
+Weights = dict[str, torch.Tensor]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -27,6 +31,8 @@ class Training:
         weight_decay: L2 penalty on the weights.
         schedule: What the learning rate does: it stays, it rises and falls once (Smith and Topin 2019), or
             it falls to a tenth at half and again at three quarters of the steps (He et al. 2016).
+        checkpoints: How many states of the weights are kept, for the detector HODA 11: after a hundredth of the
+            steps, then at even distances, and the last is the trained network itself. 0 keeps none.
     """
 
     epochs: int = 8
@@ -36,17 +42,29 @@ class Training:
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Literal["one_cycle", "constant", "step"] = "one_cycle"
+    checkpoints: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1 or not 0 < self.lr < math.inf:
             raise BadInput(f"{self}: epochs must be at least 0, batch at least 1 and lr greater than 0 and finite")
         if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
             raise BadInput(f"{self}: momentum must lie between 0 and 1, and weight_decay be at least 0 and finite")
+        if self.checkpoints and not 2 <= self.checkpoints <= MOST_CHECKPOINTS:
+            raise BadInput(f"{self}: checkpoints must be 0 or lie between 2 and {MOST_CHECKPOINTS}")
+
+    def steps(self, rows: int) -> int:
+        """Returns the steps that it takes on so many rows."""
+        return self.epochs * -(-rows // self.batch)
+
+    def kept_after(self, rows: int) -> list[int]:
+        """Returns after how many steps weights are kept, without the last step's, which are the network's own."""
+        total, parts = self.steps(rows), self.checkpoints - 1
+        return [max(-(-total // 100), -(-total * i // parts)) for i in range(parts)]
 
 
 def train(
     module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, training: Training, *, seed: int, label: str = ""
-) -> None:
+) -> list[Weights]:
     """Trains a module in place by cross-entropy.
 
     Args:
@@ -56,9 +74,13 @@ def train(
         training: How to train.
         seed: Seeds the order of the rows.
         label: What the progress bar calls it.
+
+    Returns:
+        The weights at all checkpoints but the last, on the CPU.
     """
     order = torch.Generator().manual_seed(seed)
-    total = training.epochs * -(-len(x) // training.batch)
+    total, kept_after = training.steps(len(x)), training.kept_after(len(x))
+    kept, step = list[Weights](), 0
     optimizer = _optimizer(module, training)
     scheduler = _scheduler(optimizer, training, total)
     module.train()
@@ -71,10 +93,14 @@ def train(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 scheduler.step()
+                step += 1
+                if step in kept_after:
+                    kept.append({name: tensor.cpu().clone() for name, tensor in module.state_dict().items()})
                 loss_sum += loss.detach() * len(rows)
             bar.set_postfix_str(f"loss {loss_sum.item() / len(x):.3f}", refresh=False)
             bar.update()
     module.eval()
+    return kept
 
 
 def _optimizer(module: torch.nn.Module, training: Training) -> torch.optim.Optimizer:

@@ -1,0 +1,85 @@
+"""Models beside a victim, which detectors and marks ask about its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from defenses.auxiliary import Passes
+from server.batcher import Batcher
+from server.engine import engine_of
+from server.settings import Victim
+from wire import BadInput, Card
+from zoo import folder
+from zoo.network import Network
+from zoo.text import Text
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models beside one victim; a :class:`~defenses.auxiliary.Auxiliary`.
+
+    Each has an engine of its own, with the same gate as the victim's, and a batcher. Whatever is a
+    :class:`~zoo.network.Network`, whose module maps rows to ``(n, k, ...)``, can be had so; an engine takes the
+    softmax over the k.
+
+    Attributes:
+        model: The victim's own.
+        victim: Its settings.
+        card: What it says of itself.
+        cache: Folder of everything that is kept.
+        threads: Threads of one pass on a CPU.
+        turns: Runs passes that take too long for the event loop.
+    """
+
+    model: Network | Text
+    victim: Victim
+    card: Card
+    cache: Path
+    threads: int
+    turns: Executor
+    _made: dict[str, Passes] = field(default_factory=dict, init=False, repr=False)
+    _making: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    async def checkpoints(self) -> Passes:
+        """Returns what the victim said at its checkpoints but the last, ``(n, k, c)``.
+
+        Raises:
+            BadInput: It was saved without any.
+        """
+        return await self._passes("its checkpoints", self._earlier)
+
+    async def load(self, folder: Path) -> Passes:
+        """Returns a saved model's class probabilities, ``(n, k)``.
+
+        Raises:
+            BadInput: The folder is broken, or its model takes other rows than the victim.
+        """
+        return await self._passes(str(folder), lambda: self._loaded(folder))
+
+    async def _passes(self, name: str, make: Callable[[], Network]) -> Passes:
+        if name not in self._made:
+            await asyncio.to_thread(self._make, name, make)
+        return self._made[name]
+
+    def _make(self, name: str, make: Callable[[], Network]) -> None:
+        with self._making:
+            if name not in self._made:
+                card = replace(self.card, model=f"{self.card.model}, {name}")
+                engine = engine_of(make(), self.victim, card, self.cache, self.threads)
+                self._made[name] = Batcher(engine, self.turns)
+
+    def _earlier(self) -> Network:
+        if isinstance(self.model, Text):
+            raise BadInput("a model of texts has no checkpoints")
+        return self.model.earlier()
+
+    def _loaded(self, path: Path) -> Network:
+        model = folder.load(path, str(self.model.device) if isinstance(self.model, Network) else "cpu")
+        if isinstance(model, Text) or model.input_shape != self.card.input_shape:
+            raise BadInput(f"{path}: it takes rows {model.input_shape}, and the victim {self.card.input_shape}")
+        return model
