@@ -28,6 +28,7 @@ from zoo.training import Training
 PLANS = """
 [plans.client]
 [plans.owner]
+skip = ["dawn"]
 [plans.admin]
 admin = true
 """
@@ -114,9 +115,18 @@ class Lab:
         config.write_text(text)
         return self.parties.serve(name, config)
 
-    def ask(self, server: Server, model: str, account: str, rows: Iterable[Array], *, label: str = "") -> Answer:
+    def ask(
+        self,
+        server: Server,
+        model: str,
+        account: str,
+        rows: Iterable[Array],
+        *,
+        plan: str = "client",
+        label: str = "",
+    ) -> Answer:
         """Sends batches of rows, each as one request, under a new account; returns the answers about all."""
-        key = server.account(account, "client")
+        key = server.account(account, plan)
         with closing(Endpoint(server.url, model=model, key=key)) as endpoint:
             batches = tqdm(rows, desc=label or account, unit="request", leave=False, dynamic_ncols=True)
             return Answer.join([endpoint(batch) for batch in batches])
