@@ -49,10 +49,10 @@ class Keys:
             hmac.digest(secret, use, "sha256") for use in (b"dawn decision", b"dawn label")
         )
 
-    def marked(self, rate: float, form: str, rows: Sequence[bytes | memoryview]) -> list[int]:
+    def marked(self, rate: float, form: str, rows: Sequence[bytes]) -> list[int]:
         """Returns which rows are marked: those whose HMAC's first 128 bits are less than ``rate * 2^128``."""
         inner, outer = _begun(self._decision, form)
-        less_than = int(rate * 2**128).to_bytes(16, "big")
+        less_than = _below(rate)
         found = []
         for i, row in enumerate(rows):
             within, mac = inner.copy(), outer.copy()
@@ -78,6 +78,11 @@ def _begun(key: bytes, form: str) -> tuple[Any, Any]:
     inner, outer = (hashlib.sha256(bytes(octet ^ pad for octet in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
     inner.update(form.encode() + b"\n")
     return inner, outer
+
+
+@lru_cache(256)
+def _below(rate: float) -> bytes:
+    return int(rate * 2**128).to_bytes(16, "big")
 
 
 def commitment_to(secret: bytes) -> str:

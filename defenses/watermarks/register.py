@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,18 +90,26 @@ class Mark:
         return np.frombuffer(self.row, dtype).reshape(axes)
 
 
-def encoded(x: Array) -> tuple[str, Sequence[bytes | memoryview]]:
+def encoded(x: Array) -> tuple[str, Sequence[bytes]]:
     """Encodes rows ``(n, ...)``; those that no model tells apart are encoded alike.
 
     Returns:
         Type and shape of a row, such as ``<f4 1x28x28``, and the bytes of each: the numbers in order, with -0.0 as
         0.0 and any NaN as numpy's; of texts, a JSON list of them.
     """
-    shape = "x".join(map(str, x.shape[1:]))
-    if x.dtype.kind in "OU":
-        return f"text {shape}", [json.dumps(row).encode() for row in x.reshape(len(x), -1).tolist()]
-    octets = canonical(x)
-    return f"{x.dtype.str} {shape}", [memoryview(row) for row in octets]
+    form, row = _form(x.dtype, x.shape[1:])
+    if row is None:
+        return form, [json.dumps(texts).encode() for texts in x.reshape(len(x), -1).tolist()]
+    return form, canonical(x).view(row).ravel().tolist()
+
+
+@lru_cache(256)
+def _form(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[str, np.dtype[Any] | None]:
+    """Returns type and shape of a row, and the type of its bytes if these are numbers."""
+    axes = "x".join(map(str, shape))
+    if dtype.kind in "OU":
+        return f"text {axes}", None
+    return f"{dtype.str} {axes}", np.dtype((np.void, dtype.itemsize * math.prod(shape)))
 
 
 class Chain:
