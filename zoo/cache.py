@@ -1,28 +1,54 @@
-"""Folders that are made once."""
+"""Folders that are made once, whoever asks."""
 
 from __future__ import annotations
 
-import tempfile
+import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+log = logging.getLogger(__name__)
 
 
 def once(folder: Path, make: Callable[[Path], object]) -> Path:
     """Returns a folder, filled first if it is not there yet; it is there whole or not at all.
 
+    Of several processes one fills it, and the others wait. The lock is the kernel's (``flock``): it goes with the
+    process that holds it, however that ends, and who waits goes on in its place.
+
     Args:
         folder: The folder.
         make: Fills the empty folder that it is given; runs again after it was interrupted.
     """
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
-            made = Path(partial) / folder.name
-            made.mkdir()
-            make(made)
-            try:
-                made.rename(folder)
-            except OSError:
-                if not folder.exists():  # else another process was faster
-                    raise
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    with _held(lock, folder):
+        if not folder.exists():
+            _fill(folder, make)
+        # From now on nobody needs the lock; if the folder were not there, others might wait at this very file.
+        Path(lock.lock_file).unlink(missing_ok=True)
     return folder
+
+
+def _held(lock: FileLock, folder: Path) -> AcquireReturnProxy[FileLock]:
+    try:
+        return lock.acquire(blocking=False)
+    except Timeout:
+        log.info("another process is making %s; waiting for it", folder)
+        return lock.acquire()
+
+
+def _fill(folder: Path, make: Callable[[Path], object]) -> None:
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    partial.mkdir()
+    try:
+        make(partial)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -1,10 +1,12 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from wire import BadInput
-from zoo import cache, recipe
+from zoo import recipe
 from zoo.cnn import Cnn
 from zoo.data import Pool
 from zoo.logistic import Softmax
@@ -82,7 +84,7 @@ def test_an_interrupted_training_leaves_nothing(tmp_path, fits, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(recipe.folder, "save", interrupted)
         trained(RECIPE, pool(), tmp_path)
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list((tmp_path / "models").glob("[!.]*")) == []
     trained(RECIPE, pool(), tmp_path)
     assert fits == [1, 1]
 
@@ -100,10 +102,38 @@ def test_rows_without_labels_train_nothing(tmp_path):
         trained(RECIPE, Pool(pool().x, None, ("a", "b")), tmp_path)
 
 
-def test_a_folder_that_another_process_made_meanwhile_is_kept(tmp_path):
-    def slow(path):
-        (path / "file").write_text("slow")
-        cache.once(tmp_path / "folder", lambda other: (other / "file").write_text("fast"))
+MAKER = """
+import logging, sys, time
+from pathlib import Path
+from zoo.cache import once
 
-    assert (cache.once(tmp_path / "folder", slow) / "file").read_text() == "fast"
+def make(path):
+    (path / sys.argv[2]).touch()
+    print("begun", flush=True)
+    time.sleep(float(sys.argv[3]))
+
+logging.basicConfig(level=logging.INFO)
+once(Path(sys.argv[1]), make)
+"""
+
+
+def test_of_several_processes_one_makes_a_folder_and_another_takes_over_if_it_is_killed(tmp_path):
+    def maker(name, seconds):
+        command = [sys.executable, "-c", MAKER, str(tmp_path / "folder"), name, str(seconds)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    first = maker("first", 60)
+    try:
+        assert first.stdout.readline() == "begun\n"
+        others = [maker(name, 0.2) for name in ("second", "third")]
+        waiting = [other.stderr.readline() for other in others]
+        assert all("another process is making" in line and "folder; waiting" in line for line in waiting)
+        assert [other.poll() for other in others] == [None, None]
+    finally:
+        first.kill()
+        first.communicate()
+    said = [other.communicate(timeout=30)[0] for other in others]
+    assert [other.returncode for other in others] == [0, 0]
+    assert sorted(said) == ["", "begun\n"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == [("second", "third")[said.index("begun\n")]]
