@@ -254,10 +254,20 @@ class Watched:
             Refused: The store is away, or the log cannot be read (503).
         """
         tail = await self._layer.store.read(self.log, self.position)
+        if tail.start < self.position:
+            self._forget_what_was_lost(tail.end)
+            tail = await self._layer.store.read(self.log)
         await self._fold(tail.entries, tail.start, tail.snapshot)
+
+    def _forget_what_was_lost(self, end: int) -> None:
+        """Begins anew, since the store came back with less than it had taken."""
+        log.error("%s ends at %d, but was read up to %d: it is read anew", self.log, end, self.position)
+        self._forget()
 
     async def _take(self, entries: Sequence[bytes]) -> list[None]:
         end = await self._layer.store.append(self.log, entries)
+        if end < self.position + len(entries):
+            self._forget_what_was_lost(end - len(entries))
         if end == self.position + len(entries):
             await self._fold(entries, self.position)
         else:

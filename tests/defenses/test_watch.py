@@ -227,6 +227,29 @@ def test_a_receipt_is_remembered_for_as_many_requests_however_they_are_read(stor
     assert one == late == naive(stream(9)[[0, 1, 3, 4, 5, 6, 8]]).to_bytes()
 
 
+@pytest.mark.parametrize("look", [False, True])
+def test_a_store_that_came_back_with_less_is_read_anew(store_url, look, caplog):
+    x = parts(stream(), 10)
+
+    async def script():
+        async with watching(store_url) as (layer, _, store), watching("sqlite://") as (_, _, before):
+            object.__setattr__(layer, "store", before)
+            for some in x[:20]:
+                await ask(layer, some)
+            log = layer.account("a").log
+            await store.append(log, (await before.read(log)).entries[:10])
+            object.__setattr__(layer, "store", store)
+            if look:
+                await layer.account("a").catch_up()
+                assert layer.account("a").state.rows == 100
+            for some in x[20:]:
+                await ask(layer, some)
+            return layer.account("a").state.to_bytes()
+
+    assert asyncio.run(script()) == naive(np.concatenate([*x[:10], *x[20:]])).to_bytes()
+    assert "was read up to 20" in caplog.text
+
+
 def test_a_cleared_account_starts_anew(store_url):
     async def script():
         async with watching(store_url) as (layer, found, store):
