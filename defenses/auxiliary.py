@@ -17,8 +17,8 @@ class Auxiliary(Protocol):
 
     A server fills it into a field ``auxiliary`` of a defence or a detector. What is asked for is made at the first
     call, in a thread, and kept; a layer asks at start too, so that faults are found then. A further kind of pass
-    (the victim's inner layer, say) is one more method here and in the server's ``Models``, which makes passes of any
-    network from rows to ``(n, k, ...)``.
+    (the victim's inner layer, say) is one more method here and in the server's ``Models``, which makes passes of
+    any network from rows to ``(n, k, ...)``.
     """
 
     async def checkpoints(self) -> Passes:

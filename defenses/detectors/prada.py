@@ -11,14 +11,14 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
+from defenses.detectors.calibration import Calibration, Streams, calibrate
 from defenses.detectors.neighbours import Grown, Kept, Rows, among, pixels
 from defenses.detectors.shapiro_wilk import least, statistic
 from wire import Array, BadInput, Labels
@@ -56,7 +56,7 @@ class Prada:
     inequality takes all away: then nothing is found.
 
     Attributes:
-        delta: An alarm is raised where W falls under it; from :func:`calibrate`.
+        delta: An alarm is raised where W falls under it; from :meth:`calibrated`.
         interval: Rows from one test to the next.
         class_distances: A class's distances count once there are so many.
         enough: Tests begin with more distances than this.
@@ -67,6 +67,8 @@ class Prada:
             is there, the row itself (from its class's growing set). The threshold stays, for it never decreases,
             until the set is empty; then the class starts anew.
     """
+
+    blank: ClassVar[Mapping[str, Any]] = {"delta": 0.0}
 
     delta: float
     interval: int = 1
@@ -117,6 +119,11 @@ class Prada:
         for x, of in self._parts(state, rows, labels):
             lowest = min([lowest, *(w for _, w in self._under(state, x, of, lowest))])
         return lowest
+
+    def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Prada, Calibration]:
+        """Returns it with delta chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
+        found = calibrate([self.lowest(*s) for s in chosen], [self.lowest(*s) for s in held_out], fpr)
+        return replace(self, delta=found.delta), found
 
     def statistic(self, state: State) -> float | None:
         """Returns W of an account's distances as they are now, None if there is none."""
@@ -514,48 +521,3 @@ def _state(head: dict[str, Any], arrays: Any) -> State:
         state.recent = Grown(arrays["recent"])
         state.recent.append(arrays["recent"])
     return state
-
-
-class Calibration(NamedTuple):
-    """A delta, and how often it accused harmless streams that it was not chosen on.
-
-    Attributes:
-        delta: What was chosen.
-        accused: Held-out streams on which it alarms.
-        streams: Held-out streams.
-        low: Lower end of the interval of the false-positive rate (Clopper, Pearson, "The use of confidence or
-            fiducial limits illustrated in the case of the binomial", Biometrika 1934).
-        high: Its upper end.
-    """
-
-    delta: float
-    accused: int
-    streams: int
-    low: float
-    high: float
-
-
-def calibrate(
-    chosen: Sequence[float], held_out: Sequence[float], fpr: float, confidence: float = 0.95
-) -> Calibration:
-    """Chooses the greatest delta that accuses at most a share of harmless streams, and tries it on others.
-
-    Args:
-        chosen: The least W of each stream that it is chosen on (:meth:`Prada.lowest`).
-        held_out: That of other streams.
-        fpr: The share.
-        confidence: Of the interval.
-
-    Raises:
-        BadInput: So few streams cannot show such a rate, or there is no such rate.
-    """
-    if not 0 <= fpr < 1:
-        raise BadInput(f"calibrate: the false-positive rate must be at least 0 and under 1, not {fpr:g}")
-    if not len(chosen) or not len(held_out):
-        raise BadInput(
-            f"calibrate: {len(chosen)} streams to choose on and {len(held_out)} held out; expected some"
-        )
-    delta = min(1.0, sorted(chosen)[math.floor(fpr * len(chosen))])  # W at delta itself does not alarm
-    accused = sum(w < delta for w in held_out)
-    interval = binomtest(accused, len(held_out)).proportion_ci(confidence, method="exact")
-    return Calibration(delta, accused, len(held_out), interval.low, interval.high)

@@ -1,0 +1,95 @@
+"""Choosing a detector's threshold on harmless streams, and how often it then accuses others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+
+from scipy.stats import binomtest
+
+from wire import Array, BadInput, Labels
+
+Streams = Iterable[tuple[Array, Labels]]
+"""Of each account what a detector's log keeps of its rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
+
+
+class Calibration(NamedTuple):
+    """A delta, and how often it accused harmless streams that it was not chosen on.
+
+    Attributes:
+        delta: What was chosen.
+        accused: Held-out streams on which it alarms.
+        streams: Held-out streams.
+        low: Lower end of the interval of the false-positive rate (Clopper, Pearson, "The use of confidence or
+            fiducial limits illustrated in the case of the binomial", Biometrika 1934).
+        high: Its upper end.
+    """
+
+    delta: float
+    accused: int
+    streams: int
+    low: float
+    high: float
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A detector of which some fields are chosen on harmless streams.
+
+    Attributes:
+        blank: These fields, with values with which it finds nothing: it is built with them to be calibrated.
+    """
+
+    blank: ClassVar[Mapping[str, Any]]
+
+    def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Self, Calibration]:
+        """Returns the detector with these fields chosen, and what came of it.
+
+        Args:
+            chosen: The streams that they are chosen on. Of a :class:`~defenses.detectors.watch.Noting` detector
+                they hold what it noted of rows, which need be noted but once, however often they are drawn.
+            held_out: Streams of other rows.
+            fpr: The greatest share of the former that it accuses.
+
+        Raises:
+            BadInput: So few or so short streams cannot show such a rate, or there is no such rate.
+        """
+        ...
+
+
+def calibrate(
+    chosen: Collection[float], held_out: Collection[float], fpr: float, confidence: float = 0.95
+) -> Calibration:
+    """Chooses the greatest delta that accuses at most a share of harmless streams, and tries it on others.
+
+    Args:
+        chosen: The least statistic of each stream that it is chosen on; what is under delta alarms.
+        held_out: That of other streams.
+        fpr: The share.
+        confidence: Of the interval.
+
+    Raises:
+        BadInput: So few streams cannot show such a rate, or there is no such rate.
+    """
+    check_rate(fpr)
+    if not len(chosen) or not len(held_out):
+        raise BadInput(
+            f"calibrate: {len(chosen)} streams to choose on and {len(held_out)} held out; expected some"
+        )
+    delta = sorted(chosen)[math.floor(fpr * len(chosen))]  # what is delta itself does not alarm
+    if not math.isfinite(delta):
+        raise BadInput("calibrate: nothing is tested in streams that are as short; expected longer ones")
+    return tried(delta, sum(least < delta for least in held_out), len(held_out), confidence)
+
+
+def check_rate(fpr: float) -> None:
+    """Refuses what is no false-positive rate (:class:`~wire.BadInput`)."""
+    if not 0 <= fpr < 1:
+        raise BadInput(f"calibrate: the false-positive rate must be at least 0 and under 1, not {fpr:g}")
+
+
+def tried(delta: float, accused: int, streams: int, confidence: float = 0.95) -> Calibration:
+    """Returns what came of a delta that accused some of the held-out streams, with the interval of the rate."""
+    interval = binomtest(accused, streams).proportion_ci(confidence, method="exact")
+    return Calibration(delta, accused, streams, interval.low, interval.high)
