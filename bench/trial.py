@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from attacker import EXTRACTION, MEMBERSHIP
+from attacker import MEMBERSHIP
 from bench import metrics
 from bench.parties import Job, Parties, Server
 from bench.protocol import Protocol
@@ -35,6 +35,7 @@ from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
 
+THIEVES = ("knockoff", "jbda")
 POLICIES: dict[str, str] = {
     "open": "",
     "top3": """
@@ -198,11 +199,11 @@ class Trial:
         return path
 
     def _extract(self, parties: Parties, victims: Server) -> list[dict[str, Any]]:
-        """Runs every extraction attack at every policy and budget, each with an account of its own."""
+        """Runs the extraction attacks at every policy and budget, each with an account of its own."""
         jobs = []
         for budget in self.protocol.budgets:
             for policy in POLICIES:
-                for attack in EXTRACTION:
+                for attack in THIEVES:
                     name = f"{attack}-{policy}-{budget}"
                     more = ["--pool", "pool.npz"]
                     if attack == "jbda":

@@ -1,0 +1,114 @@
+"""T-RND: the attack of the PRADA paper.
+
+Source: Juuti, Szyller, Marchal, Asokan, "PRADA: Protecting Against DNN Model Stealing Attacks", EuroS&P 2019,
+algorithm 1, with its targeted synthesis T-RND I-FGSM and its CV-SEARCH of hyper-parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from attacker.victim import bounds, family_named, new_seed, own_model, some
+from wire import Array, BadInput, Card, Labels, Oracle
+from zoo.classifier import Differentiable
+from zoo.data.pool import Pool
+from zoo.network import Network
+from zoo.training import Training
+
+
+@dataclass(frozen=True)
+class TRnd:
+    """PRADA's attack: a few seeds, doubled by steps of the surrogate towards random other classes (EuroS&P 2019).
+
+    The learning rate and the number of epochs are those that serve best in cross-validation on the answered seeds.
+    In each round the surrogate is trained on the rows that the victim has labelled so far, and each of them makes
+    a new one: a class other than its own is drawn, and the row goes ``inner`` steps of ``step / inner`` along the
+    sign of the gradient of that class's probability. After all rounds ``seeds * 2^rounds`` rows were asked about;
+    where the budget ends before, the last round asks about a random part of its new rows.
+
+    What differs: the paper searches by Bayesian optimisation, here a grid is tried; its seeds are ten natural rows
+    of each class, here they are drawn from the pool, whose labels an attacker does not have. Left open, and chosen
+    here: a round goes on from the last round's weights, and only labels are learned from.
+
+    Attributes:
+        seeds: Rows of the pool to begin with.
+        rounds: Doublings of the labelled set.
+        step: How far a feature moves at most, in units of a feature; the paper's larger one is 64/255.
+        inner: Steps in which it goes there.
+        family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
+        lrs: Learning rates of Adam that are tried.
+        epochs: Numbers of passes over the rows that are tried, rising.
+        folds: Parts of the seeds, each of which is predicted from the others.
+        batch: Rows in one training step.
+    """
+
+    seeds: int = 100
+    rounds: int = 10
+    step: float = 64 / 255
+    inner: int = 11
+    family: str = "cnn"
+    lrs: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
+    epochs: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
+    folds: int = 5
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.rounds < 0 or self.inner < 1 or self.folds < 2:
+            raise BadInput(f"{self}: seeds and inner must be at least 1, rounds at least 0 and folds at least 2")
+        rising = all(a < b for a, b in pairwise((0, *self.epochs)))
+        if not self.lrs or not self.epochs or not rising:
+            raise BadInput(f"{self}: lrs must be given, and epochs as rising numbers of at least 1")
+
+    def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
+        """Labels, searches, trains and synthesises in turn; see :class:`Extraction`."""
+        x = pool.x[rng.permutation(len(pool))[: self.seeds]]
+        labels = some(oracle, x).labels
+        x = x[: len(labels)]
+        training = self._search(oracle.card, x, labels, rng)
+        surrogate = own_model(oracle.card, family_named(self.family), seed=new_seed(rng))
+        for rho in range(self.rounds + 1):
+            surrogate.fit(x, labels, training, seed=new_seed(rng), label=f"round {rho}")
+            if oracle.ended is not None or rho == self.rounds:
+                break
+            new = self._synthesise(surrogate, x, labels, rng, bounds(oracle.card))[rng.permutation(len(x))]
+            told = oracle.collect(new).labels
+            if not len(told):
+                break
+            x, labels = np.concatenate([x, new[: len(told)]]), np.concatenate([labels, told])
+        return surrogate
+
+    def _search(self, card: Card, x: Array, labels: Labels, rng: np.random.Generator) -> Training:
+        """Returns the training that predicts left-out seeds best; among equals the first of the shortest."""
+        parts = np.array_split(rng.permutation(len(x)), min(self.folds, len(x)))
+        hits = np.zeros((len(self.epochs), len(self.lrs)), np.int64)
+        for out in parts if len(parts) > 1 else ():
+            rest = np.setdiff1d(np.arange(len(x)), out)
+            for column, lr in enumerate(self.lrs):
+                network = own_model(card, family_named(self.family), seed=new_seed(rng))
+                for row, (before, epochs) in enumerate(pairwise((0, *self.epochs))):
+                    training = self._training(epochs - before, lr)
+                    network.fit(x[rest], labels[rest], training, seed=new_seed(rng), label="search")
+                    hits[row, column] += (network.predict(x[out]).argmax(axis=1) == labels[out]).sum()
+        row, column = np.unravel_index(hits.argmax(), hits.shape)
+        return self._training(self.epochs[row], self.lrs[column])
+
+    def _training(self, epochs: int, lr: float) -> Training:
+        return Training(epochs, self.batch, lr, schedule="constant")
+
+    def _synthesise(
+        self,
+        surrogate: Differentiable,
+        x: Array,
+        labels: Labels,
+        rng: np.random.Generator,
+        span: tuple[float, float],
+    ) -> Array:
+        """Makes one new row, ``(n, *input_shape)``, of each labelled one."""
+        others = (labels + rng.integers(1, surrogate.classes, len(labels))) % surrogate.classes
+        for _ in range(self.inner):
+            towards = np.sign(surrogate.gradient(x, others))
+            x = np.clip(x + np.float32(self.step / self.inner) * towards, *span).astype(np.float32)
+        return x
