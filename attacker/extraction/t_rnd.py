@@ -92,8 +92,8 @@ class TRnd:
                     training = self._training(epochs - before, lr)
                     network.fit(x[rest], labels[rest], training, seed=new_seed(rng), label="search")
                     hits[row, column] += (network.predict(x[out]).argmax(axis=1) == labels[out]).sum()
-        row, column = np.unravel_index(hits.argmax(), hits.shape)
-        return self._training(self.epochs[row], self.lrs[column])
+        best, of = divmod(int(hits.argmax()), len(self.lrs))
+        return self._training(self.epochs[best], self.lrs[of])
 
     def _training(self, epochs: int, lr: float) -> Training:
         return Training(epochs, self.batch, lr, schedule="constant")
