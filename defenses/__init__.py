@@ -16,7 +16,7 @@ from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
 from defenses.defense import Defense, Handler, Pointless, Remembering, compose, disclosed
 from defenses.detectors.prada import Prada
-from defenses.detectors.watch import Detector, Watch
+from defenses.detectors.watch import Across, Detector, Watch
 from defenses.watermarks.dawn import Dawn
 
 DEFENSES: dict[str, type[Rule] | type[Defense]] = {
@@ -33,12 +33,13 @@ DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "dawn": Dawn,
 }
 
-DETECTORS: dict[str, type[Detector]] = {"prada": Prada}
+DETECTORS: dict[str, type[Detector | Across]] = {"prada": Prada}
 """Detectors, each of which a :class:`Watch` lets watch."""
 
 __all__ = [
     "DEFENSES",
     "DETECTORS",
+    "Across",
     "Admission",
     "Dawn",
     "Defense",

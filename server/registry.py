@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from defenses.coalesce import Coalesced
-from defenses.detectors.watch import CLEARED
+from defenses.detectors.watch import cleared
 from defenses.store import CONTROL, Behind, Store
 from wire import BadInput, Refused
 
@@ -317,7 +317,7 @@ class Registry:
         alarm = self.state.alarms.get(account, {}).get(model, {}).get(detector)
         if alarm is None:
             raise Refused(f"no alarm of {detector} stands for account {account!r} at model {model!r}", status=404)
-        await self._store.append(alarm["log"], [CLEARED])
+        await self._store.append(alarm["log"], [cleared(account)])
         named = {"account": account, "model": model, "detector": detector}
         await self._write(lambda: {"do": "clear alarm", **named}, by)
         return alarm

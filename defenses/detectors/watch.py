@@ -1,7 +1,8 @@
 """A detector at a served model: what an account asks is logged and folded before its answer leaves.
 
 An account's state is a fold over its append-only log in the store, so workers agree and a restart loses nothing. A
-worker keeps the state in memory and reads only what others appended in between.
+worker keeps the state in memory and reads only what others appended in between. A detector that watches all
+accounts together (:class:`Across`) has one log and one state for all of them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -34,8 +36,7 @@ _BESIDE = 2**14  # bytes of a state beside its arrays
 _RECEIPTS = 4096  # of an account's requests that are remembered
 _RECEIPT = 200  # bytes that each of them takes
 
-CLEARED = b'{"cleared":true}\n'
-"""The entry in an account's log from which its state starts anew."""
+_EVERYBODY = "*"  # the name of a log of all accounts; no account is called so
 
 
 class Alarm(Protocol):
@@ -48,16 +49,14 @@ class Alarm(Protocol):
 
 
 class State(Protocol):
-    """What a detector remembers of an account."""
+    """What a detector remembers.
+
+    It also has ``alarm``, the account's first alarm or None; of an :class:`Across` one, ``alarms``, by account.
+    """
 
     @property
     def rows(self) -> int:
-        """How many rows it has seen."""
-        ...
-
-    @property
-    def alarm(self) -> Alarm | None:
-        """The first alarm."""
+        """How many rows it has seen, or keeps if it forgets some."""
         ...
 
     @property
@@ -79,6 +78,23 @@ class Detector(Protocol):
 
     def observe(self, state: Any, rows: Array, labels: Labels) -> Any:
         """Takes rows ``(n, ...)`` and the victim's labels ``(n,)``, however they are split into calls."""
+        ...
+
+
+@runtime_checkable
+class Across(Protocol):
+    """A detector that watches all accounts of a model together, in one state."""
+
+    def begin(self, saved: bytes | None = None) -> Any:
+        """Returns the state of no rows, or one that was saved (ValueError if that is broken)."""
+        ...
+
+    def observe(self, state: Any, rows: Array, labels: Labels, accounts: Sequence[str]) -> Any:
+        """Takes rows ``(n, ...)``, the victim's labels ``(n,)`` and who asked about each, as a detector does."""
+        ...
+
+    def forget(self, state: Any, account: str) -> Any:
+        """Lets what was found of an account start anew; what it asked may still count for others."""
         ...
 
 
@@ -122,7 +138,7 @@ class _Memory:
 
 @dataclass(frozen=True)
 class Watch:
-    """Lets a detector watch each account; stands innermost, so that it sees what the bare victim said.
+    """Lets a detector watch accounts; stands innermost, so that it sees what the bare victim said.
 
     A changed detector or victim starts anew, with logs of its own. A request that is retried under its id, and so
     billed once, is observed once, if no more than 4,096 requests with ids lie between; so it does not matter
@@ -143,7 +159,7 @@ class Watch:
 
     __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for detector and store
 
-    detector: Annotated[Detector, SkipValidation]
+    detector: Annotated[Detector | Across, SkipValidation]
     kind: str
     model: str
     victim: str
@@ -157,8 +173,10 @@ class Watch:
     )
     _memory: _Memory = field(default_factory=_Memory, init=False, repr=False, compare=False)
     _noting: Any = field(init=False, repr=False, compare=False)
+    _together: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_together", isinstance(self.detector, Across))
         object.__setattr__(self, "_noting", self.detector if isinstance(self.detector, Noting) else None)
         if self.digits is not None and (self.reaction != "coarsen" or not 0 <= self.digits <= 8):
             raise BadInput(
@@ -175,7 +193,8 @@ class Watch:
         answer = await handle(query)
         rows = query.x if self._noting is None else await self._noting.note(query.x, answer.labels)
         try:
-            await self.account(query.account).take(entry(rows, answer.labels, query.receipt))
+            logged = entry(rows, answer.labels, query.receipt, query.account if self._together else None)
+            await self.account(query.account).take(logged)
         except Refused as refused:
             if not self.open:
                 raise
@@ -183,7 +202,8 @@ class Watch:
         return answer
 
     def account(self, name: str) -> Watched:
-        """Returns what is known here of an account."""
+        """Returns what is known here of an account, or of all of them if they are watched together."""
+        name = _EVERYBODY if self._together else name
         if name not in self._accounts:
             self._accounts[name] = Watched(self, name)
             self._memory.held += self._accounts[name].nbytes
@@ -222,7 +242,7 @@ class Watch:
 
 
 class Watched:
-    """An account, as one worker knows it.
+    """An account, or all of them, as one worker knows it.
 
     Attributes:
         log: Name of its log.
@@ -272,8 +292,9 @@ class Watched:
             await self._fold(entries, self.position)
         else:
             await self.catch_up()
-        if self.state.alarm is not None:
-            await self._layer.alarms.raise_alarm(self._name, self._layer.model, self._layer.kind, self._look)
+        for account in list(self._alarms()):
+            look = partial(self._look, account)
+            await self._layer.alarms.raise_alarm(account, self._layer.model, self._layer.kind, look)
         if self._fresh >= max(_COMPACTED, self.state.rows - self._fresh):
             await self._layer.store.compact(self.log, self.position, await asyncio.to_thread(self._snapshot))
             self._fresh = 0
@@ -293,30 +314,53 @@ class Watched:
         self._layer.resize(self._name, self, nbytes)
 
     def _folded(self, entries: Sequence[bytes], start: int, snapshot: bytes | None) -> None:
-        detector = self._layer.detector
         if snapshot is not None:
             receipts, saved = read_snapshot(snapshot)
-            self.state, self.position, self._fresh = detector.begin(saved), start, 0
+            self.state, self.position, self._fresh = self._layer.detector.begin(saved), start, 0
             self._receipts = dict.fromkeys(receipts)
-        for _, run in groupby(map(read_entry, entries), key=lambda read: read and read.rows.dtype):
+        kind = lambda read: read.rows.dtype if isinstance(read, Entry) else None  # noqa: E731
+        for _, run in groupby(map(read_entry, entries), key=kind):
             taken = 0
             parts = []
             for read in run:
                 taken += 1
-                if read is None:
-                    self.state, self._fresh = detector.begin(), 0
+                if isinstance(read, Cleared):
+                    self._clear(read.account)
                 else:
                     self._fresh += len(read.labels)
-                    if self._is_new(read.receipt):
-                        parts.append(read[:2])
+                    if self._is_new(read):
+                        parts.append(read)
             if parts:  # many small entries are folded at once
-                rows, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-                self.state = detector.observe(self.state, rows, labels)
+                self._observe(parts)
             self.position += taken
 
-    def _is_new(self, receipt: str | None) -> bool:
-        if receipt is None:
+    def _clear(self, account: str) -> None:
+        detector = self._layer.detector
+        if isinstance(detector, Across):
+            self.state = detector.forget(self.state, account)
+        else:
+            self.state, self._fresh = detector.begin(), 0
+
+    def _observe(self, parts: Sequence[Entry]) -> None:
+        detector = self._layer.detector
+        rows, labels = (np.concatenate(part) for part in zip(*(part[:2] for part in parts), strict=True))
+        if isinstance(detector, Across):
+            accounts = [part.account or "" for part in parts for _ in part.labels]
+            self.state = detector.observe(self.state, rows, labels, accounts)
+        else:
+            self.state = detector.observe(self.state, rows, labels)
+
+    def _alarms(self) -> Mapping[str, Alarm]:
+        state: Any = self.state
+        if isinstance(self._layer.detector, Across):
+            alarms: Mapping[str, Alarm] = state.alarms
+            return alarms
+        return {} if state.alarm is None else {self._name: state.alarm}
+
+    def _is_new(self, read: Entry) -> bool:
+        if read.receipt is None:
             return True
+        receipt = read.receipt if read.account is None else f"{read.account}/{read.receipt}"
         if receipt in self._receipts:
             return False
         self._receipts[receipt] = None
@@ -327,13 +371,14 @@ class Watched:
     def _snapshot(self) -> bytes:
         return orjson.dumps({"receipts": list(self._receipts)}) + b"\n" + self.state.to_bytes()
 
-    async def _look(self) -> dict[str, Any] | None:
+    async def _look(self, account: str) -> dict[str, Any] | None:
         await self.catch_up()
-        if self.state.alarm is None:
+        alarm = self._alarms().get(account)
+        if alarm is None:
             return None
         return {
-            "row": self.state.alarm.row,
-            "statistic": self.state.alarm.statistic,
+            "row": alarm.row,
+            "statistic": alarm.statistic,
             "reaction": self._layer.reaction,
             "digits": self._layer.digits,
             "log": self.log,
@@ -341,14 +386,28 @@ class Watched:
 
 
 class Entry(NamedTuple):
-    """What a log holds of a request: rows ``(n, d)``, the victim's labels ``(n,)``, and its receipt, if any."""
+    """What a log holds of a request.
+
+    Attributes:
+        rows: The rows, ``(n, d)``.
+        labels: The victim's labels, ``(n,)``.
+        receipt: Its receipt, if any.
+        account: Who asked, in a log of all accounts.
+    """
 
     rows: Array
     labels: Labels
     receipt: str | None = None
+    account: str | None = None
 
 
-def entry(x: Array, labels: Labels, receipt: str | None = None) -> bytes:
+class Cleared(NamedTuple):
+    """From here on, what was found of an account starts anew."""
+
+    account: str
+
+
+def entry(x: Array, labels: Labels, receipt: str | None = None, account: str | None = None) -> bytes:
     """Returns rows ``(n, ...)`` and labels ``(n,)`` as a log holds them: a line of JSON, then bytes or float32."""
     rows = x.reshape(len(x), -1)
     if rows.dtype != np.uint8:
@@ -359,23 +418,30 @@ def entry(x: Array, labels: Labels, receipt: str | None = None) -> bytes:
     head = {"labels": labels.tolist(), "pixels": rows.dtype == np.uint8}
     if receipt is not None:
         head["receipt"] = receipt
+    if account is not None:
+        head["account"] = account
     return orjson.dumps(head) + b"\n" + np.ascontiguousarray(rows).tobytes()
 
 
-def read_entry(content: bytes) -> Entry | None:
-    """Reads what :func:`entry` wrote; None for :data:`CLEARED`.
+def cleared(account: str) -> bytes:
+    """Returns :class:`Cleared` as a log holds it."""
+    return orjson.dumps({"cleared": account}) + b"\n"
+
+
+def read_entry(content: bytes) -> Entry | Cleared:
+    """Reads what :func:`entry` or :func:`cleared` wrote.
 
     Raises:
         ValueError: It is none.
     """
-    if content == CLEARED:
-        return None
     line, _, octets = content.partition(b"\n")
     try:
         head = orjson.loads(line)
+        if "cleared" in head:
+            return Cleared(head["cleared"])
         labels = np.array(head["labels"], np.int64)
         rows = np.frombuffer(octets, "u1" if head["pixels"] else "<f4").reshape(len(labels), -1)
-        return Entry(rows, labels, head.get("receipt"))
+        return Entry(rows, labels, head.get("receipt"), head.get("account"))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"this is no entry: {error}") from None
 

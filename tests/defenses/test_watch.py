@@ -9,7 +9,7 @@ import pytest
 from defenses import Prada, Rounding, Watch
 from defenses.answers.reacting import coarsened, shuffled
 from defenses.detectors import watch as module
-from defenses.detectors.watch import CLEARED, entry, read_entry
+from defenses.detectors.watch import Cleared, cleared, entry, read_entry
 from defenses.store import open_store
 from wire import Answer, BadInput, Card, Query, Refused
 
@@ -73,7 +73,7 @@ def test_an_entry_is_read_as_it_was_written():
     labels = np.arange(8)
     content = entry(x, labels)
     assert len(content) < 8 * 16 + 60  # pixels are bytes
-    read, of, receipt = read_entry(content)
+    read, of, receipt, _ = read_entry(content)
     assert receipt is None and read_entry(entry(x, labels, "r")).receipt == "r"
     np.testing.assert_array_equal(read, np.rint(x.reshape(8, 16) * 255))
     np.testing.assert_array_equal(of, labels)
@@ -82,7 +82,7 @@ def test_an_entry_is_read_as_it_was_written():
     np.testing.assert_array_equal(read, x.reshape(8, 16))
     read = read_entry(entry((x * 255).astype(np.uint8), labels)).rows
     assert read.dtype == np.uint8
-    assert read_entry(CLEARED) is None
+    assert read_entry(cleared("a")) == Cleared("a")
     with pytest.raises(ValueError, match="no entry"):
         read_entry(b"nonsense\n")
 
@@ -255,7 +255,7 @@ def test_a_cleared_account_starts_anew(store_url):
         async with watching(store_url) as (layer, found, store):
             await ask(layer, stream())
             assert found
-            await store.append(layer.account("a").log, [CLEARED])
+            await store.append(layer.account("a").log, [cleared("a")])
             found.clear()
             await ask(layer, stream(40, 1))
             return found, layer.account("a").state.to_bytes()
