@@ -15,6 +15,8 @@ from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
 from defenses.defense import Defense, Handler, Pointless, Remembering, compose, disclosed
+from defenses.detectors.hoda import Hoda
+from defenses.detectors.ood import Ood, OodFilter
 from defenses.detectors.prada import Prada
 from defenses.detectors.watch import Across, Detector, Watch
 from defenses.watermarks.dawn import Dawn
@@ -30,10 +32,11 @@ DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "laplace_noise": LaplaceNoise,
     "reverse_sigmoid": ReverseSigmoid,
     "label_flips": LabelFlips,
+    "ood_filter": OodFilter,
     "dawn": Dawn,
 }
 
-DETECTORS: dict[str, type[Detector | Across]] = {"prada": Prada}
+DETECTORS: dict[str, type[Detector | Across]] = {"prada": Prada, "hoda": Hoda, "ood": Ood}
 """Detectors, each of which a :class:`Watch` lets watch."""
 
 __all__ = [
@@ -46,9 +49,12 @@ __all__ = [
     "Detector",
     "GaussianNoise",
     "Handler",
+    "Hoda",
     "LabelFlips",
     "LabelOnly",
     "LaplaceNoise",
+    "Ood",
+    "OodFilter",
     "Pointless",
     "Price",
     "Quota",
