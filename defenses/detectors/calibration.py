@@ -6,8 +6,6 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
-from scipy.stats import binomtest
-
 from wire import Array, BadInput, Labels
 
 Streams = Iterable[tuple[Array, Labels]]
@@ -91,5 +89,7 @@ def check_rate(fpr: float) -> None:
 
 def tried(delta: float, accused: int, streams: int, confidence: float = 0.95) -> Calibration:
     """Returns what came of a delta that accused some of the held-out streams, with the interval of the rate."""
+    from scipy.stats import binomtest  # here, since a server that starts should not wait for it
+
     interval = binomtest(accused, streams).proportion_ci(confidence, method="exact")
     return Calibration(delta, accused, streams, interval.low, interval.high)

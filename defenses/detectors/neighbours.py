@@ -12,7 +12,6 @@ from __future__ import annotations
 from functools import cache, cached_property
 
 import numpy as np
-import torch
 
 from wire import Array, Labels
 
@@ -161,6 +160,38 @@ class Kept:
             best = np.minimum(best, _between_floats(x, y, best, out).min(axis=1))
         return best
 
+    def closest(self, x: Rows, first: Array, end: Array) -> tuple[Array, Array]:
+        """Returns the squared distance to the nearest of some kept rows, and its place, the first of several.
+
+        Args:
+            x: Rows, ``(m, d)``.
+            first: For each of them the place of the first row that counts.
+            end: The place behind the last one.
+
+        Returns:
+            Squared distances ``(m,)`` float64, inf where no row counts, and places ``(m,)``.
+        """
+        best, at = np.full(len(x), np.inf), np.zeros(len(x), np.int64)
+        whole = x.pixels and self.values.dtype == np.int8
+        if not whole:
+            x = x.floats
+        for start in range(0, len(self), len(self) if whole else _ROWS):
+            y = Rows(self.values[start : start + (len(self) if whole else _ROWS)])
+            places = np.arange(start, start + len(y))
+            out = (places < first[:, None]) | (places >= end[:, None])
+            if whole:
+                squares = _between_pixels(x, y.values, self._norms.rows)
+                squares[out] = np.iinfo(squares.dtype).max
+            else:
+                squares = _between_floats(x, y.floats, best, out)
+            place = squares.argmin(axis=1)
+            least = np.take_along_axis(squares, place[:, None], 1)[:, 0].astype(np.float64)
+            if whole:
+                least = np.where(first < end, (least + x.norms) / _UNIT, np.inf)
+            nearer = least < best
+            best, at = np.where(nearer, least, best), np.where(nearer, place + start, at)
+        return best, at
+
 
 def pixels(x: Array) -> tuple[Array, Array]:
     """Tells which rows ``(n, d)`` are 8-bit pixels, and returns the bytes.
@@ -217,6 +248,8 @@ def _product(x: Array, y: Array) -> Array:
         parts = (slice(i, i + _EXACT) for i in range(0, d, _EXACT))
         products = [x[:, part].astype(np.float32) @ y[:, part].T.astype(np.float32) for part in parts]
         return np.asarray(sum(products[1:], products[0].astype(np.float64)), np.int32 if d <= _PART else np.int64)
+    import torch  # here, since making an account, which reads settings, should not wait for it
+
     a, b = torch.from_numpy(x), torch.from_numpy(y).T
     if d <= _PART:
         return torch._int_mm(a, b).numpy()
@@ -227,6 +260,8 @@ def _product(x: Array, y: Array) -> Array:
 @cache
 def _int8_is_exact() -> bool:
     """Tells whether PyTorch's product of int8 is; some kernels saturate sums of two on processors without VNNI."""
+    import torch
+
     x = np.resize(np.array([[127] * 3, [-128] * 3, [127, -128, 127]], np.int8), (3, 96))
     wide = x.astype(np.int64)
     try:

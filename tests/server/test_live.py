@@ -3,6 +3,8 @@
 import asyncio
 import concurrent.futures
 import json
+import subprocess
+import sys
 import time
 
 import httpx
@@ -134,6 +136,12 @@ def test_key_files_are_written_once(config, tmp_path):
     assert again.returncode == 2 and "already" in again.stderr
     plan = command("server", "--config", config, "accounts", "create", "b", "--plan", "none", cwd=tmp_path)
     assert plan.returncode == 2 and "there are paying, free, admin" in plan.stderr
+
+
+def test_making_an_account_does_not_wait_for_torch():
+    heavy = {"torch", "sklearn", "scipy.stats", "fastapi"}
+    script = f"import sys, server.__main__; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_files_for_https_are_looked_at_first(config, tmp_path):
