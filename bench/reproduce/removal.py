@@ -1,0 +1,55 @@
+"""What who stole a model may do to it, so that it forgets how it was marked."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+
+from wire import Array
+from zoo.network import Network
+
+
+@torch.no_grad()
+def pruned(network: Network, share: float) -> Network:
+    """Returns the network without a share of the weights of each layer, those of the least magnitude."""
+    changed = copy.deepcopy(network)
+    for layer in _layers(changed):
+        sizes = layer.weight.abs().flatten()  # in the order of the shape, whatever that in memory
+        kept = torch.ones_like(sizes)
+        kept[sizes.topk(round(share * len(sizes)), largest=False).indices] = 0
+        layer.weight *= kept.reshape(layer.weight.shape)
+    return changed
+
+
+@torch.no_grad()
+def shaken(network: Network, level: float, rng: np.random.Generator) -> Network:
+    """Returns the network with Gaussian noise on the weights of each layer, of ``level`` times their deviation."""
+    changed = copy.deepcopy(network)
+    for layer in _layers(changed):
+        noise = torch.from_numpy(rng.standard_normal(layer.weight.shape, np.float32)).to(layer.weight.device)
+        layer.weight += level * layer.weight.std() * noise
+    return changed
+
+
+def shifted(x: Array, pixels: int, rng: np.random.Generator) -> Array:
+    """Moves each image, ``(n, c, h, w)``, by up to so many pixels either way, zeros coming in at the edges."""
+    edges = ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, edges), x.shape[2:], axis=(2, 3))
+    down, right = rng.integers(0, 2 * pixels + 1, (2, len(x)))
+    return np.ascontiguousarray(windows[np.arange(len(x)), :, down, right])
+
+
+def noisy(x: Array, level: float, rng: np.random.Generator) -> Array:
+    """Adds uniform noise to features from 0 to 1, as the authors of DAWN do to marked rows before they ask.
+
+    Source: ``noisy_verification.py`` of their repository, whose features are from -1 to 1.
+    """
+    noise = rng.random(x.shape, np.float32) - np.float32(0.5)
+    made: Array = np.clip(x + np.float32(level) * noise, 0, 1)
+    return made
+
+
+def _layers(network: Network) -> list[torch.nn.Conv2d | torch.nn.Linear]:
+    return [layer for layer in network.module.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
