@@ -55,6 +55,12 @@ def _parser() -> Parser:
     trains.add_argument("recipe", nargs="?", metavar="RECIPE", choices=READY, help=f"one of {', '.join(READY)}")
     trains.add_argument("--data", type=Path, help="data folder, where a recipe's data are looked for (MLAAS_DATA)")
     trains.add_argument("--rows", type=Path, help="file of rows with labels, where no recipe is named")
+    trains.add_argument(
+        "--against",
+        type=Path,
+        metavar="ROWS",
+        help="file of other rows: learn to tell them from the former, for the out-of-distribution filter",
+    )
     trains.add_argument("--out", type=Path, required=True, help="folder for weights and card")
     trains.add_argument(
         "--seed", type=at_least(0), default=0, help="seeds roles, weights and order (default: %(default)s)"
@@ -118,6 +124,8 @@ def _train(arguments: argparse.Namespace) -> None:
         family = from_fields(ALL[name], arguments, f"{name}_")
         recipe = Recipe(family, from_fields(Training, arguments), arguments.seed)
     pool = Pool.load(rows)
+    if arguments.against is not None:
+        pool = pool.against(Pool.load(arguments.against))
     start = time.perf_counter()
     model = recipe.train(pool, device=arguments.device, label=name)
     folder.save(model, arguments.out, seed=recipe.seed, rows=len(pool))

@@ -101,7 +101,7 @@ class Hoda:
         return self._windows.observe(state, rows, labels, self.distances, self.delta)
 
     def distances(self, histograms: Array) -> Array:
-        """Returns the Pearson distances of histograms ``(m, bins)`` to the harmless one, ``(m,)``; 1 for flat ones."""
+        """Returns the Pearson distances of histograms ``(m, bins)`` to the harmless one, ``(m,)``; 1 if flat."""
         x, y = _centred(histograms), _centred(np.array(self.benign))
         size = np.sqrt((x * x).sum(axis=1) * (y * y).sum())
         distances: Array = 1 - np.divide((x * y).sum(axis=1), size, out=np.zeros(len(x)), where=size > 0)

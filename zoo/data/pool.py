@@ -76,6 +76,20 @@ class Pool:
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
         return replace(self, x=self.x[chosen], y=None if self.y is None else self.y[chosen])
 
+    def against(self, others: Pool) -> Pool:
+        """Returns both pools' rows, labelled by whether they are these (0) or others (1).
+
+        Raises:
+            BadInput: The others are of another shape, or have other features.
+        """
+        forms = [(pool.input_shape, pool.dtype, pool.missing, pool.features) for pool in (self, others)]
+        if forms[0] != forms[1]:
+            raise BadInput(
+                f"rows {self.input_shape} cannot stand against rows {others.input_shape} of other features"
+            )
+        y = np.repeat([0, 1], [len(self), len(others)])
+        return replace(self, x=np.concatenate([self.x, others.x]), y=y, class_names=("own", "other"))
+
     def save(self, path: Path) -> None:
         """Writes the pool to a file (npz).
 
