@@ -39,6 +39,17 @@ def rows():
     return np.random.default_rng(0).random((300, *SHAPE), np.float32)
 
 
+@pytest.fixture(scope="session")
+def thief():
+    """Rows as JbDA sends them: seeds, then steps of one length from earlier rows."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (100, *SHAPE)).astype(np.float32) / np.float32(255)
+    while len(x) < 500:
+        more = x + np.float32(0.1) * rng.choice([-1, 1], x.shape).astype(np.float32)
+        x = np.concatenate([x, more.clip(0, 1)])
+    return x[:500]
+
+
 @pytest.fixture
 def local(config):
     server = Local(config)

@@ -43,17 +43,6 @@ def watched(config, reaction="refuse", options="", store=None):
 
 
 @pytest.fixture
-def thief(network):
-    """Rows as JbDA sends them: seeds, then steps of one length from earlier rows."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (100, *SHAPE)).astype(np.float32) / np.float32(255)
-    while len(x) < 500:
-        more = x + np.float32(0.1) * rng.choice([-1, 1], x.shape).astype(np.float32)
-        x = np.concatenate([x, more.clip(0, 1)])
-    return x[:500]
-
-
-@pytest.fixture
 def harmless():
     return np.random.default_rng(1).integers(0, 256, (500, *SHAPE)).astype(np.float32) / np.float32(255)
 
@@ -283,8 +272,11 @@ def test_an_alarm_may_only_be_logged(config, thief):
         )
 
 
-def test_a_store_that_goes_away_fails_closed(config, thief, monkeypatch):
-    with local_server(watched(config)) as server:
+@pytest.mark.parametrize("open_", [False, True])
+def test_a_store_that_goes_away_fails_closed_unless_the_operator_says_open(
+    config, network, thief, monkeypatch, open_, caplog
+):
+    with local_server(watched(config, options=", open = true" if open_ else "")) as server:
         bad = server.endpoint("watched", "free", "bad")
         append = server.store.append
 
@@ -294,6 +286,10 @@ def test_a_store_that_goes_away_fails_closed(config, thief, monkeypatch):
             return await append(log, *rest, **named)
 
         monkeypatch.setattr(server.store, "append", away)
+        if open_:
+            np.testing.assert_array_equal(bad(thief[:3]).labels, network.predict(thief[:3]).argmax(axis=1))
+            assert "rows of account bad go unwatched: the store is away" in caplog.text
+            return
         with pytest.raises(Refused) as refused:
             bad(thief[:3])
         assert (refused.value.status, refused.value.retry_after) == (503, 1)

@@ -1,15 +1,22 @@
 """DAWN at a live API: what accounts are told, what the register keeps, what administrators may do with it."""
 
 import asyncio
+import concurrent.futures
+import contextlib
 import signal
+import threading
+import time
 
 import httpx
 import numpy as np
 import pytest
 from parts import Local, serving
+from plain_prada import naive
 from pydantic import TypeAdapter
 
 import owner.__main__
+from defenses import Prada
+from defenses.detectors.watch import read_entry
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys
 from defenses.watermarks.register import Opening
@@ -166,7 +173,7 @@ def test_a_store_that_is_away_fails_closed(local, rows):
         try:
             told[i] = endpoint(rows[i : i + 1]).labels[0]
         except Refused as refused:
-            assert refused.status == 503
+            assert (refused.status, refused.retry_after) == (503, 1)
     assert 40 < len(told) < 95 and all(told[i] == honest[i] for i in told)  # what is not marked needs no register
     local.store.append = append
     assert (answers(endpoint, rows[:100]) != honest[:100]).sum() == 100 - len(told)
@@ -185,42 +192,86 @@ def keyed(config, **plans):
     return asyncio.run(make())
 
 
-def test_a_killed_server_loses_no_mark_that_was_seen(marked, network, rows, tmp_path):
-    thief, admin = keyed(marked, thief="free", root="admin")
-    seen = {}
-    with serving("--config", marked, cwd=marked.parent) as (url, process):
-        endpoint = Endpoint(url, key=thief, tries=1)
-        for i in range(0, 200, 4):
-            seen |= dict(zip(range(i, i + 4), endpoint(rows[i : i + 4]).labels.tolist(), strict=True))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        endpoint.close()
-    with serving("--config", marked, cwd=marked.parent) as (url, _):
-        endpoint = Endpoint(url, key=thief)
-        again = answers(endpoint, rows)
-        assert all(again[i] == label for i, label in seen.items())
-        header = {"Authorization": f"Bearer {admin}"}
-        place = f"{url}/admin/models/marked/marks"
-        root = httpx.post(f"{place}/commit", headers=header).json()["root"]
-        marks = (
-            TypeAdapter(Opening).validate_json(httpx.get(f"{place}/thief", headers=header).content).verified()[1]
-        )
-        said = network.predict(rows).argmax(axis=1)
-        assert {mark.row for mark in marks} == {rows[i].tobytes() for i in np.flatnonzero(again != said)}
-        assert [mark.row for mark in marks][: sum(seen[i] != said[i] for i in seen)] == [
-            rows[i].tobytes() for i in seen if seen[i] != said[i]
-        ]
+def insistent(where, key, x, told, half):
+    """Asks about four rows at a time, and again under the same id while no answer comes; notes the labels."""
+    with httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+        for at in range(0, len(x), 4):
+            body = {"id": f"{at}", "instances": x[at : at + 4].tolist()}
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    reply = client.post(f"{where[-1]}/v1/models/marked:predict", json=body)
+                    if reply.status_code == 200:
+                        break
+                    assert reply.status_code == 503, reply.text
+                time.sleep(0.02)
+            told += [prediction["label"] for prediction in reply.json()["predictions"]]
+            if len(told) == len(x) // 5:
+                half.set()
 
-        # The thief's model is the server itself: it answers as the thief was told.
-        out = tmp_path / "evidence.json"
-        asked = ["--url", url, "--key", thief, "--independent", str(marked.parent / "net"), "--bits", "10"]
-        owner.__main__.main(
-            ["dawn", *asked, "--marks", f"{place}/thief", "--marks-key", admin, "--open", "--out", str(out)]
-        )
-        found = Marks.load(out)
-        assert found.verdict == "accused" and found.matches == found.marks == len(marks)
-        verdict = tmp_path / "verdict.json"
-        judging = ["--root", root, "--victim", str(marked.parent / "net"), "--out", str(verdict)]
-        owner.__main__.main(["judge-dawn", str(out), *judging, *asked])
-        assert Marks.load(verdict).verdict == "accused"
-        endpoint.close()
+
+def logged(config):
+    """Returns the rows and labels in the log of the only alarm, those of each receipt once, and the alarm."""
+
+    async def read():
+        store = open_store(read_settings(config).store_url())
+        registry = Registry(store, lambda: 0.0)
+        await registry.catch_up()
+        (alarm,) = registry.all_alarms()
+        tail = await store.read(alarm["log"])
+        await store.close()
+        return alarm, [read_entry(entry) for entry in tail.entries]
+
+    alarm, entries = asyncio.run(read())
+    once = {entry.receipt: entry for entry in reversed(entries)}
+    rows = [np.float32(e.rows) / np.float32(255 if e.rows.dtype == np.uint8 else 1) for e in once.values()][::-1]
+    return np.concatenate(rows), np.concatenate([e.labels for e in once.values()][::-1]), alarm
+
+
+def test_a_killed_server_goes_on_where_it_was(marked, network, thief, tmp_path):
+    marked.write_text(MARKED.replace("rate = 0.3 }]", 'rate = 0.3 }, { type = "prada", delta = 0.95 }]'))
+    key, admin = keyed(marked, thief="free", root="admin")
+    said = network.predict(thief).argmax(axis=1)
+    where, told, half = [], [], threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with serving("--config", marked, cwd=marked.parent) as (url, process):
+            where.append(url)
+            stream = pool.submit(insistent, where, key, thief, told, half)
+            assert half.wait(60)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        with serving("--config", marked, cwd=marked.parent) as (url, _):
+            where.append(url)
+            stream.result(60)
+
+            # Each row was observed once, and the alarm is the one of a server that was never killed.
+            rows, labels, alarm = logged(marked)
+            np.testing.assert_allclose(rows, thief.reshape(len(thief), -1), atol=1e-7)
+            np.testing.assert_array_equal(labels, said)
+            expected = naive(Prada(0.95), thief, said)[0]
+            assert alarm["row"] == expected[0] > len(thief) // 5
+            assert alarm["statistic"] == pytest.approx(expected[1], abs=1e-6)
+            endpoint = Endpoint(url, key=key)
+            assert endpoint.account()["rows"] == len(thief)
+
+            # Nobody who saw a mark sees another answer, and the register has it.
+            np.testing.assert_array_equal(answers(endpoint, thief), told)
+            header = {"Authorization": f"Bearer {admin}"}
+            place = f"{url}/admin/models/marked/marks"
+            root = httpx.post(f"{place}/commit", headers=header).json()["root"]
+            opened = httpx.get(f"{place}/thief", headers=header).content
+            marks = TypeAdapter(Opening).validate_json(opened).verified()[1]
+            assert [mark.row for mark in marks] == [thief[i].tobytes() for i in np.flatnonzero(told != said)]
+
+            # The thief's model is the server itself: it answers as the thief was told.
+            out = tmp_path / "evidence.json"
+            asked = ["--url", url, "--key", key, "--independent", str(marked.parent / "net"), "--bits", "10"]
+            owner.__main__.main(
+                ["dawn", *asked, "--marks", f"{place}/thief", "--marks-key", admin, "--open", "--out", str(out)]
+            )
+            found = Marks.load(out)
+            assert found.verdict == "accused" and found.matches == found.marks == len(marks)
+            verdict = tmp_path / "verdict.json"
+            judging = ["--root", root, "--victim", str(marked.parent / "net"), "--out", str(verdict)]
+            owner.__main__.main(["judge-dawn", str(out), *judging, *asked])
+            assert Marks.load(verdict).verdict == "accused"
+            endpoint.close()
