@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.parties import Parties
+from bench.reproduce.b1 import B1
 from bench.reproduce.c4 import C4
 from bench.reproduce.claim import Claim, Finding
 from bench.reproduce.lab import Lab
@@ -23,7 +24,7 @@ from bench.serving.rounds import cpu_model
 from wire.command import at_least, state_folder
 from zoo.data import data_folder
 
-CLAIMS: dict[str, Claim] = {claim.ID: claim for claim in (C4(),)}
+CLAIMS: dict[str, Claim] = {claim.ID: claim for claim in (B1(), C4())}
 
 _PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "fastapi", "httpx")
 

@@ -1,0 +1,67 @@
+"""Harmless streams of images, as PRADA's authors simulate them (EuroS&P 2019, section 5.3), from data to hand.
+
+All are rows ``(n, 1, h, w)`` of 8-bit images, float32 between 0 and 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from wire import Array
+
+
+def uniform(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
+    """Draws every pixel uniformly from the 256 values."""
+    return _octets(rng.integers(0, 256, (rows, *shape)) / 255)
+
+
+def rescanned(x: Array) -> Array:
+    """Returns images as from another scanner: gamma 1.4, less contrast, a grey ground, and blurred."""
+    blurred = functional.avg_pool2d(torch.from_numpy(x), 3, stride=1, padding=1, count_include_pad=False).numpy()
+    return _octets(0.08 + 0.8 * ((x + blurred) / 2) ** 1.4)
+
+
+def enlarged(x: Array, shape: tuple[int, ...]) -> Array:
+    """Enlarges images of digits to five sevenths of a shape's sides, where MNIST's digits lie, and pads them."""
+    height, width = (round(side * 5 / 7) for side in shape[1:])
+    large = functional.interpolate(
+        torch.from_numpy(x), (height, width), mode="bilinear", align_corners=False
+    ).numpy()
+    spare = [(side - inner) // 2 for side, inner in zip(shape[1:], (height, width), strict=True)]
+    out = np.zeros((len(x), *shape))
+    out[:, :, spare[0] : spare[0] + height, spare[1] : spare[1] + width] = large
+    return _octets(out)
+
+
+def tracks(rng: np.random.Generator, x: Array, frames: int) -> Array:
+    """Films each image: it comes nearer, drifts and turns a little, in changing light, with a camera's noise.
+
+    Args:
+        rng: Source of all randomness.
+        x: One image for each track, ``(t, 1, h, w)``.
+        frames: Frames of a track.
+
+    Returns:
+        The frames of one track after the other, ``(t * frames, 1, h, w)``.
+    """
+    n = len(x)
+    time = np.linspace(0, 1, frames)
+    zoom = np.geomspace(0.7, 1.1, frames) * rng.uniform(0.9, 1.1, (n, 1))
+    angle = np.radians(rng.uniform(-8, 8, (n, 1)) + rng.uniform(-4, 4, (n, 1)) * time)
+    shift = rng.uniform(-0.1, 0.1, (n, 1, 2)) + rng.uniform(-0.1, 0.1, (n, 1, 2)) * time[:, None]
+    light = rng.uniform(0.8, 1.0, (n, 1)) * (1 + rng.uniform(-0.2, 0.2, (n, 1)) * time)
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    turned = np.stack([cos, -sin, shift[..., 0], sin, cos, shift[..., 1]], axis=-1)
+    theta = torch.from_numpy(turned.reshape(n * frames, 2, 3).astype(np.float32))
+    still = torch.from_numpy(x.repeat(frames, axis=0))
+    grid = functional.affine_grid(theta, list(still.shape), align_corners=False)
+    filmed = functional.grid_sample(still, grid, align_corners=False).numpy() * light.reshape(-1, 1, 1, 1)
+    return _octets(filmed + rng.normal(0, 0.01, filmed.shape))
+
+
+def _octets(x: Array) -> Array:
+    """Rounds to the 256 values of a pixel."""
+    octets = np.rint(np.clip(x, 0, 1) * 255).astype(np.float32)
+    return octets / np.float32(255)

@@ -1,0 +1,91 @@
+"""Claims at tiny sizes, on the digits that scikit-learn carries, over HTTP."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from bench.reproduce import streams
+from bench.reproduce.b1 import B1
+from bench.reproduce.claim import over_seeds, share
+from bench.reproduce.command import CLAIMS, reproduce, table
+
+TINY = {
+    "B1": B1(
+        data=("digits",),
+        deltas=(0.95,),
+        points=60,
+        long=300,
+        budget=320,
+        seeds=40,
+        epochs=(4,),
+        stream=150,
+        draws=2,
+        tracks=6,
+        frames=30,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    base = tmp_path_factory.mktemp("reproduce")
+    found = reproduce(TINY, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
+    return json.loads(json.dumps(found))
+
+
+def rows(results, claim, what):
+    return [row for row in results["claims"][claim]["rows"] if what in row["what"]]
+
+
+def test_b1_attacks_are_detected_over_http_as_by_the_same_detector_in_process(results):
+    found = results["claims"]["B1"]
+    synthetic = rows(results, "B1", "JbDA") + rows(results, "B1", "T-RND")
+    assert len(synthetic) == 2 * (2 + 2 * 2)
+    assert any(row["measured"] is not None for row in synthetic)
+    assert all(row["measured"] is None or 40 < row["measured"] <= 320 for row in synthetic)
+    assert "none of them with another alarm" in found["notes"][0]
+
+
+def test_b1_false_positives_are_told_with_their_interval_for_four_streams(results):
+    accused = rows(results, "B1", "streams accused")
+    assert {row["what"].partition(":")[0] for row in accused} == set(results["claims"]["B1"]["streams"])
+    assert all(row["low"] <= row["measured"] <= row["high"] and row["baseline"] for row in accused)
+    duplicates = [row for row in accused if row["what"] == "near-duplicates: streams accused"]
+    assert all(row["measured"] > 0.5 for row in duplicates)
+
+
+def test_published_and_measured_stand_side_by_side(results):
+    text = table(results)
+    for claim in results["claims"].values():
+        assert claim["says"][:40] in text
+        assert claim["victims"] and claim["streams"] and claim["seconds"] > 0
+        for row in claim["rows"]:
+            assert row["what"] in text
+    assert results["seeds"] == [0] and "torch" in results["versions"]
+    assert all(CLAIMS[name].SAYS == claim.SAYS for name, claim in TINY.items())
+
+
+def test_what_was_not_reached_counts_as_the_greatest():
+    finding = over_seeds("rows", "a setting", "120 rows", {0: 110, 1: None, 2: 130}, baseline="none")
+    assert (finding.measured, finding.low, finding.high) == (130, 110, None)
+    assert over_seeds("rows", "a setting", "none", {0: None}, baseline="none").measured is None
+    rate = share("streams", "a setting", "0.0%", 0, 24, seeds=(0, 1), baseline="none")
+    assert (rate.measured, rate.low) == (0, 0) and rate.high == pytest.approx(1 - 0.025 ** (1 / 24))
+
+
+def test_streams_are_of_8_bit_images_and_frames_resemble_the_frame_before():
+    rng = np.random.default_rng(0)
+    images = np.zeros((4, 1, 28, 28), np.float32)
+    images[:, :, 8:20, 10:18] = rng.random((4, 1, 12, 8))
+    filmed = streams.tracks(rng, images, 10)
+    drawn = (streams.uniform(rng, 30, (1, 28, 28)), streams.rescanned(images), filmed)
+    for x in (*drawn, streams.enlarged(images[:, :, :8, :8], (1, 28, 28))):
+        assert x.dtype == np.float32 and x.shape[1:] == (1, 28, 28)
+        assert (np.rint(x * 255) / np.float32(255) == x).all() and x.min() >= 0 and x.max() <= 1
+    flat = filmed.reshape(4, 10, -1)
+    within = np.linalg.norm(np.diff(flat, axis=1), axis=2).max()
+    between = np.linalg.norm(flat[1:, 0] - flat[:-1, -1], axis=1).min()
+    assert 0 < within < between
+    assert math.isclose(drawn[0].mean(), 0.5, abs_tol=0.01)
