@@ -273,7 +273,7 @@ class B1:
             f'"never" is: not within {self.long:,} rows of line search, {self.budget:,} of JbDA and T-RND.',
             "The published victim was trained on 55,000 rows of MNIST; here it is the default CNN on 20,000. "
             f"T-RND's search tries epochs {self.epochs}; its seeds are drawn from a pool without labels. Line "
-            f"search begins with {self.points:,} random rows, and 10 rows of the pool where those are of one class.",
+            f"search begins with {self.points:,} random rows, and 10 of the pool where those are of one class.",
             "Intervals take streams as independent; those of digits are orders of the same rows, and the three "
             "seeds draw from the same data set.",
         )

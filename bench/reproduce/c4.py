@@ -120,9 +120,10 @@ class C4:
     """Steals marked models, changes what was stolen, and has the owner accuse.
 
     Attributes:
-        data: Data sets; all seeds go through the first, the first seed through the others.
-        rates: Rates of marks; removal is tried at the greatest.
+        data: Data sets; the first for all seeds and rates, the others for the first seed at the last rate.
+        rates: Rates of marks, rising; removal is tried at the last.
         thieves: The attacks by name.
+        once: Those that steal at the last rate alone.
         budget: Rows that each asks about at most.
         independents: Independent models of each victim, by turns a CNN and an MLP.
         independent_rows: Rows that each is trained on, drawn from the control role.
@@ -148,6 +149,7 @@ class C4:
     thieves: Mapping[str, Extraction] = field(
         default_factory=lambda: {"knockoff": Knockoff(), "jbda": Jbda(), "jbda-cnn": Jbda(family="cnn")}
     )
+    once: tuple[str, ...] = ("jbda-cnn",)
     budget: int = 9600
     independents: int = 10
     independent_rows: int = 5000
@@ -162,22 +164,20 @@ class C4:
 
     def run(self, lab: Lab) -> Findings:
         """Steals, changes and accuses; see :class:`~bench.reproduce.claim.Claim`."""
-        cases = [
-            (name, seed) for name in self.data for seed in (lab.seeds if name == self.data[0] else lab.seeds[:1])
-        ]
         for name in self.data:
             lab.dataset(name)  # what is missing is missed at once
+        cases = [(name, seed) for name in self.data for seed in lab.seeds[: None if name == self.data[0] else 1]]
+        total = sum(len(self.thieves_at(rate)) for name, _ in cases for rate in self.rates_of(name))
         costs: list[Cost] = []
         suspicions: list[Suspicion] = []
         victims: dict[str, Any] = {}
-        thefts = len(cases) * len(self.rates) * len(self.thieves)
-        with tqdm(total=thefts, desc=self.ID, unit="theft", dynamic_ncols=True) as bar:
+        with tqdm(total=total, desc=self.ID, unit="theft", dynamic_ncols=True) as bar:
             for name, seed in cases:
                 case = _Case(self, lab, name, seed, bar)
                 victims[f"{name}, seed {seed}"] = lab.about(
                     case.victim, name, len(case.held["victim"]), case.held["evaluation"]
                 )
-                for rate in self.rates:
+                for rate in self.rates_of(name):
                     costs.append(case.cost(rate))
                     suspicions += case.suspicions(rate)
         return Findings(
@@ -187,6 +187,14 @@ class C4:
             notes=self._notes(suspicions),
             more={"costs": [asdict(cost) for cost in costs], "suspicions": [asdict(one) for one in suspicions]},
         )
+
+    def rates_of(self, data: str) -> tuple[float, ...]:
+        """Returns the rates at which a data set's victims mark."""
+        return self.rates if data == self.data[0] else self.rates[-1:]
+
+    def thieves_at(self, rate: float) -> dict[str, Extraction]:
+        """Returns who steals at a rate."""
+        return {name: it for name, it in self.thieves.items() if rate == self.rates[-1] or name not in self.once}
 
     def removals(self, stolen: Network, held: Mapping[str, Pool], seed: int) -> Iterator[tuple[str, _Model]]:
         """Yields a stolen model as it is and as its thief may change it, by name.
@@ -256,7 +264,9 @@ class _Case:
         self.victim = lab.train(self.held["victim"], seed, label=f"{data}: victim {seed}")
         self._claim, self._lab, self._data, self._seed, self._bar = claim, lab, data, seed, bar
         self._independents = [self._independent(number) for number in range(claim.independents)]
-        victims = {_at(rate): (self.victim, f'{{ type = "dawn", rate = {rate} }}') for rate in claim.rates}
+        victims = {
+            _at(rate): (self.victim, f'{{ type = "dawn", rate = {rate} }}') for rate in claim.rates_of(data)
+        }
         self._server = lab.serve(f"{data}-{seed}", victims)
 
     def cost(self, rate: float) -> Cost:
@@ -272,7 +282,7 @@ class _Case:
 
     def suspicions(self, rate: float) -> Iterator[Suspicion]:
         """Has every thief steal at a rate, and accuses all suspects of each theft."""
-        for thief, attack in self._claim.thieves.items():
+        for thief, attack in self._claim.thieves_at(rate).items():
             self._bar.set_postfix_str(f"{self._data}, seed {self._seed}, {rate:.1%}, {thief}")
             account, budget = f"{thief}-{_at(rate)}", self._claim.budget
             pool = self.held["pool"]
@@ -287,7 +297,7 @@ class _Case:
 
     def _stolen(self, attack: Extraction, theft: Asked, rate: float) -> Iterator[tuple[str, _Model]]:
         assert theft.model is not None
-        if rate != max(self._claim.rates):
+        if rate != self._claim.rates[-1]:
             yield AS_STOLEN, labels_of(theft.model)
             return
         yield from self._claim.removals(theft.model, self.held, self._seed)
@@ -387,14 +397,14 @@ def _opening(server: Server, model: str, account: str) -> Opening:
 def _rows(claim: C4, costs: Sequence[Cost], suspicions: Sequence[Suspicion]) -> Iterator[Finding]:
     """Yields what is printed."""
     for data in claim.data:
-        for rate in claim.rates:
+        for rate in claim.rates_of(data):
             setting = f"{data}, CNN victim, r_w = {rate:.1%}, at most {claim.budget:,} queries"
             here = [one for one in suspicions if (one.data, one.rate) == (data, rate)]
             yield from _customer(setting, rate, [one for one in costs if (one.data, one.rate) == (data, rate)])
-            for thief in claim.thieves:
+            for thief in claim.thieves_at(rate):
                 yield from _theft(setting, thief, [one for one in here if one.thief == thief])
         of = [one for one in suspicions if one.data == data]
-        yield from _removals(f"{data}, r_w = {max(claim.rates):.1%}, as it may be changed", claim, of)
+        yield from _removals(f"{data}, r_w = {claim.rates[-1]:.1%}, as it may be changed", claim, of)
         yield _false_accusations(f"{data}, models that were not stolen, at all rates", of)
 
 
@@ -421,7 +431,7 @@ def _theft(setting: str, thief: str, suspicions: Sequence[Suspicion]) -> Iterato
 
 def _removals(setting: str, claim: C4, suspicions: Sequence[Suspicion]) -> Iterator[Finding]:
     for thief in claim.thieves:
-        of = [one for one in suspicions if one.thief == thief and one.rate == max(claim.rates)]
+        of = [one for one in suspicions if one.thief == thief and one.rate == claim.rates[-1]]
         chance, accuracy = (
             _chance([one for one in of if not one.stolen]),
             _accuracy([one for one in of if not one.stolen]),

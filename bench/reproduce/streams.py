@@ -63,5 +63,5 @@ def tracks(rng: np.random.Generator, x: Array, frames: int) -> Array:
 
 def _octets(x: Array) -> Array:
     """Rounds to the 256 values of a pixel."""
-    octets = np.rint(np.clip(x, 0, 1) * 255).astype(np.float32)
+    octets: Array = np.rint(np.clip(x, 0, 1) * 255).astype(np.float32)
     return octets / np.float32(255)
