@@ -18,6 +18,7 @@ from defenses.defense import Defense, Handler, Pointless, Remembering, compose, 
 from defenses.detectors.hoda import Hoda
 from defenses.detectors.ood import Ood, OodFilter
 from defenses.detectors.prada import Prada
+from defenses.detectors.sybils import Sybils
 from defenses.detectors.watch import Across, Detector, Watch
 from defenses.watermarks.dawn import Dawn
 
@@ -36,7 +37,7 @@ DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "dawn": Dawn,
 }
 
-DETECTORS: dict[str, type[Detector | Across]] = {"prada": Prada, "hoda": Hoda, "ood": Ood}
+DETECTORS: dict[str, type[Detector | Across]] = {"prada": Prada, "hoda": Hoda, "ood": Ood, "sybils": Sybils}
 """Detectors, each of which a :class:`Watch` lets watch."""
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "ReverseSigmoid",
     "Rounding",
     "Rule",
+    "Sybils",
     "Temperature",
     "TopK",
     "Watch",

@@ -178,11 +178,13 @@ class Kept:
         for start in range(0, len(self), len(self) if whole else _ROWS):
             y = Rows(self.values[start : start + (len(self) if whole else _ROWS)])
             places = np.arange(start, start + len(y))
-            out = (places < first[:, None]) | (places >= end[:, None])
             if whole:
                 squares = _between_pixels(x, y.values, self._norms.rows)
-                squares[out] = np.iinfo(squares.dtype).max
+                most, low, high = np.iinfo(squares.dtype).max, first.max(), end.min()
+                squares[:, :low][places[:low] < first[:, None]] = most
+                squares[:, high:][places[high:] >= end[:, None]] = most
             else:
+                out = (places < first[:, None]) | (places >= end[:, None])
                 squares = _between_floats(x, y.floats, best, out)
             place = squares.argmin(axis=1)
             least = np.take_along_axis(squares, place[:, None], 1)[:, 0].astype(np.float64)

@@ -1,0 +1,440 @@
+"""Sybils: accounts that ask about rows which lie too close to one another's extract the model together.
+
+Ours, of known parts. A thief who splits synthetic rows over many keys escapes detectors that watch each key alone
+(Zhang, Chen, Wagner, "SEAT: Similarity Encoder by Adversarial Training for Detecting Model Extraction Attack
+Queries", AISec 2021, counts how many keys that takes). But a row that was made by a step from another one lies
+nearer to it than harmless rows lie to one another, whoever asked about it; that all accounts' rows are compared is
+from Li et al., "Blacklight: Scalable Defense for Neural Networks against Query-Based Black-Box Attacks", USENIX
+Security 2022. How near harmless rows lie differs from place to place, so it is told beside a reference: harmless
+rows that nobody asks about. A row is a *hit* if its nearest row among the last ``window`` ones, of anybody, is
+another account's, and is nearer than ``ratio`` times its nearest row of the reference. (A ratio of two distances
+in place of a distance is from Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004,
+section 7.1.)
+
+At most a ``share`` of harmless rows are hits, so hits are evidence, and each account has its own: the logarithm of
+the likelihood ratio of its hits and misses, for each of some greater shares, since the row where that was least
+(Page, "Continuous Inspection Schemes", Biometrika 1954). So a harmless past and dummy rows do not hide a theft,
+they only make it take more rows. By Ville's inequality, harmless rows bring the evidence that starts at one of
+them to ``log(1 / rate)`` with a probability of at most ``rate``, however long it is looked at.
+
+An exact copy of an earlier row is no evidence, since many ask about the same public image. A row whose nearest one
+is the account's own is a miss, so a sequence of frames is no chain of hits.
+
+What it cannot see:
+
+- natural rows of the reference's own distribution, which lie like other accounts' (Knockoff Nets with such a
+  pool). Of natural rows of another distribution it sees that several accounts have a source that the reference
+  does not know. That need not be theft: harmless accounts that share such a source, a camera say, are accused
+  alike;
+- who splits so that rows that were made from one another stay with one account, or who has but one: that is for
+  detectors of single accounts;
+- who waits until ``window`` other rows have been asked about between a row and those that are made from it, or
+  whose steps are as long as the way to the nearest harmless row;
+- who was first: a harmless account that asks about what a thief's earlier rows were made from has hits too. Copies
+  of public images that were scaled or compressed otherwise are near, and not exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from defenses.detectors.calibration import Calibration, Streams, check_rate, tried
+from defenses.detectors.neighbours import Grown, Kept, Rows, pixels
+from wire import Array, BadInput, Card, Labels
+from zoo.data import Pool
+
+_SCHEMA = 1  # of a state's bytes
+_STEP = 256  # rows that are taken at a time
+_SHARES = 5  # shares of hits that the evidence is for
+_BESIDE = 200  # bytes of an account beside its arrays
+_PLAIN = 2**28  # bytes of rows times rows of the reference that are multiplied in less time than a thread takes
+
+
+class Alarm(NamedTuple):
+    """What was found of an account.
+
+    Attributes:
+        row: The row after which it was, counted from 1 over all that the account sent.
+        statistic: The evidence after that row, a natural logarithm.
+    """
+
+    row: int
+    statistic: float
+
+
+@dataclass(frozen=True)
+class Sybils:
+    """Tests after each row whether too many of an account's rows lie too close to other accounts'.
+
+    Each row is compared with ``window`` others and with the reference, which takes as long as one product with all
+    of these; the victim's own pass may take less. The log of all accounts keeps each row and its distance to the
+    reference, and each worker folds all of it.
+
+    Attributes:
+        reference: File of a pool of harmless rows, none of which anybody asks about; relative to where the server
+            was started.
+        ratio: A hit is nearer than so many times the distance to the reference; from :meth:`calibrated`.
+        share: Greatest share of harmless rows that are hits.
+        rate: Unjust alarms to be expected for each harmless row that is asked about, at most.
+        window: Most recent rows, of all accounts, that a row is compared with.
+    """
+
+    blank: ClassVar[Mapping[str, Any]] = {"ratio": 0.0}
+
+    reference: Path
+    ratio: float
+    share: float = 0.005
+    rate: float = 1e-7
+    window: int = 10_000
+    _kept: list[Kept] = field(default_factory=list, init=False, repr=False, compare=False)
+    _gains: Array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise BadInput(f"sybils: ratio must lie between 0 and 1, not {self.ratio:g}")
+        if not (0 < self.share < 0.5 and 0 < self.rate < 1):
+            raise BadInput(
+                f"sybils: share must lie between 0 and 0.5 and rate between 0 and 1, not {self.share:g} and "
+                f"{self.rate:g}"
+            )
+        if self.window < 1:
+            raise BadInput(f"sybils: window must be at least 1, not {self.window}")
+        shares = self.share ** (np.arange(1, _SHARES + 1) / (_SHARES + 1))
+        gains = np.stack([np.log((1 - shares) / (1 - self.share)), np.log(shares / self.share)])
+        object.__setattr__(self, "_gains", gains)  # of a miss and of a hit
+
+    @property
+    def enough(self) -> float:
+        """The evidence that accuses: of several shares each may be wrong."""
+        return math.log(_SHARES / self.rate)
+
+    async def prepare(self, card: Card) -> None:
+        """Reads the reference.
+
+        Raises:
+            BadInput: There is none, or its rows are not the victim's.
+        """
+        pool = await asyncio.to_thread(Pool.load, self.reference)
+        if pool.dtype == "BYTES" or pool.input_shape != tuple(card.input_shape) or not len(pool):
+            raise BadInput(
+                f"sybils: {self.reference} has {len(pool)} rows of shape {pool.input_shape}; expected some of "
+                f"shape {tuple(card.input_shape)}"
+            )
+        self._kept[:] = _by_kind(pool.x)
+
+    async def note(self, x: Array, labels: Labels) -> Array:
+        """Returns rows and, behind each, its squared distance to the reference as float32.
+
+        Rows of pixels are ``(n, d + 4)`` uint8, others ``(n, d + 1)`` float32.
+        """
+        if not self._kept:
+            self._kept[:] = _by_kind((await asyncio.to_thread(Pool.load, self.reference)).x)
+        if x.size * sum(map(len, self._kept)) < _PLAIN:
+            return self._noted(x)
+        return await asyncio.to_thread(self._noted, x)
+
+    def _noted(self, x: Array) -> Array:
+        flat = x.reshape(len(x), -1)
+        same, octets = pixels(flat)
+        rows = Rows(octets) if same.all() else Rows(flat.astype(np.float32))
+        squares = np.min([kept.nearest(rows) for kept in self._kept], axis=0).astype("<f4")[:, None]
+        if rows.pixels:
+            return np.concatenate([octets.view(np.uint8) ^ 128, squares.view(np.uint8)], axis=1)
+        return np.concatenate([rows.values, squares], axis=1)
+
+    def begin(self, saved: bytes | None = None) -> State:
+        """Returns the state of no rows, or one that was saved (see :meth:`State.from_bytes`)."""
+        return State() if saved is None else State.from_bytes(saved)
+
+    def observe(self, state: State, rows: Array, labels: Labels, accounts: Sequence[str]) -> State:
+        """Takes more rows; the state is the same however they are split into calls.
+
+        Args:
+            state: What is remembered of the rows before; it is changed and returned.
+            rows: What :meth:`note` made of them.
+            labels: The victim's labels, which do not matter.
+            accounts: Who asked about each.
+
+        Raises:
+            ValueError: The rows do not fit those before, or not all is finite. Nothing was changed.
+        """
+        for x, of, found in self._found(state, rows, accounts):
+            ratios = found.ratios(x.squares)
+            hits = (found.owners != of) & (ratios < self.ratio)
+            for account, hit, copy in zip(of.tolist(), hits.tolist(), (found.squares == 0).tolist(), strict=True):
+                state.weigh(account, None if copy else self._gains[int(hit)], self.enough)
+        return state
+
+    def forget(self, state: State, account: str) -> State:
+        """Lets an account's evidence and the number of its rows start anew; its rows stay beside others'."""
+        state.clear(account)
+        return state
+
+    def _found(
+        self, state: State, rows: Array, accounts: Sequence[str]
+    ) -> Iterator[tuple[_Noted, Array, _Nearest]]:
+        """Lets the window take rows; yields them in parts, with their accounts' numbers and what is nearest."""
+        noted = _Noted.read(rows)
+        if len(accounts) != len(rows):
+            raise ValueError(f"sybils: {len(rows)} rows of {len(accounts)} accounts")
+        if state.width not in (None, noted.width):
+            raise ValueError(f"sybils: rows of {noted.width} features after rows of {state.width}")
+        state.width = noted.width
+        for i in range(0, len(rows), _STEP):
+            part = _Noted(noted.rows[i : i + _STEP], noted.squares[i : i + _STEP])
+            of = np.array([state.number(name) for name in accounts[i : i + _STEP]], np.int32)
+            yield part, of, state.take(part.rows, of, self.window)
+
+    def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Sybils, Calibration]:
+        """Returns it with the greatest ratio that makes hits of ``share`` of harmless rows.
+
+        Args:
+            chosen: Of each harmless account the rows as noted, ``(n, ...)``, and the victim's labels. The accounts
+                ask in turn. Where they ask about less than twice ``window`` rows, only a smaller share may be hits
+                in the smaller window that they fill, in proportion.
+            held_out: Accounts with other rows.
+            fpr: Greatest share of the former that may be accused.
+
+        Raises:
+            BadInput: They are too few, or more of them are accused.
+        """
+        check_rate(fpr)
+        chosen, held_out = list(chosen), list(held_out)
+        rows, accounts = in_turn(chosen)
+        filled = min(self.window, len(rows) // 2)
+        ratios = []
+        for x, of, found in self._found(State(), rows, accounts):
+            told = np.where(found.owners != of, found.ratios(x.squares), np.inf)
+            ratios.append(np.where(found.squares > 0, told, np.nan))
+        later = np.concatenate(ratios)[filled:]
+        later = np.sort(later[~np.isnan(later)])
+        allowed = math.floor(self.share * filled / self.window * len(later))
+        if not allowed:
+            raise BadInput(
+                f"sybils: {len(rows)} harmless rows cannot show that a share of {self.share:g} are hits in a "
+                f"window of {self.window}; expected more rows, or a smaller window"
+            )
+        to = replace(self, ratio=float(min(1.0, later[allowed])))
+        accused = len(to.accused(chosen))
+        if accused > fpr * len(chosen):
+            raise BadInput(f"sybils: {accused} of {len(chosen)} harmless accounts are accused with {to}")
+        return to, tried(to.ratio, len(to.accused(held_out)), len(held_out))
+
+    def accused(self, streams: Streams) -> Mapping[str, Alarm]:
+        """Returns who is accused among accounts that ask in turn, by their numbers (see :meth:`calibrated`)."""
+        rows, accounts = in_turn(streams)
+        return self.observe(State(), rows, np.zeros(len(rows), np.int64), accounts).alarms
+
+
+def in_turn(streams: Streams) -> tuple[Array, list[str]]:
+    """Returns the rows of accounts that ask in turn, one row at a time, and their numbers as names."""
+    given = [rows for rows, _ in streams]
+    turns = sorted((i, number) for number, rows in enumerate(given) for i in range(len(rows)))
+    if not turns:
+        raise BadInput("sybils: there are no harmless rows")
+    return np.stack([given[number][i] for i, number in turns]), [str(number) for _, number in turns]
+
+
+class _Noted(NamedTuple):
+    """Rows and their squared distances to the reference, ``(n,)``."""
+
+    rows: Rows
+    squares: Array
+
+    @property
+    def width(self) -> int:
+        return int(self.rows.values.shape[1])
+
+    @staticmethod
+    def read(noted: Array) -> _Noted:
+        """Reads what :meth:`Sybils.note` made."""
+        tail = 4 if noted.dtype == np.uint8 else 1
+        if noted.ndim != 2 or noted.shape[1] <= tail:
+            raise ValueError(f"sybils: rows of shape {noted.shape} have no distance behind them")
+        rows, end = noted[:, :-tail], np.ascontiguousarray(noted[:, -tail:])
+        squares = end.view("<f4")[:, 0].astype(np.float64)
+        if noted.dtype == np.uint8:
+            return _Noted(Rows(pixels(rows)[1]), squares)
+        if not np.isfinite(noted).all():
+            raise ValueError("sybils: distances need finite features")
+        return _Noted(Rows(np.ascontiguousarray(rows, np.float32)), squares)
+
+
+class _Nearest(NamedTuple):
+    """The nearest earlier row of each of some rows: squared distance, inf if there is none, and whose it is."""
+
+    squares: Array
+    owners: Array
+
+    def ratios(self, reference: Array) -> Array:
+        """Returns the distances over those to the reference, whose squares are given; inf for 0 over 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num(np.sqrt(self.squares / reference), nan=np.inf, posinf=np.inf)
+
+
+class _Past:
+    """The rows of one kind in the window, their numbers among all that were asked about, and whose they are."""
+
+    def __init__(self, like: Rows) -> None:
+        self.kept = Kept(like)
+        self.numbers, self.owners = Grown(np.empty(0, np.int64)), Grown(np.empty(0, np.int32))
+
+    def append(self, rows: Rows, numbers: Array, owners: Array) -> None:
+        self.kept.append(rows)
+        self.numbers.append(numbers)
+        self.owners.append(owners)
+
+    def drop(self, before: int) -> None:
+        count = int(self.numbers.rows.searchsorted(before))
+        for part in (self.kept, self.numbers, self.owners):
+            part.drop(count)
+
+    def nearest(self, x: Rows, numbers: Array, window: int) -> tuple[Array, Array, Array]:
+        """Returns squared distances to, numbers of and owners of the rows nearest to some that have numbers."""
+        all_numbers = self.numbers.rows
+        first, end = all_numbers.searchsorted(numbers - window), all_numbers.searchsorted(numbers)
+        squares, at = self.kept.closest(x, first, end)
+        return squares, all_numbers[at], self.owners.rows[at]
+
+
+class State:
+    """What is remembered of all accounts of a model; :meth:`Sybils.observe` changes it.
+
+    Attributes:
+        seen: How many rows were asked about.
+        width: Features of a row, None before the first.
+        alarms: The first alarm of each account, by its name.
+        past: The rows in the window, those of pixels (True) and others.
+    """
+
+    def __init__(self) -> None:
+        """Knows nobody."""
+        self.seen = 0
+        self.width: int | None = None
+        self.alarms: dict[str, Alarm] = {}
+        self.past: dict[bool, _Past] = {}
+        self._numbers: dict[str, int] = {}  # of the accounts, in the order in which they came
+        self._names: list[str] = []
+        self._counts: list[int] = []  # of rows that each asked about
+        self._evidence = Grown(np.empty((0, _SHARES)))
+
+    @property
+    def rows(self) -> int:
+        """How many rows it keeps."""
+        return sum(len(past.kept) for past in self.past.values())
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        kept = sum(part.nbytes for past in self.past.values() for part in (past.kept, past.numbers, past.owners))
+        return kept + self._evidence.nbytes + _BESIDE * len(self._names)
+
+    def number(self, account: str) -> int:
+        """Returns an account's number, a new one if it is new."""
+        number = self._numbers.setdefault(account, len(self._names))
+        if number == len(self._names):
+            self._names.append(account)
+            self._counts.append(0)
+            self._evidence.append(np.zeros((1, _SHARES)))
+        return number
+
+    def take(self, x: Rows, of: Array, window: int) -> _Nearest:
+        """Takes rows of accounts with some numbers; returns what is nearest to each among ``window`` before it."""
+        numbers = np.arange(self.seen, self.seen + len(x))
+        if x.pixels not in self.past:
+            self.past[x.pixels] = _Past(x)
+        self.past[x.pixels].append(x, numbers, of)
+        found = [past.nearest(x, numbers, window) for past in self.past.values() if len(past.kept)]
+        squares, which, owners = (np.stack(part) for part in zip(*found, strict=True))
+        best = np.lexsort((which, squares), axis=0)[0]  # of equally near ones the earliest
+        self.seen += len(x)
+        for past in self.past.values():
+            past.drop(self.seen - window)
+        columns = np.arange(len(x))
+        return _Nearest(squares[best, columns], owners[best, columns])
+
+    def weigh(self, account: int, gain: Array | None, enough: float) -> None:
+        """Adds a row to an account's evidence; None if it is no evidence."""
+        self._counts[account] += 1
+        if gain is None:
+            return
+        evidence = self._evidence.rows[account]
+        np.maximum(evidence + gain, 0, out=evidence)
+        name = self._names[account]
+        if (most := float(evidence.max())) >= enough and name not in self.alarms:
+            self.alarms[name] = Alarm(self._counts[account], most)
+
+    def clear(self, account: str) -> None:
+        """Lets an account's evidence start anew."""
+        self.alarms.pop(account, None)
+        if account in self._numbers:
+            number = self._numbers[account]
+            self._counts[number] = 0
+            self._evidence.rows[number] = 0
+
+    def to_bytes(self) -> bytes:
+        """Returns all of it; equal states give equal bytes."""
+        head = {
+            "schema": _SCHEMA,
+            "seen": self.seen,
+            "width": self.width,
+            "alarms": self.alarms,
+            "accounts": [self._names, self._counts],
+        }
+        arrays = {"evidence": self._evidence.rows, "head": np.frombuffer(json.dumps(head).encode(), np.uint8)}
+        for kind, past in sorted(self.past.items()):
+            if len(past.kept):
+                arrays |= {f"rows/{kind:d}": past.kept.values, f"numbers/{kind:d}": past.numbers.rows}
+                arrays[f"owners/{kind:d}"] = past.owners.rows
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **arrays)
+        return file.getvalue()
+
+    @staticmethod
+    def from_bytes(saved: bytes) -> State:
+        """Reads what :meth:`to_bytes` wrote.
+
+        Raises:
+            ValueError: It is broken, or of another schema.
+        """
+        state = State()
+        try:
+            with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
+                head = json.loads(arrays["head"].tobytes())
+                if head["schema"] != _SCHEMA:
+                    raise ValueError(f"schema {head['schema']}, expected {_SCHEMA}")
+                state.seen, state.width = head["seen"], head["width"]
+                state.alarms = {name: Alarm(*alarm) for name, alarm in head["alarms"].items()}
+                state._names, state._counts = head["accounts"]
+                state._numbers = {name: number for number, name in enumerate(state._names)}
+                state._evidence.append(arrays["evidence"])
+                for kind in (False, True):
+                    if f"rows/{kind:d}" in arrays:
+                        rows = Rows(arrays[f"rows/{kind:d}"])
+                        state.past[kind] = _Past(rows)
+                        state.past[kind].append(rows, arrays[f"numbers/{kind:d}"], arrays[f"owners/{kind:d}"])
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+            raise ValueError(f"sybils: this is no state of accounts: {error}") from None
+        return state
+
+
+def _by_kind(x: Array) -> list[Kept]:
+    """Returns rows ``(n, ...)`` to search in, those of pixels apart."""
+    flat = x.reshape(len(x), -1)
+    same, octets = pixels(flat)
+    found = []
+    for rows in (Rows(octets[same]), Rows(flat[~same])):
+        if len(rows):
+            found.append(Kept(rows))
+            found[-1].append(rows)
+    return found
