@@ -38,3 +38,25 @@ class Auxiliary(Protocol):
             BadInput: The folder is broken, or its model takes other rows than the victim.
         """
         ...
+
+    async def activations(self, rows: Array) -> Array:
+        """Returns what the victim's last layer is given, ``(n, units)`` float32; for a start, not for answers.
+
+        Raises:
+            BadInput: The victim has no such layer.
+        """
+        ...
+
+    async def above(self, limits: Array) -> Passes:
+        """Returns whether each of these activations is above its limit, by passes that cost as the victim's.
+
+        They run on a CPU, whatever the victim's device, and a row's answer depends on that row alone. They give
+        ``(n, 2, units)``, of which the second is greater than the first where the activation is above.
+
+        Args:
+            limits: The limits, ``(units,)`` float32.
+
+        Raises:
+            BadInput: The victim has no such layer, or one of another size.
+        """
+        ...

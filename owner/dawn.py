@@ -6,13 +6,14 @@ Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking of Neura
 An owner who picks rows on which any model errs alike could accuse anybody (Liu, Zhang, Szyller, Ren, Asokan,
 "False Claims against Model Ownership Resolution", USENIX Security 2024). So a judge takes all marks of the account
 that a published root binds, none that the committed key does not decide, and asks independent models about the
-same rows: who tried rows until the key decided as he liked makes them agree, too.
+same rows: who tried rows until the key decided as he liked makes them agree, too. Where near-duplicates decide
+alike they stand or fall together, so one of each cell is counted.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,11 +22,12 @@ import numpy as np
 import pydantic
 
 from defenses.watermarks.claim import chance_bound, marks_needed, tail
-from defenses.watermarks.dawn import Keys, commitment_to
+from defenses.watermarks.dawn import Keys, cells, commitment_to
 from defenses.watermarks.register import Common, Mark, Opening
 from owner.evidence import read
 from wire import Array, BadInput, Labels, Oracle
 
+NEAR = 1e-4  # times 1 and the median: more than what processors and libraries compute otherwise
 SPENT = "The key of these marks is spent: who saw it can tell marked rows from others."
 
 
@@ -40,7 +42,7 @@ class Marks:
     Attributes:
         verdict: "accused" if the mark error is less than ``error`` and the tail less than ``2^-bits``, else
             "inconclusive".
-        marks: How many marks there are.
+        marks: How many marks are counted.
         matches: How many of them hold: the suspect answers as the account was told.
         mark_error: Share of the marks that do not hold; the paper's L.
         tail: How likely a model that was not stolen has a mark error of at most ``error``.
@@ -50,10 +52,12 @@ class Marks:
         error: The greatest mark error that accuses.
         bits: The verdict's confidence: ``1 - 2^-bits``.
         independent: How many marks hold in each independent model, by its place; without any, p0 is a guess.
-        doubtful: How many marks count as failed since the victim answers otherwise now than when they were made.
+        doubtful: How many marks count as failed since the victim answers otherwise than when they were made, or
+            puts them into another cell.
         suspect: Where the suspect was reached, and its model.
         opening: The account's marks, and what binds them.
         key: The marks' key in hexadecimal, for a judge; None where it was not opened.
+        repeated: How many marks are not counted, since they are of the cell of another.
     """
 
     verdict: Literal["accused", "inconclusive"]
@@ -71,6 +75,7 @@ class Marks:
     suspect: str
     opening: Opening
     key: str | None = None
+    repeated: int = 0
 
     def save(self, path: Path) -> None:
         """Writes it as JSON."""
@@ -114,7 +119,7 @@ class Dawn:
             BadInput: The marks are not what they are said to be, or do not fit a model; nothing was asked.
             WireError: A model stopped answering.
         """
-        common, marks = opening.verified()
+        common, marks = _counted(opening)
         for model in (suspect, *independent.values()):
             _check(model, common, marks)
         return self._found(common, marks, np.zeros(len(marks), bool), suspect, independent, opening, where)
@@ -128,6 +133,7 @@ class Dawn:
         suspect: Oracle,
         independent: Mapping[str, Oracle],
         where: str,
+        inner: Callable[[Array], Array] | None = None,
     ) -> Marks:
         """Checks an owner's evidence and asks anew.
 
@@ -139,6 +145,8 @@ class Dawn:
             suspect: The suspected model.
             independent: Models of the judge's own that were surely not stolen.
             where: Where the suspect is, for the evidence.
+            inner: From rows to the activations of the victim's inner layer, ``(n, units)``; for marks whose
+                near-duplicates decide alike.
 
         Raises:
             Rejected: The evidence does not show what it claims; the suspect was not asked.
@@ -147,17 +155,18 @@ class Dawn:
         """
         if evidence.opening.root != root.lower():
             raise Rejected(f"the marks are bound by {evidence.opening.root}, but {root} was published")
-        common, marks = evidence.opening.verified()
+        common, marks = _counted(evidence.opening)
         _check_marks(common, marks, evidence.key)
         if weights not in (None, common.victim):
             raise Rejected(f"the victim's weights are {weights}, but the marks are those of {common.victim}")
         for model in (victim, suspect, *independent.values()):
             _check(model, common, marks)
+        moved = _check_cells(common, marks, inner)
         labels, said = victim.query(_rows(marks)).labels, _labels(marks, "said")
         same = np.flatnonzero(labels == _labels(marks, "told"))
         if len(same):
             raise Rejected(f"mark {same[0]} is what the victim itself answers: it marks nothing")
-        found = self._found(common, marks, labels != said, suspect, independent, evidence.opening, where)
+        found = self._found(common, marks, moved | (labels != said), suspect, independent, evidence.opening, where)
         return replace(found, key=evidence.key)
 
     def _found(
@@ -193,6 +202,7 @@ class Dawn:
             doubtful=int(doubtful.sum()),
             suspect=where,
             opening=opening,
+            repeated=len(opening.entries) - n,
         )
 
 
@@ -209,18 +219,60 @@ def _check_marks(common: Common, marks: Sequence[Mark], key: str | None) -> None
     keys = Keys(secret)
     seen = set()
     for i, mark in enumerate(marks):
-        if not keys.marked(common.rate, mark.form, [mark.row]):
+        form, point = _point(common, mark)
+        if not keys.marked(common.rate, form, [point]):
             raise Rejected(
                 f"mark {i} is not one that the key decides at the rate {common.rate}: it was picked by hand"
             )
         if not 0 <= mark.said < common.classes:
             raise Rejected(f"mark {i} has the victim say class {mark.said} of {common.classes}")
-        told = keys.label(mark.form, mark.row, mark.said, common.classes)
+        told = keys.label(form, point, mark.said, common.classes)
         if told != mark.told:
             raise Rejected(f"mark {i} says that class {mark.told} was told, but the key tells {told}")
         if (mark.form, mark.row) in seen:
             raise Rejected(f"mark {i} counts a row twice")
         seen.add((mark.form, mark.row))
+
+
+def _counted(opening: Opening) -> tuple[Common, list[Mark]]:
+    """Returns what the marks have in common, and those that count: all, or the first of each cell."""
+    common, marks = opening.verified()
+    if common.mapping == "median":
+        marks = list({_point(common, mark): mark for mark in reversed(marks)}.values())[::-1]
+    return common, marks
+
+
+def _point(common: Common, mark: Mark) -> tuple[str, bytes]:
+    """Returns form and bytes of what decides about a mark."""
+    if common.mapping == "exact":
+        return mark.form, mark.row
+    try:
+        return f"median {len(common.limits)}", bytes.fromhex(mark.cell or "")
+    except ValueError:
+        raise Rejected(f"a mark is of the cell {mark.cell!r}; expected hexadecimal") from None
+
+
+def _check_cells(common: Common, marks: Sequence[Mark], inner: Callable[[Array], Array] | None) -> Array:
+    """Returns which marks the victim puts into another cell, by no more than rounding, ``(n,)`` bool.
+
+    Raises:
+        Rejected: It puts a mark elsewhere, or that cannot be seen.
+    """
+    if common.mapping == "exact":
+        return np.zeros(len(marks), bool)
+    if inner is None:
+        raise Rejected("the victim's inner layer decides about these marks: give the victim's folder, not its URL")
+    limits, activations = common.limits, inner(_rows(marks))
+    if activations.shape[1:] != limits.shape:
+        raise Rejected(f"there are {len(limits)} medians, but the victim's inner layer has {activations.shape[1]}")
+    near = np.abs(activations - limits) <= NEAR * (1 + np.abs(limits))
+    moved = np.zeros(len(marks), bool)
+    for i, (cell, free) in enumerate(zip(cells(activations > limits)[1], cells(near)[1], strict=True)):
+        named = _point(common, marks[i])[1]
+        if len(named) != len(cell) or any((a ^ b) & ~c for a, b, c in zip(named, cell, free, strict=True)):
+            raise Rejected(f"mark {i} names another cell than the one that the victim puts its row into")
+        moved[i] = named != cell
+    return moved
 
 
 def _check(model: Oracle, common: Common, marks: Sequence[Mark]) -> None:

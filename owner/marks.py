@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pydantic
@@ -19,6 +20,8 @@ from wire import Answer, Array, BadInput, Card, Malformed, Oracle, Refused, Unre
 from wire.http import CardOptions, Endpoint
 from wire.tensors import read_json
 from zoo import folder
+from zoo.inner import inner
+from zoo.text import Text
 
 
 def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
@@ -44,7 +47,8 @@ def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
         "--victim",
         required=True,
         metavar="FOLDER|URL",
-        help="the victim: its folder, or where it answers without marks; only a folder shows its weights",
+        help="the victim: its folder, or where it answers without marks; only a folder shows its weights, "
+        "and what decides where near-duplicates are marked alike",
     )
     judge.add_argument("--victim-key", help="API key there (default: that of --key)")
     for parser in (claim, judge):
@@ -76,7 +80,7 @@ def run(arguments: argparse.Namespace) -> str:
         endpoint = Endpoint(arguments.url, model=arguments.model, key=key, options=options)
         suspect = stack.enter_context(command.metered(endpoint, patience=arguments.patience, label="suspect"))
         independent = {
-            place: stack.enter_context(_model(place, arguments.independent_key or key))[0]
+            place: stack.enter_context(_model(place, arguments.independent_key or key)).oracle
             for place in arguments.independent
         }
         where = f"{endpoint.base} {endpoint.model}"
@@ -85,9 +89,11 @@ def run(arguments: argparse.Namespace) -> str:
             if arguments.open:
                 found = _opened(found, arguments.marks, arguments.marks_key)
         else:
-            victim, weights = stack.enter_context(_model(arguments.victim, arguments.victim_key or key))
-            found = method.judge(evidence, arguments.root, victim, weights, suspect, independent, where)
-            if weights is None:
+            victim = stack.enter_context(_model(arguments.victim, arguments.victim_key or key))
+            found = method.judge(
+                evidence, arguments.root, victim.oracle, victim.weights, suspect, independent, where, victim.inner
+            )
+            if victim.weights is None:
                 caution.append(
                     "  whether the victim's weights are those committed to was not seen: give its folder"
                 )
@@ -110,6 +116,8 @@ def told(found: Marks) -> str:
         lines.append("  p0 is that of guessing: no independent model was asked (--independent)")
     if found.doubtful:
         lines.append(f"  {found.doubtful} marks count as failed: the victim answers otherwise now")
+    if found.repeated:
+        lines.append(f"  {found.repeated} more marks are not counted: near-duplicates, which are told alike")
     if found.verdict == "inconclusive":
         missing = "no number of marks would do" if found.missing is None else f"{found.missing} more marks needed"
         lines.append(f"  {missing}")
@@ -118,12 +126,20 @@ def told(found: Marks) -> str:
     return "\n".join(lines)
 
 
+class _Model(NamedTuple):
+    """A model, and where it lies in a folder the SHA-256 of its weights and what its last layer is given."""
+
+    oracle: Oracle
+    weights: str | None = None
+    inner: Callable[[Array], Array] | None = None
+
+
 @contextmanager
-def _model(place: str, key: str | None) -> Iterator[tuple[Oracle, str | None]]:
-    """Opens a model that lies in a folder or is served; tells the SHA-256 of its weights too, if it sees them."""
+def _model(place: str, key: str | None) -> Iterator[_Model]:
+    """Opens a model that lies in a folder or is served."""
     if not Path(place).is_dir():
         with command.metered(Endpoint(place, key=key), label=place) as oracle:
-            yield oracle, None
+            yield _Model(oracle)
         return
     model = folder.load(Path(place))
 
@@ -132,7 +148,8 @@ def _model(place: str, key: str | None) -> Iterator[tuple[Oracle, str | None]]:
         return Answer(probs.argmax(axis=1), probs)
 
     card = Card(place, model.input_shape, model.classes, dtype=model.dtype, low=model.low, high=model.high)
-    yield Oracle(answer, card), folder.fingerprint(model)
+    activations = None if isinstance(model, Text) else lambda x: inner(model).logits(x)
+    yield _Model(Oracle(answer, card), folder.fingerprint(model), activations)
 
 
 def _opening(place: str, key: str | None) -> Opening:

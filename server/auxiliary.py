@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,8 +14,9 @@ from defenses.auxiliary import Passes
 from server.batcher import Batcher
 from server.engine import engine_of
 from server.settings import Victim
-from wire import BadInput, Card
+from wire import Array, BadInput, Card
 from zoo import folder
+from zoo.inner import above, inner
 from zoo.network import Network
 from zoo.text import Text
 
@@ -61,17 +63,40 @@ class Models:
         """
         return await self._passes(str(folder), lambda: self._loaded(folder))
 
-    async def _passes(self, name: str, make: Callable[[], Network]) -> Passes:
+    async def activations(self, rows: Array) -> Array:
+        """Returns what the victim's last layer is given, ``(n, units)`` float32; for a start, not for answers.
+
+        Raises:
+            BadInput: The victim has no such layer.
+        """
+        return await asyncio.to_thread(lambda: inner(self._network()).logits(rows))
+
+    async def above(self, limits: Array) -> Passes:
+        """Returns whether each of these activations is above its limit, ``(n, 2, units)``.
+
+        Raises:
+            BadInput: The victim has no such layer, or one of another size.
+        """
+        name = f"its inner layer above {hashlib.sha256(limits.tobytes()).hexdigest()[:8]}"
+        victim = self.victim.model_copy(update={"engine": "auto"})  # whichever answers: decisions must not change
+        return await self._passes(name, lambda: above(self._network(), limits), victim)
+
+    async def _passes(self, name: str, make: Callable[[], Network], victim: Victim | None = None) -> Passes:
         if name not in self._made:
-            await asyncio.to_thread(self._make, name, make)
+            await asyncio.to_thread(self._make, name, make, victim or self.victim)
         return self._made[name]
 
-    def _make(self, name: str, make: Callable[[], Network]) -> None:
+    def _make(self, name: str, make: Callable[[], Network], victim: Victim) -> None:
         with self._making:
             if name not in self._made:
                 card = replace(self.card, model=f"{self.card.model}, {name}")
-                engine = engine_of(make(), self.victim, card, self.cache, self.threads)
+                engine = engine_of(make(), victim, card, self.cache, self.threads)
                 self._made[name] = Batcher(engine, self.turns)
+
+    def _network(self) -> Network:
+        if isinstance(self.model, Text):
+            raise BadInput("a model of texts has no inner layer")
+        return self.model
 
     def _earlier(self) -> Network:
         if isinstance(self.model, Text):

@@ -187,6 +187,12 @@ class Network:
         parts = [answering(rows) for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
+    @torch.inference_mode()
+    def logits(self, x: Array) -> Array:
+        """Returns what the module makes of rows ``x``, ``(n, ...)`` float32; of each alone, as :meth:`predict`."""
+        parts = [self.module(rows).float() for rows in self._passes(x)]
+        return torch.cat(parts)[: len(x)].cpu().numpy()
+
     def gradient(self, x: Array, labels: Labels) -> Array:
         """Returns, for each row, the gradient of its label's probability.
 

@@ -1,9 +1,12 @@
 """DAWN: some rows, chosen by a key, are told another class, which a model that learns from the answers remembers.
 
 Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking of Neural Networks", ACM Multimedia 2021
-(arXiv 1906.00830), "Generating the watermark" and "Mapping function". A row is its own mapping: a near-duplicate
-is another row. What differs from the authors' code: all of a row is hashed, with its type and shape; 128 bits
-decide; decision and class have keys of their own; the told class is never the victim's.
+(arXiv 1906.00830), "Generating the watermark" and "Mapping function". By default a row is its own mapping: a
+near-duplicate is another row. With ``mapping = "median"`` a row is the bits that say which units of the victim's
+last inner layer are above their medians; rows of the same bits, a cell, are told alike where the victim says the
+same of them. What differs from the authors' code: all of a row is hashed, with its type and shape; 128 bits
+decide; decision and class have keys of their own; the told class is never the victim's; the medians, those of the
+first start, are used.
 
 A marked answer has the probabilities of an honest one, with two of them exchanged. Who has a good idea of the true
 class sees that it is wrong, as the victim's errors are, but surer of itself; labels alone, or few and rounded
@@ -15,10 +18,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import SkipValidation
@@ -28,16 +33,21 @@ from defenses.answers.label_flips import LabelFlips
 from defenses.answers.laplace_noise import LaplaceNoise
 from defenses.answers.perturbed import probs_of
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
+from defenses.auxiliary import Auxiliary
 from defenses.defense import Defense, Handler, compose
 from defenses.store import Store
-from defenses.watermarks.register import Common, Mark, Register, encoded
-from wire import Answer, BadInput, Card, Labels, Query, Refused
+from defenses.watermarks.register import Common, Mark, encoded, shared
+from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
+from zoo.data.pool import Pool
 
 log = logging.getLogger(__name__)
 
 _RELABEL = (GaussianNoise, LaplaceNoise, ReverseSigmoid, LabelFlips)  # layers that may tell another label
 _LOST = 0.1  # share of the marks that layers outside may tell otherwise, even if the victim is certain
 _ROWS = 2000  # on which that is measured
+_MEDIANS = 10_000  # rows at most of which medians are taken
+_UNITS = 64  # at least, that are above their medians for some of these rows and not for others
+_SPREAD = 0.25  # of the rate, as a share of itself, that is more than the operator wants
 
 
 class Keys:
@@ -85,6 +95,26 @@ def _below(rate: float) -> bytes:
     return int(rate * 2**128).to_bytes(16, "big")
 
 
+def cells(above: Array) -> tuple[str, list[bytes]]:
+    """Encodes which units are above their medians, ``(n, units)`` bool, as :func:`encoded` does rows.
+
+    No row has this form, so that one key serves both mappings.
+    """
+    bits = np.packbits(above, axis=1)
+    return f"median {above.shape[1]}", bits.view(f"V{bits.shape[1]}").ravel().tolist()
+
+
+def rate_spread(rows: Sequence[bytes], rate: float) -> float:
+    """Returns how far the realised rate lies from the wanted one for want of cells, as a share of it.
+
+    A key marks each cell or not, with all its rows. This is the standard deviation over keys for a stream of which
+    these rows are a sample, from how many pairs of them share a cell.
+    """
+    counts = np.unique(np.array(rows), return_counts=True)[1]
+    pairs = float((counts * (counts - 1)).sum()) / (len(rows) * (len(rows) - 1))
+    return math.sqrt(pairs * (1 - rate) / rate)
+
+
 def commitment_to(secret: bytes) -> str:
     """Returns the hash that commits to a key, in hexadecimal; 256 random bits cannot be guessed from it."""
     return hashlib.sha256(b"dawn key\n" + secret).hexdigest()
@@ -103,6 +133,10 @@ class Dawn:
         victim: SHA-256 of its weights, in hexadecimal.
         secret: Key of the marks, 32 random bytes.
         store: Where the register is.
+        mapping: What decides: the ``exact`` row, or which units of an inner layer are above their ``median``;
+            fixed, too.
+        pool: File of rows (npz) of which medians are taken, at the first start; such as the victim's own rows.
+        auxiliary: Where the inner layer is computed.
     """
 
     __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for the store
@@ -112,14 +146,19 @@ class Dawn:
     victim: str
     secret: bytes = field(repr=False)
     store: Annotated[Store, SkipValidation] = field(repr=False)
+    mapping: Literal["exact", "median"] = "exact"
+    pool: Path | None = None
+    auxiliary: Annotated[Auxiliary | None, SkipValidation] = field(default=None, repr=False, compare=False)
     _keys: Any = field(init=False, repr=False, compare=False)
     _register: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 0.5:
             raise BadInput(f"dawn: rate must lie between 0 and 0.5, not {self.rate}")
+        if self.mapping == "exact" and self.pool is not None:
+            raise BadInput('dawn: a pool has medians for mapping = "median"; the exact mapping takes none')
         object.__setattr__(self, "_keys", Keys(self.secret))
-        object.__setattr__(self, "_register", Register(self.store, self.model))
+        object.__setattr__(self, "_register", shared(self.store, self.model))
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with marks.
@@ -128,22 +167,36 @@ class Dawn:
             Refused: The store is away, or the register does not hold together (503).
         """
         answer = await handle(query)
-        form, rows = encoded(query.x)
-        marked = self._keys.marked(self.rate, form, rows)
-        if not marked:
-            return answer
-        classes = probs_of(answer).shape[1]
-        marks = []
-        for i in marked:
-            row, said = bytes(rows[i]), int(answer.labels[i])
-            marks.append(Mark(form, row, said, self._keys.label(form, row, said, classes), query.at))
         try:
-            await self._register.begin(self._common(classes))
-            await self._register.add(query.account, marks)
+            return await self._marking(query, answer)
         except BadInput as fault:
             log.error("no marked row of model %s is answered: %s", self.model, fault)
             raise Refused("the register of this model does not hold together", status=503) from fault
+
+    async def _marking(self, query: Query, answer: Answer) -> Answer:
+        exact = self.mapping == "exact"
+        form, points = encoded(query.x) if exact else await self._cells(query.x, probs_of(answer).shape[1])
+        marked = self._keys.marked(self.rate, form, points)
+        if not marked:
+            return answer
+        classes = probs_of(answer).shape[1]
+        kind, rows = encoded(query.x[marked])
+        marks = []
+        for i, row in zip(marked, rows, strict=True):
+            said = int(answer.labels[i])
+            told = self._keys.label(form, points[i], said, classes)
+            marks.append(Mark(kind, row, said, told, query.at, None if exact else points[i].hex()))
+        await self._begin(classes)
+        await self._register.add(query.account, marks)
         return exchanged(answer, np.array(marked), np.array([mark.told for mark in marks]))
+
+    async def _cells(self, x: Array, classes: int) -> tuple[str, list[bytes]]:
+        """Returns the cells of rows ``(n, ...)``, as :func:`cells` does."""
+        await self._begin(classes)
+        assert self.auxiliary is not None
+        of = await self.auxiliary.above(self._register.common.limits)
+        told = await of(x)
+        return cells(told[:, 1] > told[:, 0])
 
     async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
         """Reads the register, or makes it.
@@ -162,8 +215,11 @@ class Dawn:
                     f"dawn: {type(layer).__name__} stands inside it; a mark is counted against the victim's own "
                     "label, so it must stand outside"
                 )
-        await self._register.begin(self._common(card.classes))
+        await self._begin(card.classes)
         await self._register.read()
+        if self.mapping == "median":
+            assert self.auxiliary is not None
+            await self.auxiliary.above(self._register.common.limits)
         certain, likely, even = [await lost(outside, card.classes, confidence) for confidence in (1.0, 0.6, 0.5)]
         if certain > _LOST:
             raise BadInput(
@@ -177,8 +233,29 @@ class Dawn:
                 *(self.model, 100 * likely, 100 * certain),
             )
 
-    def _common(self, classes: int) -> Common:
-        return Common(self.model, self.rate, classes, commitment_to(self.secret), self.victim)
+    async def _begin(self, classes: int) -> None:
+        common = Common(self.model, self.rate, classes, commitment_to(self.secret), self.victim)
+        await self._register.begin(common, None if self.mapping == "exact" else self._medians)
+
+    async def _medians(self) -> Array:
+        """Takes the medians, ``(units,)``; the register keeps them."""
+        if self.pool is None or self.auxiliary is None:
+            raise BadInput(
+                'dawn: mapping = "median" needs a pool of rows at the first start, such as the victim\'s'
+            )
+        activations = await self.auxiliary.activations(Pool.load(self.pool).x[:_MEDIANS])
+        medians: Array = np.median(activations, axis=0)
+        above = activations > medians
+        units = int((above.any(axis=0) & ~above.all(axis=0)).sum())
+        if units < _UNITS:
+            raise BadInput(f"dawn: the inner layer tells rows apart by {units} units; expected at least {_UNITS}")
+        spread = rate_spread(cells(above)[1], self.rate)
+        if spread > _SPREAD:
+            log.warning(
+                "model %s: so many rows of the pool share cells that the rate of marks is %g give or take %.0f %%",
+                *(self.model, self.rate, 100 * spread),
+            )
+        return medians
 
     def disclose(self, card: Card) -> Card:
         """Leaves the card as it is; stands inside what withholds or rounds."""

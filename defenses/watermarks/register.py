@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
@@ -26,6 +28,7 @@ from defenses.store import Behind, Charge, Meter, Store
 from wire import Array, BadInput
 
 _LENGTH = "length"  # the meter whose mark is the length that a log has at least
+_HELD = 2**20  # marks of which a register keeps digests, of about 100 bytes each
 
 _EXAMPLE: dict[str, Any] = {
     "model": "victim",
@@ -53,6 +56,7 @@ class Common:
         classes: Number of classes.
         key: SHA-256 of the marks' key, in hexadecimal.
         victim: SHA-256 of the victim's weights, in hexadecimal.
+        medians: Those of the victim's inner layer, float32 in hexadecimal; None where each row is its own mapping.
     """
 
     model: str
@@ -60,6 +64,28 @@ class Common:
     classes: int
     key: str
     victim: str
+    medians: str | None = None
+
+    @property
+    def mapping(self) -> str:
+        """Name of the mapping."""
+        return "exact" if self.medians is None else "median"
+
+    @property
+    def limits(self) -> Array:
+        """The medians, ``(units,)`` float32.
+
+        Raises:
+            Broken: There are none.
+        """
+        try:
+            return np.frombuffer(bytes.fromhex(self.medians or ""), "<f4")
+        except ValueError:
+            raise Broken("the medians are not readable") from None
+
+    def fixed(self) -> dict[str, Any]:
+        """Returns what must not change, by name: all but the medians themselves, which are made only once."""
+        return {**asdict(replace(self, medians=None)), "mapping": self.mapping}
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,7 @@ class Mark:
         said: The victim's label.
         told: The label that was told.
         at: When, in seconds since the epoch.
+        cell: What the mapping makes of the row, in hexadecimal; None where the row is its own mapping.
     """
 
     form: str
@@ -79,6 +106,7 @@ class Mark:
     said: int
     told: int
     at: float
+    cell: str | None = None
 
     @property
     def x(self) -> Array:
@@ -236,7 +264,7 @@ class Opening:
         head, marks = start_of(name), []
         for position, entry in enumerate(self.entries):
             said, row, head = linked(name, position, head, entry)
-            marks.append(Mark(row=row, **_known(Mark, said, name)))
+            marks.append(Mark(row=row, **_known(said, name)))
         leaf = account_leaf(self.account, len(marks), head)
         for what, content, proof in (
             ("what the marks have in common", self.common, self.common_proof),
@@ -265,33 +293,58 @@ class Register:
         self._store, self._model = store, model
         self._index = Chain(store, f"marks/{model}", self._found)
         self.common: Common | None = None
+        self._agreed: Common | None = None
         self._accounts: dict[str, _Account] = {}
-        self._commitments: dict[str, tuple[Commitment, list[list[Any]]]] = {}
+        self._used: OrderedDict[str, int] = OrderedDict()  # marks that are known of an account, the last used last
+        self._held = 0  # their sum
+        self._commitments: dict[str, tuple[Commitment, int]] = {}  # and the entry's position
 
-    async def begin(self, common: Common) -> None:
+    async def begin(self, common: Common, medians: Callable[[], Awaitable[Array]] | None = None) -> None:
         """Makes the register, unless there is one.
+
+        Args:
+            common: What its marks have in common, but the medians.
+            medians: Makes these, ``(units,)``, where there is no register; None where a row is its own mapping.
 
         Raises:
             Broken: It does not hold together.
             BadInput: Its marks have something else in common.
         """
-        if self.common == common:
+        common = replace(common, medians=None if medians is None else "")
+        if self._agreed == common:
             return
-        await self._index.append(lambda: [] if self.common else [({"common": asdict(common)}, b"")])
+        if self.common is None:
+            await self._index.catch_up()
+        if self.common is None and medians is not None:
+            common = replace(common, medians=(await medians()).astype("<f4").tobytes().hex())
+        await self._index.append(lambda: [] if self.common else [({"common": _said(common)}, b"")])
         assert self.common is not None
-        for name, was in asdict(self.common).items():
-            now = asdict(common)[name]
-            if was != now:
+        now = common.fixed()
+        for name, was in self.common.fixed().items():
+            if was != now[name]:
                 raise BadInput(
-                    f"the marks of model {self._model} were made with {name} {was}, not {now}; that is fixed for "
-                    "its life: serve what is new under another name"
+                    f"the marks of model {self._model} were made with {name} {was}, not {now[name]}; that is "
+                    "fixed for its life: serve what is new under another name"
                 )
+        self._agreed = replace(common, medians=None if medians is None else "")
 
-    async def read(self) -> None:
-        """Reads all of it, or raises :class:`Broken`."""
+    async def read(self) -> list[list[Any]]:
+        """Reads all of it.
+
+        Returns:
+            Of each account its name, and length and last hash of its log.
+
+        Raises:
+            Broken: It does not hold together.
+        """
         await self._index.catch_up()
-        for account in list(self._accounts.values()):
+        known: list[list[Any]] = []
+        for name in list(self._accounts):
+            account = self._accounts[name]
             await account.chain.catch_up()
+            known.append([name, account.chain.length, account.chain.head])
+            self._use(name, account)
+        return known
 
     async def add(self, account: str, marks: Sequence[Mark]) -> None:
         """Registers marks of an account, each row once; the register has begun.
@@ -306,10 +359,20 @@ class Register:
 
         def made() -> list[tuple[dict[str, Any], bytes]]:
             new = {_digest(mark.row): mark for mark in marks}
-            said = [(asdict(mark), mark.row) for digest, mark in new.items() if digest not in known.rows]
-            return [({k: v for k, v in fields.items() if k != "row"}, row) for fields, row in said]
+            return [(_said(mark), mark.row) for digest, mark in new.items() if digest not in known.rows]
 
         await known.chain.append(made)
+        self._use(account, known)
+
+    def _use(self, name: str, account: _Account) -> None:
+        """Notes what is known of an account, and forgets those not used for longest: they can be read again."""
+        if self._accounts[name] is account:  # else it was forgotten meanwhile
+            self._held += len(account.rows) - self._used.pop(name, 0)
+            self._used[name] = len(account.rows)
+        while self._held > _HELD and len(self._used) > 1:
+            oldest, marks = self._used.popitem(last=False)
+            self._held -= marks
+            self._accounts[oldest] = _Account(self._store, log_of(self._model, oldest))
 
     async def commit(self, at: float) -> Commitment:
         """Commits to all marks that there are, at the time ``at``.
@@ -318,11 +381,8 @@ class Register:
             Broken: The register does not hold together.
             BadInput: There is none.
         """
-        await self.read()
+        known = await self.read()
         common = self._common_leaf()
-        known: list[list[Any]] = [
-            [name, account.chain.length, account.chain.head] for name, account in self._accounts.items()
-        ]
         leaves = [common, *(account_leaf(*account) for account in known)]
         root = merkle_root([leaf_hash(leaf) for leaf in leaves]).hex()
         if root not in self._commitments:
@@ -344,7 +404,9 @@ class Register:
             root = next(reversed(self._commitments))
         if root not in self._commitments:
             raise BadInput(f"there is no commitment {root} to the marks of model {self._model}")
-        commitment, known = self._commitments[root]
+        commitment, position = self._commitments[root]
+        entry = (await self._store.read(self._index.name, position)).entries[0]
+        known = orjson.loads(entry.partition(b"\n")[0])["accounts"]
         names = [name for name, _, _ in known]
         if account not in names:
             raise BadInput(f"commitment {root} binds no marks of account {account!r}")
@@ -372,14 +434,25 @@ class Register:
                 self._accounts[name] = _Account(self._store, log_of(self._model, name))
             case {"root": root, "at": at, "accounts": known}:
                 commitment = Commitment(root, at, sum(marks for _, marks, _ in known))
-                self._commitments[root] = commitment, known
+                self._commitments[root] = commitment, self._index.length - 1
             case _:
                 raise Broken(f"{self._index.name}: there is an entry of no known kind")
 
     def _common_leaf(self) -> bytes:
         if self.common is None:
             raise BadInput(f"model {self._model} has no register of marks")
-        return orjson.dumps(asdict(self.common))
+        return orjson.dumps(_said(self.common))
+
+
+_REGISTERS: WeakValueDictionary[tuple[int, str], Register] = WeakValueDictionary()
+
+
+def shared(store: Store, model: str) -> Register:
+    """Returns the register of a model that all layers of this process share, so that it is known only once."""
+    key = id(store), model  # a register holds its store: while it is there, nothing else has that id
+    found = _REGISTERS.get(key) or Register(store, model)
+    _REGISTERS[key] = found
+    return found
 
 
 class _Account:
@@ -476,8 +549,13 @@ def _digest(row: bytes) -> bytes:
     return hashlib.sha256(row).digest()
 
 
-def _known(cls: type, said: dict[str, Any], name: str) -> dict[str, Any]:
-    expected = set(cls.__dataclass_fields__) - {"row"}  # type: ignore[attr-defined]
-    if set(said) != expected:
+def _said(record: Common | Mark) -> dict[str, Any]:
+    """Returns what an entry says of a record: all but the row, which it carries, and what there is none of."""
+    return {name: value for name, value in asdict(record).items() if name != "row" and value is not None}
+
+
+def _known(said: dict[str, Any], name: str) -> dict[str, Any]:
+    expected = {field.name for field in fields(Mark)} - {"row", "cell"}
+    if set(said) - {"cell"} != expected:
         raise Broken(f"{name}: an entry has {sorted(said)}, not {sorted(expected)}")
     return said
