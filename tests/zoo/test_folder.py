@@ -7,7 +7,7 @@ from safetensors.torch import save as write_weights
 
 from wire import BadInput
 from zoo import folder
-from zoo.folder import CARD, WEIGHTS, read_card
+from zoo.folder import CARD, CHECKPOINTS, WEIGHTS, read_card
 from zoo.logistic import Softmax
 from zoo.mlp import Mlp
 from zoo.network import Network
@@ -109,6 +109,45 @@ def _replace_weights(path, content):
     (path / WEIGHTS).write_bytes(content)
     card = json.loads((path / CARD).read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
     (path / CARD).write_text(json.dumps(card))
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """Returns a network that kept its checkpoints and the folder that holds it."""
+    x, y = np.random.default_rng(0).random((20, 4), dtype=np.float32), np.arange(20) % 2
+    network = Network.new(Mlp(hidden=(3,)), (4,), ("a", "b"), seed=0)
+    network.fit(x, y, Training(epochs=20, batch=20, checkpoints=11), seed=0)
+    folder.save(network, tmp_path / "watched")
+    return network, tmp_path / "watched", x
+
+
+def test_checkpoints_come_back_and_go_with_a_network_that_has_none(watched):
+    network, path, x = watched
+    loaded = folder.load(path)
+    np.testing.assert_array_equal(loaded.earlier().predict(x), network.earlier().predict(x))
+    folder.save(loaded, path)
+    assert len(folder.load(path).checkpoints) == 10
+    folder.save(Network.new(Softmax(), (4,), ("a", "b"), seed=0), path)
+    assert sorted(file.name for file in path.iterdir()) == [CARD, WEIGHTS]
+    with pytest.raises(BadInput, match="saved without checkpoints"):
+        folder.load(path).earlier()
+
+
+def test_broken_checkpoints_are_named(watched):
+    network, path, _ = watched
+    file = path / CHECKPOINTS
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"!")
+    with pytest.raises(BadInput, match=r"checkpoints\.safetensors: its SHA-256 is \w{64}, but the card says"):
+        folder.load(path)
+    file.unlink()
+    with pytest.raises(BadInput, match=r"checkpoints\.safetensors: No such file"):
+        folder.load(path)
+    network.checkpoints = network.checkpoints[:2]
+    del network.checkpoints[1]["1.weight"]
+    folder.save(network, path)
+    with pytest.raises(BadInput, match=r"checkpoints\.safetensors: tensors missing: \['1.weight'\]"):
+        folder.load(path)
 
 
 def test_weights_that_are_no_safetensors_are_refused(saved):

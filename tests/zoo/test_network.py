@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -248,3 +250,30 @@ def test_rows_and_labels_of_another_shape_are_refused():
     for labels in (y[:4], np.ones((5, 2), np.float32)):
         with pytest.raises(ValueError, match="labels must be"):
             network.fit(x, labels, BRIEF, seed=0)
+
+
+@every_family
+def test_checkpoints_are_what_the_network_was_on_its_way_and_change_nothing(family):
+    x, y = rows(50)
+    kept = Training(epochs=20, batch=50, schedule="constant", checkpoints=11)
+
+    def after(epochs, checkpoints=0):
+        training = replace(kept, epochs=epochs, checkpoints=checkpoints)
+        return Network.new(family, SHAPE, NAMES, seed=0).fit(x, y, training, seed=0)
+
+    network = after(20, 11)
+    assert kept.kept_after(50) == [1, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+    np.testing.assert_array_equal(network.predict(x), after(20).predict(x))
+    earlier = network.earlier().predict(x)
+    for number, epochs in ((0, 1), (1, 2), (9, 18)):
+        np.testing.assert_allclose(earlier[:, :, number], after(epochs).predict(x), atol=1e-6)
+
+
+def test_the_first_checkpoint_comes_after_a_hundredth_of_the_steps():
+    assert Training(epochs=100, batch=10, checkpoints=11).kept_after(10) == [1, *range(10, 100, 10)]  # the paper's
+    assert Training(epochs=8, batch=64, checkpoints=11).kept_after(20_000)[:3] == [26, 251, 501]
+    assert Training().kept_after(100) == []
+    with pytest.raises(BadInput, match="10 steps have no 11 checkpoints; expected more epochs"):
+        Network.new(Softmax(), SHAPE, NAMES, seed=0).fit(*rows(20), Training(2, 4, checkpoints=11), seed=0)
+    with pytest.raises(BadInput, match="0 or lie between 2 and 50"):
+        Training(checkpoints=1)

@@ -72,6 +72,22 @@ def test_a_model_is_trained_evaluated_and_described(drawn, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["family"] == "mlp"
 
 
+def test_a_classifier_tells_one_kind_of_rows_from_another(drawn, tmp_path, capsys):
+    own = Pool.load(drawn / "victim.npz")
+    Pool(own.x[:, :, ::-1, ::-1].transpose(0, 1, 3, 2).copy()).save(tmp_path / "turned.npz")
+    options = ["--rows", str(drawn / "victim.npz"), "--out", str(tmp_path / "filter")]
+    main(["train", *options, "--against", str(tmp_path / "turned.npz"), "--family", "cnn", "--epochs", "4"])
+    assert read_card(tmp_path / "filter").class_names == ("own", "other")
+    unseen = Pool.load(drawn / "evaluation.npz").x
+    turned = unseen[:, :, ::-1, ::-1].transpose(0, 1, 3, 2)
+    model = folder.load(tmp_path / "filter", "cpu")
+    assert (model.predict(unseen).argmax(axis=1) == 0).mean() > 0.85
+    assert (model.predict(np.ascontiguousarray(turned)).argmax(axis=1) == 1).mean() > 0.85
+    Pool(np.zeros((3, 5), np.float32)).save(tmp_path / "other.npz")
+    with pytest.raises(BadInput, match=r"rows \(1, 8, 8\) and \(5,\) are of other shapes"):
+        main(["train", *options, "--against", str(tmp_path / "other.npz")])
+
+
 def test_rows_of_another_shape_are_not_evaluated(drawn, tmp_path):
     main(
         [

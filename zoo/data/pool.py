@@ -84,9 +84,7 @@ class Pool:
         """
         forms = [(pool.input_shape, pool.dtype, pool.missing, pool.features) for pool in (self, others)]
         if forms[0] != forms[1]:
-            raise BadInput(
-                f"rows {self.input_shape} cannot stand against rows {others.input_shape} of other features"
-            )
+            raise BadInput(f"rows {self.input_shape} and {others.input_shape} are of other shapes or features")
         y = np.repeat([0, 1], [len(self), len(others)])
         return replace(self, x=np.concatenate([self.x, others.x]), y=y, class_names=("own", "other"))
 
