@@ -13,7 +13,8 @@ import pytest
 from parts import SHAPE, Local, serving
 
 from defenses import Prada, Watch
-from defenses.store import open_store
+from defenses.detectors import watch as module
+from defenses.store import Behind, open_store
 from server.registry import Registry
 from server.routes.alarms import events
 from server.settings import read_settings
@@ -295,6 +296,46 @@ def test_a_store_that_goes_away_fails_closed_unless_the_operator_says_open(
         assert (refused.value.status, refused.value.retry_after) == (503, 1)
         levels = asyncio.run(server.store.levels("bad"))
         assert levels["watched/ledger/rows"].level == 0  # it was given back
+
+
+def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, monkeypatch):
+    monkeypatch.setattr(module, "_HELD", 100 * 2**14)  # the states of less than a hundred
+    rng = np.random.default_rng(2)
+    asked = {f"a{i}": rng.integers(0, 256, (20, *SHAPE)).astype(np.float32) / np.float32(255) for i in range(1000)}
+    thieves = {name: thief[at:] for at, name in enumerate(("a3", "a500", "a996"))}
+    asked |= thieves
+    server = Local(watched(config, "log"))
+    here = server.app.here
+    deployed = here.of_plan("free")["watched"]
+    layer = deployed.layers[-1]
+
+    async def ask(name, x):
+        while True:
+            try:
+                return await deployed.handle(Query(name, x, 1e9))
+            except Behind:  # an alarm was raised meanwhile
+                await here.catch_up()
+
+    async def script():
+        for turn in range(2):  # in the second nobody's state is at hand any more
+            for first in range(0, 1000, 50):
+                names = list(asked)[first : first + 50]
+                await asyncio.gather(*(ask(name, np.array_split(asked[name], 2)[turn]) for name in names))
+                assert layer._memory.held <= module._HELD
+        assert len(layer._accounts) < 100
+        for name in ("a0", "a250", "a999", *thieves):
+            await layer.account(name).catch_up()
+            detector = Prada(0.95)
+            said = network.predict(asked[name]).argmax(axis=1)
+            expected = detector.observe(detector.begin(), asked[name], said)
+            assert layer.account(name).state.to_bytes() == expected.to_bytes()
+        await server.store.close()
+        return {alarm["account"]: alarm["row"] for alarm in here.registry.all_alarms()}
+
+    assert asyncio.run(script()) == {name: said_on_arrays(network, x).row for name, x in thieves.items()}
+    raw = sum(x.nbytes if name in thieves else x.size for name, x in asked.items())
+    kept = sum(path.stat().st_size for path in (config.parent / "state").glob("range.sqlite*"))
+    assert kept < 2 * raw
 
 
 def test_detectors_stand_last_and_not_in_plans(config):
