@@ -161,7 +161,7 @@ class Kept:
         return best
 
     def closest(self, x: Rows, first: Array, end: Array) -> tuple[Array, Array]:
-        """Returns the squared distance to the nearest of some kept rows, and its place, the first of several.
+        """Returns the squared distance to the nearest of some kept rows, and its place; all rows are of pixels.
 
         Args:
             x: Rows, ``(m, d)``.
@@ -169,30 +169,16 @@ class Kept:
             end: The place behind the last one.
 
         Returns:
-            Squared distances ``(m,)`` float64, inf where no row counts, and places ``(m,)``.
+            Squared distances ``(m,)`` float64, inf where no row counts, and places ``(m,)``, the first of several.
         """
-        best, at = np.full(len(x), np.inf), np.zeros(len(x), np.int64)
-        whole = x.pixels and self.values.dtype == np.int8
-        if not whole:
-            x = x.floats
-        for start in range(0, len(self), len(self) if whole else _ROWS):
-            y = Rows(self.values[start : start + (len(self) if whole else _ROWS)])
-            places = np.arange(start, start + len(y))
-            if whole:
-                squares = _between_pixels(x, y.values, self._norms.rows)
-                most, low, high = np.iinfo(squares.dtype).max, first.max(), end.min()
-                squares[:, :low][places[:low] < first[:, None]] = most
-                squares[:, high:][places[high:] >= end[:, None]] = most
-            else:
-                out = (places < first[:, None]) | (places >= end[:, None])
-                squares = _between_floats(x, y.floats, best, out)
-            place = squares.argmin(axis=1)
-            least = np.take_along_axis(squares, place[:, None], 1)[:, 0].astype(np.float64)
-            if whole:
-                least = np.where(first < end, (least + x.norms) / _UNIT, np.inf)
-            nearer = least < best
-            best, at = np.where(nearer, least, best), np.where(nearer, place + start, at)
-        return best, at
+        squares = _between_pixels(x, self.values, self._norms.rows)
+        places, most = np.arange(len(self)), np.iinfo(squares.dtype).max
+        low, high = first.max(), end.min()
+        squares[:, :low][places[:low] < first[:, None]] = most
+        squares[:, high:][places[high:] >= end[:, None]] = most
+        at = squares.argmin(axis=1)
+        least = np.take_along_axis(squares, at[:, None], 1)[:, 0] + x.norms.astype(np.float64)
+        return np.where(first < end, least / _UNIT, np.inf), at
 
 
 def pixels(x: Array) -> tuple[Array, Array]:

@@ -54,6 +54,7 @@ from wire import Array, BadInput, Card, Labels
 from zoo.data import Pool
 
 _SCHEMA = 1  # of a state's bytes
+_TAIL = 4  # bytes of a noted row that tell its distance to the reference
 _STEP = 256  # rows that are taken at a time
 _SHARES = 5  # shares of hits that the evidence is for
 _BESIDE = 200  # bytes of an account beside its arrays
@@ -76,9 +77,13 @@ class Alarm(NamedTuple):
 class Sybils:
     """Tests after each row whether too many of an account's rows lie too close to other accounts'.
 
-    Each row is compared with ``window`` others and with the reference, which takes as long as one product with all
-    of these; the victim's own pass may take less. The log of all accounts keeps each row and its distance to the
-    reference, and each worker folds all of it.
+    Rows are compared in bytes. Those of a reference between 0 and 1 are pixels; else each feature is told in 255
+    steps from its least to its greatest value in the reference, and values beyond count as these. So rows that
+    differ by less than a step may be copies.
+
+    Each row is compared with ``window`` others and with the reference, which takes as long as one int8 product
+    with all of these; the victim's own pass may take less. The log of all accounts keeps the bytes of each row and
+    its distance to the reference, and each worker folds all of it.
 
     Attributes:
         reference: File of a pool of harmless rows, none of which anybody asks about; relative to where the server
@@ -96,7 +101,7 @@ class Sybils:
     share: float = 0.005
     rate: float = 1e-7
     window: int = 10_000
-    _kept: list[Kept] = field(default_factory=list, init=False, repr=False, compare=False)
+    _references: list[_Reference] = field(default_factory=list, init=False, repr=False, compare=False)
     _gains: Array = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -124,33 +129,21 @@ class Sybils:
         Raises:
             BadInput: There is none, or its rows are not the victim's.
         """
-        pool = await asyncio.to_thread(Pool.load, self.reference)
-        if pool.dtype == "BYTES" or pool.input_shape != tuple(card.input_shape) or not len(pool):
+        found = await self._reference()
+        if found.shape != tuple(card.input_shape):
             raise BadInput(
-                f"sybils: {self.reference} has {len(pool)} rows of shape {pool.input_shape}; expected some of "
-                f"shape {tuple(card.input_shape)}"
+                f"sybils: {self.reference} has rows of shape {found.shape}; expected {tuple(card.input_shape)}"
             )
-        self._kept[:] = _by_kind(pool.x)
 
     async def note(self, x: Array, labels: Labels) -> Array:
-        """Returns rows and, behind each, its squared distance to the reference as float32.
+        """Returns rows in bytes, each with its squared distance to the reference (float32), ``(n, d + 4)`` uint8."""
+        found = await self._reference()
+        return found.noted(x) if x.size * len(found) < _PLAIN else await asyncio.to_thread(found.noted, x)
 
-        Rows of pixels are ``(n, d + 4)`` uint8, others ``(n, d + 1)`` float32.
-        """
-        if not self._kept:
-            self._kept[:] = _by_kind((await asyncio.to_thread(Pool.load, self.reference)).x)
-        if x.size * sum(map(len, self._kept)) < _PLAIN:
-            return self._noted(x)
-        return await asyncio.to_thread(self._noted, x)
-
-    def _noted(self, x: Array) -> Array:
-        flat = x.reshape(len(x), -1)
-        same, octets = pixels(flat)
-        rows = Rows(octets) if same.all() else Rows(flat.astype(np.float32))
-        squares = np.min([kept.nearest(rows) for kept in self._kept], axis=0).astype("<f4")[:, None]
-        if rows.pixels:
-            return np.concatenate([octets.view(np.uint8) ^ 128, squares.view(np.uint8)], axis=1)
-        return np.concatenate([rows.values, squares], axis=1)
+    async def _reference(self) -> _Reference:
+        if not self._references:
+            self._references[:] = [await asyncio.to_thread(_Reference, self.reference)]
+        return self._references[0]
 
     def begin(self, saved: bytes | None = None) -> State:
         """Returns the state of no rows, or one that was saved (see :meth:`State.from_bytes`)."""
@@ -166,12 +159,11 @@ class Sybils:
             accounts: Who asked about each.
 
         Raises:
-            ValueError: The rows do not fit those before, or not all is finite. Nothing was changed.
+            ValueError: The rows do not fit those before. Nothing was changed.
         """
-        for x, of, found in self._found(state, rows, accounts):
-            ratios = found.ratios(x.squares)
-            hits = (found.owners != of) & (ratios < self.ratio)
-            for account, hit, copy in zip(of.tolist(), hits.tolist(), (found.squares == 0).tolist(), strict=True):
+        for of, found in self._found(state, rows, accounts):
+            hits = (found.owners != of) & (found.ratios < self.ratio)
+            for account, hit, copy in zip(of.tolist(), hits.tolist(), found.copies.tolist(), strict=True):
                 state.weigh(account, None if copy else self._gains[int(hit)], self.enough)
         return state
 
@@ -180,20 +172,18 @@ class Sybils:
         state.clear(account)
         return state
 
-    def _found(
-        self, state: State, rows: Array, accounts: Sequence[str]
-    ) -> Iterator[tuple[_Noted, Array, _Nearest]]:
-        """Lets the window take rows; yields them in parts, with their accounts' numbers and what is nearest."""
-        noted = _Noted.read(rows)
+    def _found(self, state: State, rows: Array, accounts: Sequence[str]) -> Iterator[tuple[Array, _Nearest]]:
+        """Lets the window take rows; yields in parts their accounts' numbers, and what was nearest to each."""
+        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] <= _TAIL:
+            raise ValueError(f"sybils: rows of shape {rows.shape} and {rows.dtype} have no distance behind them")
         if len(accounts) != len(rows):
             raise ValueError(f"sybils: {len(rows)} rows of {len(accounts)} accounts")
-        if state.width not in (None, noted.width):
-            raise ValueError(f"sybils: rows of {noted.width} features after rows of {state.width}")
-        state.width = noted.width
+        if state.width not in (None, rows.shape[1]):
+            raise ValueError(f"sybils: rows of {rows.shape[1]} bytes after rows of {state.width}")
+        state.width = rows.shape[1]
         for i in range(0, len(rows), _STEP):
-            part = _Noted(noted.rows[i : i + _STEP], noted.squares[i : i + _STEP])
             of = np.array([state.number(name) for name in accounts[i : i + _STEP]], np.int32)
-            yield part, of, state.take(part.rows, of, self.window)
+            yield of, state.take(rows[i : i + _STEP], of, self.window)
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Sybils, Calibration]:
         """Returns it with the greatest ratio that makes hits of ``share`` of harmless rows.
@@ -213,9 +203,9 @@ class Sybils:
         rows, accounts = in_turn(chosen)
         filled = min(self.window, len(rows) // 2)
         ratios = []
-        for x, of, found in self._found(State(), rows, accounts):
-            told = np.where(found.owners != of, found.ratios(x.squares), np.inf)
-            ratios.append(np.where(found.squares > 0, told, np.nan))
+        for of, found in self._found(State(), rows, accounts):
+            told = np.where(found.owners != of, found.ratios, np.inf)
+            ratios.append(np.where(found.copies, np.nan, told))
         later = np.concatenate(ratios)[filled:]
         later = np.sort(later[~np.isnan(later)])
         allowed = math.floor(self.share * filled / self.window * len(later))
@@ -245,66 +235,58 @@ def in_turn(streams: Streams) -> tuple[Array, list[str]]:
     return np.stack([given[number][i] for i, number in turns]), [str(number) for _, number in turns]
 
 
-class _Noted(NamedTuple):
-    """Rows and their squared distances to the reference, ``(n,)``."""
+class _Reference:
+    """Harmless rows to search in.
 
-    rows: Rows
-    squares: Array
+    Attributes:
+        shape: Shape of one row.
+    """
 
-    @property
-    def width(self) -> int:
-        return int(self.rows.values.shape[1])
+    def __init__(self, file: Path) -> None:
+        """Reads them from a file of rows.
 
-    @staticmethod
-    def read(noted: Array) -> _Noted:
-        """Reads what :meth:`Sybils.note` made."""
-        tail = 4 if noted.dtype == np.uint8 else 1
-        if noted.ndim != 2 or noted.shape[1] <= tail:
-            raise ValueError(f"sybils: rows of shape {noted.shape} have no distance behind them")
-        rows, end = noted[:, :-tail], np.ascontiguousarray(noted[:, -tail:])
-        squares = end.view("<f4")[:, 0].astype(np.float64)
-        if noted.dtype == np.uint8:
-            return _Noted(Rows(pixels(rows)[1]), squares)
-        if not np.isfinite(noted).all():
-            raise ValueError("sybils: distances need finite features")
-        return _Noted(Rows(np.ascontiguousarray(rows, np.float32)), squares)
+        Raises:
+            BadInput: There is no such file, or it holds texts or no rows.
+        """
+        pool = Pool.load(file)
+        if pool.dtype == "BYTES" or pool.missing or not len(pool):
+            raise BadInput(f"sybils: {file} has {len(pool)} rows; expected some, of numbers, none of them missing")
+        self.shape, x = pool.input_shape, pool.x.reshape(len(pool), -1)
+        self._low, span = np.float32(0), np.float32(1)
+        if pool.bounds != (0.0, 1.0):
+            self._low, span = x.min(axis=0), np.ptp(x, axis=0)
+        self._scale = np.float32(255) / np.where(span > 0, span, np.float32(1))
+        rows = Rows(pixels(self._octets(x))[1])
+        self._kept = Kept(rows)
+        self._kept.append(rows)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def noted(self, x: Array) -> Array:
+        """Returns what is kept of rows ``(n, ...)``, as :meth:`Sybils.note` says."""
+        flat = x.reshape(len(x), -1)
+        octets = self._octets(flat / np.float32(255) if flat.dtype == np.uint8 else flat)
+        squares = self._kept.nearest(Rows(pixels(octets)[1])).astype("<f4")
+        return np.concatenate([octets, squares[:, None].view(np.uint8)], axis=1)
+
+    def _octets(self, x: Array) -> Array:
+        octets: Array = np.rint((x - self._low) * self._scale).clip(0, 255).astype(np.uint8)
+        return octets
 
 
 class _Nearest(NamedTuple):
-    """The nearest earlier row of each of some rows: squared distance, inf if there is none, and whose it is."""
+    """What is nearest to each of some rows among earlier ones, ``(n,)`` each.
 
-    squares: Array
+    Attributes:
+        ratios: The distance over that to the reference; inf where nothing is earlier.
+        copies: Whether it is a copy.
+        owners: Number of the account that asked about it.
+    """
+
+    ratios: Array
+    copies: Array
     owners: Array
-
-    def ratios(self, reference: Array) -> Array:
-        """Returns the distances over those to the reference, whose squares are given; inf for 0 over 0."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(np.sqrt(self.squares / reference), nan=np.inf, posinf=np.inf)
-
-
-class _Past:
-    """The rows of one kind in the window, their numbers among all that were asked about, and whose they are."""
-
-    def __init__(self, like: Rows) -> None:
-        self.kept = Kept(like)
-        self.numbers, self.owners = Grown(np.empty(0, np.int64)), Grown(np.empty(0, np.int32))
-
-    def append(self, rows: Rows, numbers: Array, owners: Array) -> None:
-        self.kept.append(rows)
-        self.numbers.append(numbers)
-        self.owners.append(owners)
-
-    def drop(self, before: int) -> None:
-        count = int(self.numbers.rows.searchsorted(before))
-        for part in (self.kept, self.numbers, self.owners):
-            part.drop(count)
-
-    def nearest(self, x: Rows, numbers: Array, window: int) -> tuple[Array, Array, Array]:
-        """Returns squared distances to, numbers of and owners of the rows nearest to some that have numbers."""
-        all_numbers = self.numbers.rows
-        first, end = all_numbers.searchsorted(numbers - window), all_numbers.searchsorted(numbers)
-        squares, at = self.kept.closest(x, first, end)
-        return squares, all_numbers[at], self.owners.rows[at]
 
 
 class State:
@@ -312,9 +294,8 @@ class State:
 
     Attributes:
         seen: How many rows were asked about.
-        width: Features of a row, None before the first.
+        width: Bytes of a noted row, None before the first.
         alarms: The first alarm of each account, by its name.
-        past: The rows in the window, those of pixels (True) and others.
     """
 
     def __init__(self) -> None:
@@ -322,7 +303,8 @@ class State:
         self.seen = 0
         self.width: int | None = None
         self.alarms: dict[str, Alarm] = {}
-        self.past: dict[bool, _Past] = {}
+        self._kept: Kept | None = None  # the rows in the window, and whose they are
+        self._owners = Grown(np.empty(0, np.int32))
         self._numbers: dict[str, int] = {}  # of the accounts, in the order in which they came
         self._names: list[str] = []
         self._counts: list[int] = []  # of rows that each asked about
@@ -331,13 +313,13 @@ class State:
     @property
     def rows(self) -> int:
         """How many rows it keeps."""
-        return sum(len(past.kept) for past in self.past.values())
+        return len(self._owners)
 
     @property
     def nbytes(self) -> int:
         """The memory that it takes."""
-        kept = sum(part.nbytes for past in self.past.values() for part in (past.kept, past.numbers, past.owners))
-        return kept + self._evidence.nbytes + _BESIDE * len(self._names)
+        kept = 0 if self._kept is None else self._kept.nbytes
+        return kept + self._owners.nbytes + self._evidence.nbytes + _BESIDE * len(self._names)
 
     def number(self, account: str) -> int:
         """Returns an account's number, a new one if it is new."""
@@ -348,20 +330,22 @@ class State:
             self._evidence.append(np.zeros((1, _SHARES)))
         return number
 
-    def take(self, x: Rows, of: Array, window: int) -> _Nearest:
-        """Takes rows of accounts with some numbers; returns what is nearest to each among ``window`` before it."""
-        numbers = np.arange(self.seen, self.seen + len(x))
-        if x.pixels not in self.past:
-            self.past[x.pixels] = _Past(x)
-        self.past[x.pixels].append(x, numbers, of)
-        found = [past.nearest(x, numbers, window) for past in self.past.values() if len(past.kept)]
-        squares, which, owners = (np.stack(part) for part in zip(*found, strict=True))
-        best = np.lexsort((which, squares), axis=0)[0]  # of equally near ones the earliest
-        self.seen += len(x)
-        for past in self.past.values():
-            past.drop(self.seen - window)
-        columns = np.arange(len(x))
-        return _Nearest(squares[best, columns], owners[best, columns])
+    def take(self, noted: Array, of: Array, window: int) -> _Nearest:
+        """Takes noted rows of accounts with some numbers; tells what is nearest among ``window`` before each."""
+        rows = Rows(pixels(noted[:, :-_TAIL])[1])
+        if self._kept is None:
+            self._kept = Kept(rows)
+        end = len(self._kept) + np.arange(len(rows))
+        self._kept.append(rows)
+        self._owners.append(of)
+        squares, at = self._kept.closest(rows, np.maximum(end - window, 0), end)
+        reference = np.ascontiguousarray(noted[:, -_TAIL:]).view("<f4")[:, 0].astype(np.float64)
+        ratios = np.sqrt(np.divide(squares, reference, out=np.full(len(rows), np.inf), where=reference > 0))
+        nearest = _Nearest(ratios, squares == 0, self._owners.rows[at])
+        self.seen += len(rows)
+        for part in (self._kept, self._owners):
+            part.drop(max(0, len(part) - window))
+        return nearest
 
     def weigh(self, account: int, gain: Array | None, enough: float) -> None:
         """Adds a row to an account's evidence; None if it is no evidence."""
@@ -392,10 +376,8 @@ class State:
             "accounts": [self._names, self._counts],
         }
         arrays = {"evidence": self._evidence.rows, "head": np.frombuffer(json.dumps(head).encode(), np.uint8)}
-        for kind, past in sorted(self.past.items()):
-            if len(past.kept):
-                arrays |= {f"rows/{kind:d}": past.kept.values, f"numbers/{kind:d}": past.numbers.rows}
-                arrays[f"owners/{kind:d}"] = past.owners.rows
+        if self._kept is not None:
+            arrays |= {"rows": self._kept.values, "owners": self._owners.rows}
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, **arrays)
         return file.getvalue()
@@ -418,23 +400,11 @@ class State:
                 state._names, state._counts = head["accounts"]
                 state._numbers = {name: number for number, name in enumerate(state._names)}
                 state._evidence.append(arrays["evidence"])
-                for kind in (False, True):
-                    if f"rows/{kind:d}" in arrays:
-                        rows = Rows(arrays[f"rows/{kind:d}"])
-                        state.past[kind] = _Past(rows)
-                        state.past[kind].append(rows, arrays[f"numbers/{kind:d}"], arrays[f"owners/{kind:d}"])
+                if "rows" in arrays:
+                    rows = Rows(arrays["rows"])
+                    state._kept = Kept(rows)
+                    state._kept.append(rows)
+                    state._owners.append(arrays["owners"])
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
             raise ValueError(f"sybils: this is no state of accounts: {error}") from None
         return state
-
-
-def _by_kind(x: Array) -> list[Kept]:
-    """Returns rows ``(n, ...)`` to search in, those of pixels apart."""
-    flat = x.reshape(len(x), -1)
-    same, octets = pixels(flat)
-    found = []
-    for rows in (Rows(octets[same]), Rows(flat[~same])):
-        if len(rows):
-            found.append(Kept(rows))
-            found[-1].append(rows)
-    return found

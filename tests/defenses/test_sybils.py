@@ -63,15 +63,16 @@ def fold(detector, rows, accounts, sizes=(10**9,), state=None):
 
 
 def naive(detector, x, accounts, reference):
-    """The docstring, row by row, in float64: alarms, and each account's evidence."""
-    far = np.sqrt(((x[:, None].astype(float) - reference) ** 2).sum(-1)).min(1)
+    """The docstring, row by row: alarms, and each account's evidence."""
+    x, reference = (np.rint(rows.astype(float) * 255) for rows in (x, reference))
+    far = np.sqrt(((x[:, None] - reference) ** 2).sum(-1)).min(1)
     shares = [detector.share ** (i / 6) for i in range(1, 6)]
     evidence, counts, alarms = {}, {}, {}
     for i, name in enumerate(accounts):
         counts[name] = counts.get(name, 0) + 1
         evidence.setdefault(name, [0.0] * 5)
         first = max(0, i - detector.window)
-        distances = np.sqrt(((x[first:i].astype(float) - x[i]) ** 2).sum(1))
+        distances = np.sqrt(((x[first:i] - x[i]) ** 2).sum(1))
         least = distances.min(initial=math.inf)
         if least == 0:
             continue
@@ -85,7 +86,7 @@ def naive(detector, x, accounts, reference):
 
 
 def mixed(n=400, k=4):
-    """Rows of a thief and of others, in random order; some are copies, some are no pixels."""
+    """Rows of a thief and of others, in random order; some are copies."""
     rng = RNG(5)
     x = np.concatenate([synthetic(n // 2, 7), harmless(n - n // 2, 11)])
     names = [f"sybil{i % k}" for i in range(n // 2)] + [f"other{i % 3}" for i in range(n - n // 2)]
@@ -99,12 +100,9 @@ def mixed(n=400, k=4):
 def test_it_does_what_its_description_says(file, window, accused):
     detector = Sybils(file, 0.5, share=0.02, rate=1e-4, window=window)
     x, accounts = mixed()
-    x[100:140] *= np.float32(0.999)  # no pixels
+    x[100:140] *= np.float32(0.99)  # no pixels, which are rounded
     x[150:155] = x[100:105]
-    parts = [noted(detector, part) for part in (x[:100], x[100:140], x[140:150], x[150:155], x[155:])]
-    state = detector.begin()
-    for i, part in zip((0, 100, 140, 150, 155), parts, strict=True):
-        state = fold(detector, part, accounts[i : i + len(part)], state=state)
+    state = fold(detector, noted(detector, x), accounts)
     alarms, evidence = naive(detector, x, accounts, harmless(1000, 1))
     assert {name: alarm.row for name, alarm in state.alarms.items()} == {n: row for n, (row, _) in alarms.items()}
     assert len(alarms) == accused and all(name.startswith("sybil") for name in alarms)
@@ -207,12 +205,10 @@ def test_a_ratio_is_chosen_on_harmless_accounts_and_tried_on_others(file):
     detector, found = blank.calibrated(iter(streams(61)), iter(streams(71)), 0.0)
     assert 0.2 < detector.ratio == found.delta < 0.9
     assert (found.accused, found.streams) == (0, 20) and found.high > 0
-    hits = 0
     rows = noted(blank, harmless(4000, 81))
-    x, nearest = [], []
-    for part, _, near in detector._found(detector.begin(), rows, ["x", "y"] * 2000):
-        x.append(part.squares)
-        nearest.append(near.ratios(part.squares))
+    nearest = []
+    for _, near in detector._found(detector.begin(), rows, ["x", "y"] * 2000):
+        nearest.append(near.ratios)
     hits = (np.concatenate(nearest)[1000:] < detector.ratio).mean()
     assert 0.005 < hits < 0.04
     with pytest.raises(BadInput, match="expected more rows, or a smaller window"):
@@ -229,10 +225,23 @@ def test_settings_that_make_no_sense_are_refused(file, field, value):
         Sybils(**{"reference": file, "ratio": 0.5, field: value})
 
 
+def test_features_of_any_unit_are_told_in_steps_of_the_references_range(sybils, tmp_path):
+    to = lambda x: (x * np.float32(640) - np.float32(100)) * np.arange(1, D + 1, dtype=np.float32)  # noqa: E731
+    reference = harmless(1000, 1)
+    reference[:2] = [[0] * D, [1] * D]
+    paths = [tmp_path / f"{name}.npz" for name in ("plain", "units")]
+    for path, x in zip(paths, (reference, to(reference)), strict=True):
+        Pool(x).save(path)
+    x = synthetic(50, 3)
+    plain, units = (noted(Sybils(path, 0.5), rows) for path, rows in zip(paths, (x, to(x)), strict=True))
+    np.testing.assert_array_equal(plain, units)
+    np.testing.assert_array_equal(noted(Sybils(paths[1], 0.5), to(x * 3 - 1))[:, :D].max(), 255)
+
+
 def test_a_reference_must_be_rows_of_the_victims(file, tmp_path):
     with pytest.raises(BadInput, match="no such file"):
         asyncio.run(Sybils(tmp_path / "none.npz", 0.5).prepare(Card("m", (D,), 3)))
-    with pytest.raises(BadInput, match=r"1000 rows of shape \(24,\); expected some of shape \(25,\)"):
+    with pytest.raises(BadInput, match=r"rows of shape \(24,\); expected \(25,\)"):
         asyncio.run(Sybils(file, 0.5).prepare(Card("m", (25,), 3)))
 
 
@@ -244,7 +253,7 @@ def test_what_is_no_state_or_no_noted_rows_is_refused(sybils):
     whole = state.to_bytes()
     with pytest.raises(ValueError, match="no state of accounts"):
         sybils.begin(whole[: len(whole) // 2])
-    for wrong in (rows[:, 1:], rows[:, :4], np.full((2, D + 1), np.nan, np.float32)):
+    for wrong in (rows[:, 1:], rows[:, :4], np.zeros((2, D + 4), np.float32)):
         with pytest.raises(ValueError, match="sybils: "):
             sybils.observe(state, wrong, np.zeros(len(wrong), np.int64), ["a"] * len(wrong))
     with pytest.raises(ValueError, match="of 3 accounts"):
