@@ -15,6 +15,7 @@ probabilities, tell less. An answer that is marked for the first time takes a ro
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -135,7 +136,8 @@ class Dawn:
         store: Where the register is.
         mapping: What decides: the ``exact`` row, or which units of an inner layer are above their ``median``;
             fixed, too.
-        pool: File of rows (npz) of which medians are taken, at the first start; such as the victim's own rows.
+        pool: File of rows (npz) of which medians are taken, at the first start; such as the victim's own rows. It is
+            relative to where the server was started.
         auxiliary: Where the inner layer is computed.
     """
 
@@ -243,7 +245,8 @@ class Dawn:
             raise BadInput(
                 'dawn: mapping = "median" needs a pool of rows at the first start, such as the victim\'s'
             )
-        activations = await self.auxiliary.activations(Pool.load(self.pool).x[:_MEDIANS])
+        pool = await asyncio.to_thread(Pool.load, self.pool)
+        activations = await self.auxiliary.activations(pool.x[:_MEDIANS])
         medians: Array = np.median(activations, axis=0)
         above = activations > medians
         units = int((above.any(axis=0) & ~above.all(axis=0)).sum())

@@ -11,7 +11,7 @@ import pytest
 from defenses import Dawn as Watermark
 from defenses import compose
 from defenses.store import open_store
-from defenses.watermarks.dawn import Keys, commitment_to
+from defenses.watermarks.dawn import Keys, cells, commitment_to
 from defenses.watermarks.register import Broken, Common, Mark, Register, encoded
 from owner.dawn import Dawn, Marks, Rejected
 from wire import Answer, BadInput, Card, Oracle, Query
@@ -71,12 +71,13 @@ def served(rows=X):
     return told, asyncio.run(_opening(steps))
 
 
-def forged(marks, rate=0.2):
+def forged(marks, rate=0.2, medians=None):
     """An opening whose root binds just these marks, under the same commitment to key and victim."""
 
     async def steps(store):
         register = Register(store, "victim")
-        await register.begin(Common("victim", rate, 10, commitment_to(SECRET), "ab"))
+        made = None if medians is None else lambda: asyncio.sleep(0, medians)
+        await register.begin(Common("victim", rate, 10, commitment_to(SECRET), "ab"), made)
         for mark in marks:
             await register.add("thief", [mark])
             register._accounts["thief"].rows.clear()  # who forges need not register a row only once
@@ -109,11 +110,18 @@ def surrogate(forgets=0.0):
     return oracle(labels_of)
 
 
-def judged(opening=OPENING, root=None, victim=VICTIM, weights="ab", suspect=None, others=OTHERS):
+def judged(opening=OPENING, root=None, victim=VICTIM, weights="ab", suspect=None, others=OTHERS, inner=None):
     evidence = Dawn().accuse(surrogate(), opening, {}, "there")
     evidence = dataclasses.replace(evidence, key=SECRET.hex())
     return Dawn().judge(
-        evidence, root or opening.root, victim, weights, suspect or surrogate(), others, "the judge's suspect"
+        evidence,
+        root or opening.root,
+        victim,
+        weights,
+        suspect or surrogate(),
+        others,
+        "the judge's suspect",
+        inner,
     )
 
 
@@ -233,6 +241,73 @@ def test_marks_that_the_victim_no_longer_bears_out_count_as_failed():
 
     found = judged(victim=oracle(answers))
     assert found.doubtful == 7 and found.matches == len(MARKS) - 7
+
+
+LAYER = np.random.default_rng(2).standard_normal((6, 80)).astype(np.float32)
+
+
+def activations(x):
+    return (x[:, :, None] * LAYER).sum(axis=1)
+
+
+def told_alike(changed=None):
+    """Marks of cells: each row was asked about, and a near-duplicate; ``changed`` forges one mark."""
+    x = np.concatenate([X, X * np.float32(1 + 1e-6)])
+    limits = np.median(activations(X), axis=0)
+    form, rows = encoded(x)
+    name, points = cells(activations(x) > limits)
+    keys, said = Keys(SECRET), truth(x)
+    marks = [
+        Mark(form, rows[i], int(said[i]), keys.label(name, points[i], int(said[i]), 10), 1.0, points[i].hex())
+        for i in keys.marked(0.2, name, points)
+    ]
+    TOLD.update({mark.row: mark.told for mark in marks})
+    return forged([changed(mark) for mark in marks] if changed else marks, medians=limits)
+
+
+def test_a_judge_counts_one_of_each_cell():
+    opening = told_alike()
+    _, marks = opening.verified()
+    distinct = len({mark.cell for mark in marks})
+    found = judged(opening, inner=activations)
+    assert found.verdict == "accused" and found.doubtful == 0
+    assert (found.marks, found.repeated) == (distinct, len(marks) - distinct) and found.repeated > 200
+    assert judged(opening, inner=activations, suspect=OTHERS["other 11"]).verdict == "inconclusive"
+
+
+def test_a_mark_that_rounding_puts_elsewhere_counts_as_failed():
+    opening = told_alike()
+    limits = np.median(activations(X), axis=0)
+    first = activations(opening.verified()[1][0].x[None])[0]
+    near = int(np.abs(first - limits).argmin())
+
+    def computed(x):
+        found = activations(x)
+        found[0, near] = limits[near] - np.sign(first - limits)[near] * 1e-6
+        return found
+
+    assert judged(opening, inner=computed).doubtful == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"inner": None}, "give the victim's folder"),
+        ({"inner": lambda x: activations(x)[:, 1:]}, "80 medians, but the victim's inner layer has 79"),
+        ({"inner": lambda x: activations(x[::-1])}, "mark 0 names another cell"),
+        ({"changed": lambda mark: dataclasses.replace(mark, cell=mark.cell + "00")}, "picked by hand"),
+        ({"changed": lambda mark: dataclasses.replace(mark, cell="zz")}, "expected hexadecimal"),
+        ({"changed": lambda mark: dataclasses.replace(mark, cell=None)}, "picked by hand"),
+    ],
+)
+def test_the_judge_sees_whether_the_victim_puts_a_row_into_its_cell(changes, fault):
+    opening = told_alike(changes.get("changed"))
+    evidence = Marks(
+        **{**vars(Dawn().accuse(surrogate(), OPENING, {}, "")), "opening": opening, "key": SECRET.hex()}
+    )
+    with pytest.raises(Rejected, match=fault):
+        inner = changes.get("inner", activations)
+        Dawn().judge(evidence, opening.root, VICTIM, "ab", surrogate(), OTHERS, "there", inner)
 
 
 def test_evidence_comes_back_from_its_file(tmp_path):
