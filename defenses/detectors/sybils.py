@@ -101,8 +101,8 @@ class Sybils:
     share: float = 0.005
     rate: float = 1e-7
     window: int = 10_000
-    _references: list[_Reference] = field(default_factory=list, init=False, repr=False, compare=False)
-    _gains: Array = field(init=False, repr=False, compare=False)
+    _references: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+    _gains: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
@@ -136,14 +136,14 @@ class Sybils:
             )
 
     async def note(self, x: Array, labels: Labels) -> Array:
-        """Returns rows in bytes, each with its squared distance to the reference (float32), ``(n, d + 4)`` uint8."""
+        """Returns rows in bytes, ``(n, d + 4)`` uint8: the last four are a squared distance to the reference."""
         found = await self._reference()
         return found.noted(x) if x.size * len(found) < _PLAIN else await asyncio.to_thread(found.noted, x)
 
     async def _reference(self) -> _Reference:
         if not self._references:
             self._references[:] = [await asyncio.to_thread(_Reference, self.reference)]
-        return self._references[0]
+        return self._references[0]  # type: ignore[no-any-return]
 
     def begin(self, saved: bytes | None = None) -> State:
         """Returns the state of no rows, or one that was saved (see :meth:`State.from_bytes`)."""
@@ -293,14 +293,12 @@ class State:
     """What is remembered of all accounts of a model; :meth:`Sybils.observe` changes it.
 
     Attributes:
-        seen: How many rows were asked about.
         width: Bytes of a noted row, None before the first.
         alarms: The first alarm of each account, by its name.
     """
 
     def __init__(self) -> None:
         """Knows nobody."""
-        self.seen = 0
         self.width: int | None = None
         self.alarms: dict[str, Alarm] = {}
         self._kept: Kept | None = None  # the rows in the window, and whose they are
@@ -342,7 +340,6 @@ class State:
         reference = np.ascontiguousarray(noted[:, -_TAIL:]).view("<f4")[:, 0].astype(np.float64)
         ratios = np.sqrt(np.divide(squares, reference, out=np.full(len(rows), np.inf), where=reference > 0))
         nearest = _Nearest(ratios, squares == 0, self._owners.rows[at])
-        self.seen += len(rows)
         for part in (self._kept, self._owners):
             part.drop(max(0, len(part) - window))
         return nearest
@@ -370,7 +367,6 @@ class State:
         """Returns all of it; equal states give equal bytes."""
         head = {
             "schema": _SCHEMA,
-            "seen": self.seen,
             "width": self.width,
             "alarms": self.alarms,
             "accounts": [self._names, self._counts],
@@ -395,7 +391,7 @@ class State:
                 head = json.loads(arrays["head"].tobytes())
                 if head["schema"] != _SCHEMA:
                     raise ValueError(f"schema {head['schema']}, expected {_SCHEMA}")
-                state.seen, state.width = head["seen"], head["width"]
+                state.width = head["width"]
                 state.alarms = {name: Alarm(*alarm) for name, alarm in head["alarms"].items()}
                 state._names, state._counts = head["accounts"]
                 state._numbers = {name: number for number, name in enumerate(state._names)}
