@@ -1,4 +1,7 @@
-"""``python -m server`` serves victims; ``python -m server accounts create NAME --plan PLAN`` makes an account."""
+"""``python -m server`` serves victims; ``python -m server accounts create NAME --plan PLAN`` makes an account.
+
+``python -m server calibrate VICTIM --detector prada --rows FILE`` chooses a detector's threshold on harmless rows.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from server.administration import add_commands, administrate
+from server.calibration import add_flags, calibrate
 from server.settings import read_settings
 from wire import BadInput
 from wire.command import Parser, run
@@ -23,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = read_settings(arguments["config"], **{name: arguments.get(name) for name in names})
     if arguments["command"] == "accounts":
         asyncio.run(administrate(settings, arguments["do"], arguments))
+        return
+    if arguments["command"] == "calibrate":
+        print(calibrate(settings, arguments))
         return
     if (arguments["tls_cert"] is None) != (arguments["tls_key"] is None):
         raise BadInput("HTTPS takes both --tls-cert and --tls-key")
@@ -58,10 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", choices=("text", "json"), help="the log's form (default: text)")
     parser.add_argument("--tls-cert", type=Path, help="certificate file, for HTTPS")
     parser.add_argument("--tls-key", type=Path, help="private key file, for HTTPS")
-    commands = parser.add_subparsers(dest="command", metavar="accounts")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     accounts = commands.add_parser("accounts", help="make accounts; make, rotate and revoke keys")
-    # What stands before "accounts" holds unless it is said again behind it.
-    for command in add_commands(accounts):
+    calibration = commands.add_parser("calibrate", help="choose a detector's threshold on harmless rows")
+    add_flags(calibration)
+    # What stands before a command holds unless it is said again behind it.
+    for command in (*add_commands(accounts), calibration):
         _add_common(command, *[argparse.SUPPRESS] * 3)
     return parser
 

@@ -25,6 +25,8 @@ BOUND_AT_START = (
     "detector",
     "kind",
 )  # fields of a defence that the server fills in; a person never writes them
+UNBOUND = {"secret": bytes(32), "store": None, "model": "", "victim": "", "alarms": None, "auxiliary": None}
+"""What they are filled with where a defence is only looked at."""
 
 
 class _Strict(BaseModel):
@@ -267,8 +269,7 @@ def check_layer(layer: dict[str, Any]) -> None:
     Raises:
         ValueError: It names no defence that there is, or fields that the defence does not have.
     """
-    unbound = {"secret": bytes(32), "store": None, "model": "", "victim": "", "alarms": None, "auxiliary": None}
-    build_layer(layer, unbound)
+    build_layer(layer, UNBOUND)
 
 
 def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
