@@ -76,6 +76,7 @@ def load_all(
     torch.set_num_threads(settings.threads)
     turns = ThreadPoolExecutor(1, thread_name_prefix="forward")
     engines: dict[Hashable, Engine] = {}
+    beside: dict[Hashable, Models] = {}
     cache = settings.state / "cache"
     served = {}
     for victim in settings.victims:
@@ -88,8 +89,8 @@ def load_all(
             raise BadInput(f"victim {victim.name}: {error}") from None
         engine = engines[source]
         batcher = Batcher(engine, turns, None if observe is None else partial(observe, victim.name))
-        auxiliary = Models(models[source], victim, card, cache, settings.threads, turns)
-        served[victim.name] = Served(card, batcher, engine.platform, weights[source], auxiliary)
+        aside = beside.setdefault(source, Models(models[source], victim, card, cache, settings.threads, turns))
+        served[victim.name] = Served(card, batcher, engine.platform, weights[source], aside)
     return served
 
 
