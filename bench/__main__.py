@@ -1,7 +1,7 @@
 """``python -m bench demo``: all parties against one another; ``report``: the same at the papers' sizes.
 
 ``serving`` measures how fast the server is, beside others; ``detectors`` what watching accounts costs;
-``reproduce`` puts published claims to the test.
+``reproduce`` puts published claims to the test; ``mapping`` tells how alike DAWN marks near-duplicates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import detectors, metrics
+from bench import detectors, mapping, metrics
 from bench.protocol import FULL, REDUCED
 from bench.report import write
 from bench.reproduce import command as reproduce
@@ -74,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     claims = commands.add_parser("reproduce", help="put published claims to the test, beside what was published")
     reproduce.add(claims)
     claims.set_defaults(run=lambda arguments: print(reproduce.run(arguments)))
+    alike = commands.add_parser("mapping", help="measure how alike DAWN's mappings mark near-duplicates")
+    mapping.add(alike)
+    alike.set_defaults(run=lambda arguments: print(mapping.run(arguments)))
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
 
