@@ -246,13 +246,25 @@ def read_settings(path: Path | None, **overrides: Any) -> Settings:
     if path is None:
         return settings
     here = path.parent
-    victims = tuple(
-        v if v.folder is None else v.model_copy(update={"folder": here / v.folder}) for v in settings.victims
-    )
-    relative: dict[str, Any] = {"victims": victims}
+    plans = {name: plan.model_copy(update=_placed(here, plan)) for name, plan in settings.plans.items()}
+    victims = tuple(victim.model_copy(update=_placed(here, victim)) for victim in settings.victims)
+    relative: dict[str, Any] = {"plans": plans, "victims": victims}
     if "state" in given and "state" not in {k for k, v in overrides.items() if v is not None}:
         relative["state"] = here / settings.state
     return settings.model_copy(update=relative)
+
+
+def _placed(here: Path, given: Plan | Victim) -> dict[str, Any]:
+    """Returns the members that name files, as they are seen from here."""
+    placed: dict[str, Any] = {"defenses": tuple(_layer_placed(here, layer) for layer in given.defenses)}
+    if isinstance(given, Victim) and given.folder is not None:
+        placed["folder"] = here / given.folder
+    return placed
+
+
+def _layer_placed(here: Path, layer: dict[str, Any]) -> dict[str, Any]:
+    paths = {field.name for field in fields(_defense_class(layer["type"])) if str(field.type).startswith("Path")}
+    return {name: str(here / value) if name in paths else value for name, value in layer.items()}
 
 
 def faults(error: ValidationError) -> str:

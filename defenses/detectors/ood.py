@@ -54,7 +54,7 @@ class Ood:
     An account's log keeps a byte of each row, its state one of each of the latest.
 
     Attributes:
-        folder: Folder of the binary classifier; relative to where the server was started.
+        folder: Folder of the binary classifier; relative to the server's TOML file, or to where it was started.
         delta: An alarm is raised where a greater share of the account's latest rows is other; from
             :meth:`calibrated`. The classifier takes some of the victim's own kind for others too.
         rows: How many rows these are.
@@ -118,7 +118,7 @@ class OodFilter:
     where a marked row is another.
 
     Attributes:
-        folder: Folder of the binary classifier; relative to where the server was started.
+        folder: Folder of the binary classifier; relative to the server's TOML file, or to where it was started.
         secret: Key of the shuffling, 1 to 64 bytes.
         auxiliary: Where the classifier is computed.
     """

@@ -48,9 +48,13 @@ def test_settings_that_make_no_sense_are_named(tmp_path, text, fault):
 
 
 def test_folders_are_relative_to_the_file_and_flags_win(tmp_path):
-    (tmp_path / "range.toml").write_text('state = "s"\n' + VICTIM)
+    layer = 'defenses = [{ type = "ood_filter", folder = "n" }, { type = "ood", folder = "/n", delta = 0.1 }]\n'
+    plan = '[plans.p]\ndefenses = [{ type = "ood_filter", folder = "p" }]'
+    (tmp_path / "range.toml").write_text('state = "s"\n' + VICTIM.replace("[plans.p]", plan) + layer)
     settings = read_settings(tmp_path / "range.toml", port=1234, host=None)
     assert settings.victims[0].folder == tmp_path / "f"
+    assert [layer["folder"] for layer in settings.victims[0].defenses] == [str(tmp_path / "n"), "/n"]
+    assert settings.plans["p"].defenses[0]["folder"] == str(tmp_path / "p")
     assert settings.store_url() == f"sqlite:///{tmp_path / 's' / 'range.sqlite'}"
     assert (settings.host, settings.port) == ("127.0.0.1", 1234)
     assert read_settings(tmp_path / "range.toml", state=tmp_path / "t").state == tmp_path / "t"
