@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.parties import Parties
 from bench.reproduce.b1 import B1
+from bench.reproduce.b2 import B2
 from bench.reproduce.c4 import C4
 from bench.reproduce.claim import Claim, Finding
 from bench.reproduce.lab import Lab
@@ -24,7 +25,7 @@ from bench.serving.rounds import cpu_model
 from wire.command import at_least, state_folder
 from zoo.data import data_folder
 
-CLAIMS: dict[str, Claim] = {claim.ID: claim for claim in (B1(), C4())}
+CLAIMS: dict[str, Claim] = {claim.ID: claim for claim in (B1(), B2(), C4())}
 
 _PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "fastapi", "httpx")
 

@@ -61,6 +61,16 @@ def tracks(rng: np.random.Generator, x: Array, frames: int) -> Array:
     return _octets(filmed + rng.normal(0, 0.01, filmed.shape))
 
 
+def grey(x: Array, shape: tuple[int, ...]) -> Array:
+    """Returns images ``(n, 1 or 3, h, w)`` in grey (ITU-R BT.601) and of another shape ``(1, h, w)``."""
+    if x.shape[1] == 3:
+        x = np.einsum("nchw,c->nhw", x, np.array([0.299, 0.587, 0.114], np.float32))[:, None]
+    sized = functional.interpolate(
+        torch.from_numpy(np.ascontiguousarray(x)), shape[1:], mode="bilinear", align_corners=False, antialias=True
+    )
+    return _octets(sized.numpy())
+
+
 def _octets(x: Array) -> Array:
     """Rounds to the 256 values of a pixel."""
     octets: Array = np.rint(np.clip(x, 0, 1) * 255).astype(np.float32)

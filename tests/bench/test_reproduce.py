@@ -8,6 +8,7 @@ import pytest
 
 from bench.reproduce import streams
 from bench.reproduce.b1 import B1
+from bench.reproduce.b2 import B2
 from bench.reproduce.claim import over_seeds, share
 from bench.reproduce.command import CLAIMS, reproduce, table
 
@@ -24,6 +25,17 @@ TINY = {
         draws=2,
         tracks=6,
         frames=30,
+    ),
+    "B2": B2(
+        data=("digits",),
+        natural=("mnist_digits",),
+        deltas=(0.95,),
+        budget=300,
+        jbda=300,
+        lengths=(50,),
+        sequences=10,
+        accounts=(1, 4),
+        hoda=50,
     ),
 }
 
@@ -54,6 +66,18 @@ def test_b1_false_positives_are_told_with_their_interval_for_four_streams(result
     assert all(row["low"] <= row["measured"] <= row["high"] and row["baseline"] for row in accused)
     duplicates = [row for row in accused if row["what"] == "near-duplicates: streams accused"]
     assert all(row["measured"] > 0.5 for row in duplicates)
+
+
+def test_b2_tells_detectors_on_sequences_and_accounts_that_share_an_attack(results):
+    found = results["claims"]["B2"]
+    told = {(row["setting"].split(",")[1].strip(), row["what"]): row for row in found["rows"]}
+    assert told["HODA", "Knockoff, mnist_digits images: sequences accused"]["measured"] > 0.5
+    assert told["HODA", "harmless, held out: sequences accused"]["measured"] <= 0.5
+    alone = told["PRADA", "JbDA, 300 rows: accounts accused of 1"]
+    split = told["PRADA", "JbDA, 300 rows: accounts accused of 4"]
+    assert (alone["measured"], alone["spread"]) == (1, "exact 95 % interval, 1 of 1")
+    assert split["measured"] == 0 and split["spread"].endswith("of 4")
+    assert told["HODA", "Knockoff, mnist_digits images: rows until the alarm"]["measured"] % 50 == 0
 
 
 def test_published_and_measured_stand_side_by_side(results):
