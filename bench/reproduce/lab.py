@@ -104,7 +104,8 @@ class Lab:
                 outermost first; or "" for a bare victim.
         """
         base = self.out / name
-        text = 'state = "state"\n' + PLANS
+        # Accounts and alarms are this run's own; what was exported is found in the lasting state.
+        text = f'state = "{self.cache.parent}"\nstore = "sqlite:///{base}/range.sqlite"\n{PLANS}'
         for victim, (network, layers) in victims.items():
             sort = folder.fingerprint(network)[:16]
             if not (base / sort).exists():
