@@ -8,6 +8,11 @@ same of them. What differs from the authors' code: all of a row is hashed, with 
 decide; decision and class have keys of their own; the told class is never the victim's; the medians, those of the
 first start, are used.
 
+The inner layer is computed beside the victim, on a CPU, by passes in which a row's bits depend on that row alone,
+whichever engine answers. Other processors, or versions of what computes, may round otherwise: a row of which a
+unit is within rounding of its median may then be of another cell. So workers should be of one kind; a judge, who
+computes the bits anew, counts such a mark as failed.
+
 A marked answer has the probabilities of an honest one, with two of them exchanged. Who has a good idea of the true
 class sees that it is wrong, as the victim's errors are, but surer of itself; labels alone, or few and rounded
 probabilities, tell less. An answer that is marked for the first time takes a round trip to the store more.
@@ -136,8 +141,8 @@ class Dawn:
         store: Where the register is.
         mapping: What decides: the ``exact`` row, or which units of an inner layer are above their ``median``;
             fixed, too.
-        pool: File of rows (npz) of which medians are taken, at the first start; such as the victim's own rows. It is
-            relative to where the server was started.
+        pool: File of rows (npz) of which medians are taken, at the first start; such as the victim's own rows.
+            It is relative to the server's TOML file, or to where it was started.
         auxiliary: Where the inner layer is computed.
     """
 
