@@ -15,6 +15,7 @@ from typing import Any
 
 from server.administration import add_commands, administrate
 from server.calibration import add_flags, calibrate
+from server.serving import Serving
 from server.settings import read_settings
 from wire import BadInput
 from wire.command import Parser, run
@@ -35,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise BadInput("HTTPS takes both --tls-cert and --tls-key")
     if arguments["tls_cert"] is not None:
         _check_tls(arguments["tls_cert"], arguments["tls_key"])
-    from server.serving import Serving  # here, since making an account should not wait for torch
-
     Serving(settings, arguments["config"] is None, arguments["tls_cert"], arguments["tls_key"]).run()
 
 

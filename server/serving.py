@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import resource
 import socket
@@ -12,18 +11,11 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import uvicorn
-
-from defenses.store import Store, open_store
+from defenses.store import Store
 from server import logs, telemetry, workers
 from server.administration import OPERATOR
-from server.app import VERSION, create_app, server_secret
-from server.engine import settle
-from server.listener import server
 from server.registry import Registry
 from server.settings import Settings
-from server.victims import load_all
 from wire import BadInput
 
 
@@ -51,8 +43,7 @@ class Serving:
             resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         listener = bound(settings.host, settings.port)  # before anything long is begun
         if settings.workers == 1:
-            with asyncio.Runner(loop_factory=_LOOP) as runner:
-                runner.run(self._serve(listener, 0, [0]))
+            _work(self, listener, 0, [0])
             return
         with (
             nullcontext()
@@ -62,29 +53,6 @@ class Serving:
             workers.run_once(_prepare, self)
             # Once its workers are closed, this process holding the socket would let clients connect to nobody.
             workers.supervise(settings.workers, _work, self, listener, release=listener.close)
-
-    async def _serve(self, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
-        settings = self.settings
-        on_gpu = settings.device != "cpu" and torch.cuda.is_available()
-        metrics = telemetry.Telemetry(VERSION, torch.cuda.memory_allocated if on_gpu else None)
-        served = load_all(settings, metrics.forward)
-        store = open_store(settings.store_url(), metrics.trip)
-        if len(up) == 1:
-            await self.greet(store)
-        door = create_app(settings, store, served, await server_secret(store), telemetry=metrics)
-        door.here.up = up
-        await door.here.begin()
-
-        def started() -> None:
-            up[number] = 1
-
-        settle()
-        with (
-            telemetry.serving(settings.host, settings.metrics_port, metrics.registry)
-            if len(up) == 1 and settings.metrics_port is not None
-            else nullcontext()
-        ):
-            await server(door, settings, self.certificate, self.key, started).serve(sockets=[listener])
 
     async def greet(self, store: Store) -> None:
         """Makes the first accounts, or says that there are none."""
@@ -119,26 +87,14 @@ def bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-_LOOP = uvicorn.Config("", log_config=None).get_loop_factory()
-
-
 def _prepare(serving: Serving) -> None:
-    """Trains and exports what the workers will load, makes the first accounts, and checks what is remembered."""
-    logs.begin(serving.settings.log)
-    served = load_all(serving.settings)
+    from server.process import prepare  # here and below: the parent of workers does without torch
 
-    async def greet() -> None:
-        store = open_store(serving.settings.store_url())
-        try:
-            await serving.greet(store)
-            await create_app(serving.settings, store, served, await server_secret(store)).here.begin()
-        finally:
-            await store.close()
-
-    asyncio.run(greet())
+    prepare(serving)
 
 
 def _work(serving: Serving, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
+    from server.process import serve
+
     logs.begin(serving.settings.log)
-    with asyncio.Runner(loop_factory=_LOOP) as runner:
-        runner.run(serving._serve(listener, number, up))
+    serve(serving, listener, number, up)

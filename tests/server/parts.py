@@ -101,12 +101,13 @@ def serving(*arguments, cwd):
     process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{url}/v2/health/ready").status_code == 200:
                     break
             if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
                 raise RuntimeError(f"the server did not come up: {process.communicate(timeout=5)[0].decode()}")
             time.sleep(0.1)
         yield url, process
