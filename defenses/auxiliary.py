@@ -43,7 +43,7 @@ class Auxiliary(Protocol):
         """Returns what the victim's last layer is given, ``(n, units)`` float32; for a start, not for answers.
 
         Raises:
-            BadInput: The victim has no such layer.
+            BadInput: The victim has no such layer, or takes other rows.
         """
         ...
 
@@ -57,6 +57,6 @@ class Auxiliary(Protocol):
             limits: The limits, ``(units,)`` float32.
 
         Raises:
-            BadInput: The victim has no such layer, or one of another size.
+            BadInput: The victim has no such layer.
         """
         ...

@@ -67,15 +67,18 @@ class Models:
         """Returns what the victim's last layer is given, ``(n, units)`` float32; for a start, not for answers.
 
         Raises:
-            BadInput: The victim has no such layer.
+            BadInput: The victim has no such layer, or takes other rows.
         """
-        return await asyncio.to_thread(lambda: inner(self._network()).logits(rows))
+        layer = inner(self._network())
+        if rows.shape[1:] != layer.input_shape:
+            raise BadInput(f"the victim takes rows of shape {layer.input_shape}, not {rows.shape[1:]}")
+        return await asyncio.to_thread(layer.logits, rows)
 
     async def above(self, limits: Array) -> Passes:
         """Returns whether each of these activations is above its limit, ``(n, 2, units)``.
 
         Raises:
-            BadInput: The victim has no such layer, or one of another size.
+            BadInput: The victim has no such layer.
         """
         name = f"its inner layer above {hashlib.sha256(limits.tobytes()).hexdigest()[:8]}"
         victim = self.victim.model_copy(update={"engine": "auto"})  # whichever answers: decisions must not change
