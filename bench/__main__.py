@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import detectors, mapping, metrics
+from bench import detectors, mapping, metrics, sybils
 from bench.protocol import FULL, REDUCED
 from bench.report import write
 from bench.reproduce import command as reproduce
@@ -71,6 +71,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     watching = commands.add_parser("detectors", help="measure a detector beside a matrix product and a plain loop")
     detectors.add(watching)
     watching.set_defaults(run=lambda arguments: print(detectors.run(arguments)))
+    splitting = commands.add_parser(
+        "sybils", help="measure who is accused of a theft that is split over many keys"
+    )
+    sybils.add(splitting)
+    splitting.set_defaults(run=lambda arguments: print(sybils.run(arguments)))
     claims = commands.add_parser("reproduce", help="put published claims to the test, beside what was published")
     reproduce.add(claims)
     claims.set_defaults(run=lambda arguments: print(reproduce.run(arguments)))

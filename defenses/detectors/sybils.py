@@ -27,7 +27,7 @@ What it cannot see:
   does not know. That need not be theft: harmless accounts that share such a source, a camera say, are accused
   alike;
 - who splits so that rows that were made from one another stay with one account, or who has but one: that is for
-  detectors of single accounts;
+  detectors of single accounts, or for ``own``;
 - who waits until ``window`` other rows have been asked about between a row and those that are made from it, or
   whose steps are as long as the way to the nearest harmless row;
 - who was first: a harmless account that asks about what a thief's earlier rows were made from has hits too. Copies
@@ -86,12 +86,13 @@ class Sybils:
     its distance to the reference, and each worker folds all of it.
 
     Attributes:
-        reference: File of a pool of harmless rows, none of which anybody asks about; relative to where the server
-            was started.
+        reference: File of harmless rows (npz), none of which anybody asks about.
         ratio: A hit is nearer than so many times the distance to the reference; from :meth:`calibrated`.
         share: Greatest share of harmless rows that are hits.
         rate: Unjust alarms to be expected for each harmless row that is asked about, at most.
         window: Most recent rows, of all accounts, that a row is compared with.
+        own: Whether rows near the account's own are hits too. Then a theft by one key is seen, and one that is
+            split so that what was made from a row stays with its key; but who asks about a film is accused too.
     """
 
     blank: ClassVar[Mapping[str, Any]] = {"ratio": 0.0}
@@ -101,6 +102,7 @@ class Sybils:
     share: float = 0.005
     rate: float = 1e-7
     window: int = 10_000
+    own: bool = False
     _references: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     _gains: Any = field(init=False, repr=False, compare=False)
 
@@ -161,19 +163,26 @@ class Sybils:
         Raises:
             ValueError: The rows do not fit those before. Nothing was changed.
         """
-        for of, found in self._found(state, rows, accounts):
-            hits = (found.owners != of) & (found.ratios < self.ratio)
-            for account, hit, copy in zip(of.tolist(), hits.tolist(), found.copies.tolist(), strict=True):
-                state.weigh(account, None if copy else self._gains[int(hit)], self.enough)
+        for of, found in self.nearest(state, rows, accounts):
+            self.weigh(state, of, found)
         return state
+
+    def weigh(self, state: State, accounts: Array, found: Nearest) -> None:
+        """Adds rows to the evidence of their accounts, whose numbers are given, ``(n,)``."""
+        hits = (found.ratios < self.ratio) & (self.own | (found.owners != accounts))
+        for account, hit, copy in zip(accounts.tolist(), hits.tolist(), found.copies.tolist(), strict=True):
+            state.weigh(account, None if copy else self._gains[int(hit)], self.enough)
 
     def forget(self, state: State, account: str) -> State:
         """Lets an account's evidence and the number of its rows start anew; its rows stay beside others'."""
         state.clear(account)
         return state
 
-    def _found(self, state: State, rows: Array, accounts: Sequence[str]) -> Iterator[tuple[Array, _Nearest]]:
-        """Lets the window take rows; yields in parts their accounts' numbers, and what was nearest to each."""
+    def nearest(self, state: State, rows: Array, accounts: Sequence[str]) -> Iterator[tuple[Array, Nearest]]:
+        """Lets the window take rows; yields in parts their accounts' numbers, and what was nearest to each.
+
+        It takes what :meth:`observe` does, and weighs nothing yet.
+        """
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] <= _TAIL:
             raise ValueError(f"sybils: rows of shape {rows.shape} and {rows.dtype} have no distance behind them")
         if len(accounts) != len(rows):
@@ -190,8 +199,8 @@ class Sybils:
 
         Args:
             chosen: Of each harmless account the rows as noted, ``(n, ...)``, and the victim's labels. The accounts
-                ask in turn. Where they ask about less than twice ``window`` rows, only a smaller share may be hits
-                in the smaller window that they fill, in proportion.
+                ask in turn; copies do not count. Where there are less than twice ``window`` rows, only a smaller
+                share may be hits in the smaller window that they fill, in proportion.
             held_out: Accounts with other rows.
             fpr: Greatest share of the former that may be accused.
 
@@ -201,18 +210,19 @@ class Sybils:
         check_rate(fpr)
         chosen, held_out = list(chosen), list(held_out)
         rows, accounts = in_turn(chosen)
+        first = sorted({row.tobytes(): i for i, row in reversed(list(enumerate(rows)))}.values())
+        rows, accounts = rows[first], [accounts[i] for i in first]
         filled = min(self.window, len(rows) // 2)
-        ratios = []
-        for of, found in self._found(State(), rows, accounts):
-            told = np.where(found.owners != of, found.ratios, np.inf)
-            ratios.append(np.where(found.copies, np.nan, told))
-        later = np.concatenate(ratios)[filled:]
-        later = np.sort(later[~np.isnan(later)])
+        ratios = [
+            np.where(self.own | (found.owners != of), found.ratios, np.inf)
+            for of, found in self.nearest(State(), rows, accounts)
+        ]
+        later = np.sort(np.concatenate(ratios)[filled:])
         allowed = math.floor(self.share * filled / self.window * len(later))
         if not allowed:
             raise BadInput(
-                f"sybils: {len(rows)} harmless rows cannot show that a share of {self.share:g} are hits in a "
-                f"window of {self.window}; expected more rows, or a smaller window"
+                f"sybils: {len(rows)} different harmless rows cannot show that a share of {self.share:g} are hits "
+                f"in a window of {self.window}; expected more rows, or a smaller window"
             )
         to = replace(self, ratio=float(min(1.0, later[allowed])))
         accused = len(to.accused(chosen))
@@ -275,7 +285,7 @@ class _Reference:
         return octets
 
 
-class _Nearest(NamedTuple):
+class Nearest(NamedTuple):
     """What is nearest to each of some rows among earlier ones, ``(n,)`` each.
 
     Attributes:
@@ -328,7 +338,7 @@ class State:
             self._evidence.append(np.zeros((1, _SHARES)))
         return number
 
-    def take(self, noted: Array, of: Array, window: int) -> _Nearest:
+    def take(self, noted: Array, of: Array, window: int) -> Nearest:
         """Takes noted rows of accounts with some numbers; tells what is nearest among ``window`` before each."""
         rows = Rows(pixels(noted[:, :-_TAIL])[1])
         if self._kept is None:
@@ -339,7 +349,7 @@ class State:
         squares, at = self._kept.closest(rows, np.maximum(end - window, 0), end)
         reference = np.ascontiguousarray(noted[:, -_TAIL:]).view("<f4")[:, 0].astype(np.float64)
         ratios = np.sqrt(np.divide(squares, reference, out=np.full(len(rows), np.inf), where=reference > 0))
-        nearest = _Nearest(ratios, squares == 0, self._owners.rows[at])
+        nearest = Nearest(ratios, squares == 0, self._owners.rows[at])
         for part in (self._kept, self._owners):
             part.drop(max(0, len(part) - window))
         return nearest

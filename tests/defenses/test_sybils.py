@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,8 +152,18 @@ def test_copies_of_public_rows_and_sequences_of_frames_accuse_nobody(sybils):
     frames = (frames.clip(0, 255) / np.float32(255)).astype(np.float32)
     state = fold(sybils, noted(sybils, frames), ["film"] * 300, state=state)
     assert not state.alarms
+    alone = fold(replace(sybils, own=True), noted(sybils, frames), ["film"] * 300)
+    assert set(alone.alarms) == {"film"}
     again = fold(sybils, noted(sybils, frames + np.float32(0.003)), ["copyist"] * 300, state=state)
     assert set(again.alarms) == {"copyist"}  # the same frames, from another account, are no exact copies
+
+
+def test_a_theft_by_one_key_is_seen_where_its_own_rows_count(sybils):
+    theft, dummies = synthetic(300, 3), harmless(700, 21)
+    x = np.concatenate([theft, dummies])[RNG(0).permutation(1000)]
+    assert not fold(sybils, noted(sybils, x), ["a"] * 1000).alarms
+    both = np.concatenate([x, harmless(300, 31)])
+    assert set(fold(replace(sybils, own=True), noted(sybils, both), ["a"] * 1000 + ["b"] * 300).alarms) == {"a"}
 
 
 def test_a_harmless_past_delays_an_alarm_and_prevents_none(sybils):
@@ -207,10 +218,13 @@ def test_a_ratio_is_chosen_on_harmless_accounts_and_tried_on_others(file):
     assert (found.accused, found.streams) == (0, 20) and found.high > 0
     rows = noted(blank, harmless(4000, 81))
     nearest = []
-    for _, near in detector._found(detector.begin(), rows, ["x", "y"] * 2000):
+    for _, near in detector.nearest(detector.begin(), rows, ["x", "y"] * 2000):
         nearest.append(near.ratios)
     hits = (np.concatenate(nearest)[1000:] < detector.ratio).mean()
     assert 0.005 < hits < 0.04
+    copied = [(np.tile(rows[:10], (20, 1)), np.zeros(200, np.int64)) for rows, _ in streams(61)]
+    with pytest.raises(BadInput, match="200 different harmless rows"):
+        blank.calibrated(copied, streams(71), 0.0)
     with pytest.raises(BadInput, match="expected more rows, or a smaller window"):
         blank.calibrated(streams(61, rows=2), streams(71), 0.0)
     with pytest.raises(BadInput, match="no harmless rows"):
