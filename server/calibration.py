@@ -15,7 +15,7 @@ from tqdm import tqdm
 from defenses import DETECTORS, Watch
 from defenses.detectors.calibration import Calibrated, Calibration
 from defenses.detectors.watch import Noting
-from server.settings import UNBOUND, Settings, Victim, build_layer
+from server.settings import UNBOUND, Settings, Victim, build_layer, layer_placed
 from wire import Array, BadInput, Card, Labels, Query
 from wire.command import at_least
 from zoo.data.pool import Pool
@@ -72,8 +72,10 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
 
     kind = arguments["detector"]
     victim = _victim(settings, arguments["victim"])
-    table = next((layer for layer in victim.defenses if layer["type"] == kind), {"type": kind})
-    table = {**table, **_fields(arguments["set"])}
+    table = next((layer for layer in victim.defenses if layer["type"] == kind), {})
+    here = Path() if arguments["config"] is None else arguments["config"].parent
+    table = {**table, **layer_placed(here, {"type": kind, **_fields(arguments["set"])})}
+    table = layer_placed(Path.cwd(), table)  # as it is printed, it holds in any configuration
     alone = settings.model_copy(update={"victims": (victim.model_copy(update={"defenses": ()}),)})
     served = load_all(alone)[victim.name]
     supplies = {"model": victim.name, "victim": served.weights, "auxiliary": served.auxiliary}

@@ -256,13 +256,14 @@ def read_settings(path: Path | None, **overrides: Any) -> Settings:
 
 def _placed(here: Path, given: Plan | Victim) -> dict[str, Any]:
     """Returns the members that name files, as they are seen from here."""
-    placed: dict[str, Any] = {"defenses": tuple(_layer_placed(here, layer) for layer in given.defenses)}
+    placed: dict[str, Any] = {"defenses": tuple(layer_placed(here, layer) for layer in given.defenses)}
     if isinstance(given, Victim) and given.folder is not None:
         placed["folder"] = here / given.folder
     return placed
 
 
-def _layer_placed(here: Path, layer: dict[str, Any]) -> dict[str, Any]:
+def layer_placed(here: Path, layer: dict[str, Any]) -> dict[str, Any]:
+    """Returns a table with the members that name files as they are seen from here."""
     paths = {field.name for field in fields(_defense_class(layer["type"])) if str(field.type).startswith("Path")}
     return {name: str(here / value) if name in paths else value for name, value in layer.items()}
 

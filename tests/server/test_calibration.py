@@ -26,6 +26,8 @@ def place(tmp_path_factory, network, cache):
     x = rng.random((300, *SHAPE), np.float32)
     deep.fit(x, (x[:, 0, 0, 0] * 3).astype(np.int64), Training(epochs=12, lr=1e-2, checkpoints=11), seed=0)
     folder.save(deep, path / "deep")
+    other = Network.new(FAMILIES["mlp"](hidden=(4,)), SHAPE, ("own", "other"), seed=3, device="cpu")
+    folder.save(other, path / "filter")
     with config.open("a") as file:
         for name, of in (("plain", "net"), ("deep", "deep"), ("bytes", "net"), ("watched", "net")):
             file.write(f'[[victims]]\nname = "{name}"\nfolder = "{of}"\nengine = "torch"\n')
@@ -71,6 +73,12 @@ def test_a_detector_that_asks_checkpoints_is_calibrated_likewise(place, capsys):
     assert 0 < table["delta"] < 2 and table["rows"] == 50
     assert build_layer(table, UNBOUND).detector.delta == table["delta"]
     assert "of 16 other streams" in text
+
+
+def test_a_folder_is_sought_beside_the_configuration_and_printed_in_full(place, capsys):
+    flags = ("--set", 'folder = "filter"', "--set", "rows = 100")
+    _, table = calibrated(place, capsys, "plain", *flags, detector="ood")
+    assert table["folder"] == str(place / "filter") and set(table) == {"type", "folder", "rows", "delta"}
 
 
 @pytest.mark.parametrize(
