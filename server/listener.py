@@ -26,6 +26,7 @@ from server.door import Door
 from server.settings import Settings
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Joined:
@@ -151,10 +152,25 @@ class Connection(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def cut(self) -> None:
-        """Ends the connection, and what the kernel holds for it: to close alone leaves it an answer to deliver."""
+        """Ends the connection, with a 408 if a request was begun that nothing was answered to yet.
+
+        Otherwise, or if that does not end it, what the kernel holds for it ends too: to close alone leaves it an
+        answer to deliver.
+        """
+        if self._begun is not None and self._received and self._unanswered() and not self.transport.is_closing():
+            self.transport.write(_LATE)
+            self.transport.close()
+            return
         end = self.transport.get_extra_info("socket")
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+    def _unanswered(self) -> bool:
+        if self.pipeline:
+            return False
+        if self.cycle is None:
+            return True
+        return self.cycle.response_complete if self._in_head else not self.cycle.response_started
 
     def overdue(self, now: float) -> bool:
         """Tells whether the client has had its time: for a head, for a message or for reading an answer."""
