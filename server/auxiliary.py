@@ -108,6 +108,10 @@ class Models:
 
     def _loaded(self, path: Path) -> Network:
         model = folder.load(path, str(self.model.device) if isinstance(self.model, Network) else "cpu")
-        if isinstance(model, Text) or model.input_shape != self.card.input_shape:
+        if isinstance(model, Text):
+            raise BadInput(f"{path}: a model of texts; expected one of rows of numbers")
+        if model.input_shape != self.card.input_shape:
             raise BadInput(f"{path}: it takes rows {model.input_shape}, and the victim {self.card.input_shape}")
+        if model.features != self.card.features or (self.card.missing and not model.missing):
+            raise BadInput(f"{path}: it takes other features than the victim")
         return model

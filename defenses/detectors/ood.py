@@ -156,5 +156,5 @@ class OodFilter:
             log.warning("model %s: the marks of rows that ood_filter takes for others are lost", card.model)
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside what withholds or rounds; rows must be numbers, none of them missing."""
+        """Stands inside what withholds or rounds."""
         return perturbing("ood_filter", card)
