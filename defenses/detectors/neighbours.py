@@ -18,7 +18,10 @@ from wire import Array, Labels
 _PART = 1 << 15  # columns whose squared differences of bytes sum to less than 2^31
 _EXACT = 1 << 10  # columns whose products of int8 sum to at most 2^24, the integers that float32 holds
 _FEWEST = 4  # of one column PyTorch's product is not even initialised
+_TO_LAST_BITS = np.float32(1.5 * 2**23 - 128)  # added to a number, leaves it rounded and less 128 in the last bits
 _ROWS = 1 << 12  # kept rows that are turned to float32 at a time
+_LOST = 1e-30  # more than products that underflow can sum to
+_LARGE = 1e37  # squared norms with which products may overflow
 _ELEMENTS = 1 << 20  # differences that are made at a time
 
 
@@ -155,7 +158,7 @@ class Kept:
         x = x.floats
         best = np.full(len(x), np.inf)
         for start in range(0, len(self), _ROWS):
-            y = Rows(self.values[start : start + _ROWS]).floats
+            y = self._part(slice(start, start + _ROWS)).floats
             out = None if gone is None else np.arange(start, start + len(y)) < gone[:, None]
             best = np.minimum(best, _between_floats(x, y, best, out).min(axis=1))
         return best
@@ -180,6 +183,11 @@ class Kept:
         least = np.take_along_axis(squares, at[:, None], 1)[:, 0] + x.norms.astype(np.float64)
         return np.where(first < end, least / _UNIT, np.inf), at
 
+    def _part(self, index: slice) -> Rows:
+        rows = Rows(self.values[index])
+        rows.norms = self._norms.rows[index]
+        return rows
+
 
 def pixels(x: Array) -> tuple[Array, Array]:
     """Tells which rows ``(n, d)`` are 8-bit pixels, and returns the bytes.
@@ -192,9 +200,13 @@ def pixels(x: Array) -> tuple[Array, Array]:
     if x.dtype == np.uint8:
         return np.ones(len(x), bool), _shifted(x)
     with np.errstate(invalid="ignore", over="ignore"):  # what is out of range is found to differ
-        rounded = np.clip(np.rint(x * np.float32(255)), 0, 255).astype(np.uint8)
-    same = (rounded / np.float32(255) == x).all(axis=1)
-    return same, _shifted(rounded)
+        y = x * np.float32(255)
+        y += _TO_LAST_BITS
+    values = y.view(np.int32).astype(np.int8)
+    y[...] = values
+    y += np.float32(128)
+    y /= np.float32(255)
+    return (y == x).all(axis=1), values
 
 
 def among(x: Rows, labels: Labels, limits: Array) -> Array:
@@ -265,23 +277,29 @@ def _between_floats(x: Rows, y: Rows, limits: Array, out: Array | None, *, every
     """
     slack = (x.values.shape[1] + 8) * 2.0**-24  # of 2 x @ y, whose error this times x @ x + y @ y bounds
     with np.errstate(over="ignore", invalid="ignore"):
-        twice = 2.0 * (x.values @ y.values.T).astype(np.float64)
-        sums = x.norms[:, None] + y.norms
-        margin = slack * sums + 1e-30  # products that underflow are lost altogether
-        margin[sums > 1e37] = np.inf  # and those that overflow
-        lower = sums - twice - margin
-        lower[np.isnan(lower)] = -np.inf
-        if out is not None:
-            lower[out] = np.inf
-        if not every:
-            limits = np.fmin(limits, np.fmin.reduce(lower + 2 * margin, axis=1))
+        lower = (x.values @ y.values.T).astype(np.float64)
+    lower *= -2
+    lower += ((1 - slack) * x.norms - _LOST)[:, None]
+    lower += (1 - slack) * y.norms
+    if x.norms.max() + y.norms.max() > _LARGE:
+        lower[x.norms[:, None] + y.norms > _LARGE] = -np.inf  # nothing is known
+    if out is not None:
+        lower[out] = np.inf
+    if not every:
+        first = lower.argmin(axis=1)
+        upper = lower[np.arange(len(x)), first] + 2 * slack * (x.norms + y.norms[first]) + 2 * _LOST
+        limits = np.where(upper > -np.inf, np.minimum(limits, upper), limits)
     squares = np.full(lower.shape, np.inf)
     left, right = np.nonzero((lower <= limits[:, None]) & (lower < np.inf))
     for i in range(0, len(left), step := max(1, _ELEMENTS // x.values.shape[1])):
         a, b = left[i : i + step], right[i : i + step]
-        squares[a, b] = _sums_of_squares(x.values[a].astype(np.float64) - y.values[b])
+        apart = x.values[a].astype(np.float64)
+        apart -= y.values[b]
+        squares[a, b] = _sums_of_squares(apart)
     return squares
 
 
 def _sums_of_squares(x: Array) -> Array:
-    return (x * x).sum(axis=1)  # type: ignore[no-any-return]  # each row in pairs, whatever the others are
+    """Returns those of rows, in whose place there are squares then; each is summed in pairs, alone."""
+    x *= x
+    return x.sum(axis=1)  # type: ignore[no-any-return]

@@ -20,14 +20,16 @@ import numpy as np
 
 from defenses.detectors.calibration import Calibration, Streams, calibrate
 from defenses.detectors.neighbours import Grown, Kept, Rows, among, pixels
-from defenses.detectors.shapiro_wilk import least, statistic
+from defenses.detectors.shapiro_wilk import Least, statistic
 from wire import Array, BadInput, Labels
 
 _SCHEMA = 1  # of a state's bytes
 _STEP = 256  # rows that are taken at a time
 _RECENT = np.dtype([("label", np.int32), ("distance", np.float64), ("joined", np.int8)])
 _NO, _FLOATS, _PIXELS = range(3)  # whether a row joined its growing set, and of which kind it is
-_SCALE = 202  # the root of a sum of squared differences of float32 numbers is an integer over 2^202
+_SCALE = 2.0**202  # the root of a sum of squared differences of float32 numbers is an integer over it
+_MOVE = 0.25  # times its reach over the root of their number: how far the filter may move before all is looked up
+_SOON = 32  # rows of which it is known before they leave that they will
 
 
 class Alarm(NamedTuple):
@@ -150,19 +152,12 @@ class Prada:
         Where no choice among the few distances that some rows change could bring W under the floor, it is not
         computed after each of these rows.
         """
-        pool = state.pool
-        events, at = self._events(state, x, labels, tested=floor > -math.inf), 0
-        while at < len(events):
-            some = events[at : at + pool.step]
-            stays = pool.stays(some, floor)
-            if not stays and len(some) > 1:
-                pool.step = len(some) // 2
-                continue
-            pool.change(some)
-            if not stays and (w := self._w(pool, some[0].cut)) is not None and w < floor:
-                yield some[0].row, (floor := w)
-            at += len(some)
-            pool.step = min(_STEP, pool.step + pool.step // 4 + 1)
+        pool, soon = state.pool, state.leaving(len(x) + _SOON)
+        for event in self._events(state, x, labels, tested=floor > -math.inf):
+            stays = pool.stays((event,), floor, soon)
+            pool.change((event,))
+            if not stays and (w := self._w(pool, event.cut)) is not None and w < floor:
+                yield event.row, (floor := w)
 
     def _events(self, state: State, x: Rows, labels: Labels, *, tested: bool) -> list[_Event]:
         """Lets the growing sets take rows, one after the other, and tells what each changes in D."""
@@ -170,7 +165,10 @@ class Prada:
         spare = self.window - len(old) if self.window else len(x)  # rows before the first one leaves
         left: list[tuple[int, float, int]] = old[: max(0, len(x) - spare)].tolist()
         groups = _groups(x, labels)
-        best, near = state.nearest(x, labels, groups, left, spare)
+        best = state.nearest(groups, left, spare)
+        near = among(x, labels, best)
+        nearer: Array = (near < best).any(axis=1)  # to a later row than what is kept
+        distances = np.sqrt(best).tolist()
         events: list[_Event] = []
         new: list[tuple[int, float, int]] = []
         kind = _PIXELS if x.pixels else _FLOATS
@@ -185,22 +183,25 @@ class Prada:
                     since = chain(old[i - spare + 1 :], new)
                     others = (float(z) for of, z, _ in since if of == gone and not math.isnan(z))
                     removed = state.classes[gone].forget(distance, self.class_distances, others)
+                    for z in removed:
+                        state.pool.sums.change(z, -1)
             growing = state.classes[label]
-            distance = math.sqrt(best[i]) if growing.sums.count else math.nan
-            joined = kind if growing.joins(distance) else _NO
-            if joined:
-                np.minimum(best[i + 1 :], near[i, i + 1 :], out=best[i + 1 :])
-            if not math.isnan(distance):
+            if growing.sums.count:
+                distance = distances[i]
                 added = growing.remember(distance, self.class_distances)
+                for z in added:
+                    state.pool.sums.change(z, 1)
+            else:
+                distance = math.nan
+            joined = kind if growing.joins(distance) else _NO
+            if joined and nearer[i]:
+                np.minimum(best[i + 1 :], near[i, i + 1 :], out=best[i + 1 :])
+                distances[i + 1 :] = np.sqrt(best[i + 1 :]).tolist()
             new.append((label, distance, joined))
-            for z in added:
-                state.pool.sums.change(z, 1)
-            for z in removed:
-                state.pool.sums.change(z, -1)
             state.rows += 1
             cut = self._cut(state.pool) if tested and state.rows % self.interval == 0 else None
             events.append(_Event(state.rows, added, removed, cut))
-        state.keep(groups, np.array([joined != _NO for _, _, joined in new]), left)
+        state.keep(groups, [joined != _NO for _, _, joined in new], left)
         if self.window:
             records = np.array(new, _RECENT)
             state.recent = state.recent or Grown(records)
@@ -251,7 +252,7 @@ class Sums:
 
     def change(self, z: float, sign: int) -> None:
         """Adds (1) or removes (-1) a distance."""
-        number = int(math.ldexp(z, _SCALE))
+        number = int(z * _SCALE)
         self.count += sign
         self.total += sign * number
         self.squares += sign * number * number
@@ -262,8 +263,8 @@ class Sums:
 
     def moments(self) -> tuple[float, float]:
         """Returns the mean and the standard deviation of the population."""
-        variance = (self.count * self.squares - self.total * self.total) / (self.count * self.count)
-        return math.ldexp(self.total / self.count, -_SCALE), math.ldexp(math.sqrt(variance), -_SCALE)
+        variance = float(self.count * self.squares - self.total * self.total)
+        return float(self.total) / self.count / _SCALE, math.sqrt(variance) / self.count / _SCALE
 
 
 class GrowingSet:
@@ -335,52 +336,118 @@ class Pool:
     """D, the distances that count.
 
     Attributes:
-        values: The distances, sorted.
         sums: Of the distances.
-        step: For how many rows at once :meth:`stays` is worth a try; it changes no result.
     """
 
-    def __init__(self) -> None:
-        """Begins empty."""
-        self.step = 1
-        self.values: Array = np.empty(0)
-        self.sums = Sums()
+    def __init__(self, values: Array | None = None, sums: Sums | None = None) -> None:
+        """Begins empty, or with sorted distances and their sums."""
+        self.sums = sums or Sums()
+        self._values: Array = np.empty(0) if values is None else values
+        self._come: list[float] = []  # to _values, one day
+        self._gone: list[float] = []
+        self._sure: _Sure | None = None
 
-    def change(self, events: Sequence[_Event]) -> None:
-        """Brings the sorted distances up to date."""
-        values = self.values
-        if added := sorted(z for event in events for z in event.added):
-            values = np.insert(values, values.searchsorted(added), added)
-        self.values = _without(values, [z for event in events for z in event.removed])
+    @property
+    def values(self) -> Array:
+        """The distances, sorted."""
+        if self._come:
+            come = np.sort(self._come)
+            self._values = np.insert(self._values, self._values.searchsorted(come), come)
+            self._come = []
+        if self._gone:
+            self._values = np.delete(self._values, _places(self._values, self._gone))
+            self._gone = []
+        return self._values
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take."""
+        return self._values.nbytes + 32 * (len(self._come) + len(self._gone))
+
+    def change(self, events: Iterable[_Event]) -> None:
+        """Takes what some rows change, but for the sums."""
+        for event in events:
+            self._come += event.added
+            self._gone += event.removed
+        if len(self._come) + len(self._gone) > _STEP:
+            _ = self.values
+
+    def stays(self, events: Sequence[_Event], floor: float, soon: Sequence[float] = ()) -> bool:
+        """Tells whether W surely is at least the floor after each of the next rows.
+
+        Args:
+            events: What these change; all of them pass here, and :meth:`change` takes them next.
+            floor: The least W.
+            soon: Distances that will be removed before long.
+        """
+        if self._sure and self._sure.stays(events, floor):
+            return True
+        cuts = [event.cut for event in events if event.cut]
+        gone = [*soon, *(z for event in events for z in event.removed)]
+        self._sure = _Sure(self.values, cuts, gone) if cuts else None
+        return not self._sure or self._sure.stays(events, floor)
+
+
+class _Sure:
+    """What is surely in the filtered D while the filter's bounds move but little, and so a bound of its W."""
+
+    def __init__(self, values: Array, cuts: Sequence[_Cut], gone: Sequence[float]) -> None:
+        """Takes D, sorted.
+
+        Args:
+            values: D.
+            cuts: Filters to come.
+            gone: Values that will leave D.
+        """
+        slack = 1e-12 * max(abs(cut.mean) + cut.reach for cut in cuts)  # the filter itself rounds
+        move = _MOVE * max(cut.reach for cut in cuts) / math.sqrt(max(1, len(values)))
+        lows, highs = [cut.mean - cut.reach for cut in cuts], [cut.mean + cut.reach for cut in cuts]
+        self._low = (min(lows) - move, max(lows) + move)
+        self._high = (min(highs) - move, max(highs) + move)
+        self._outer = (self._low[0] - slack, self._high[1] + slack)
+        self._inner = (self._low[1] + slack, self._high[0] - slack)
+        places = _places(values, gone)
+        self._loose = values[places].tolist()
+        values = np.delete(values, places) if self._loose else values
+        a, b, c, d = values.searchsorted([self._outer[0], *self._inner, self._outer[1]]).tolist()
+        self._least = Least(values[b:c], np.concatenate([values[a:b], values[c:d]]))
+        for z in self._loose:
+            self._doubt(z)
 
     def stays(self, events: Sequence[_Event], floor: float) -> bool:
-        """Tells whether W surely is at least the floor after each of some rows.
+        """Takes what rows change; tells whether W surely is at least a floor after each. If not, it is spent."""
+        for _, added, removed, cut in events:
+            for z in added:
+                self._doubt(z)
+                self._loose.append(z)
+            for z in removed:
+                if z in self._loose:
+                    self._loose.remove(z)
+                elif self._inner[0] <= z <= self._inner[1]:
+                    return False
+            if cut is None:
+                if not self._least.useful:
+                    return False
+            elif not (
+                self._low[0] <= cut.mean - cut.reach <= self._low[1]
+                and self._high[0] <= cut.mean + cut.reach <= self._high[1]
+                and self._least.bound() >= floor
+            ):
+                return False
+        return True
 
-        The core are distances that pass the filter after each of them; those that come, go or lie where the
-        filter's bounds move are doubtful.
-        """
-        cuts = [event.cut for event in events if event.cut]
-        if not cuts:
-            return True
-        slack = 1e-12 * max(abs(cut.mean) + cut.reach for cut in cuts)  # the filter itself rounds
-        lows, highs = [cut.mean - cut.reach for cut in cuts], [cut.mean + cut.reach for cut in cuts]
-        bounds = [min(lows) - slack, max(lows) + slack, min(highs) - slack, max(highs) + slack]
-        come = [z for event in events for z in event.added]
-        gone = [z for event in events for z in event.removed]
-        if gone:
-            gone = list((Counter(gone) - Counter(come)).elements())
-        values = _without(self.values, gone)
-        a, b, c, d = values.searchsorted(bounds).tolist()
-        some = [z for z in come + gone if bounds[0] < z < bounds[3]]
-        return least(values[b:c], np.concatenate([some, values[a:b], values[c:d]])) >= floor
+    def _doubt(self, z: float) -> None:
+        if self._outer[0] < z < self._outer[1]:
+            self._least.doubt(z)
 
 
-def _without(values: Array, gone: list[float]) -> Array:
-    """Returns sorted values without some of them."""
-    if not gone:
-        return values
-    ordered = np.sort(gone)
-    return np.delete(values, values.searchsorted(ordered) + np.arange(len(gone)) - ordered.searchsorted(ordered))
+def _places(values: Array, some: Sequence[float]) -> Array:
+    """Returns where those of some values are that are among sorted ones, each as often as it is there."""
+    ordered = np.sort(some)
+    places = values.searchsorted(ordered) + np.arange(len(some)) - ordered.searchsorted(ordered)
+    there = places < len(values)
+    there[there] = values[places[there]] == ordered[there]
+    return places[there]
 
 
 def _runs(x: Array, octets: Array, same: Array, labels: Labels, most: int) -> Iterator[tuple[Rows, Labels]]:
@@ -393,15 +460,27 @@ def _runs(x: Array, octets: Array, same: Array, labels: Labels, most: int) -> It
             yield Rows(values[part]), labels[part]
 
 
-Groups = list[tuple[int, Rows, Array]]
-"""Rows by class: label, rows, and their places among all, in order."""
+class Groups(NamedTuple):
+    """Rows by class.
+
+    Attributes:
+        order: Places of the rows among those that came, sorted by class, ``(m,)``.
+        parts: Of each class the label, where its rows are among these, and the rows.
+    """
+
+    order: Array
+    parts: list[tuple[int, slice, Rows]]
 
 
 def _groups(x: Rows, labels: Labels) -> Groups:
     order = labels.argsort(kind="stable")
-    rows, ordered = x[order], labels[order]
-    bounds = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist(), len(x)]
-    return [(int(ordered[i]), rows[i:j], order[i:j]) for i, j in pairwise(bounds)]
+    ordered = labels[order].tolist()
+    bounds = [0, *(i for i in range(1, len(x)) if ordered[i] != ordered[i - 1]), len(x)]
+    if len(bounds) == 2:
+        return Groups(order, [(ordered[0], slice(0, len(x)), x)])
+    rows = x[order]
+    parts = [slice(i, j) for i, j in pairwise(bounds)]
+    return Groups(order, [(ordered[part.start], part, rows[part]) for part in parts])
 
 
 @dataclass(eq=False)
@@ -428,39 +507,42 @@ class State:
     def nbytes(self) -> int:
         """The memory that its arrays take."""
         kept = sum(kept.nbytes for growing in self.classes.values() for kept in growing.kept.values())
-        return kept + self.pool.values.nbytes + (self.recent.nbytes if self.recent else 0)
+        return kept + self.pool.nbytes + (self.recent.nbytes if self.recent else 0)
 
-    def nearest(
-        self, x: Rows, labels: Labels, groups: Groups, left: Sequence[tuple[int, float, int]], spare: int
-    ) -> tuple[Array, Array]:
-        """Returns squared distances to what is kept, ``(m,)``, and to one another, ``(m, m)``, within classes.
+    def leaving(self, count: int) -> list[float]:
+        """Returns the distances of the first rows in the window."""
+        return [] if self.recent is None else self.recent.rows["distance"][:count].tolist()
+
+    def nearest(self, groups: Groups, left: Sequence[tuple[int, float, int]], spare: int) -> Array:
+        """Returns squared distances of rows, in the order in which they came, to what is kept, ``(m,)``.
 
         Args:
-            x: The rows, of one kind.
-            labels: Their classes, ``(m,)``.
-            groups: Both, sorted by class.
+            groups: The rows, of one kind.
             left: Class, distance and kind of rows that no longer count for those from ``spare`` on, one by one.
             spare: The number of rows for which all that is kept counts.
         """
-        best = np.full(len(x), np.inf)
-        for label, rows, at in groups:
+        best = np.full(len(groups.order), np.inf)
+        for label, part, rows in groups.parts:
             if label not in self.classes:
                 self.classes[label] = GrowingSet()
             for kind, kept in self.classes[label].kept.items():
                 places = [i for i, (of, _, joined) in enumerate(left, spare) if of == label and joined == kind]
-                squares = kept.nearest(rows, np.searchsorted(places, at, side="right") if places else None)
-                best[at] = np.minimum(best[at], squares)
-        return best, among(x, labels, best)
+                gone = np.searchsorted(places, groups.order[part], side="right") if places else None
+                np.minimum(best[part], kept.nearest(rows, gone), out=best[part])
+        nearest = np.empty_like(best)
+        nearest[groups.order] = best
+        return nearest
 
-    def keep(self, groups: Groups, joined: Array, left: Sequence[tuple[int, float, int]]) -> None:
+    def keep(self, groups: Groups, joined: Sequence[bool], left: Sequence[tuple[int, float, int]]) -> None:
         """Adds the rows that joined their growing sets, and removes those that left."""
-        for label, rows, at in groups:
-            some, kept = joined[at], self.classes[label].kept
-            if some.any():
-                kind = _PIXELS if rows.pixels else _FLOATS
+        ordered = [joined[i] for i in groups.order.tolist()]
+        for label, part, rows in groups.parts:
+            some = ordered[part]
+            if any(some):
+                kind, kept = _PIXELS if rows.pixels else _FLOATS, self.classes[label].kept
                 if kind not in kept:
                     kept[kind] = Kept(rows)
-                kept[kind].append(rows[some])
+                kept[kind].append(rows if all(some) else rows[np.array(some)])
         for (label, kind), count in Counter((label, kind) for label, _, kind in left if kind != _NO).items():
             kept = self.classes[label].kept
             kept[kind].drop(count)
@@ -508,7 +590,7 @@ class State:
 
 def _state(head: dict[str, Any], arrays: Any) -> State:
     state = State(head["rows"], head["alarm"] and Alarm(*head["alarm"]), head["width"])
-    state.pool.values, state.pool.sums = arrays["values"], Sums(*head["sums"])
+    state.pool = Pool(arrays["values"], Sums(*head["sums"]))
     for number, (label, sums, threshold, known, waiting) in enumerate(head["classes"]):
         growing = state.classes[label] = GrowingSet()
         growing.sums, growing.threshold, growing.known, growing.waiting = Sums(*sums), threshold, known, waiting

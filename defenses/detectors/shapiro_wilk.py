@@ -8,6 +8,8 @@ the same weights, and it is W that is wanted here: nothing changes above 5,000.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from wire import Array
 
 _LAST = (-2.706056, 4.434685, -2.071190, -0.147981, 0.221157, 0.0)  # in 1 / sqrt(n), highest power first
 _LAST_BUT_ONE = (-3.582633, 5.682633, -1.752461, -0.293762, 0.042981, 0.0)
-_FINENESS = 9  # `least` takes the weights of sample sizes that agree in so many leading bits
+_GROWTH = 1.001  # of the square of the scale with the size of the sample, from 32 on
 
 
 class Weights(NamedTuple):
@@ -39,14 +41,15 @@ def weights(n: int) -> Weights:
     """Returns the weights for a sample of at least 3."""
     if n == 3:
         return Weights(np.array([0.5**0.5]), 1.0)
-    expected = -ndtri((np.arange(1, n // 2 + 1) - 0.375) / (n + 0.25))
-    squares = 2 * float((expected * expected).sum())
+    half = -ndtri((np.arange(1, n // 2 + 1) - 0.375) / (n + 0.25))
+    squares = 2 * _dot(half, half)
     outer = 1 if n <= 5 else 2
-    polynomials = [np.polyval(p, n**-0.5) for p in (_LAST, _LAST_BUT_ONE)[:outer]]
-    fitted = expected[:outer] / squares**0.5 + polynomials
-    rest = squares - 2 * float((expected[:outer] ** 2).sum())
-    scale = (rest / (1 - 2 * float((fitted**2).sum()))) ** 0.5
-    half = expected / scale
+    rest, fitted = squares, [_polynomial(p, n**-0.5) for p in (_LAST, _LAST_BUT_ONE)[:outer]]
+    for i, expected in enumerate(half[:outer].tolist()):
+        fitted[i] += expected / squares**0.5
+        rest -= 2 * expected**2
+    scale = (rest / (1 - 2 * sum(a * a for a in fitted))) ** 0.5
+    half /= scale
     half[:outer] = fitted
     return Weights(half, scale)
 
@@ -66,34 +69,66 @@ def statistic(x: Array) -> float:
     return min(1.0, b * b / _dot(centred, centred))
 
 
-def least(core: Array, doubtful: Array) -> float:
-    """Returns a bound that W of a sample cannot fall under, whatever some of its values are.
+class Least:
+    """A bound that W of a sample cannot fall under, whatever some of its values are.
 
-    W is ``b^2 / SS``. Let the sample be ``core`` and some of ``doubtful``. Its SS is at most that of all of them.
-    In b the weights do not decrease with the order of the values, so b can only fall if the doubtful ones move to
-    the middle, where they add nothing negative, and leave the outer places to ``core``. What that adds takes the
-    weights of a sample of between n and N values, n those of ``core`` and N all: with n the expected order
-    statistics increase, and so does their scale, while the two outer weights decrease. So those of at most n and
-    those of at least N values will do, and these are chosen such that they are seldom new.
-
-    Args:
-        core: Values that are surely in the sample, sorted, ``(n,)``.
-        doubtful: Others that may be in it, ``(q,)``.
+    W is ``b^2 / SS``. Let the sample be ``core``, n values, and some of the doubtful ones, N values with all of
+    them. Its SS is at most that of all. In b the weights do not decrease with the order of the values, so b can
+    only fall if the doubtful ones move to the middle, where they add nothing negative, and leave the outer places
+    to ``core``. There the weights are those of a sample of between n and N values. The expected order statistics
+    increase with its size; the square of their scale grows by at most ``_GROWTH`` a value; and the two outer
+    weights decrease, but less than the root of the size grows.
     """
-    n, most = len(core), len(core) + len(doubtful)
-    if n < 32 or 8 * len(doubtful) > n:
-        return 0.0  # nothing worth having
-    step = 1 << max(0, n.bit_length() - _FINENESS)
-    lower, upper = weights(n - n % step), weights(-(-most // step) * step)
-    size = len(lower.half)
-    ranges = core[: -size - 1 : -1] - core[:size]
-    b = _dot(lower.half[2:], ranges[2:]) * lower.scale / upper.scale + _dot(upper.half[:2], ranges[:2])
-    middle = core[n // 2]
-    inner, outer = core - middle, doubtful - middle
-    total = float(inner.sum()) + float(outer.sum())
-    squares = _dot(inner, inner) + _dot(outer, outer)
-    spread = squares - total * total / most
-    return (1 - 1e-9) * b * b / spread if spread > 1e-6 * squares else 0.0  # 0 where too little is left to trust
+
+    def __init__(self, core: Array, doubtful: Array) -> None:
+        """Takes the first doubtful values.
+
+        Args:
+            core: Values that are surely in the sample, sorted, ``(n,)``.
+            doubtful: Others that may be in it, ``(q,)``.
+        """
+        self._sure, self._all = len(core), len(core) + len(doubtful)
+        self._middle = self._total = self._squares = 0.0
+        if not self.useful:
+            return
+        half, scale = weights(self._sure)
+        ranges = core[: -len(half) - 1 : -1] - core[: len(half)]
+        self._inner, self._scale_squared = _dot(half[2:], ranges[2:]) * scale, scale * scale
+        self._outer = _dot(half[:2], ranges[:2])
+        self._middle = float(core[self._sure // 2])
+        inner, outer = core - self._middle, doubtful - self._middle
+        self._total = float(inner.sum()) + float(outer.sum())
+        self._squares = _dot(inner, inner) + _dot(outer, outer)
+
+    @property
+    def useful(self) -> bool:
+        """Whether so few values are doubtful that the bound is worth having."""
+        return self._sure >= 32 and 9 * self._sure >= 8 * self._all
+
+    def doubt(self, value: float) -> None:
+        """Takes another doubtful value."""
+        value -= self._middle
+        self._all += 1
+        self._total += value
+        self._squares += value * value
+
+    def bound(self) -> float:
+        """Returns the bound, 0 where it is not useful."""
+        if not self.useful:
+            return 0.0
+        spread = self._squares - self._total * self._total / self._all
+        if spread <= 1e-6 * self._squares:  # too little is left to trust
+            return 0.0
+        scale = math.sqrt(self._scale_squared + _GROWTH * (self._all - self._sure))
+        b = self._inner / scale + self._outer * math.sqrt(self._sure / self._all)
+        return (1 - 1e-9) * b * b / spread
+
+
+def _polynomial(coefficients: Iterable[float], x: float) -> float:
+    value = 0.0
+    for coefficient in coefficients:
+        value = value * x + coefficient
+    return value
 
 
 def _dot(x: Array, y: Array) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from defenses.detectors.shapiro_wilk import least, statistic, weights
+from defenses.detectors.shapiro_wilk import Least, statistic, weights
 
 SAMPLES = {
     "normal": lambda rng, n: rng.normal(size=n),
@@ -29,15 +29,19 @@ def test_a_constant_sample_passes():
     assert statistic(np.full(7, 3.25)) == 1
 
 
-def test_weights_are_ordered_as_the_bound_needs():
-    """Within a sample they decrease; with its size the scale increases and the two greatest decrease."""
+def test_weights_change_with_the_size_as_the_bound_needs():
+    """Expected order statistics and, slowly, their scale increase; slowly the two outer weights decrease."""
     before = None
     for n in [*range(32, 1500), *range(1500, 60_000, 331)]:
         half, scale = weights.__wrapped__(n)
         assert (np.diff(half) <= 0).all() and half[-1] >= 0
+        expected, outer = half[2:] * scale, half[:2]
         if before is not None:
-            assert scale >= before.scale and (half[:2] <= before.half[:2]).all()
-        before = weights.__wrapped__(n)
+            size, expected_before, outer_before, scale_before = before
+            assert (expected[: len(expected_before)] >= expected_before).all()
+            assert (outer <= outer_before).all() and (outer * n**0.5 >= outer_before * size**0.5).all()
+            assert scale >= scale_before and scale**2 <= scale_before**2 + 1.001 * (n - size)
+        before = n, expected, outer, scale
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
@@ -48,7 +52,10 @@ def test_no_choice_of_doubtful_values_falls_under_the_bound(sample):
         for doubt in (0, 1, 3, n // 50, n // 10):
             core = np.sort(sample(rng, n))
             doubtful = sample(rng, doubt + 2)[-doubt:] if doubt else np.empty(0)
-            bound = least(core, doubtful)
+            least = Least(core, doubtful[: doubt // 2])
+            for value in doubtful[doubt // 2 :].tolist():
+                least.doubt(value)
+            bound = least.bound()
             useful += bound > 0.9 * statistic(core)
             some = [doubtful[rng.random(len(doubtful)) < 0.5] for _ in range(20)]
             for chosen in [doubtful, doubtful[:0], doubtful[doubtful > 0], *some]:
