@@ -15,6 +15,7 @@ from defenses.detectors.calibration import Calibration, Streams, calibrate
 from wire import Array, BadInput, Labels
 
 _SCHEMA = 1  # of a state's bytes
+_STEP = 1 << 14  # rows whose windows are counted at a time
 
 Score = Callable[[Array], Array]
 """From the counts of windows, ``(m, bins)``, to how suspicious each is, ``(m,)``."""
@@ -96,8 +97,8 @@ class Windows:
             if head["schema"] != _SCHEMA:
                 raise ValueError(f"schema {head['schema']}, expected {_SCHEMA}")
             recent = np.frombuffer(base64.b64decode(head["recent"], validate=True), np.uint8)
-            if len(recent) != min(head["rows"], self.size):
-                raise ValueError(f"it has {len(recent)} of {head['rows']} rows")
+            if len(recent) != min(head["rows"], self.size) or recent.max(initial=0) >= self.bins:
+                raise ValueError(f"it has {len(recent)} of {head['rows']} rows, or notes that are none")
             return State(head["rows"], head["alarm"] and Alarm(*head["alarm"]), recent)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.kind}: this is no state of an account: {error}") from None
@@ -116,6 +117,11 @@ class Windows:
             ValueError: These are no notes of such rows. Nothing was changed.
         """
         notes = self._checked(notes, labels)
+        for at in range(0, len(notes), _STEP):
+            self._take(state, notes[at : at + _STEP], score, delta)
+        return state
+
+    def _take(self, state: State, notes: Array, score: Score, delta: float) -> None:
         values, rows = np.concatenate([state.recent, notes]), state.rows + len(notes)
         ends = self._ends(state.rows, rows)
         if state.alarm is None and len(ends):
@@ -125,7 +131,6 @@ class Windows:
                 state.alarm = Alarm(int(ends[over[0]]), float(scores[over[0]]), delta)
         state.rows = rows
         state.recent = values[max(0, len(values) - self.size) :].copy()
-        return state
 
     def greatest(self, notes: Array, labels: Labels, score: Score) -> float:
         """Returns the greatest score of all tests of a stream, minus infinity if there are none."""

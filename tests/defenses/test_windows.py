@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import beta, pearsonr
 
 from defenses import Hoda, Ood, Watch
+from defenses.detectors import window
 from defenses.detectors.calibration import Calibrated
 from defenses.detectors.hoda import hardness
 from defenses.detectors.watch import Noting
@@ -56,11 +57,12 @@ def naive(detector, notes):
 
 @pytest.mark.parametrize("interval", [None, 1, 7])
 @both
-def test_the_alarm_comes_where_a_loop_over_all_rows_says_however_they_are_split(detector, interval):
+def test_the_alarm_comes_where_a_loop_over_all_rows_says_however_they_are_split(detector, interval, monkeypatch):
     detector = replace(detector, interval=interval)
     notes, labels = turning(detector)
     row, statistic = naive(detector, notes)
     assert row > 200
+    monkeypatch.setattr(window, "_STEP", 150)
     rng, states = np.random.default_rng(0), []
     for cuts in ([], range(1, 400), sorted(rng.integers(0, 401, 20)), [399]):
         state = detector.begin()
@@ -116,6 +118,7 @@ def test_what_is_no_note_or_no_state_is_refused(detector):
         saved[:-3],
         saved.replace(b'"rows": 400', b'"rows": 4'),
         saved.replace(b'"schema": 1', b'"schema": 9'),
+        replace(detector.begin(saved), recent=np.full(50, 99, np.uint8)).to_bytes(),
         b"[]",
     ):
         with pytest.raises(ValueError, match=f"{kind(detector)}: this is no state of an account"):
