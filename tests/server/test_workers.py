@@ -18,8 +18,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from parts import command, configured, free_port, serving
+from parts import SHAPE, command, configured, free_port, serving
+from plain_prada import naive
 
+from defenses import Prada
+from defenses.detectors.watch import read_entry
 from defenses.store import open_store
 from server.registry import Registry
 from server.workers import PAUSE
@@ -136,7 +139,7 @@ def test_workers_are_not_begun_behind_a_stack_that_contradicts_itself(config, ow
     assert ended.stderr.count("error: victim labels") == 1 and "Traceback" not in ended.stderr
 
 
-QUOTA = """
+MORE = """
 [[victims]]
 name = "metered"
 folder = "net"
@@ -146,6 +149,12 @@ defenses = [
     { type = "rounding", digits = 3 },
     { type = "gaussian_noise", sigma = 0.05 },
 ]
+[[victims]]
+name = "watched"
+folder = "net"
+engine = "torch"
+max_rows = 64
+defenses = [{ type = "prada", delta = 0.95 }]
 """
 
 
@@ -154,7 +163,7 @@ def shared(tmp_path_factory, network, cache, own_redis):
     """Runs servers of as many workers as wanted on one Redis; makes accounts and reads their ledgers."""
     own_redis.flushall()
     config = configured(tmp_path_factory.mktemp("workers"), network, cache)
-    config.write_text(f'store = "unix://{own_redis.socket_file}"\n{config.read_text()}{QUOTA}')
+    config.write_text(f'store = "unix://{own_redis.socket_file}"\n{config.read_text()}{MORE}')
     return Shared(config, f"unix://{own_redis.socket_file}")
 
 
@@ -178,6 +187,17 @@ class Shared:
     def account(self, name):
         key = self._with_store(lambda store: Registry(store, time.time).create(name, "paying", "the tests"))
         return {"Authorization": f"Bearer {key}"}
+
+    def watched(self, name):
+        """Returns the alarm of an account, and what its log holds."""
+
+        async def read(store):
+            registry = Registry(store, time.time)
+            await registry.catch_up()
+            (alarm,) = [alarm for alarm in registry.all_alarms() if alarm["account"] == name]
+            return alarm, [read_entry(content) for content in (await store.read(alarm["log"])).entries]
+
+        return self._with_store(read)
 
     def ledger(self, name):
         levels = self._with_store(lambda store: store.levels(name))
@@ -241,8 +261,21 @@ def play(url, traffic, headers):
     return answers, {request.partition("-")[0] for *_, request in came}
 
 
-def test_one_worker_and_four_give_the_same_answers_refusals_and_bills(shared, rows):
+def agrees_with_the_paper(shared, name, network, thief):
+    """Checks an account's alarm against the plain PRADA over its log, in which each row stands once."""
+    alarm, entries = shared.watched(name)
+    rows = [np.float32(e.rows) / np.float32(255 if e.rows.dtype == np.uint8 else 1) for e in entries]
+    x, labels = np.concatenate(rows), np.concatenate([e.labels for e in entries])
+    np.testing.assert_array_equal(labels, network.predict(x.reshape(-1, *SHAPE)).argmax(axis=1))
+    by_row = np.lexsort(x.T), np.lexsort(thief.reshape(len(thief), -1).T)
+    np.testing.assert_allclose(x[by_row[0]], thief.reshape(len(thief), -1)[by_row[1]], atol=1e-7)
+    row, w = naive(Prada(0.95), x, labels)[0]
+    assert alarm["row"] == row and alarm["statistic"] == pytest.approx(w, abs=1e-6)
+
+
+def test_one_worker_and_four_give_the_same_answers_refusals_alarms_and_bills(shared, network, rows, thief):
     came, ledgers, answered, counted, metrics = {}, {}, {}, {}, free_port()
+    steps = [(0, "watched", {"id": f"s{at}", "instances": thief[at : at + 5].tolist()}) for at in range(0, 500, 5)]
     for workers in (1, 4):
         headers = [shared.account(f"{name}-{workers}") for name in "ab"]
         traffic = recorded(rows)
@@ -252,11 +285,13 @@ def test_one_worker_and_four_give_the_same_answers_refusals_and_bills(shared, ro
             equal = {"instances": rows[:10].tolist()}
             spent = [(who, "metered", {"id": f"q{number}", **equal}) for number in range(30) for who in (0, 1)]
             last, _ = play(url, spent, headers)
+            play(url, steps, [shared.account(f"thief-{workers}")])
             shown = httpx.get(f"http://127.0.0.1:{metrics}/metrics").text.splitlines()
             # "unready" were those who asked whether all workers had come up.
             counted[workers] = sorted(
                 line for line in shown if re.match('mlaas_(rows|refusals)_total.*(?<!unready)"}', line)
             )
+        agrees_with_the_paper(shared, f"thief-{workers}", network, thief)
         statuses = collections.Counter(
             (json.loads(told)[0][0], json.loads(told)[1][0]) for told in last.elements()
         )
@@ -264,7 +299,7 @@ def test_one_worker_and_four_give_the_same_answers_refusals_and_bills(shared, ro
         assert {status for _, status in statuses} == {200, 429}
     assert came[1] == came[4]
     assert ledgers[1] == ledgers[4]
-    assert counted[1] == counted[4] and len(counted[1]) == 5  # three models, two reasons
+    assert counted[1] == counted[4] and len(counted[1]) == 6  # four models, two reasons
     assert len(answered[1]) == 1 and len(answered[4]) > 1
 
 
