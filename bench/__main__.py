@@ -1,7 +1,8 @@
 """``python -m bench demo``: all parties against one another; ``report``: the same at the papers' sizes.
 
 ``serving`` measures how fast the server is, beside others; ``detectors`` what watching accounts costs;
-``reproduce`` puts published claims to the test; ``mapping`` tells how alike DAWN marks near-duplicates.
+``sybils`` who is accused of thefts that are split over many keys; ``reproduce`` puts published claims to the test;
+``mapping`` tells how alike DAWN marks near-duplicates.
 """
 
 from __future__ import annotations
@@ -71,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     watching = commands.add_parser("detectors", help="measure a detector beside a matrix product and a plain loop")
     detectors.add(watching)
     watching.set_defaults(run=lambda arguments: print(detectors.run(arguments)))
-    splitting = commands.add_parser(
-        "sybils", help="measure who is accused of a theft that is split over many keys"
-    )
+    splitting = commands.add_parser("sybils", help="measure who is accused of a theft split over many keys")
     sybils.add(splitting)
     splitting.set_defaults(run=lambda arguments: print(sybils.run(arguments)))
     claims = commands.add_parser("reproduce", help="put published claims to the test, beside what was published")
