@@ -26,6 +26,11 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
+def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
+    """Sums up the ratios of figures that were taken in the same rounds."""
+    return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
 class Figure(NamedTuple):
     """One measurement of one round.
 

@@ -167,7 +167,7 @@ class Prada:
         groups = _groups(x, labels)
         best = state.nearest(groups, left, spare)
         near = among(x, labels, best)
-        nearer: Array = (near < best).any(axis=1)  # to a later row than what is kept
+        nearer: list[bool] = (near < best).max(axis=1).tolist()  # to a later row than what is kept
         distances = np.sqrt(best).tolist()
         events: list[_Event] = []
         new: list[tuple[int, float, int]] = []
