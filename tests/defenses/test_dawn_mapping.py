@@ -114,6 +114,27 @@ def test_medians_are_those_of_the_first_start(url, pool, tmp_path):
         asked(url, X, mapping="exact")
 
 
+def test_workers_that_start_at_once_have_the_medians_of_one(store_url, tmp_path):
+    async def handle(query):
+        return Answer(SAID, np.eye(5, dtype=np.float32)[SAID])
+
+    async def main():
+        layers, stores = [], [open_store(store_url) for _ in range(3)]
+        for i, store in enumerate(stores):
+            Pool(X[i * 100 :] + i).save(tmp_path / f"{i}.npz")
+            fields = {"rate": 0.3, "model": "m", "victim": "ab", "secret": SECRET, "mapping": "median"}
+            layers.append(Dawn(store=store, auxiliary=Layer(), pool=tmp_path / f"{i}.npz", **fields))
+        await asyncio.gather(*(layer.begin(CARD, [], []) for layer in layers))
+        answers = await asyncio.gather(*(layer(Query("a", X, 1.0), handle) for layer in layers))
+        for store in stores:
+            await store.close()
+        return [answer.labels for answer in answers]
+
+    first, *others = asyncio.run(main())
+    for labels in others:
+        np.testing.assert_array_equal(labels, first)
+
+
 def test_an_exact_register_stays_what_it_was(url, pool):
     _, opening = asked(url, X, mapping="exact")
     said = {"model": "m", "rate": 0.3, "classes": 5, "key": hashlib.sha256(b"dawn key\n" + SECRET).hexdigest()}
