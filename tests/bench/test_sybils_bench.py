@@ -58,6 +58,7 @@ def test_looking_for_neighbours_once_finds_whom_the_monitor_accuses(monitor):
     assert figures["turns", 1]["monitor"] == 0 and figures["turns", 1]["own"] == 1
 
 
+@pytest.mark.slow
 def test_it_measures_and_tells(tmp_path, monkeypatch):
     small = bench.Splits(
         "digits", "digits", (1, 4), (0.0, 0.5), 100, 2, 120, trained=200, epochs=2, window=200, share=0.05
