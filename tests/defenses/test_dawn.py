@@ -16,10 +16,13 @@ from defenses import (
     LabelOnly,
     LaplaceNoise,
     Pointless,
+    Prada,
+    Reacting,
     ReverseSigmoid,
     Rounding,
     Temperature,
     TopK,
+    Watch,
     compose,
     disclosed,
 )
@@ -482,6 +485,23 @@ def test_what_stands_inside_leaves_the_victims_labels_or_is_refused(layer, told)
     with pytest.raises(BadInput, match=told) as refused:
         run("sqlite://", step)
     assert not isinstance(refused.value, Pointless)
+
+
+@pytest.mark.parametrize("reaction", ["refuse", "deceive"])
+def test_marks_that_a_reaction_loses_are_told_at_start(reaction, caplog):
+    async def step(store):
+        watch = Watch(Prada(0.9), "prada", "m", "ab", store, None, reaction)
+        await dawn(store).begin(CARD, [watch], [])
+        bare = await compose([dawn(store)], victim(X, PROBS))(Query("a", X, 0.0))
+        reacting = Reacting(5, lambda account: [{"reaction": reaction}], SECRET)
+        return bare, await compose([reacting, dawn(store)], victim(X, PROBS))(Query("a", X, 0.0))
+
+    ((bare, told),) = run("sqlite://", step)
+    marked = bare.labels != PROBS.argmax(axis=1)
+    lost = (told.labels[marked] != bare.labels[marked]).mean()
+    deceived = reaction == "deceive"
+    assert lost == pytest.approx(2 / 3 if deceived else 0, abs=0.15)
+    assert ("that prada lets be deceived is told two thirds" in caplog.text) == deceived
 
 
 def test_what_noise_loses_is_measured():
