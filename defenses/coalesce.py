@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 Observe = Callable[[float, int], None]
+Results = Sequence[R | BaseException]
+Batch = list[tuple[T, "asyncio.Future[R]"]]
 
 
 class Coalesced(Generic[T, R]):
@@ -21,7 +23,7 @@ class Coalesced(Generic[T, R]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]],
+        run: Callable[[Sequence[T]], Results[R] | Awaitable[Results[R]]],
         *,
         size: Callable[[T], int] = lambda _: 1,
         most: int | None = None,
@@ -31,8 +33,9 @@ class Coalesced(Generic[T, R]):
         """Takes what does the work.
 
         Args:
-            run: Is given what was asked for, in order, and returns as many results; a result that is an exception
-                is raised where it was asked for, and what ``run`` itself raises is raised everywhere.
+            run: Is given what was asked for, in order, and returns as many results, at once or to be awaited; a
+                result that is an exception is raised where it was asked for, and what ``run`` itself raises is
+                raised everywhere.
             size: Tells the size of what is asked for.
             most: Greatest size of a run; what is larger has one to itself. None takes all that waits.
             undo: Where it is given, what is asked for is done even if who asked has gone, and then undone, by what
@@ -41,7 +44,8 @@ class Coalesced(Generic[T, R]):
         """
         self._run, self._size, self._most, self._undo, self._observe = run, size, most, undo, observe
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._due = False  # whether a run goes on, or will begin at the end of this turn
+        self._going: asyncio.Task[None] | None = None  # a run that is awaited
 
     async def __call__(self, item: T) -> R:
         """Returns the result for an item."""
@@ -57,30 +61,46 @@ class Coalesced(Generic[T, R]):
         loop = asyncio.get_running_loop()
         result: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, result))
-        if self._task is None or self._task.done():
-            self._task = loop.create_task(self._work())
+        if not self._due:
+            self._due = True
+            loop.call_soon(self._begin)
         return result
 
-    async def _work(self) -> None:
-        while self._waiting:
-            batch = self._next()
-            if not batch:
-                break
-            begun = perf_counter()
-            try:
-                results = await self._run([item for item, _ in batch])
-            except Exception as error:
-                results = [error] * len(batch)
-            if self._observe is not None:
-                self._observe(perf_counter() - begun, len(batch))
-            for (item, result), value in zip(batch, results, strict=True):
-                if result.done():
-                    self._make_up_for(item, value)
-                elif isinstance(value, BaseException):
-                    result.set_exception(value)
-                else:
-                    result.set_result(value)
-            await asyncio.sleep(0)  # who was answered goes on before the next run, and may ask again
+    def _begin(self) -> None:
+        batch = self._next()
+        if not batch:
+            self._due = False
+            return
+        begun = perf_counter()
+        try:
+            results = self._run([item for item, _ in batch])
+        except Exception as error:
+            results = [error] * len(batch)
+        if isinstance(results, Awaitable):
+            self._going = asyncio.get_running_loop().create_task(self._await(batch, results, begun))
+        else:
+            self._end(batch, results, begun)
+
+    async def _await(self, batch: Batch[T, R], run: Awaitable[Results[R]], begun: float) -> None:
+        try:
+            results = await run
+        except Exception as error:
+            results = [error] * len(batch)
+        self._end(batch, results, begun)
+
+    def _end(self, batch: Batch[T, R], results: Results[R], begun: float) -> None:
+        if self._observe is not None:
+            self._observe(perf_counter() - begun, len(batch))
+        for (item, result), value in zip(batch, results, strict=True):
+            if result.done():
+                self._make_up_for(item, value)
+            elif isinstance(value, BaseException):
+                result.set_exception(value)
+            else:
+                result.set_result(value)
+        self._due = bool(self._waiting)
+        if self._due:  # who was answered goes on before the next run, and may ask again
+            asyncio.get_running_loop().call_soon(self._begin)
 
     def _make_up_for(self, item: T, value: R | BaseException) -> None:
         """Undoes what was done for somebody who has gone."""
@@ -89,7 +109,7 @@ class Coalesced(Generic[T, R]):
             if undoing is not None:
                 self._ask(undoing)
 
-    def _next(self) -> list[tuple[T, asyncio.Future[R]]]:
+    def _next(self) -> Batch[T, R]:
         waiting = self._waiting
         if self._undo is None:
             waiting = [(item, result) for item, result in waiting if not result.done()]  # the others have gone

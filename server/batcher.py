@@ -7,7 +7,7 @@ never waits. A request of more rows than a pass takes is divided, and others com
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from time import perf_counter
 from typing import NamedTuple
@@ -53,16 +53,20 @@ class Batcher:
         parts = [self._passes(_Part(x[at : at + most], asked)) for at in range(0, len(x), most)]
         return np.concatenate(await asyncio.gather(*parts))
 
-    async def _pass(self, parts: Sequence[_Part]) -> Sequence[Array]:
+    def _pass(self, parts: Sequence[_Part]) -> Sequence[Array] | Awaitable[Sequence[Array]]:
         rows = parts[0].x if len(parts) == 1 else np.concatenate([part.x for part in parts])
         if self._engine.seconds < INLINE:
-            start, probs, end = self._forward(rows)
-        else:
-            start, probs, end = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._forward, rows
-            )
+            return self._answers(parts, *self._forward(rows))
+        return self._beside(parts, rows)
+
+    async def _beside(self, parts: Sequence[_Part], rows: Array) -> Sequence[Array]:
+        forward = asyncio.get_running_loop().run_in_executor(self._executor, self._forward, rows)
+        return self._answers(parts, *await forward)
+
+    def _answers(self, parts: Sequence[_Part], start: float, probs: Array, end: float) -> Sequence[Array]:
+        rows = len(probs)
         if self._observe is not None:
-            self._observe(len(rows), start - parts[0].asked, end - start)
+            self._observe(rows, start - parts[0].asked, end - start)
         answers, at = [], 0
         for part in parts:
             answers.append(probs[at : at + len(part.x)])

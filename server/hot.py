@@ -106,9 +106,9 @@ async def answer(
         ClientDisconnect: The client left before its body arrived.
     """
     protocol, model, version = target
-    key = authorization(headers)
     # Before the body is read: who has no key may not make the server hold one.
-    visit.account = (await here.admit(key)).name
+    visitor = await here.admit(authorization(headers))
+    visit.account = visitor.account.name
     body = await read_body(headers, receive, here.settings.max_body, here.settings.body_seconds)
 
     def read(deployed: Deployed) -> tuple[Array, str | None, Any]:
@@ -116,7 +116,7 @@ async def answer(
         message, x, rest = protocol.read(headers, body, deployed.card, here.settings.max_json)
         return x, receipt(model, request_id(message), x), rest
 
-    answered, deployed, rest = await here.ask(key, model, version, read)
+    answered, deployed, rest = await here.ask(visitor, model, version, read)
     visit.rows = len(answered)
     return protocol.write(answered, deployed.card, rest)
 

@@ -25,12 +25,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from server.door import Door
 from server.settings import Settings
 
+_TOGETHER = 2**20  # bytes of a body that the application is told of at once, when all of it is there
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Joined:
-    """A transport whose writes of one turn of the loop leave together.
+    """A transport that keeps what is written until it is flushed, at the end of the turn of the loop at the latest.
 
     uvicorn writes an answer's head and its body one by one: two calls of the kernel, which both wake the client,
     are a quarter of what a small request costs.
@@ -46,15 +47,16 @@ class Joined:
     def write(self, data: bytes) -> None:
         """Writes at the end of the turn."""
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(data)
 
     def close(self) -> None:
         """Closes when all is written."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes what is kept."""
         if self._parts:
             parts, self._parts = self._parts, []
             self._transport.write(b"".join(parts))
@@ -98,9 +100,12 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._received = 0  # bytes of that message
         self._unread: float | None = None  # since when the client has left something of an answer unread
+        self._body: list[bytes] = []  # parts that the application was not told of
+        self._held = 0  # bytes of these
 
     def connection_made(self, transport: Any) -> None:  # noqa: D102  # as in asyncio.Protocol
-        super().connection_made(cast(asyncio.Transport, Joined(transport, self.loop)))
+        self._joined = Joined(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._joined))
         self._begun = self.loop.time()
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
@@ -128,11 +133,35 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Keeps a part of a body, since to wake the application for each, and to copy it, costs more than to read it."""
+        if self.parser.should_upgrade() or self.cycle.response_complete:
+            return
+        self._body.append(body)
+        self._held += len(body)
+        if self._held > min(_TOGETHER, self._limits.max_body):
+            self.tell()
+
     def on_message_complete(self) -> None:  # noqa: D102
         if self.parser.should_upgrade():
             return
+        if self._body:
+            told = [self.cycle.body] if self.cycle.body else []
+            self.cycle.body = b"".join([*told, *self._body])
+            self._body, self._held = [], 0
         super().on_message_complete()
         self._begun, self._received = None, 0
+
+    def tell(self) -> None:
+        """Tells the application the parts of a body that were kept."""
+        parts, self._body, self._held = self._body, [], 0
+        for part in parts:
+            super().on_body(part)
+
+    def on_response_complete(self) -> None:
+        """Sends what was written, for there is no more of it."""
+        self._joined.flush()
+        super().on_response_complete()
 
     def head(self) -> bytes:
         """Returns the head that was read, without an offer to go on in another protocol."""
@@ -175,6 +204,7 @@ class Connection(HttpToolsProtocol):
     def overdue(self, now: float) -> bool:
         """Tells whether the client has had its time: for a head, for a message or for reading an answer."""
         limits = self._limits
+        self.tell()  # who is slow has the application's time to send the rest
         if self._begun is not None:
             allowed = limits.head_seconds + (0 if self._in_head else limits.body_seconds)
             if now - self._begun > allowed or self._received > limits.max_head + 2 * limits.max_body:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -22,6 +22,20 @@ from wire import Answer, Array, BadInput, Query, Refused
 STORE_SECONDS = 1.0  # after which it counts as away, for who asks whether the server is ready
 
 log = logging.getLogger(__name__)
+
+
+class Visitor(NamedTuple):
+    """Who asks, as the control log had it at a position.
+
+    Attributes:
+        account: The account.
+        authorization: The ``Authorization`` header.
+        position: The position.
+    """
+
+    account: Account
+    authorization: str | None
+    position: int
 
 
 class Range:
@@ -116,12 +130,16 @@ class Range:
         await self.catch_up()
         return self.registry.authenticate(authorization)
 
-    async def admit(self, authorization: str | None) -> Account:
+    async def admit(self, authorization: str | None) -> Visitor:
         """Refuses unknown keys (401), before a body is read; one that was revoked is refused by :meth:`ask`."""
         try:
-            return self.registry.authenticate(authorization)
+            return self._visitor(authorization)
         except Refused:  # its account may be new
-            return await self.enter(authorization)
+            await self.catch_up()
+            return self._visitor(authorization)
+
+    def _visitor(self, authorization: str | None) -> Visitor:
+        return Visitor(self.registry.authenticate(authorization), authorization, self.registry.position)
 
     def stack(self, model: str) -> Layers:
         """Returns the defence stack of a model that is in force, or raises :class:`~wire.Refused` (404)."""
@@ -173,7 +191,7 @@ class Range:
 
     async def ask(
         self,
-        authorization: str | None,
+        visitor: Visitor,
         model: str,
         version: str | None,
         read: Callable[[Deployed], tuple[Array, str | None, Any]],
@@ -181,7 +199,7 @@ class Range:
         """Asks about rows; the same request under the same id is billed once.
 
         Args:
-            authorization: The ``Authorization`` header.
+            visitor: Who asks.
             model: Name of the model.
             version: Its version, if one is asked for.
             read: Reads rows, the receipt of the request, and what else it holds, as the deployed victim wants it.
@@ -190,11 +208,12 @@ class Range:
             The answer, what gave it, and what else ``read`` returned.
         """
         while True:
-            account = self.registry.authenticate(authorization)
-            deployed = self.model(account, model, version)
+            if visitor.position != self.registry.position:
+                visitor = self._visitor(visitor.authorization)
+            deployed = self.model(visitor.account, model, version)
             x, receipt, rest = read(deployed)
             try:
-                return await deployed.handle(Query(account.name, x, self.clock(), receipt)), deployed, rest
+                return await deployed.handle(Query(visitor.account.name, x, self.clock(), receipt)), deployed, rest
             except Behind:
                 await self.catch_up()
 

@@ -49,7 +49,7 @@ class Served:
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""
         probs = await self.batcher(query.x)
-        return Answer(probs.argmax(axis=1).astype(np.int64), probs)
+        return Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs)
 
 
 def load_all(

@@ -29,7 +29,7 @@ ACCOUNTS = 10  # that ask
 OLD_ACCOUNTS = 1000  # where there is a history; the others asked in the past
 PATIENCE = 120.0  # seconds that a server may take to start
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 KEEP_BLOCKS = {
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",

@@ -61,12 +61,13 @@ class Admission:
             Behind: The control log has grown beyond what was read.
         """
         rows, at = len(query.x), query.at
-        alarms = () if self.alarms is None else self.alarms(query.account)
         seen = None if self.seen is None else self.seen()
-        if any(alarm["reaction"] == "refuse" for alarm in alarms):
-            await self._refuse(query, seen)
-        slowed = [Slowed(alarm["at"]) for alarm in alarms if alarm["reaction"] == "slow"][:1]
-        scoped = (*self._scoped, *((f"{self.model}/{rule.name}", rule) for rule in slowed))
+        scoped = self._scoped
+        if alarms := () if self.alarms is None else self.alarms(query.account):
+            if any(alarm["reaction"] == "refuse" for alarm in alarms):
+                await self._refuse(query, seen)
+            slowed = [Slowed(alarm["at"]) for alarm in alarms if alarm["reaction"] == "slow"][:1]
+            scoped = (*scoped, *((f"{self.model}/{rule.name}", rule) for rule in slowed))
         meters = [rule.meter(name, rows, at) for name, rule in scoped]
         meters += map(Meter, self._entries, self.price.amounts(rows))
         charge = Charge(query.account, meters, at, query.receipt, seen)

@@ -123,7 +123,7 @@ class SQLiteStore:
         """Closes the file."""
         self._db.close()
 
-    async def _trip(self, items: Sequence[Item]) -> Sequence[Verdict]:
+    def _trip(self, items: Sequence[Item]) -> Sequence[Verdict]:
         """Charges and refunds in one transaction."""
         self._owed += [charge for charge, forward in items if not forward]
         charges = [charge for charge, forward in items if forward]

@@ -3,7 +3,10 @@ import base64
 import dataclasses
 import io
 import logging
+import os
 import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -316,3 +319,10 @@ def test_a_process_that_serves_keeps_its_memory_and_seldom_collects(tmp_path):
     (tmp_path / "kept.py").write_text(KEPT)
     done = command("kept", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_onnx_runtime_tells_nobody_that_it_runs(tmp_path):
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    inherited = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", "import server.engine"], env=inherited | home, check=True)
+    assert not list(tmp_path.rglob("*onnxruntime*"))  # where it keeps what it would tell
