@@ -202,7 +202,7 @@ def test_the_server_trains_a_victim_by_any_recipe(tmp_path, recipe):
     [
         ('{ name = "oak" }', "victim v: there is no recipe 'oak'; there are iris-softmax"),
         ('{ family = "oak", data = "iris" }', "victim v: there is no family 'oak'; there are softmax"),
-        ('{ name = "iris-softmax", family = "knn" }', "give either the name of a recipe, or data and family"),
+        ('{ name = "iris-softmax", family = "knn" }', "give either the name of a recipe, or data, family and checkpoints"),
         ('{ name = "adult-gbdt" }', "victim v: adult: there is no data folder; put UCI's"),
     ],
 )
