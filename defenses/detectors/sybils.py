@@ -48,6 +48,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from defenses.coalesce import Coalesced
 from defenses.detectors.calibration import Calibration, Streams, check_rate, tried
 from defenses.detectors.neighbours import Grown, Kept, Rows, pixels
 from wire import Array, BadInput, Card, Labels
@@ -58,6 +59,7 @@ _TAIL = 4  # bytes of a noted row that tell its distance to the reference
 _STEP = 256  # rows that are taken at a time
 _SHARES = 5  # shares of hits that the evidence is for
 _BESIDE = 200  # bytes of an account beside its arrays
+_MOST = 1024  # rows that are compared with the reference at a time, if they come in parts
 _PLAIN = 2**28  # bytes of rows times rows of the reference that are multiplied in less time than a thread takes
 
 
@@ -139,8 +141,7 @@ class Sybils:
 
     async def note(self, x: Array, labels: Labels) -> Array:
         """Returns rows in bytes, ``(n, d + 4)`` uint8: the last four are a squared distance to the reference."""
-        found = await self._reference()
-        return found.noted(x) if x.size * len(found) < _PLAIN else await asyncio.to_thread(found.noted, x)
+        return await (await self._reference()).note(x)
 
     async def _reference(self) -> _Reference:
         if not self._references:
@@ -250,6 +251,7 @@ class _Reference:
 
     Attributes:
         shape: Shape of one row.
+        note: Returns what is kept of rows ``(n, ...)``; those that come at once share a product.
     """
 
     def __init__(self, file: Path) -> None:
@@ -261,6 +263,7 @@ class _Reference:
         pool = Pool.load(file)
         if pool.dtype == "BYTES" or pool.missing or not len(pool):
             raise BadInput(f"sybils: {file} has {len(pool)} rows; expected some, of numbers, none of them missing")
+        self.note = Coalesced[Array, Array](self._note, size=len, most=_MOST)
         self.shape, x = pool.input_shape, pool.x.reshape(len(pool), -1)
         self._low, span = np.float32(0), np.float32(1)
         if pool.bounds != (0.0, 1.0):
@@ -270,18 +273,20 @@ class _Reference:
         self._kept = Kept(rows)
         self._kept.append(rows)
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def noted(self, x: Array) -> Array:
-        """Returns what is kept of rows ``(n, ...)``, as :meth:`Sybils.note` says."""
-        flat = x.reshape(len(x), -1)
-        octets = self._octets(flat / np.float32(255) if flat.dtype == np.uint8 else flat)
-        squares = self._kept.nearest(Rows(pixels(octets)[1])).astype("<f4")
-        return np.concatenate([octets, squares[:, None].view(np.uint8)], axis=1)
+    async def _note(self, parts: Sequence[Array]) -> list[Array]:
+        octets = [self._octets(part.reshape(len(part), -1)) for part in parts]
+        rows = Rows(pixels(np.concatenate(octets))[1])
+        if rows.values.size * len(self._kept) < _PLAIN:
+            squares = self._kept.nearest(rows)
+        else:
+            squares = await asyncio.to_thread(self._kept.nearest, rows)
+        told = squares.astype("<f4")[:, None].view(np.uint8)
+        ends = np.cumsum([len(part) for part in octets])[:-1]
+        return [np.concatenate(part, axis=1) for part in zip(octets, np.split(told, ends), strict=True)]
 
     def _octets(self, x: Array) -> Array:
-        octets: Array = np.rint((x - self._low) * self._scale).clip(0, 255).astype(np.uint8)
+        values = x / np.float32(255) if x.dtype == np.uint8 else x
+        octets: Array = np.rint((values - self._low) * self._scale).clip(0, 255).astype(np.uint8)
         return octets
 
 

@@ -118,7 +118,11 @@ def test_the_state_does_not_depend_on_calls_and_outlasts_a_restart(sybils):
     x, accounts = mixed()
     rows = noted(sybils, x)
     np.testing.assert_array_equal(rows, noted(sybils, np.rint(x * 255).astype(np.uint8)))
-    np.testing.assert_array_equal(rows[7:9], noted(sybils, x[7:9]))
+
+    async def at_once():
+        return await asyncio.gather(*[sybils.note(part, None) for part in (x[:1], x[1:90], x[90:])])
+
+    np.testing.assert_array_equal(rows, np.concatenate(asyncio.run(at_once())))
     whole = fold(sybils, rows, accounts).to_bytes()
     assert fold(sybils, rows, accounts, (1,)).to_bytes() == whole
     assert fold(sybils, rows, accounts, (3, 64, 17)).to_bytes() == whole
