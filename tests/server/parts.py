@@ -94,7 +94,7 @@ def free_port():
 
 @contextlib.contextmanager
 def serving(*arguments, cwd):
-    """Runs ``python -m server`` as a process of its own, and ends it."""
+    """Runs ``python -m server`` as a process of its own, and ends it without a drain."""
     port = free_port()
     command = [sys.executable, "-m", "server", "--port", str(port), "--device", "cpu", *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLAAS_")}
@@ -113,7 +113,7 @@ def serving(*arguments, cwd):
         yield url, process
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             process.wait(20)
         process.stdout.close()
 

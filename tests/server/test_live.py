@@ -10,25 +10,12 @@ import time
 import httpx
 import numpy as np
 import pytest
-from parts import Local, command, configured, serving
+from parts import Local, command
 
-from defenses.store import open_store
-from server.registry import Registry
-from server.settings import read_settings
 from wire import Oracle, Refused
 from wire.http import Endpoint
 from wire.local import local_client
 from wire.patient import Patient
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory, network, cache):
-    """A server, a function that makes accounts on it while it runs, and its configuration."""
-    config = configured(tmp_path_factory.mktemp("live"), network, cache)
-    store = open_store(read_settings(config).store_url())
-    with serving("--config", config, cwd=config.parent) as (url, _):
-        yield url, lambda name: asyncio.run(Registry(store, time.time).create(name, "paying", "the tests")), config
-    asyncio.run(store.close())
 
 
 def attack(endpoint, rows, sleep):
@@ -40,7 +27,7 @@ def attack(endpoint, rows, sleep):
 
 def test_an_attack_in_process_and_over_http_meet_the_same(live, rows):
     url, account, config = live
-    remote = Endpoint(url, model="limited", key=account("remote"))
+    remote = Endpoint(url, model="limited", key=account("remote", "paying"))
     answers, ended, bill = attack(remote, rows, sleep=time.sleep)
     stated = remote.account()
     remote.close()
@@ -61,7 +48,7 @@ def test_an_attack_in_process_and_over_http_meet_the_same(live, rows):
 
 def test_parallel_clients_get_their_own_answers_and_bills(live, network, rows):
     url, account, _ = live
-    keys = [account(f"client{i}") for i in range(4)]
+    keys = [account(f"client{i}", "paying") for i in range(4)]
 
     def work(number):
         endpoint = Endpoint(url, model="open", key=keys[number])
@@ -80,7 +67,7 @@ def test_parallel_clients_get_their_own_answers_and_bills(live, network, rows):
 
 def test_a_bad_request_leaves_its_neighbours_alone(live, network, rows):
     url, account, _ = live
-    good, bad = account("good"), account("bad")
+    good, bad = account("good", "paying"), account("bad", "paying")
 
     async def storm():
         async with httpx.AsyncClient(base_url=url) as client:

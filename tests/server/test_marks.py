@@ -142,8 +142,7 @@ def test_a_rate_is_fixed_whoever_changes_it(local, marked, rows):
 
 
 def test_a_server_that_would_mark_otherwise_does_not_start(marked):
-    with serving("--config", marked, cwd=marked.parent):
-        pass
+    asyncio.run(Local(marked).app.here.begin())
     marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
     with (
         pytest.raises(

