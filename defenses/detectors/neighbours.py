@@ -21,7 +21,6 @@ _FEWEST = 4  # of one column PyTorch's product is not even initialised
 _TO_LAST_BITS = np.float32(1.5 * 2**23 - 128)  # added to a number, leaves it rounded and less 128 in the last bits
 _ROWS = 1 << 12  # kept rows that are turned to float32 at a time
 _LOST = 1e-30  # more than products that underflow can sum to
-_LARGE = 1e37  # squared norms with which products may overflow
 _ELEMENTS = 1 << 20  # differences that are made at a time
 
 
@@ -281,8 +280,7 @@ def _between_floats(x: Rows, y: Rows, limits: Array, out: Array | None, *, every
     lower *= -2
     lower += ((1 - slack) * x.norms - _LOST)[:, None]
     lower += (1 - slack) * y.norms
-    if x.norms.max() + y.norms.max() > _LARGE:
-        lower[x.norms[:, None] + y.norms > _LARGE] = -np.inf  # nothing is known
+    lower[~np.isfinite(lower)] = -np.inf  # what overflowed on its way tells nothing
     if out is not None:
         lower[out] = np.inf
     if not every:

@@ -166,7 +166,7 @@ class Prada:
         left: list[tuple[int, float, int]] = old[: max(0, len(x) - spare)].tolist()
         groups = _groups(x, labels)
         best = state.nearest(groups, left, spare)
-        near = among(x, labels, best)
+        near = among(x, labels, best) if len(x) > 1 else np.full((1, 1), np.inf)
         nearer: list[bool] = (near < best).max(axis=1).tolist()  # to a later row than what is kept
         distances = np.sqrt(best).tolist()
         events: list[_Event] = []
