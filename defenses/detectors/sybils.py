@@ -28,6 +28,8 @@ What it cannot see:
   alike;
 - who splits so that rows that were made from one another stay with one account, or who has but one: that is for
   detectors of single accounts, or for ``own``;
+- keys with so few rows, or so many dummies among them, that each brings too little evidence of its own: evidence
+  is not added up over accounts, and five hits in a row are the least (at the default share and rate);
 - who waits until ``window`` other rows have been asked about between a row and those that are made from it, or
   whose steps are as long as the way to the nearest harmless row;
 - who was first: a harmless account that asks about what a thief's earlier rows were made from has hits too. Copies
