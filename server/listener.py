@@ -31,7 +31,7 @@ _LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close
 
 
 class Joined:
-    """A transport that keeps what is written until it is flushed, at the end of the turn of the loop at the latest.
+    """A transport that keeps what is written until it is flushed, by the end of the turn of the loop.
 
     uvicorn writes an answer's head and its body one by one: two calls of the kernel, which both wake the client,
     are a quarter of what a small request costs.
@@ -134,7 +134,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Keeps a part of a body, since to wake the application for each, and to copy it, costs more than to read it."""
+        """Keeps a part of a body: to wake the application for each, and to copy it, costs more than to read it."""
         if self.parser.should_upgrade() or self.cycle.response_complete:
             return
         self._body.append(body)
@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._body:
             told = [self.cycle.body] if self.cycle.body else []
-            self.cycle.body = b"".join([*told, *self._body])
+            self.cycle.body = b"".join([*told, *self._body])  # type: ignore[assignment]  # read as bytes, once
             self._body, self._held = [], 0
         super().on_message_complete()
         self._begun, self._received = None, 0

@@ -110,7 +110,6 @@ def deploy(
         if isinstance(layer, Watch):
             raise BadInput(f"{kind} sees what the victim itself says; expected last among the victim's layers")
     alarms = partial(registry.alarms, model)
-    reacting = Reacting(served.card.classes, alarms, layer_secret(secret, model, "deceive"))
     admission = Admission(model, limits, price_of(plan), store, overall, lambda: registry.position, alarms)
     disclosed([layer for _, layer in outer], served.card)  # whether the plan contradicts itself
     layers, card = list(inner), disclosed([layer for _, layer in inner], served.card)
@@ -122,9 +121,12 @@ def deploy(
         except Pointless as pointless:  # beside this victim's own; not so beside another's
             card = pointless.card
         layers.insert(0, (kind, layer))
+    around = [(timed(kind, layer), isinstance(layer, Dawn)) for kind, layer in layers]
+    unmarked = compose([layer for layer, marks in around if not marks], served)
+    reacting = Reacting(served.card.classes, alarms, layer_secret(secret, model, "deceive"), unmarked)
     return Deployed(
         admission.disclose(card),
-        compose([admission, reacting, *(timed(kind, layer) for kind, layer in layers)], served),
+        compose([admission, reacting, *(layer for layer, _ in around)], served),
         admission,
         served.platform,
         [layer for _, layer in layers],

@@ -55,7 +55,8 @@ def keyed_uniform(secret: bytes, x: Array, k: int) -> Array:
 
 def canonical(x: Array) -> Array:
     """Returns the bytes of rows of numbers, ``(n, bytes)`` uint8; rows that no model tells apart have the same."""
-    if x.dtype.kind == "f" and x.view(f"u{x.itemsize}").max() > _INFINITY[x.itemsize]:  # negative, -0.0 or NaN
+    # Negative, -0.0 or NaN; the ufunc itself takes half the time of the method for a lone row.
+    if x.dtype.kind == "f" and np.maximum.reduce(x.view(f"u{x.itemsize}"), axis=None) > _INFINITY[x.itemsize]:
         x = np.where(np.isnan(x), x.dtype.type(np.nan), x) + x.dtype.type(0)  # -0.0 becomes 0.0
     return np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
 

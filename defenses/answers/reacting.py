@@ -19,26 +19,29 @@ _TOP = 3  # classes that are shuffled
 class Reacting:
     """Coarsens or shuffles the answers of some accounts; stands outside all other layers, and on no card.
 
-    What an account is told is shuffled after all other layers, marks of a watermark not excepted.
-
     Attributes:
         classes: Number of the model's classes.
         alarms: Tells the alarms that stand for an account.
         secret: Key of the shuffling, 1 to 64 bytes.
+        unmarked: What a deceived account's answers are made of, so that no mark of a watermark is registered that
+            the account is then told otherwise; None if it is the layers inside.
     """
 
     classes: int
     alarms: Callable[[str], Iterable[Mapping[str, Any]]]
     secret: bytes = field(repr=False)
+    unmarked: Handler | None = field(default=None, repr=False)
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers as the alarms say that stand when the query comes."""
         alarms = list(self.alarms(query.account))
         if not alarms:
             return await handle(query)
-        answer = await handle(query)
         if any(alarm["reaction"] == "deceive" for alarm in alarms):
+            answer = await (self.unmarked or handle)(query)
             answer = shuffled(self.secret, query.x, answer, self.classes)
+        else:
+            answer = await handle(query)
         for alarm in alarms:
             if alarm["reaction"] == "coarsen":
                 answer = coarsened(answer, alarm["digits"])

@@ -41,7 +41,6 @@ from defenses.answers.perturbed import probs_of
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.auxiliary import Auxiliary
 from defenses.defense import Defense, Handler, compose
-from defenses.detectors.watch import Watch
 from defenses.store import Store
 from defenses.watermarks.register import Common, Mark, encoded, shared
 from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
@@ -222,12 +221,6 @@ class Dawn:
                 raise BadInput(
                     f"dawn: {type(layer).__name__} stands inside it; a mark is counted against the victim's own "
                     "label, so it must stand outside"
-                )
-            if isinstance(layer, Watch) and layer.reaction == "deceive":
-                log.warning(
-                    "model %s: an account that %s lets be deceived is told two thirds of its marks otherwise; "
-                    "in a claim against it they count as failed",
-                    *(self.model, layer.kind),
                 )
         await self._begin(card.classes)
         await self._register.read()

@@ -16,13 +16,11 @@ from defenses import (
     LabelOnly,
     LaplaceNoise,
     Pointless,
-    Prada,
     Reacting,
     ReverseSigmoid,
     Rounding,
     Temperature,
     TopK,
-    Watch,
     compose,
     disclosed,
 )
@@ -34,6 +32,7 @@ from defenses.watermarks.register import (
     Proof,
     Register,
     leaf_hash,
+    log_of,
     merkle_path,
     merkle_root,
     rooted,
@@ -487,21 +486,19 @@ def test_what_stands_inside_leaves_the_victims_labels_or_is_refused(layer, told)
     assert not isinstance(refused.value, Pointless)
 
 
-@pytest.mark.parametrize("reaction", ["refuse", "deceive"])
-def test_marks_that_a_reaction_loses_are_told_at_start(reaction, caplog):
+def test_a_deceived_account_is_not_marked():
     async def step(store):
-        watch = Watch(Prada(0.9), "prada", "m", "ab", store, None, reaction)
-        await dawn(store).begin(CARD, [watch], [])
-        bare = await compose([dawn(store)], victim(X, PROBS))(Query("a", X, 0.0))
-        reacting = Reacting(5, lambda account: [{"reaction": reaction}], SECRET)
-        return bare, await compose([reacting, dawn(store)], victim(X, PROBS))(Query("a", X, 0.0))
+        marking = dawn(store)
+        await marking.begin(CARD, [], [])
+        deceived = [{"reaction": "deceive"}]
+        reacting = Reacting(5, lambda account: deceived if account == "bad" else [], SECRET, victim(X, PROBS))
+        handle = compose([reacting, marking], victim(X, PROBS))
+        for account in ("bad", "good"):
+            await handle(Query(account, X, 0.0))
+        return [len((await store.read(log_of("m", account))).entries) for account in ("bad", "good")]
 
-    ((bare, told),) = run("sqlite://", step)
-    marked = bare.labels != PROBS.argmax(axis=1)
-    lost = (told.labels[marked] != bare.labels[marked]).mean()
-    deceived = reaction == "deceive"
-    assert lost == pytest.approx(2 / 3 if deceived else 0, abs=0.15)
-    assert ("that prada lets be deceived is told two thirds" in caplog.text) == deceived
+    ((bad, good),) = run("sqlite://", step)
+    assert bad == 0 < good
 
 
 def test_what_noise_loses_is_measured():
