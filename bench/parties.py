@@ -52,27 +52,31 @@ class Server:
     Attributes:
         url: Where it listens.
         admin: An administrator's key.
+        client: Connections to it; making a client takes longer than a request.
     """
 
     url: str
     admin: str
+    client: httpx.Client = field(repr=False)
 
     def account(self, name: str, plan: str) -> str:
         """Makes an account and returns its key."""
-        reply = httpx.post(f"{self.url}/admin/accounts", json={"name": name, "plan": plan}, headers=self._headers)
+        reply = self.client.post(
+            f"{self.url}/admin/accounts", json={"name": name, "plan": plan}, headers=self._headers
+        )
         reply.raise_for_status()
         return str(reply.json()["key"])
 
     def ledgers(self) -> dict[str, dict[str, int]]:
         """Returns rows, requests and micro-cents of each account, as the server has them."""
-        reply = httpx.get(f"{self.url}/admin/accounts", headers=self._headers)
+        reply = self.client.get(f"{self.url}/admin/accounts", headers=self._headers)
         reply.raise_for_status()
         entries = ("rows", "requests", "micro_cents")
         return {account["account"]: {entry: account[entry] for entry in entries} for account in reply.json()}
 
     def alarms(self) -> list[dict[str, Any]]:
         """Returns the alarms that stand: ``account``, ``model``, ``detector``, ``row``, ``statistic`` and more."""
-        reply = httpx.get(f"{self.url}/admin/alarms", headers=self._headers)
+        reply = self.client.get(f"{self.url}/admin/alarms", headers=self._headers)
         reply.raise_for_status()
         return list(reply.json())
 
@@ -89,6 +93,7 @@ class Parties:
         self._logs = logs
         self._servers: list[subprocess.Popen[bytes]] = []
         self._clients: list[subprocess.Popen[bytes]] = []
+        self._connections: list[httpx.Client] = []
         self._lock = threading.RLock()
         self._ended = False
         self._before: dict[int, Any] = {}
@@ -112,6 +117,8 @@ class Parties:
     def _end(self) -> None:
         with self._lock:
             self._ended = True
+            for connection in self._connections:
+                connection.close()
             for process in self._clients:
                 process.kill()
             for process in self._servers:
@@ -136,10 +143,12 @@ class Parties:
             port = listener.getsockname()[1]
         process = self._start(name, [*command, "--port", str(port)], config.parent, server=True)
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + patience
+        client = httpx.Client(timeout=60)
+        self._connections.append(client)
         while True:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/v2/health/ready").status_code == 200:
-                    return Server(url, key)
+                if client.get(f"{url}/v2/health/ready").status_code == 200:
+                    return Server(url, key, client)
             if process.poll() is not None or time.monotonic() > deadline:
                 raise self._failed(name)
             time.sleep(0.2)

@@ -84,11 +84,11 @@ class Case:
         return lab.about(self.network, self.data, len(self.held["victim"]), self.held["evaluation"])
 
     @staticmethod
-    def of(lab: Lab, data: str, seed: int) -> Case:
+    def of(lab: Lab, data: str, seed: int, family: str) -> Case:
         """Draws the roles and trains the victim."""
         held = lab.roles(data, seed)
         training = Training(checkpoints=11)  # which HODA asks
-        network = lab.train(held["victim"], seed, training=training, label=f"{data}, seed {seed}")
+        network = lab.train(held["victim"], seed, family=family, training=training, label=f"{data}, seed {seed}")
         return Case(data, seed, network, held)
 
 
@@ -98,6 +98,7 @@ class B1:
 
     Attributes:
         data: Data sets.
+        family: Family of the victims.
         deltas: Thresholds.
         points: Random rows of line search.
         long: Budget of line search.
@@ -118,6 +119,7 @@ class B1:
     SOURCE: ClassVar[str] = "Juuti et al., EuroS&P 2019, authors' slides"
 
     data: tuple[str, ...] = ("mnist", "fashion_mnist")
+    family: str = "cnn"
     deltas: tuple[float, ...] = (0.95, 0.96)
     points: int = 5000
     long: int = 6500
@@ -131,7 +133,7 @@ class B1:
 
     def run(self, lab: Lab) -> Findings:
         """Attacks and asks harmlessly over HTTP; see :class:`~bench.reproduce.claim.Claim`."""
-        cases = [Case.of(lab, data, seed) for data in self.data for seed in lab.seeds]
+        cases = [Case.of(lab, data, seed, self.family) for data in self.data for seed in lab.seeds]
         models = {
             self._model(case, setting, delta): (case.network, layer(delta, SETTINGS[setting]))
             for case in cases
@@ -282,7 +284,7 @@ class B1:
             "process, with the victim's labels. So were the attacks at calibrated deltas.",
             f'"never" is: not within {self.long:,} rows of line search, {self.budget:,} of JbDA and T-RND. Up to '
             f"row {self.points:,} line search sends random images: an alarm before that is a false one.",
-            "The published victim was trained on 55,000 rows of MNIST; here it is the default CNN on 20,000. "
+            "The published victim was trained on 55,000 rows of MNIST; here it is the default CNN, on 20,000. "
             f"T-RND's search tries epochs {self.epochs}; its seeds are drawn from a pool without labels. Line "
             f"search begins with {self.points:,} random rows, and 10 of the pool where those are of one class.",
             "Tracks are filmed from still images, since GTSRB's are not to hand; published is that set's figure. "

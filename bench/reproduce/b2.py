@@ -42,12 +42,14 @@ class B2:
 
     Attributes:
         data: Data sets of the victims.
+        family: Family of the victims.
         natural: Data sets whose images Knockoff asks about, reduced to grey and to the victim's size; the victim's
             own is left out.
         deltas: Thresholds of PRADA.
         budget: Rows of Knockoff.
         jbda: Rows of JbDA.
         lengths: Rows of the sequences that are told harmless or not.
+        harmless: Most harmless rows that sequences are drawn from.
         sequences: Sequences of each kind and seed; as many choose delta, and as many others are held out.
         accounts: Over how many accounts an attack is split.
         hoda: Rows of HODA's window at the server.
@@ -61,18 +63,20 @@ class B2:
     SOURCE: ClassVar[str] = "Sadeghzadeh et al., HODA, table 3; Atli et al., EDSMLS 2020, authors' slides"
 
     data: tuple[str, ...] = ("mnist", "fashion_mnist")
+    family: str = "cnn"
     natural: tuple[str, ...] = ("cifar10", "mnist", "fashion_mnist")
     deltas: tuple[float, ...] = (0.95, 0.96)
-    budget: int = 6000
-    jbda: int = 3200
+    budget: int = 3000
+    jbda: int = 1600
     lengths: tuple[int, ...] = (50, 100, 500)
+    harmless: int = 12_000
     sequences: int = 200
     accounts: tuple[int, ...] = (1, 5, 25, 125)
     hoda: int = 100
 
     def run(self, lab: Lab) -> Findings:
         """Attacks over HTTP, then tries sequences of what was asked; see :class:`~bench.reproduce.claim.Claim`."""
-        cases = [Case.of(lab, data, seed) for data in self.data for seed in lab.seeds]
+        cases = [Case.of(lab, data, seed, self.family) for data in self.data for seed in lab.seeds]
         server = lab.serve(
             "prada",
             {
@@ -147,6 +151,7 @@ class B2:
         """Draws sequences, calibrates both detectors on harmless ones, and counts those that are accused."""
         rng = np.random.default_rng([case.seed, 4])
         x = np.concatenate([case.held[role].x for role in ("unseen", "shadow", "control", "evaluation")])
+        x = x[rng.permutation(len(x))[: self.harmless]]
         rows: dict[str, Stream] = {HARMLESS: (x, case.labels(x)), **asked}
         earlier = case.network.earlier()
         hard = {

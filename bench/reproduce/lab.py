@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,21 +127,22 @@ class Lab:
     ) -> Answer:
         """Sends batches of rows, each as one request, under a new account; returns the answers about all."""
         key = server.account(account, plan)
-        with closing(Endpoint(server.url, model=model, key=key)) as endpoint:
-            batches = tqdm(rows, desc=label or account, unit="request", leave=False, dynamic_ncols=True)
-            return Answer.join([endpoint(batch) for batch in batches])
+        endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
+        batches = tqdm(rows, desc=label or account, unit="request", leave=False, dynamic_ncols=True)
+        return Answer.join([endpoint(batch) for batch in batches])
 
     def attack(
         self, server: Server, model: str, account: str, attack: Extraction, pool: Pool, budget: int, seed: int
     ) -> Asked:
         """Runs an attack over HTTP under a new account, with the attacker's own seed; its labels go untold."""
-        endpoint = Recording(server.url, model=model, key=server.account(account, "client"))
+        key = server.account(account, "client")
+        endpoint = Recording(server.url, model=model, key=key, client=server.client)
         bar = tqdm(total=budget, desc=account, unit="row", leave=False, dynamic_ncols=True)
 
         def shown(oracle: Oracle) -> None:
             bar.update(oracle.spent - bar.n)
 
-        with closing(endpoint), bar:
+        with bar:
             oracle = Oracle(endpoint, endpoint.card, budget, on_answer=shown)
             rng = np.random.default_rng([seed, 1])
             surrogate = attack.extract(oracle, Pool(pool.x, None, pool.class_names), rng)
