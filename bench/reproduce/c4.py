@@ -15,7 +15,6 @@ from functools import partial
 from statistics import median
 from typing import Any, ClassVar
 
-import httpx
 import numpy as np
 from pydantic import TypeAdapter
 from tqdm import tqdm
@@ -388,8 +387,8 @@ def _at(rate: float) -> str:
 def _opening(server: Server, model: str, account: str) -> Opening:
     """Commits to the marks that there are, and opens those of an account."""
     place, admin = f"{server.url}/admin/models/{model}/marks", {"Authorization": f"Bearer {server.admin}"}
-    httpx.post(f"{place}/commit", headers=admin, timeout=60.0).raise_for_status()
-    reply = httpx.get(f"{place}/{account}", headers=admin, timeout=60.0)
+    server.client.post(f"{place}/commit", headers=admin).raise_for_status()
+    reply = server.client.get(f"{place}/{account}", headers=admin)
     reply.raise_for_status()
     return TypeAdapter(Opening).validate_json(reply.content)
 
