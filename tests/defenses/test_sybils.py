@@ -329,3 +329,18 @@ def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils, stor
     assert states[0] == states[1] and sorted(raised) == [f"s{i}" for i in range(5)]
     assert cleared == [{"s0", "s1", "s3", "s4"}] * 2
     assert anew == last and tail.snapshot is not None
+
+
+def test_a_retry_is_observed_once_and_another_accounts_request_of_that_name_too(sybils, tmp_path):
+    x = harmless(3, 1)
+
+    async def script():
+        store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+        layer = Watch(sybils, "sybils", "m", "00", store, Registry(store, lambda: 7.0))
+        for account in ("a", "a", "b"):
+            await layer(Query(account, x, 0.0, "request 1"), victim)
+        rows = layer.account("a").state.rows
+        await store.close()
+        return rows
+
+    assert asyncio.run(script()) == 6
