@@ -102,14 +102,15 @@ def serving(*arguments, cwd):
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/v2/health/ready").status_code == 200:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                raise RuntimeError(f"the server did not come up: {process.communicate(timeout=5)[0].decode()}")
-            time.sleep(0.1)
+        with httpx.Client() as client:  # one for each try would take a fifth of a core
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get(f"{url}/v2/health/ready").status_code == 200:
+                        break
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    raise RuntimeError(f"the server did not come up: {process.communicate(timeout=5)[0].decode()}")
+                time.sleep(0.1)
         yield url, process
     finally:
         if process.poll() is None:
