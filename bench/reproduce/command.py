@@ -45,13 +45,20 @@ def run(arguments: argparse.Namespace) -> str:
     """Runs the claims; returns the table."""
     claims = {name: CLAIMS[name] for name in dict.fromkeys(arguments.claims)}
     state, data = state_folder(arguments.state).resolve(), data_folder(arguments.data)
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="mlaas-reproduce-") as work:
         out = Path(arguments.out or work).resolve()
-        results = reproduce(
-            claims, out=out, cache=state / "cache", data=data and data.resolve(), seeds=range(arguments.seeds)
-        )
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        for name, claim in claims.items():
+            one = reproduce(
+                {name: claim},
+                out=out,
+                cache=state / "cache",
+                data=data and data.resolve(),
+                seeds=range(arguments.seeds),
+            )
+            results = {**one, "claims": {**results.get("claims", {}), **one["claims"]}}
+            if arguments.json is not None:  # after each, since the next may fail after hours
+                arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     return table(results)
 
 
@@ -79,14 +86,13 @@ def reproduce(
             **dataclasses.asdict(findings),
             "seconds": round(time.perf_counter() - start, 1),
         }
-    results: dict[str, Any] = {
+    return {
         "date": datetime.date.today().isoformat(),
         "seeds": list(seeds),
         "machine": {"cpu": cpu_model(), "platform": platform.platform()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "claims": found,
     }
-    return results
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -98,7 +104,7 @@ def _claim(name: str, found: Mapping[str, Any]) -> list[str]:
     lines = textwrap.wrap(f"{name}: {found['says']} ({found['source']})", 110)
     cells = [("what", "published", "measured", "spread", "baseline")]
     rows = [Finding(**row) for row in found["rows"]]
-    cells += [(row.what, row.published, _told(row, row.measured), _spread(row), row.baseline) for row in rows]
+    cells += [(row.what, row.published, _told(row), _spread(row), row.baseline) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     setting = None
     for index, line in enumerate(cells):
@@ -115,10 +121,15 @@ def _claim(name: str, found: Mapping[str, Any]) -> list[str]:
 
 def _spread(row: Finding) -> str:
     seeds = f"{len(row.seeds)} seed{'s' * (len(row.seeds) != 1)}"
-    return f"{_told(row, row.low)} to {_told(row, row.high)} ({row.spread}; {seeds})"
+    return f"{_number(row, row.low)} to {_number(row, row.high)} ({row.spread}; {seeds})"
 
 
-def _told(row: Finding, number: float | None) -> str:
+def _told(row: Finding) -> str:
+    unit = "" if row.unit == "share" or row.measured is None else f" {row.unit}"
+    return _number(row, row.measured) + unit
+
+
+def _number(row: Finding, number: float | None) -> str:
     if number is None:
         return "never"
-    return f"{number:.1%}" if row.unit == "share" else f"{number:,.6g} {row.unit}".rstrip()
+    return f"{number:.1%}" if row.unit == "share" else f"{number:,.6g}"
