@@ -2,16 +2,19 @@
 
 import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.reproduce import streams
+from bench.__main__ import main
+from bench.reproduce import command, streams
 from bench.reproduce.b1 import B1
 from bench.reproduce.b2 import B2
-from bench.reproduce.claim import over_seeds, share
+from bench.reproduce.claim import Findings, over_seeds, share
 from bench.reproduce.command import CLAIMS, reproduce, table
+from wire import BadInput
 
 TINY_B1 = B1(
     data=("digits",),
@@ -100,6 +103,35 @@ def test_published_and_measured_stand_side_by_side(results):
             assert row["what"] in text
     assert results["seeds"] == [0] and "torch" in results["versions"]
     assert CLAIMS["B1"].SAYS == TINY_B1.SAYS
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A claim that needs no server."""
+
+    ID, SAYS, SOURCE = "X1", "There are three seeds", "a paper"
+    fails: bool = False
+
+    def run(self, lab):
+        if self.fails:
+            raise BadInput("its data is not there")
+        finding = over_seeds("seeds", "a setting", "3 rows", dict.fromkeys(lab.seeds, 5.0), baseline="none")
+        return Findings((finding,), {"a stream": "nothing"}, {"a victim": "nobody"}, ("a note",))
+
+
+def test_the_command_prints_and_keeps_what_was_found_though_a_later_claim_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(command.CLAIMS, "B1", Counted())
+    monkeypatch.setitem(command.CLAIMS, "B2", Counted(fails=True))
+    flags = ["--json", str(tmp_path / "found.json"), "--seeds", "2", "--state", str(tmp_path)]
+    with pytest.raises(BadInput, match="its data"):
+        main(["reproduce", "B1", "B2", *flags])
+    assert list(json.loads((tmp_path / "found.json").read_text())["claims"]) == ["B1"]
+    main(["reproduce", "B1", *flags])
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("  seeds")]
+    assert row[:5] == ["seeds", "3", "rows", "5", "rows"] and "- a note" in lines
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["seeds"], list(found["claims"])) == ([0, 1], ["B1"])
 
 
 def test_what_was_not_reached_counts_as_the_greatest():
