@@ -14,14 +14,13 @@ import numpy as np
 import orjson
 from starlette.types import Receive
 
+from defenses.admission.admission import Headers
 from server.body import read_body
 from server.pipeline import Deployed
 from server.range import Range, receipt
 from server.rows import read_instances, read_request, request_id
 from wire import Answer, Array, Card, Malformed
 from wire.tensors import HEADER_LENGTH, Tensor, pack
-
-Headers = list[tuple[bytes, bytes]]
 
 NOT_OFFERED = {"classification", "shared_memory_region", "sequence_id", "priority", "timeout"}
 """Parameters of Triton's other extensions that would change the answer, and so cannot be passed over."""
@@ -116,9 +115,10 @@ async def answer(
         message, x, rest = protocol.read(headers, body, deployed.card, here.settings.max_json)
         return x, receipt(model, request_id(message), x), rest
 
-    answered, deployed, rest = await here.ask(visitor, model, version, read)
+    answered, limits, deployed, rest = await here.ask(visitor, model, version, read)
     visit.rows = len(answered)
-    return protocol.write(answered, deployed.card, rest)
+    more, told = protocol.write(answered, deployed.card, rest)
+    return more + limits, told
 
 
 def _read_v2(

@@ -48,17 +48,28 @@ _HEADERS = {
     "WWW-Authenticate": ("What is expected in Authorization.", "string", "Bearer"),
     "Retry-After": ("Seconds after which the same request may pass.", "integer", 2),
     "RateLimit-Policy": (
-        "The limits that were met, in rows (draft-ietf-httpapi-ratelimit-headers-10).",
+        "The limits that hold, in rows, or the one that refused (draft-ietf-httpapi-ratelimit-headers-10); "
+        "`all-` are those over all models together.",
         "string",
-        '"rows";q=100;w=1',
+        '"rows";q=100;w=1, "day";q=5000;w=86400',
     ),
-    "RateLimit": ("What is left of them, likewise.", "string", '"rows";r=40;t=1'),
+    "RateLimit": (
+        "Of each, the rows that are left and the seconds until there are more.",
+        "string",
+        '"rows";r=40;t=1, "day";r=3200;t=7210',
+    ),
 }
 _TOLD_WITH = {
+    200: ["RateLimit-Policy", "RateLimit"],
     401: ["WWW-Authenticate"],
     429: ["Retry-After", "RateLimit-Policy", "RateLimit"],
     503: ["Retry-After"],
 }
+
+
+def headers(status: int) -> dict[str, Any]:
+    """Returns the documentation of the headers with which a route that limits hold for answers a status."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD_WITH.get(status, [])}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -66,7 +77,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _STATUSES[status][0],
-            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD_WITH.get(status, [])},
+            "headers": headers(status),
             "content": {
                 PROBLEM: {
                     "schema": {"$ref": "#/components/schemas/Problem"},

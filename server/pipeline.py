@@ -39,15 +39,15 @@ class Deployed:
 
     Attributes:
         card: What it says of itself.
-        handle: Answers their queries.
         admission: Their limits and prices.
+        handle: Answers the queries that are admitted.
         platform: What computes its answers.
         layers: The layers that change answers or watch, outermost first.
     """
 
     card: Card
-    handle: Handler
     admission: Admission
+    handle: Handler
     platform: str
     layers: Sequence[Defense]
 
@@ -126,8 +126,8 @@ def deploy(
     reacting = Reacting(served.card.classes, alarms, layer_secret(secret, model, "deceive"), unmarked)
     return Deployed(
         admission.disclose(card),
-        compose([admission, reacting, *(layer for layer, _ in around)], served),
         admission,
+        compose([reacting, *(layer for layer, _ in around)], served),
         served.platform,
         [layer for _, layer in layers],
     )

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from fastapi import Request
 
+from defenses.admission.admission import Headers
 from defenses.store import Behind, Store
 from server.pipeline import Deployed, Layers, Timed, deploy, layer_secret
 from server.registry import Account, Registry
@@ -195,7 +196,7 @@ class Range:
         model: str,
         version: str | None,
         read: Callable[[Deployed], tuple[Array, str | None, Any]],
-    ) -> tuple[Answer, Deployed, Any]:
+    ) -> tuple[Answer, Headers, Deployed, Any]:
         """Asks about rows; the same request under the same id is billed once.
 
         Args:
@@ -205,7 +206,8 @@ class Range:
             read: Reads rows, the receipt of the request, and what else it holds, as the deployed victim wants it.
 
         Returns:
-            The answer, what gave it, and what else ``read`` returned.
+            The answer, the headers that tell what is left of the limits, what gave the answer, and what else
+            ``read`` returned.
         """
         while True:
             if visitor.position != self.registry.position:
@@ -213,7 +215,8 @@ class Range:
             deployed = self.model(visitor.account, model, version)
             x, receipt, rest = read(deployed)
             try:
-                return await deployed.handle(Query(visitor.account.name, x, self.clock(), receipt)), deployed, rest
+                query = Query(visitor.account.name, x, self.clock(), receipt)
+                return *await deployed.admission.admitted(query, deployed.handle), deployed, rest
             except Behind:
                 await self.catch_up()
 

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from defenses.admission.price import ENTRIES, Price
 from defenses.admission.rule import Rule
 from defenses.admission.slowed import Slowed
 from defenses.defense import Handler
 from defenses.store import Behind, Charge, Level, Meter, Store
+from defenses.store.meter import Number
 from wire import Answer, BadInput, Card, Query, Refused
 
 EVERYWHERE = "*"  # the scope of limits that hold over all models together
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Limit(NamedTuple):
+    """A limit of a stack.
+
+    Attributes:
+        meter: Name of its meter.
+        label: What answers call it, alone among the limits that an account meets at the model.
+        rule: Its rule.
+    """
+
+    meter: str
+    label: str
+    rule: Rule
 
 
 @dataclass(frozen=True)
@@ -40,21 +57,31 @@ class Admission:
     overall: Sequence[Rule] = ()
     seen: Callable[[], int] | None = None
     alarms: Callable[[str], Iterable[Mapping[str, Any]]] | None = None
-    _scoped: tuple[tuple[str, Rule], ...] = field(init=False, repr=False)
+    _limits: tuple[Limit, ...] = field(init=False, repr=False)
+    _policies: bytes = field(init=False, repr=False)
     _entries: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        scoped = [(f"{EVERYWHERE}/{rule.name}", rule) for rule in self.overall]
-        scoped += [(f"{self.model}/{rule.name}", rule) for rule in self.limits]
-        names = [name for name, _ in scoped]
+        limits = [Limit(f"{EVERYWHERE}/{rule.name}", f"all-{rule.label}", rule) for rule in self.overall]
+        limits += map(self._limit, self.limits)
+        names = [limit.meter for limit in limits]
         for name in names:
             if names.count(name) > 1:
                 raise BadInput(f"two limits are kept as {name}; expected one")
-        object.__setattr__(self, "_scoped", tuple(scoped))
+        object.__setattr__(self, "_limits", tuple(limits))
+        object.__setattr__(self, "_policies", _policies(limits))
         object.__setattr__(self, "_entries", [f"{self.model}/ledger/{entry}" for entry in ENTRIES])
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
+        """Answers, refuses or fails, as :meth:`admitted`."""
+        return (await self.admitted(query, handle))[0]
+
+    async def admitted(self, query: Query, handle: Handler) -> tuple[Answer, Headers]:
         """Answers, refuses or fails; only what is answered is billed.
+
+        Returns:
+            The answer, and the headers that tell what it left of the limits
+            (draft-ietf-httpapi-ratelimit-headers-10); none if there is no limit.
 
         Raises:
             Refused: A limit or an alarm refuses, or the store is away (503).
@@ -62,25 +89,38 @@ class Admission:
         """
         rows, at = len(query.x), query.at
         seen = None if self.seen is None else self.seen()
-        scoped = self._scoped
+        limits = self._limits
         if alarms := () if self.alarms is None else self.alarms(query.account):
             if any(alarm["reaction"] == "refuse" for alarm in alarms):
                 await self._refuse(query, seen)
             slowed = [Slowed(alarm["at"]) for alarm in alarms if alarm["reaction"] == "slow"][:1]
-            scoped = (*scoped, *((f"{self.model}/{rule.name}", rule) for rule in slowed))
-        meters = [rule.meter(name, rows, at) for name, rule in scoped]
+            limits = (*limits, *map(self._limit, slowed))
+        meters = [rule.meter(name, rows, at) for name, _, rule in limits]
         meters += map(Meter, self._entries, self.price.amounts(rows))
         charge = Charge(query.account, meters, at, query.receipt, seen)
         verdict = await self.store.charge(charge)
         if verdict.kind == "behind":
             raise Behind(f"the control log has grown beyond {seen}")
         if verdict.kind == "over":
-            raise scoped[verdict.meter][1].refusal(rows, verdict.level, at)
+            _, label, rule = limits[verdict.meter]
+            raise rule.refusal(label, rows, verdict.level, at)
         try:
-            return await handle(query)
+            return await handle(query), self._told(limits, verdict.levels, at)
         except BaseException:
             await self.store.refund(charge)
             raise
+
+    def _limit(self, rule: Rule) -> Limit:
+        return Limit(f"{self.model}/{rule.name}", rule.label, rule)
+
+    def _told(self, limits: tuple[Limit, ...], levels: Sequence[Number], at: float) -> Headers:
+        if not limits:
+            return []
+        policies = self._policies if limits is self._limits else _policies(limits)
+        told = [
+            f'"{label}";{rule.told(level, at)}' for (_, label, rule), level in zip(limits, levels, strict=True)
+        ]
+        return [(b"ratelimit-policy", policies), (b"ratelimit", ", ".join(told).encode())]
 
     async def _refuse(self, query: Query, seen: int | None) -> None:
         """Refuses, unless the alarm may have been cleared."""
@@ -90,16 +130,20 @@ class Admission:
 
     def disclose(self, card: Card) -> Card:
         """Returns the card as it is seen through the limits."""
-        for _, rule in self._scoped:
-            card = rule.disclose(card)
+        for limit in self._limits:
+            card = limit.rule.disclose(card)
         return card
 
     def left(self, levels: dict[str, Level], at: float) -> dict[str, int]:
         """Tells for each limit how many rows may pass at the time ``at``, given the account's levels."""
         return {
             name: rule.left(levels[name].at(rule.meter(name, 0, at)).level if name in levels else 0)
-            for name, rule in self._scoped
+            for name, _, rule in self._limits
         }
+
+
+def _policies(limits: Iterable[Limit]) -> bytes:
+    return ", ".join([f'"{label}";{rule.policy}' for _, label, rule in limits]).encode()
 
 
 def ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:

@@ -38,40 +38,59 @@ class Quota:
         """What it is called: quotas of several periods can stand together."""
         return f"quota/{self.per}"
 
+    @property
+    def label(self) -> str:
+        """The period."""
+        return self.per
+
+    @property
+    def policy(self) -> str:
+        """The rows, and the seconds of a period; months differ, and ``total`` never ends."""
+        return f"q={self.rows}" + (f";w={SECONDS[self.per]}" if self.per in SECONDS else "")
+
     def meter(self, name: str, rows: int, at: float) -> Meter:
         """Returns the meter of the rows that were used in the period."""
-        return Meter(name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at)[0])
+        return Meter(name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at))
 
     def left(self, level: Number) -> int:
         """Tells how many rows the period has left."""
         return max(0, int(self.rows - level))  # a quota may have been lowered
 
-    def refusal(self, rows: int, level: Number, at: float) -> Refused:
+    def told(self, level: Number, at: float) -> str:
+        """Tells how many rows the period has left, and the seconds until it ends."""
+        wait = self._wait(at)
+        return f"r={self.left(level)}" if wait is None else f"r={self.left(level)};t={wait}"
+
+    def refusal(self, label: str, rows: int, level: Number, at: float) -> Refused:
         """Returns a refusal (429) that says when the period ends, or one for good (403)."""
-        final, left = self.per == "total", self.left(level)
-        _, start, end = self._period(at)
+        wait, left = self._wait(at), self.left(level)
         return Refused(
             f"quota: asked for {rows} rows with {left} left of {self.rows} "
-            + ("in all" if final else f"this {self.per}"),
-            status=403 if final else 429,
-            retry_after=None if final else math.ceil(end - at),
+            + ("in all" if wait is None else f"this {self.per}"),
+            status=403 if wait is None else 429,
+            retry_after=wait,
             left=left,
-            policy=None if final else f'"{self.per}";q={self.rows};w={end - start:.0f}',
+            policy=f'"{label}";{self.policy}',
         )
 
     def disclose(self, card: Card) -> Card:
         """Leaves the card as it is."""
         return card
 
-    def _period(self, at: float) -> tuple[int, float, float]:
-        """Returns the number of the period, and its start and end in seconds."""
+    def _period(self, at: float) -> int:
+        """Returns the number of the period."""
+        if seconds := SECONDS.get(self.per):
+            return math.floor(at / seconds)
         if self.per == "total":
-            return 0, 0.0, math.inf
-        if self.per == "month":
-            date = datetime.fromtimestamp(at, UTC)
-            number = date.year * 12 + date.month - 1
-            first, next_first = (datetime(m // 12, m % 12 + 1, 1, tzinfo=UTC) for m in (number, number + 1))
-            return number, first.timestamp(), next_first.timestamp()
-        seconds = SECONDS[self.per]
-        number = math.floor(at / seconds)
-        return number, number * seconds, (number + 1) * seconds
+            return 0
+        date = datetime.fromtimestamp(at, UTC)
+        return date.year * 12 + date.month - 1
+
+    def _wait(self, at: float) -> int | None:
+        """Returns the seconds until the period ends; None if it never does."""
+        if seconds := SECONDS.get(self.per):
+            return math.ceil(seconds - at % seconds)
+        if self.per == "total":
+            return None
+        following = self._period(at) + 1
+        return math.ceil(datetime(following // 12, following % 12 + 1, 1, tzinfo=UTC).timestamp() - at)

@@ -21,7 +21,7 @@ class RateLimit:
     rows_per_second: float
     burst: int
 
-    name = "rate_limit"
+    name, label = "rate_limit", "rows"
 
     def __post_init__(self) -> None:
         if not 0 < self.rows_per_second < math.inf or not 1 <= self.burst <= MOST:
@@ -30,15 +30,26 @@ class RateLimit:
                 f"not {self.rows_per_second} and {self.burst}"
             )
 
+    @property
+    def policy(self) -> str:
+        """The burst, and the seconds in which it comes back."""
+        return f"q={self.burst};w={math.ceil(self.burst / self.rows_per_second)}"
+
     def meter(self, name: str, rows: int, at: float) -> Meter:
         """Returns the meter of the tokens that are out, to which a retry pays again."""
         return Meter(name, rows, self.burst, self.rows_per_second, at, True)
 
     def left(self, level: Number) -> int:
         """Tells how many rows the bucket holds."""
-        return math.floor(self.burst - level + SLACK)
+        return max(0, math.floor(self.burst - level + SLACK))  # a burst may have been lowered
 
-    def refusal(self, rows: int, level: Number, at: float) -> Refused:
+    def told(self, level: Number, at: float) -> str:
+        """Tells how many rows the bucket holds, and the seconds until it holds one more."""
+        held = self.burst - level
+        left = math.floor(held + SLACK)
+        return f"r={left};t={math.ceil((left + 1 - held) / self.rows_per_second)}"
+
+    def refusal(self, label: str, rows: int, level: Number, at: float) -> Refused:
         """Returns a refusal (429) that says when the bucket will hold enough."""
         return Refused(
             f"rate limit: asked for {rows} rows with {self.left(level)} in the bucket, "
@@ -46,7 +57,7 @@ class RateLimit:
             status=429,
             retry_after=math.ceil((level + rows - self.burst) / self.rows_per_second),
             left=self.left(level),
-            policy=f'"rows";q={self.burst};w={math.ceil(self.burst / self.rows_per_second)}',
+            policy=f'"{label}";{self.policy}',
         )
 
     def disclose(self, card: Card) -> Card:

@@ -17,6 +17,16 @@ class Rule(Protocol):
         """What the limit is called; no two limits of a stack have one name."""
         ...
 
+    @property
+    def label(self) -> str:
+        """What answers call the limit in ``RateLimit-Policy`` and ``RateLimit``."""
+        ...
+
+    @property
+    def policy(self) -> str:
+        """What ``RateLimit-Policy`` says of it: the quota ``q`` and, if fixed, its window ``w`` in seconds."""
+        ...
+
     def meter(self, name: str, rows: int, at: float) -> Meter:
         """Returns the meter of that name, and how much ``rows`` rows at the time ``at`` (seconds) make it rise."""
         ...
@@ -25,8 +35,12 @@ class Rule(Protocol):
         """Tells how many rows may pass when the meter stands at ``level``."""
         ...
 
-    def refusal(self, rows: int, level: Number, at: float) -> Refused:
-        """Returns what is said to who asks about ``rows`` rows when the meter stands at ``level``."""
+    def told(self, level: Number, at: float) -> str:
+        """Returns what ``RateLimit`` says of it: ``r`` are left, and more come in ``t`` seconds, if ever."""
+        ...
+
+    def refusal(self, label: str, rows: int, level: Number, at: float) -> Refused:
+        """Returns what is said to who asks about ``rows`` rows when the meter of ``label`` stands at ``level``."""
         ...
 
     def disclose(self, card: Card) -> Card:

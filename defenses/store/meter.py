@@ -83,14 +83,16 @@ class Verdict(NamedTuple):
             the last two cases nothing changed.
         meter: Index of the meter that would have passed its cap; -1 if none.
         level: Level of that meter.
+        levels: If it was charged or known, the levels thereafter of the meters with a cap, at their marks.
     """
 
     kind: Literal["charged", "known", "over", "behind"]
     meter: int = -1
     level: Number = 0
+    levels: tuple[Number, ...] = ()
 
 
-CHARGED, KNOWN, BEHIND = Verdict("charged"), Verdict("known"), Verdict("behind")
+CHARGED, BEHIND = Verdict("charged"), Verdict("behind")
 
 Levels = MutableMapping[tuple[str, str], tuple[Number, float]]
 
@@ -132,24 +134,25 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
     key = (charge.account, charge.receipt or "")
     receipt = receipts.get(key)
     known = receipt is not None and charge.at - receipt.at < RECEIPT_SECONDS
-    risen = []
+    risen, told = [], []
     for i, (name, amount, cap, leak, mark, retried) in enumerate(charge.meters):
-        if known and not retried:
-            continue
         place = charge.account, name
         level, since = levels.get(place) or (0, mark)
         if mark > since:
             level, since = leaked(level, leak, mark - since), mark
-        if cap is not None and level + amount > cap + SLACK:
-            return Verdict("over", i, level)
-        risen.append((place, (level + amount, since)))
+        if retried or not known:
+            if cap is not None and level + amount > cap + SLACK:
+                return Verdict("over", i, level)
+            level += amount
+            risen.append((place, (level, since)))
+        if cap is not None:
+            told.append(level)
     levels.update(risen)
     if receipt is not None and known:
         receipts[key] = receipt._replace(attempts=receipt.attempts + 1)
-        return KNOWN
-    if charge.receipt:
+    elif charge.receipt:
         receipts[key] = Receipt(charge.at, 1, charge.meters)
-    return CHARGED
+    return Verdict("known" if known else "charged", -1, 0, tuple(told))
 
 
 def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:

@@ -204,7 +204,10 @@ class RedisStore:
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
-        return [Verdict(*verdict) for verdict in orjson.loads(reply)]
+        return [
+            Verdict(kind, meter, level, tuple(map(float, levels)))
+            for kind, meter, level, *levels in orjson.loads(reply)
+        ]
 
 
 def _flat(charge: Charge, forward: bool) -> list[Any]:

@@ -8,7 +8,8 @@
 -- ARGV[3]  how long a receipt is kept on the queries' clock, in seconds
 -- ARGV[4]  what rounding may lose
 --
--- Returns JSON: a verdict [kind, meter, level] for each item.
+-- Returns JSON: a verdict [kind, meter, level, levels...] for each item; the levels of meters with a cap are strings,
+-- since numbers would be rounded.
 
 local last = redis.call('GET', KEYS[1])
 if last then
@@ -54,16 +55,19 @@ local function charge(item)
   local hash = prefix .. 'levels:' .. item[2]
   local key, written, attempts, meters = receipt_of(item)
   local known = attempts > 0 and item[3] - written < keep
-  local rises = {}
+  local verdict, rises = {known and 'known' or 'charged', -1, 0}, {}
   for i, meter in ipairs(item[6]) do
-    if meter[6] or not known then
-      if counter(meter) then
-        rises[#rises + 1] = {meter}
-      else
-        local level, mark = leaked(hash, meter)
+    local pays = meter[6] or not known
+    if counter(meter) then
+      if pays then rises[#rises + 1] = {meter} end
+    else
+      local level, mark = leaked(hash, meter)
+      if pays then
         if meter[3] >= 0 and level + meter[2] > meter[3] + slack then return {'over', i - 1, level} end
-        rises[#rises + 1] = {meter, level + meter[2], mark}
+        level = level + meter[2]
+        rises[#rises + 1] = {meter, level, mark}
       end
+      if meter[3] >= 0 then verdict[#verdict + 1] = string.format('%.17g', level) end
     end
   end
   for _, rise in ipairs(rises) do
@@ -72,7 +76,7 @@ local function charge(item)
   if key then
     if known then write(key, written, attempts + 1, meters) else write(key, item[3], 1, item[7]) end
   end
-  return {known and 'known' or 'charged', -1, 0}
+  return verdict
 end
 
 local function refund(item)

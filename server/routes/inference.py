@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from server import range as served
-from server.openapi import METERED, NAMED, OPEN
+from server.openapi import METERED, NAMED, OPEN, headers
 from server.pipeline import Deployed
 from wire.tensors import DATATYPES, HEADER_LENGTH
 
@@ -159,7 +159,7 @@ _ANSWERED: dict[int | str, dict[str, Any]] = {
         "model": InferResponse,
         "description": "The answer about all rows",
         "content": {"application/octet-stream": _BINARY},
-        "headers": {HEADER_LENGTH: _LENGTH},
+        "headers": {HEADER_LENGTH: _LENGTH, **headers(200)},
     }
 }
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from server import range as served
-from server.openapi import KEYED, METERED, NAMED, OPEN
+from server.openapi import KEYED, METERED, NAMED, OPEN, headers
 from server.routes.inference import ModelReady
 
 router = APIRouter(tags=["V1 protocol"])
@@ -72,7 +72,7 @@ class PredictResponse(BaseModel):
 
 
 _ANSWERED: dict[int | str, dict[str, Any]] = {
-    200: {"model": PredictResponse, "description": "The answer about all instances"}
+    200: {"model": PredictResponse, "description": "The answer about all instances", "headers": headers(200)}
 }
 
 

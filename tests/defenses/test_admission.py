@@ -1,10 +1,12 @@
 import asyncio
+import re
 
 import numpy as np
 import pytest
 
 from defenses import Admission, Price, Quota, RateLimit
 from defenses.admission.admission import ledgers
+from defenses.admission.slowed import Slowed
 from defenses.store import Behind, Level, open_store
 from wire import Answer, BadInput, Card, Query, Refused
 
@@ -55,8 +57,9 @@ class Kept:
         meter = self.limit.meter("m", rows, at)
         found = (self.level or Level(0, meter.mark)).at(meter)
         if found.level + rows > meter.cap + 1e-6:
-            raise self.limit.refusal(rows, found.level, at)
+            raise self.limit.refusal(self.limit.label, rows, found.level, at)
         self.level = Level(found.level + rows, found.mark)
+        return self.limit.told(self.level.level, at)
 
     def left(self, at):
         return self.limit.left(self.level.at(self.limit.meter("m", 0, at)).level)
@@ -115,12 +118,69 @@ def test_a_month_is_the_calendars():
     quota.take(10, january_31)
     with pytest.raises(Refused, match="with 0 left of 10 this month") as caught:
         quota.take(1, january_31 + DAY - 30)
-    assert (caught.value.retry_after, caught.value.policy) == (30, '"month";q=10;w=2678400')
+    assert (caught.value.retry_after, caught.value.policy) == (30, '"month";q=10')
     quota.take(10, january_31 + DAY)
     with pytest.raises(Refused) as caught:
         quota.take(1, march_1 - 5)
-    assert (caught.value.retry_after, caught.value.policy) == (5, '"month";q=10;w=2419200')
+    assert (caught.value.retry_after, caught.value.policy) == (5, '"month";q=10')
     quota.take(10, march_1)
+
+
+def test_what_is_left_and_when_more_comes_is_told():
+    bucket = Kept(RateLimit(rows_per_second=0.1, burst=20))
+    assert (bucket.limit.policy, bucket.take(5, 100.0)) == ("q=20;w=200", "r=15;t=10")
+    assert bucket.take(15, 106.0) == "r=0;t=4"
+    assert bucket.take(1, 110.0) == "r=0;t=10"
+    quota = Kept(Quota(rows=10, per="hour"))
+    assert (quota.limit.policy, quota.take(7, 3599.5)) == ("q=10;w=3600", "r=3;t=1")
+    assert quota.take(1, 3600.0) == "r=9;t=3600"
+    assert Kept(Quota(rows=10, per="month")).take(4, 58 * DAY) == f"r=6;t={DAY:.0f}"  # February of 1970
+    total = Kept(Quota(rows=10, per="total"))
+    assert (total.limit.policy, total.take(4, 5.0)) == ("q=10", "r=6")
+    slowed = Kept(Slowed(since=100.0))
+    assert (slowed.limit.policy, slowed.take(1, 100.5), slowed.take(1, 107.5)) == ("q=1", "r=0;t=1", "r=0;t=8")
+
+
+def test_each_answer_tells_the_limits_that_hold(store_url):
+    alarms = []
+    limits, overall = [RateLimit(10, 20), Quota(100)], [Quota(1000), RateLimit(0.5, 200)]
+
+    async def script(admission):
+        heads = []
+        for rows, at, receipt in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
+            answer, told = await admission.admitted(query(rows, at, receipt=receipt), victim)
+            assert len(answer) == rows
+            heads.append([(name.decode(), value.decode()) for name, value in told])
+            left = admission.left(await admission.store.levels("a"), at)
+            assert [int(rows) for rows in re.findall(r"r=(\d+)", heads[-1][1][1])][:4] == list(left.values())
+            if len(heads) == 3:
+                alarms.append({"reaction": "slow", "at": 5.0})
+        with pytest.raises(Refused) as caught:
+            await admission.admitted(query(1, 9.5), victim)
+        return heads, caught.value.policy
+
+    (first, second, retried, slowed), policy = play(
+        store_url, script, *limits, overall=overall, alarms=lambda account: alarms
+    )
+    policies = '"all-day";q=1000;w=86400, "all-rows";q=200;w=400, "rows";q=20;w=2, "day";q=100;w=86400'
+    assert first == [
+        ("ratelimit-policy", policies),
+        ("ratelimit", '"all-day";r=995;t=86400, "all-rows";r=195;t=2, "rows";r=15;t=1, "day";r=95;t=86400'),
+    ]
+    assert second[1][1] == '"all-day";r=990;t=86400, "all-rows";r=190;t=2, "rows";r=10;t=1, "day";r=90;t=86400'
+    assert retried[1][1] == '"all-day";r=990;t=86400, "all-rows";r=185;t=2, "rows";r=10;t=1, "day";r=90;t=86400'
+    assert slowed == [
+        ("ratelimit-policy", f'{policies}, "slowed";q=1'),
+        (
+            "ratelimit",
+            '"all-day";r=989;t=86391, "all-rows";r=188;t=1, "rows";r=19;t=1, "day";r=89;t=86391, "slowed";r=0;t=4',
+        ),
+    ]
+    assert policy == '"slowed";q=1'
+
+
+def test_without_limits_none_are_told(store_url):
+    assert play(store_url, lambda admission: admission.admitted(query(3), victim))[1] == []
 
 
 def test_quotas_of_two_periods_both_hold(store_url):
@@ -144,8 +204,9 @@ def test_a_total_quota_is_refused_for_good():
     assert (caught.value.status, caught.value.retry_after) == (403, None)
 
 
-def test_a_quota_that_was_lowered_has_nothing_left():
-    assert Quota(rows=10).left(25) == 0
+@pytest.mark.parametrize("limit", [Quota(rows=10), RateLimit(1, 10)])
+def test_a_limit_that_was_lowered_has_nothing_left(limit):
+    assert limit.left(25) == 0
 
 
 @pytest.mark.parametrize(

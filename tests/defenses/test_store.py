@@ -27,7 +27,7 @@ def counted(amount=1, account="a", **fields):
 
 
 def test_levels_outlive_the_connection(store_url):
-    assert using(store_url, lambda store: store.charge(counted(2))) == ("charged", -1, 0)
+    assert using(store_url, lambda store: store.charge(counted(2))) == ("charged", -1, 0, ())
     using(store_url, lambda store: store.charge(counted(3)))
     assert using(store_url, lambda store: store.levels("a")) == {"n": Level(5, 0)}
     assert using(store_url, lambda store: store.levels("b")) == {}
@@ -40,7 +40,7 @@ def test_all_meters_rise_or_none(store_url):
         return [await store.charge(both), await store.charge(both), await store.levels("a")]
 
     first, second, levels = using(store_url, script)
-    assert (first.kind, second) == ("charged", ("over", 1, 6))
+    assert (first, second) == (("charged", -1, 0, (6,)), ("over", 1, 6, ()))
     assert levels == {"n": Level(6, 0), "capped": Level(6, 0)}
 
 
@@ -115,6 +115,35 @@ def test_a_receipt_is_charged_once_while_it_is_kept(store_url):
     kinds, other, levels = using(store_url, script)
     assert kinds == ["charged", "known", "known", "charged"] and other == "charged"
     assert {name: level.level for name, level in levels.items()} == {"n": 2, "rate": 4}
+
+
+def test_levels_are_told_to_the_last_digit_and_to_who_retries_as_they_stand(store_url):
+    def charge(at, receipt, most):
+        return Charge(
+            "a",
+            (
+                Meter("bucket", 2, 9, 0.1, at, True),
+                Meter("money", 7),
+                Meter("day", 3, 9, EMPTIES, at // 10),
+                Meter("all", 2**52 - 1, most),
+            ),
+            at,
+            receipt,
+        )
+
+    async def script(store):
+        steps = (1.0, "x", 2**53), (2.0, "y", 2**53), (3.5, "x", 1), (10.0, "x", 1)
+        verdicts = [await store.charge(charge(*step)) for step in steps]
+        return [(verdict.kind, verdict.levels) for verdict in verdicts]
+
+    first, second, third, last = using(store_url, script)
+    assert first == ("charged", (2, 3, 2**52 - 1))
+    assert second == ("charged", (2 - 0.1 * 1.0 + 2, 6, 2**53 - 2))
+    assert third == (
+        "known",
+        (second[1][0] - 0.1 * 1.5 + 2, 6, 2**53 - 2),
+    )  # a cap that was lowered stops no retry
+    assert last == ("known", (third[1][0] - 0.1 * 6.5 + 2, 0, 2**53 - 2))  # another day
 
 
 def test_a_refund_strikes_the_charge_and_its_receipt(store_url):
@@ -211,8 +240,8 @@ def test_both_stores_come_to_the_same(tmp_path, own_redis):
         meters = (
             Meter("bucket", rng.randint(1, 6), 20, 1.7, at, True),
             Meter("day", rng.randint(1, 9), 60, EMPTIES, at // 30),
-            Meter("all", 1, 10**6),
             Meter("money", rng.randint(0, 10**12)),
+            Meter("all", 1, 10**6),
         )
         receipt = rng.choice([None, "x", "y", "z"])
         return Charge(rng.choice("ab"), meters, at, receipt), rng.random() < 0.75
@@ -222,8 +251,14 @@ def test_both_stores_come_to_the_same(tmp_path, own_redis):
     async def script(store):
         seen = []
         for step in steps:
-            seen += await asyncio.gather(*[store.charge(c) if forward else store.refund(c) for c, forward in step])
-        return [v and v.kind for v in seen], await store.levels("a"), await store.levels("b")
+            came = await asyncio.gather(*[store.charge(c) if forward else store.refund(c) for c, forward in step])
+            seen += [v and (v.kind, v.levels) for v in came]
+            last = {c.account: (c, v) for (c, _), v in zip(step, came, strict=True) if v and v.levels}
+            for charge, verdict in last.values():
+                levels = await store.levels(charge.account)
+                capped = [meter for meter in charge.meters if meter.cap is not None]
+                assert verdict.levels == tuple(levels[meter.name].at(meter).level for meter in capped)
+        return seen, await store.levels("a"), await store.levels("b")
 
     def on_redis(items):
         # refunds of one moment are made before its charges there
@@ -233,7 +268,7 @@ def test_both_stores_come_to_the_same(tmp_path, own_redis):
     one = using(f"sqlite:///{tmp_path / 'one.sqlite'}", script)
     two = using(f"unix://{own_redis.socket_file}", script)
     assert one == two
-    assert {"charged", "known", "over"} <= set(one[0])
+    assert {"charged", "known", "over"} <= {verdict[0] for verdict in one[0] if verdict}
 
 
 def test_old_receipts_go(tmp_path):

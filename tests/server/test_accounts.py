@@ -32,6 +32,30 @@ def test_limits_refuse_with_what_a_client_needs(local, rows):
     endpoint(rows[:64])
 
 
+def test_every_answer_tells_what_is_left(local, rows):
+    headers, client = local.headers(), local.client
+
+    def told(model, path, body, status=200):
+        reply = client.post(path.format(model), json=body, headers=headers)
+        assert reply.status_code == status
+        return reply.headers.get("RateLimit-Policy"), reply.headers.get("RateLimit")
+
+    predict, body = "/v1/models/{}:predict", {"instances": rows[:60].tolist()}
+    end = 86400 - 10**9 % 86400
+    policies = '"rows";q=128;w=2, "day";q=500;w=86400'
+    assert told("limited", predict, body) == (policies, f'"rows";r=68;t=1, "day";r=440;t={end}')
+    local.clock.sleep(0.25)
+    infer = {"inputs": [{"name": "input", "shape": [64, *rows.shape[1:]], "datatype": "FP32", "data": []}]}
+    assert told("limited", "/v2/models/{}/infer", infer, 400) == (None, None)
+    infer["inputs"][0]["data"] = rows[:64].tolist()
+    assert told("limited", "/v2/models/{}/infer", infer) == (policies, f'"rows";r=29;t=1, "day";r=376;t={end}')
+    left = client.get("/v1/account", headers=headers)
+    assert left.json()["rows_left"] == {"limited/rate_limit": 29, "limited/quota/day": 376}
+    assert "RateLimit" not in left.headers
+    assert told("limited", predict, body, 429) == ('"rows";q=128;w=2', '"rows";r=29;t=1')
+    assert told("open", predict, body) == (None, None)  # has no limits
+
+
 def test_a_patient_client_spends_the_quota_to_the_last_row(local, rows):
     endpoint = local.endpoint("limited")
     oracle = Oracle(Patient(endpoint, patience=60, sleep=local.clock.sleep), endpoint.card)

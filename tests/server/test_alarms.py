@@ -230,10 +230,12 @@ def test_a_slowed_account_waits_longer_each_time(config, thief):
         body = {"instances": thief[:2].tolist()}
         begun, waits = server.clock.now, []
         for _ in range(6):
-            assert server.client.post("/v1/models/watched:predict", json=body, headers=headers).status_code == 200
+            answer = server.client.post("/v1/models/watched:predict", json=body, headers=headers)
+            assert answer.status_code == 200 and answer.headers["RateLimit-Policy"] == '"slowed";q=1'
             reply = server.client.post("/v1/models/watched:predict", json=body, headers=headers)
             assert reply.status_code == 429
             waits.append(int(reply.headers["Retry-After"]))
+            assert reply.headers["RateLimit"] == answer.headers["RateLimit"] == f'"slowed";r=0;t={waits[-1]}'
             server.clock.sleep(waits[-1] - 0.5)
             assert server.client.post("/v1/models/watched:predict", json=body, headers=headers).status_code == 429
             server.clock.sleep(0.5)
@@ -312,7 +314,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
     async def ask(name, x):
         while True:
             try:
-                return await deployed.handle(Query(name, x, 1e9))
+                return await deployed.admission(Query(name, x, 1e9), deployed.handle)
             except Behind:  # an alarm was raised meanwhile
                 await here.catch_up()
 

@@ -102,6 +102,7 @@ def test_a_plans_layers_stand_outside_every_victims(config, rows):
             reply = client.post(f"/v1/models/{model}:predict", json={"instances": rows[:3].tolist()}, headers=key)
             probs = reply.json()["predictions"][0].get("probabilities")
             assert (probs and sum(p is not None for p in probs)) == told
+            assert reply.headers["RateLimit-Policy"].startswith('"all-day";q=10;w=86400')
         reply = client.post("/v1/models/open:predict", json={"instances": rows[:2].tolist()}, headers=key)
         assert reply.status_code == 429 and "1 left of 10" in reply.json()["detail"]  # over all models together
         left = client.get("/v1/account", headers=key).json()["rows_left"]
