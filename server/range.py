@@ -82,11 +82,17 @@ class Range:
         """Reads what all layers remember.
 
         Raises:
-            BadInput: A layer finds something that is broken or does not belong there.
+            BadInput: A layer finds something that is broken or does not belong there. If an administrator put it
+                in place, its model is withdrawn instead.
         """
         await self.catch_up()
         for model, deployed in self._deployed.items():
-            await self.try_out(model, deployed)
+            try:
+                await self.try_out(model, deployed)
+            except BadInput as error:
+                if self._stacks[model] is self._configured[model]:
+                    raise
+                self._deployed[model] = _without(model, error)
 
     async def try_out(self, model: str, deployed: Mapping[str, Deployed]) -> None:
         """Lets the layers that accounts of each plan would meet read what they remember, as in :meth:`begin`."""
@@ -223,14 +229,19 @@ class Range:
     def _replaced(self, model: str, stack: Layers) -> dict[str, Deployed]:
         try:
             return self.deployments(model, stack)
-        except BadInput as error:  # who took it had other settings; the model waits for an administrator
-            log.error("%s: %s", _withdrawn([model]), error)
-            return {}
+        except BadInput as error:  # who took it had other settings
+            return _without(model, error)
+
+
+def _without(model: str, error: BadInput) -> dict[str, Deployed]:
+    """Returns what accounts meet of a model that waits for an administrator: nothing."""
+    log.error("%s: %s", _withdrawn([model]), error)
+    return {}
 
 
 def _withdrawn(models: Sequence[str]) -> str:
     return (
-        f"withdrawn, since defences that an administrator put in place cannot be built with these settings: "
+        f"withdrawn, since defences that an administrator put in place cannot be used with these settings: "
         f"{', '.join(models)}; DELETE /admin/models/MODEL/defenses restores the configured ones"
     )
 

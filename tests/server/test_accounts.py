@@ -236,11 +236,25 @@ def test_a_stack_that_makes_no_sense_changes_nothing(local):
     assert local.client.get(path, headers=admin).json() == {"defenses": []}
 
 
-def test_a_stack_that_cannot_be_built_after_a_restart_withdraws_its_model_alone(local, config):
-    admin, key, path = local.headers("admin", "root"), local.account("ann"), "/admin/models/open/defenses"
-    stack = {"defenses": [{"type": "rate_limit", "rows_per_second": 100, "burst": 64}]}
-    assert local.client.put(path, json=stack, headers=admin).status_code == 200
+def settings_change(config, registry):
     config.write_text(config.read_text().replace("max_rows = 64", "max_rows = 65", 1))
+
+
+def register_does_not_fit(config, registry):
+    asyncio.run(registry.replace_stack("open", [{"type": "dawn", "rate": 0.2}], "who does not try it"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "change"),
+    [
+        ({"type": "rate_limit", "rows_per_second": 100, "burst": 64}, settings_change),
+        ({"type": "dawn", "rate": 0.1}, register_does_not_fit),
+    ],
+)
+def test_a_stack_that_cannot_be_used_after_a_restart_withdraws_its_model_alone(local, config, layer, change):
+    admin, key, path = local.headers("admin", "root"), local.account("ann"), "/admin/models/open/defenses"
+    assert local.client.put(path, json={"defenses": [layer]}, headers=admin).status_code == 200
+    change(config, Registry(open_store(local.settings.store_url()), local.clock))
     again = Local(config, clock=local.clock)
     asyncio.run(again.app.here.begin())
     with local_client(again.app) as again.client:
