@@ -257,9 +257,7 @@ class B2:
                     yield share(
                         f"{attack}: sequences accused",
                         f"{data}, {kind}, sequences of {n} rows, delta from harmless rows",
-                        PUBLISHED.get(
-                            (kind, n, attack if attack == SYNTHETIC else attack.partition(",")[0]), "none"
-                        ),
+                        "none" if attack == OWN else PUBLISHED.get((kind, n, attack.partition(",")[0]), "none"),
                         sum(hits for hits, _ in counts),
                         sum(trials for _, trials in counts),
                         seeds=lab.seeds,
