@@ -19,6 +19,7 @@ from wire import Answer, Array, Oracle
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data import Dataset, Pool, load, roles
+from zoo.data.idx import DEBIAN
 from zoo.families import FAMILIES, Family
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
@@ -165,5 +166,5 @@ class Lab:
     def _source(self, name: str) -> str:
         """Says where a data set was found, without a path of this machine."""
         source = self.dataset(name).source
-        inside = self.data is not None and Path(source).is_relative_to(self.data.resolve())
-        return "the data folder" if inside else source
+        plain = not Path(source).is_absolute() or Path(source) == DEBIAN
+        return source if plain else "the data folder"
