@@ -264,7 +264,7 @@ class Opening:
         head, marks = start_of(name), []
         for position, entry in enumerate(self.entries):
             said, row, head = linked(name, position, head, entry)
-            marks.append(Mark(row=row, **_known(said, name)))
+            marks.append(_mark(said, row, f"{name}: entry {position}"))
         leaf = account_leaf(self.account, len(marks), head)
         for what, content, proof in (
             ("what the marks have in common", self.common, self.common_proof),
@@ -554,8 +554,23 @@ def _said(record: Common | Mark) -> dict[str, Any]:
     return {name: value for name, value in asdict(record).items() if name != "row" and value is not None}
 
 
-def _known(said: dict[str, Any], name: str) -> dict[str, Any]:
+def _mark(said: dict[str, Any], row: bytes, entry: str) -> Mark:
+    """Returns the mark that an entry is.
+
+    Raises:
+        Broken: It is none, or its row is encoded otherwise than :func:`encoded` does: a row of many encodings
+            could be counted as many rows.
+    """
     expected = {field.name for field in fields(Mark)} - {"row", "cell"}
     if set(said) - {"cell"} != expected:
-        raise Broken(f"{name}: an entry has {sorted(said)}, not {sorted(expected)}")
-    return said
+        raise Broken(f"{entry} has {sorted(said)}, not {sorted(expected)}")
+    mark = Mark(row=row, **said)
+    try:
+        form, (canonical_row,) = encoded(mark.x[None])
+    except (AttributeError, TypeError, ValueError):
+        raise Broken(f"{entry} holds no row of the form {mark.form!r}") from None
+    if (form, bytes(canonical_row)) != (mark.form, row):
+        raise Broken(f"{entry} holds a row that is encoded otherwise than rows are, in the form {mark.form!r}")
+    if type(mark.said) is not int or type(mark.told) is not int:
+        raise Broken(f"{entry} has classes {mark.said!r} and {mark.told!r}, which are no integers")
+    return mark

@@ -229,6 +229,22 @@ def test_the_judge_rejects_what_does_not_follow_from_the_commitment(changes, fau
         )
 
 
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"row": MARKS[0].row[:-4] + b"\0\0\0\x80"}, "encoded otherwise"),  # -0.0 for 0.0
+        ({"form": "<f4 06"}, "encoded otherwise"),
+        ({"form": "<f4 7"}, "holds no row"),
+        ({"form": "object 6"}, "holds no row"),
+        ({"form": "text 6"}, "holds no row"),
+        ({"told": "3"}, "no integers"),
+    ],
+)
+def test_a_mark_is_a_row_as_it_is_told_or_none(changes, fault):
+    with pytest.raises(Broken, match=fault):
+        forged([dataclasses.replace(MARKS[0], **changes)])
+
+
 def test_marks_that_the_victim_no_longer_bears_out_count_as_failed():
     moved = {mark.row for mark in MARKS[:7]}
 
