@@ -584,7 +584,7 @@ class State:
                 if head["schema"] != _SCHEMA:
                     raise ValueError(f"schema {head['schema']}, expected {_SCHEMA}")
                 return _state(head, arrays)
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, ValueError, EOFError, OSError) as error:
             raise ValueError(f"prada: this is no state of an account: {error}") from None
 
 

@@ -418,6 +418,6 @@ class State:
                     state._kept = Kept(rows)
                     state._kept.append(rows)
                     state._owners.append(arrays["owners"])
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, ValueError, EOFError, OSError) as error:
             raise ValueError(f"sybils: this is no state of accounts: {error}") from None
         return state

@@ -121,7 +121,7 @@ class Pool:
                 arrays = dict(np.load(file, allow_pickle=False))
         except FileNotFoundError:
             raise BadInput(f"{path}: no such file") from None
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             why = getattr(error, "strerror", None) or "it is none, or a broken one"  # numpy's words are of pickles
             raise BadInput(f"{path}: not a file of rows (npz): {why}") from None
         if not arrays.keys() & {"x", "texts"}:
