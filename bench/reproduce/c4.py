@@ -495,4 +495,4 @@ def _accuracy(independent: Sequence[Suspicion]) -> str:
 
 
 def _bits(chance: float) -> float:
-    return -math.log2(max(chance, 2.0**-1074))  # the least positive float
+    return max(0.0, -math.log2(max(chance, 2.0**-1074)))  # the least positive float
