@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapsho
 """
 _LAYOUT = 1  # of the tables
 _SECONDS = 1.0  # that another process may hold the file, for which all wait
+_REMEMBERED = 2**14  # levels that are kept in memory
 _PAGES = 8192  # of 4 KiB in the write-ahead log before it is worked in, which waits for the disk and holds all up
 
 
@@ -65,6 +66,10 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise BadInput(f"store {path}: {error}") from None
         self._owed: list[Charge] = []  # refunds
+        # What the file holds of levels and of the control log's end, as long as no other process writes to it.
+        self._levels: dict[tuple[str, str], tuple[Number, float]] = {}
+        self._control: int | None = None
+        self._version = 0
         self._charges = Coalesced[Item, Verdict](self._trip, undo=undone, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
@@ -88,6 +93,7 @@ class SQLiteStore:
             end = self._end(log)
             if expected is not None and end != expected:
                 raise Behind(f"the log {log} ends at {end}, not at {expected}")
+            self._control = None
             self._db.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?)", [(log, end + i, entry) for i, entry in enumerate(entries)]
             )
@@ -133,7 +139,7 @@ class SQLiteStore:
     def _settled(self, charges: Sequence[Charge]) -> list[Verdict]:
         owed = list(self._owed)
         with self._transaction():
-            end = self._end(CONTROL)
+            end = self._read_anew()
             levels: dict[tuple[str, str], tuple[Number, float]] = {}
             receipts: dict[tuple[str, str], Receipt] = {}
             for charge in (*owed, *charges):
@@ -145,14 +151,24 @@ class SQLiteStore:
                 BEHIND if charge.seen is not None and charge.seen != end else charged(charge, levels, receipts)
                 for charge in charges
             ]
+            risen = {key: level for key, level in levels.items() if level is not levels_before.get(key)}
             self._db.executemany(
-                "REPLACE INTO levels VALUES (?, ?, ?, ?)",
-                [(*key, *level) for key, level in levels.items() if level is not levels_before.get(key)],
+                "REPLACE INTO levels VALUES (?, ?, ?, ?)", [(*key, *level) for key, level in risen.items()]
             )
             if receipts or receipts_before:
                 self._write_receipts(receipts_before, receipts, max(charge.at for charge in (*owed, *charges)))
         self._owed = []
+        self._levels.update(risen)
         return verdicts
+
+    def _read_anew(self) -> int:
+        """Forgets what another process may have changed, and returns the end of the control log."""
+        version = self._db.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version or len(self._levels) > _REMEMBERED:
+            self._levels, self._control, self._version = {}, None, version
+        if self._control is None:
+            self._control = self._end(CONTROL)
+        return self._control
 
     def _fetch(
         self,
@@ -171,12 +187,15 @@ class SQLiteStore:
                 meters = [*meters, *receipts[key].meters]
         for meter in meters:
             key = (charge.account, meter.name)
-            if key not in levels:
-                row = self._db.execute(
+            if key in levels:
+                continue
+            level = self._levels.get(key)
+            if level is None:
+                level = self._db.execute(
                     "SELECT level, mark FROM levels WHERE account = ? AND name = ?", key
                 ).fetchone()
-                if row is not None:
-                    levels[key] = row
+            if level is not None:
+                levels[key] = level
 
     def _write_receipts(
         self,

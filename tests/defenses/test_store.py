@@ -94,6 +94,24 @@ def test_charges_of_many_clients_add_up(store_url):
     assert using(store_url, script) == {"n": Level(60, 0)}
 
 
+def test_what_one_client_remembers_another_may_change(store_url):
+    async def script(store):
+        other = open_store(store_url)
+        kinds = []
+        for _ in range(2):  # each knows the level, and then it rises by the other's charges
+            for client in (store, other):
+                verdict = await client.charge(Charge("a", (Meter("n", 1), Meter("capped", 1, cap=3)), seen=0))
+                kinds.append(verdict.kind)
+        await other.append("range", [b"x"])
+        kinds.append((await store.charge(counted(seen=0))).kind)
+        await other.close()
+        return kinds, await store.levels("a")
+
+    kinds, levels = using(store_url, script)
+    assert kinds == ["charged", "charged", "charged", "over", "behind"]
+    assert levels["n"].level == levels["capped"].level == 3
+
+
 def test_counters_are_exact_beyond_what_a_float_holds(store_url):
     async def script(store):
         for amount in (2**53, 1, 2**53, 1):
