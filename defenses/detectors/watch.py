@@ -222,6 +222,11 @@ class Watch:
                     f"{self.kind}: {type(layer).__name__} stands inside it and changes what the victim says; "
                     "detectors come last in a stack"
                 )
+            if layer.kind == self.kind:
+                raise BadInput(
+                    f"{self.kind}: stands twice; an account has one alarm of a kind at a model, so that of one "
+                    "would hide the other's and its reaction"
+                )
         if self._noting is not None:
             await self._noting.prepare(card)
 

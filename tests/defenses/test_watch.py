@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -312,7 +313,9 @@ def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
 
 def test_it_stands_innermost_and_takes_numbers():
     layer = Watch(Prada(0.95), "prada", "m", "00", None, None)
-    asyncio.run(layer.begin(CARD, [layer], [Rounding(2)]))
+    asyncio.run(layer.begin(CARD, [replace(layer, kind="another")], [Rounding(2)]))
+    with pytest.raises(BadInput, match="prada: stands twice"):
+        asyncio.run(layer.begin(CARD, [replace(layer, reaction="refuse")], []))
     with pytest.raises(BadInput, match="Rounding stands inside it"):
         asyncio.run(layer.begin(CARD, [Rounding(2)], []))
     with pytest.raises(BadInput, match="texts"):
