@@ -30,7 +30,7 @@ def marks_needed(error: float, p0: float, chance: float, least: int = 1) -> int 
 
     More marks than that may be fewer than enough, since the floor in the tail makes it rise now and then.
     """
-    if error >= 1 - p0:  # what independent models fail on average
+    if tail(_MOST, error, p0) >= chance:  # as where independent models fail no more than that on average
         return None
     start, size = least, 1024
     while start < _MOST:
