@@ -7,7 +7,9 @@ An owner who picks rows on which any model errs alike could accuse anybody (Liu,
 "False Claims against Model Ownership Resolution", USENIX Security 2024). So a judge takes all marks of the account
 that a published root binds, none that the committed key does not decide, and asks independent models about the
 same rows: who tried rows until the key decided as he liked makes them agree, too. Where near-duplicates decide
-alike they stand or fall together, so one of each cell is counted.
+alike they stand or fall together, so one of each cell is counted. What a judge cannot see is that an owner could
+ask the suspect before he committed: then he can make marks of rows, even of near-duplicates of a single row, on
+which that suspect alone errs. So the root must be older than the suspect.
 """
 
 from __future__ import annotations

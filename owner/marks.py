@@ -42,7 +42,9 @@ def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
     about = "Checks evidence of marks against a published commitment, and asks the suspect anew."
     judge = proofs.add_parser("judge-dawn", help=about, description=about)
     judge.add_argument("evidence", type=Path, help="what the owner's command wrote")
-    judge.add_argument("--root", required=True, help="the commitment that was published before the dispute")
+    judge.add_argument(
+        "--root", required=True, help="the commitment that was published before anybody could ask the suspect"
+    )
     judge.add_argument(
         "--victim",
         required=True,

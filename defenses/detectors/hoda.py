@@ -124,7 +124,7 @@ def hardness(said: Array, labels: Labels) -> Array:
     """Returns the degrees of hardness, ``(n,)`` uint8: the number of the checkpoint from which on the label stays.
 
     Args:
-        said: Class probabilities at the checkpoints before the last, from the earliest on, ``(n, k, c)``.
+        said: Probabilities of k classes at the c checkpoints before the last, the earliest first, ``(n, k, c)``.
         labels: The victim's own, which is the last checkpoint, ``(n,)``; a label that it alone gives makes c.
     """
     differs = said.argmax(axis=1) != labels[:, None]

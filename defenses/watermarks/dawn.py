@@ -251,7 +251,10 @@ class Dawn:
                 'dawn: mapping = "median" needs a pool of rows at the first start, such as the victim\'s'
             )
         pool = await asyncio.to_thread(Pool.load, self.pool)
-        activations = await self.auxiliary.activations(pool.x[:_MEDIANS])
+        try:
+            activations = await self.auxiliary.activations(pool.x[:_MEDIANS])
+        except BadInput as fault:
+            raise BadInput(f"dawn: {self.pool}: {fault}") from None
         medians: Array = np.median(activations, axis=0)
         above = activations > medians
         units = int((above.any(axis=0) & ~above.all(axis=0)).sum())
