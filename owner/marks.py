@@ -58,7 +58,7 @@ def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
         parser.add_argument(
             "--independent",
             nargs="+",
-            default=[],
+            required=True,
             metavar="FOLDER|URL",
             help="models that were surely not stolen, by which it is measured how often a mark holds by chance",
         )
@@ -115,7 +115,7 @@ def told(found: Marks) -> str:
     if found.independent:
         lines += [f"  independent model {name}: {held} marks hold" for name, held in found.independent.items()]
     else:
-        lines.append("  p0 is that of guessing: no independent model was asked (--independent)")
+        lines.append("  p0 is that of guessing: no independent model was asked")
     if found.doubtful:
         lines.append(f"  {found.doubtful} marks count as failed: the victim answers otherwise now")
     if found.repeated:
@@ -140,6 +140,8 @@ class _Model(NamedTuple):
 def _model(place: str, key: str | None) -> Iterator[_Model]:
     """Opens a model that lies in a folder or is served."""
     if not Path(place).is_dir():
+        if not _is_url(place):
+            raise BadInput(f"{place}: neither a model's folder nor a URL (http://... or https://...)")
         with command.metered(Endpoint(place, key=key), label=place) as oracle:
             yield _Model(oracle)
         return

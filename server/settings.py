@@ -270,10 +270,16 @@ def layer_placed(here: Path, layer: dict[str, Any]) -> dict[str, Any]:
 
 def faults(error: ValidationError) -> str:
     """Says what pydantic found wrong, each fault as ``place: what``."""
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
-        for fault in error.errors()
-    )
+    found = error.errors()
+    within = {fault["loc"][:1] for fault in found if len(fault["loc"]) > 1}
+    told = []
+    for fault in found:
+        if fault["type"] == "too_short" and fault["loc"] in within:
+            continue  # pydantic misses the parts in which it found faults
+        place = ".".join(map(str, fault["loc"]))
+        what = fault["msg"].removeprefix("Value error, ")
+        told.append(f"{place}: {what}" if place else what)
+    return "; ".join(told)
 
 
 def check_layer(layer: dict[str, Any]) -> None:
@@ -315,7 +321,8 @@ def _build(kind: str, cls: Any, layer: dict[str, Any], supplies: dict[str, Any])
     try:
         return TypeAdapter(cls).validate_python({**options, **needed}, strict=False)
     except ValidationError as error:
-        raise BadInput(f"{kind}: {faults(error)}") from None
+        told = faults(error)
+        raise BadInput(told if told.startswith(f"{kind}: ") else f"{kind}: {told}") from None
 
 
 def _defense_class(name: Any) -> Any:

@@ -51,7 +51,7 @@ class Calibrated(Protocol):
             fpr: The greatest share of the former that it accuses.
 
         Raises:
-            BadInput: So few or so short streams cannot show such a rate, or there is no such rate.
+            BadInput: There are none, or they are too short to be tested, or there is no such rate.
         """
         ...
 
@@ -68,7 +68,8 @@ def calibrate(
         confidence: Of the interval.
 
     Raises:
-        BadInput: So few streams cannot show such a rate, or there is no such rate.
+        BadInput: There are none, or they are too short to be tested, or there is no such rate. What few streams
+            leave open is in the interval.
     """
     check_rate(fpr)
     if not len(chosen) or not len(held_out):
