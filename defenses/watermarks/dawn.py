@@ -15,7 +15,8 @@ computes the bits anew, counts such a mark as failed.
 
 A marked answer has the probabilities of an honest one, with two of them exchanged. Who has a good idea of the true
 class sees that it is wrong, as the victim's errors are, but surer of itself; labels alone, or few and rounded
-probabilities, tell less. An answer that is marked for the first time takes a round trip to the store more.
+probabilities, tell less. An answer that is marked for the first time takes a round trip to the store more. Whoever
+takes the layer out of a stack lets everybody who asks again see which rows were marked.
 """
 
 from __future__ import annotations
