@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="a field of the detector, in TOML; without it the victim's own table of the detector, or the default",
+        help="a field of the detector, in TOML (a string may go without quotes); without it the victim's own table "
+        "of the detector, or the default",
     )
 
 
@@ -120,10 +122,15 @@ def _victim(settings: Settings, name: str) -> Victim:
 
 
 def _fields(given: list[str]) -> dict[str, Any]:
-    try:
-        return tomllib.loads("\n".join(given))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"--set {' '.join(given)}: {error}; expected FIELD=VALUE as in TOML") from None
+    return {field: value for each in given for field, value in _field(each).items()}
+
+
+def _field(given: str) -> dict[str, Any]:
+    name, _, value = given.partition("=")
+    for written in (given, f"{name}={json.dumps(value)}"):  # a string may go without quotes, as a shell leaves it
+        with suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(written)
+    raise BadInput(f"--set {given}: expected FIELD=VALUE as in TOML")
 
 
 def _rows(path: Path, card: Card) -> Array:

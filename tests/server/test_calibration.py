@@ -76,7 +76,7 @@ def test_a_detector_that_asks_checkpoints_is_calibrated_likewise(place, capsys):
 
 
 def test_a_folder_is_sought_beside_the_configuration_and_printed_in_full(place, capsys):
-    flags = ("--set", 'folder = "filter"', "--set", "rows = 100")
+    flags = ("--set", "folder=filter", "--set", "rows = 100")
     _, table = calibrated(place, capsys, "plain", *flags, detector="ood")
     assert table["folder"] == str(place / "filter") and set(table) == {"type", "folder", "rows", "delta"}
 
