@@ -55,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="a field of the detector, in TOML (a string may go without quotes); without it the victim's own table "
+        help="a field of the detector, in TOML (strings may go without quotes); without it the victim's own table "
         "of the detector, or the default",
     )
 
