@@ -6,10 +6,7 @@ section 5: algorithm 3 and the settings of section 5.3.
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,16 +16,16 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from defenses.detectors.calibration import Calibration, Streams, calibrate
+from defenses.detectors.distances import Cut, Event, Pool, Sums
 from defenses.detectors.neighbours import Grown, Kept, Rows, among, pixels
-from defenses.detectors.shapiro_wilk import Least, statistic
+from defenses.detectors.saved import read, written
+from defenses.detectors.shapiro_wilk import statistic
 from wire import Array, BadInput, Labels
 
 _SCHEMA = 1  # of a state's bytes
 _STEP = 256  # rows that are taken at a time
 _RECENT = np.dtype([("label", np.int32), ("distance", np.float64), ("joined", np.int8)])
 _NO, _FLOATS, _PIXELS = range(3)  # whether a row joined its growing set, and of which kind it is
-_SCALE = 2.0**202  # the root of a sum of squared differences of float32 numbers is an integer over it
-_MOVE = 0.25  # times its reach over the root of their number: how far the filter may move before all is looked up
 _SOON = 32  # rows of which it is known before they leave that they will
 
 
@@ -159,7 +156,7 @@ class Prada:
             if not stays and (w := self._w(pool, event.cut)) is not None and w < floor:
                 yield event.row, (floor := w)
 
-    def _events(self, state: State, x: Rows, labels: Labels, *, tested: bool) -> list[_Event]:
+    def _events(self, state: State, x: Rows, labels: Labels, *, tested: bool) -> list[Event]:
         """Lets the growing sets take rows, one after the other, and tells what each changes in D."""
         old: Array = np.empty(0, _RECENT) if state.recent is None else state.recent.rows
         spare = self.window - len(old) if self.window else len(x)  # rows before the first one leaves
@@ -169,7 +166,7 @@ class Prada:
         near = among(x, labels, best) if len(x) > 1 else np.full((1, 1), np.inf)
         nearer: list[bool] = (near < best).max(axis=1).tolist()  # to a later row than what is kept
         distances = np.sqrt(best).tolist()
-        events: list[_Event] = []
+        events: list[Event] = []
         new: list[tuple[int, float, int]] = []
         kind = _PIXELS if x.pixels else _FLOATS
         for i, label in enumerate(labels.tolist()):
@@ -200,7 +197,7 @@ class Prada:
             new.append((label, distance, joined))
             state.rows += 1
             cut = self._cut(state.pool) if tested and state.rows % self.interval == 0 else None
-            events.append(_Event(state.rows, added, removed, cut))
+            events.append(Event(state.rows, added, removed, cut))
         state.keep(groups, [joined != _NO for _, _, joined in new], left)
         if self.window:
             records = np.array(new, _RECENT)
@@ -209,62 +206,20 @@ class Prada:
             state.recent.drop(len(left))
         return events
 
-    def _cut(self, pool: Pool) -> _Cut | None:
+    def _cut(self, pool: Pool) -> Cut | None:
         """Returns what the filter lets pass of D if that is to be tested."""
         if pool.sums.count <= self.enough:
             return None
         mean, std = pool.sums.moments()
-        return _Cut(mean, 3 * std) if std else None
+        return Cut(mean, 3 * std) if std else None
 
-    def _w(self, pool: Pool, cut: _Cut | None) -> float | None:
+    def _w(self, pool: Pool, cut: Cut | None) -> float | None:
         if cut is None:
             return None
         kept = pool.values[np.abs(pool.values - cut.mean) < cut.reach]
         if len(kept) < 3 or (self.counted == "after" and len(kept) <= self.enough):
             return None
         return statistic(kept)
-
-
-class _Cut(NamedTuple):
-    """The filter: distances whose difference from the mean is under ``reach``, three standard deviations."""
-
-    mean: float
-    reach: float
-
-
-class _Event(NamedTuple):
-    """What a row changes in D; ``cut`` is None where nothing is tested after it."""
-
-    row: int
-    added: Sequence[float]
-    removed: Sequence[float]
-    cut: _Cut | None
-
-
-class Sums:
-    """Number, sum and sum of squares of some distances, in integers: exact in any order, and undone exactly."""
-
-    __slots__ = ("count", "squares", "total")
-
-    def __init__(self, count: int = 0, total: int = 0, squares: int = 0) -> None:
-        """Begins with those given; the sums are over 2^202 and its square."""
-        self.count, self.total, self.squares = count, total, squares
-
-    def change(self, z: float, sign: int) -> None:
-        """Adds (1) or removes (-1) a distance."""
-        number = int(z * _SCALE)
-        self.count += sign
-        self.total += sign * number
-        self.squares += sign * number * number
-
-    def numbers(self) -> tuple[int, int, int]:
-        """Returns what it is made of."""
-        return self.count, self.total, self.squares
-
-    def moments(self) -> tuple[float, float]:
-        """Returns the mean and the standard deviation of the population."""
-        variance = float(self.count * self.squares - self.total * self.total)
-        return float(self.total) / self.count / _SCALE, math.sqrt(variance) / self.count / _SCALE
 
 
 class GrowingSet:
@@ -330,124 +285,6 @@ class GrowingSet:
             return ()
         self.waiting = list(others)
         return (distance, *self.waiting)
-
-
-class Pool:
-    """D, the distances that count.
-
-    Attributes:
-        sums: Of the distances.
-    """
-
-    def __init__(self, values: Array | None = None, sums: Sums | None = None) -> None:
-        """Begins empty, or with sorted distances and their sums."""
-        self.sums = sums or Sums()
-        self._values: Array = np.empty(0) if values is None else values
-        self._come: list[float] = []  # to _values, one day
-        self._gone: list[float] = []
-        self._sure: _Sure | None = None
-
-    @property
-    def values(self) -> Array:
-        """The distances, sorted."""
-        if self._come:
-            come = np.sort(self._come)
-            self._values = np.insert(self._values, self._values.searchsorted(come), come)
-            self._come = []
-        if self._gone:
-            self._values = np.delete(self._values, _places(self._values, self._gone))
-            self._gone = []
-        return self._values
-
-    @property
-    def nbytes(self) -> int:
-        """The memory that they take."""
-        return self._values.nbytes + 32 * (len(self._come) + len(self._gone))
-
-    def change(self, events: Iterable[_Event]) -> None:
-        """Takes what some rows change, but for the sums."""
-        for event in events:
-            self._come += event.added
-            self._gone += event.removed
-        if len(self._come) + len(self._gone) > _STEP:
-            _ = self.values
-
-    def stays(self, events: Sequence[_Event], floor: float, soon: Sequence[float] = ()) -> bool:
-        """Tells whether W surely is at least the floor after each of the next rows.
-
-        Args:
-            events: What these change; all of them pass here, and :meth:`change` takes them next.
-            floor: The least W.
-            soon: Distances that will be removed before long.
-        """
-        if self._sure and self._sure.stays(events, floor):
-            return True
-        cuts = [event.cut for event in events if event.cut]
-        gone = [*soon, *(z for event in events for z in event.removed)]
-        self._sure = _Sure(self.values, cuts, gone) if cuts else None
-        return not self._sure or self._sure.stays(events, floor)
-
-
-class _Sure:
-    """What is surely in the filtered D while the filter's bounds move but little, and so a bound of its W."""
-
-    def __init__(self, values: Array, cuts: Sequence[_Cut], gone: Sequence[float]) -> None:
-        """Takes D, sorted.
-
-        Args:
-            values: D.
-            cuts: Filters to come.
-            gone: Values that will leave D.
-        """
-        slack = 1e-12 * max(abs(cut.mean) + cut.reach for cut in cuts)  # the filter itself rounds
-        move = _MOVE * max(cut.reach for cut in cuts) / math.sqrt(max(1, len(values)))
-        lows, highs = [cut.mean - cut.reach for cut in cuts], [cut.mean + cut.reach for cut in cuts]
-        self._low = (min(lows) - move, max(lows) + move)
-        self._high = (min(highs) - move, max(highs) + move)
-        self._outer = (self._low[0] - slack, self._high[1] + slack)
-        self._inner = (self._low[1] + slack, self._high[0] - slack)
-        places = _places(values, gone)
-        self._loose = values[places].tolist()
-        values = np.delete(values, places) if self._loose else values
-        a, b, c, d = values.searchsorted([self._outer[0], *self._inner, self._outer[1]]).tolist()
-        self._least = Least(values[b:c], np.concatenate([values[a:b], values[c:d]]))
-        for z in self._loose:
-            self._doubt(z)
-
-    def stays(self, events: Sequence[_Event], floor: float) -> bool:
-        """Takes what rows change; tells whether W surely is at least a floor after each. If not, it is spent."""
-        for _, added, removed, cut in events:
-            for z in added:
-                self._doubt(z)
-                self._loose.append(z)
-            for z in removed:
-                if z in self._loose:
-                    self._loose.remove(z)
-                elif self._inner[0] <= z <= self._inner[1]:
-                    return False
-            if cut is None:
-                if not self._least.useful:
-                    return False
-            elif not (
-                self._low[0] <= cut.mean - cut.reach <= self._low[1]
-                and self._high[0] <= cut.mean + cut.reach <= self._high[1]
-                and self._least.bound() >= floor
-            ):
-                return False
-        return True
-
-    def _doubt(self, z: float) -> None:
-        if self._outer[0] < z < self._outer[1]:
-            self._least.doubt(z)
-
-
-def _places(values: Array, some: Sequence[float]) -> Array:
-    """Returns where those of some values are that are among sorted ones, each as often as it is there."""
-    ordered = np.sort(some)
-    places = values.searchsorted(ordered) + np.arange(len(some)) - ordered.searchsorted(ordered)
-    there = places < len(values)
-    there[there] = values[places[there]] == ordered[there]
-    return places[there]
 
 
 def _runs(x: Array, octets: Array, same: Array, labels: Labels, most: int) -> Iterator[tuple[Rows, Labels]]:
@@ -566,10 +403,7 @@ class State:
         arrays = {f"{number}/{kind}": rows for number, part in enumerate(parts) for kind, rows in part.items()}
         if self.recent is not None:
             arrays["recent"] = self.recent.rows
-        arrays["values"], arrays["head"] = self.pool.values, np.frombuffer(json.dumps(head).encode(), np.uint8)
-        file = io.BytesIO()
-        np.savez(file, allow_pickle=False, **arrays)
-        return file.getvalue()
+        return written(head, {**arrays, "values": self.pool.values})
 
     @staticmethod
     def from_bytes(saved: bytes) -> State:
@@ -578,14 +412,8 @@ class State:
         Raises:
             ValueError: It is broken, or of another schema.
         """
-        try:
-            with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-                head = json.loads(arrays["head"].tobytes())
-                if head["schema"] != _SCHEMA:
-                    raise ValueError(f"schema {head['schema']}, expected {_SCHEMA}")
-                return _state(head, arrays)
-        except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, ValueError, EOFError, OSError) as error:
-            raise ValueError(f"prada: this is no state of an account: {error}") from None
+        with read(saved, _SCHEMA, "prada: this is no state of an account") as (head, arrays):
+            return _state(head, arrays)
 
 
 def _state(head: dict[str, Any], arrays: Any) -> State:

@@ -39,10 +39,7 @@ What it cannot see:
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import math
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +50,7 @@ import numpy as np
 from defenses.coalesce import Coalesced
 from defenses.detectors.calibration import Calibration, Streams, check_rate, tried
 from defenses.detectors.neighbours import Grown, Kept, Rows, pixels
+from defenses.detectors.saved import read, written
 from wire import Array, BadInput, Card, Labels
 from zoo.data import Pool
 
@@ -388,12 +386,10 @@ class State:
             "alarms": self.alarms,
             "accounts": [self._names, self._counts],
         }
-        arrays = {"evidence": self._evidence.rows, "head": np.frombuffer(json.dumps(head).encode(), np.uint8)}
+        arrays = {"evidence": self._evidence.rows}
         if self._kept is not None:
             arrays |= {"rows": self._kept.values, "owners": self._owners.rows}
-        file = io.BytesIO()
-        np.savez(file, allow_pickle=False, **arrays)
-        return file.getvalue()
+        return written(head, arrays)
 
     @staticmethod
     def from_bytes(saved: bytes) -> State:
@@ -403,21 +399,15 @@ class State:
             ValueError: It is broken, or of another schema.
         """
         state = State()
-        try:
-            with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-                head = json.loads(arrays["head"].tobytes())
-                if head["schema"] != _SCHEMA:
-                    raise ValueError(f"schema {head['schema']}, expected {_SCHEMA}")
-                state.width = head["width"]
-                state.alarms = {name: Alarm(*alarm) for name, alarm in head["alarms"].items()}
-                state._names, state._counts = head["accounts"]
-                state._numbers = {name: number for number, name in enumerate(state._names)}
-                state._evidence.append(arrays["evidence"])
-                if "rows" in arrays:
-                    rows = Rows(arrays["rows"])
-                    state._kept = Kept(rows)
-                    state._kept.append(rows)
-                    state._owners.append(arrays["owners"])
-        except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, ValueError, EOFError, OSError) as error:
-            raise ValueError(f"sybils: this is no state of accounts: {error}") from None
+        with read(saved, _SCHEMA, "sybils: this is no state of accounts") as (head, arrays):
+            state.width = head["width"]
+            state.alarms = {name: Alarm(*alarm) for name, alarm in head["alarms"].items()}
+            state._names, state._counts = head["accounts"]
+            state._numbers = {name: number for number, name in enumerate(state._names)}
+            state._evidence.append(arrays["evidence"])
+            if "rows" in arrays:
+                rows = Rows(arrays["rows"])
+                state._kept = Kept(rows)
+                state._kept.append(rows)
+                state._owners.append(arrays["owners"])
         return state

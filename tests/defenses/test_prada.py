@@ -10,6 +10,7 @@ import scipy.stats
 from plain_prada import naive
 
 from defenses.detectors import neighbours, prada
+from defenses.detectors.distances import Event
 from defenses.detectors.neighbours import Kept, Rows
 from defenses.detectors.prada import Prada, State, calibrate
 from defenses.detectors.shapiro_wilk import weights
@@ -271,7 +272,7 @@ def adding(state, values, cut=None):
     events = []
     for z in values:
         state.pool.sums.change(z, 1)
-        events.append(prada._Event(0, [z], [], cut and cut(state.pool)))
+        events.append(Event(0, [z], [], cut and cut(state.pool)))
     if cut is None:
         state.pool.change(events)
     return events
