@@ -84,13 +84,17 @@ class Coalesced(Generic[T, R]):
     async def _await(self, batch: Batch[T, R], run: Awaitable[Results[R]], begun: float) -> None:
         try:
             results = await run
-        except Exception as error:
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ) as error:  # the loop's end cancels runs, but not who refunds then
             results = [error] * len(batch)
         self._end(batch, results, begun)
 
     def _end(self, batch: Batch[T, R], results: Results[R], begun: float) -> None:
-        if self._observe is not None:
-            self._observe(perf_counter() - begun, len(batch))
+        seconds = perf_counter() - begun
+        if len(results) != len(batch):
+            results = [ValueError(f"{len(results)} results for {len(batch)} calls")] * len(batch)
         for (item, result), value in zip(batch, results, strict=True):
             if result.done():
                 self._make_up_for(item, value)
@@ -101,6 +105,8 @@ class Coalesced(Generic[T, R]):
         self._due = bool(self._waiting)
         if self._due:  # who was answered goes on before the next run, and may ask again
             asyncio.get_running_loop().call_soon(self._begin)
+        if self._observe is not None:
+            self._observe(seconds, len(batch))
 
     def _make_up_for(self, item: T, value: R | BaseException) -> None:
         """Undoes what was done for somebody who has gone."""
