@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from bench.forwards import Forwards
@@ -214,10 +216,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Measures; returns the table."""
-    results = Detectors(
-        arguments.features, arguments.history, arguments.classes, arguments.rows, rounds=arguments.rounds
-    ).run()
+    """Measures, on one thread as a served model does by default; returns the table."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        results = Detectors(
+            arguments.features, arguments.history, arguments.classes, arguments.rows, rounds=arguments.rounds
+        ).run()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     return table(results)

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from server.auxiliary import Models
 from server.batcher import Batcher
@@ -57,8 +58,8 @@ def load_all(
 ) -> dict[str, Served]:
     """Loads every victim, and trains those that are told as recipes and not yet in the state folder.
 
-    Training may take all cores; from then on torch computes with as many threads as the settings say. What takes
-    long of all victims' passes takes turns on one thread.
+    Training may take all cores; from then on torch and numpy compute with as many threads as the settings say.
+    What takes long of all victims' passes takes turns on one thread.
 
     Args:
         settings: The server's settings.
@@ -74,6 +75,7 @@ def load_all(
             models[_source(victim)] = _model(victim, settings)
     weights = {source: folder.fingerprint(model) for source, model in models.items()}
     torch.set_num_threads(settings.threads)
+    threadpool_limits(settings.threads)  # numpy's products too, whose idle threads spin
     turns = ThreadPoolExecutor(1, thread_name_prefix="forward")
     engines: dict[Hashable, Engine] = {}
     beside: dict[Hashable, Models] = {}

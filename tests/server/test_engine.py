@@ -13,6 +13,7 @@ import pytest
 import torch
 from parts import Local, command
 from PIL import Image
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from server import engine as engines
 from server.engine import PASS, drawn, engine_of, fault_of
@@ -315,6 +316,16 @@ assert gc.get_freeze_count() > 10_000 and gc.get_threshold()[0] > 10_000
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries of C have no such switches")
+def test_what_serves_computes_with_as_many_threads_as_the_settings_say(config):
+    torch.set_num_threads(2)
+    settings = read_settings(config)
+    with threadpool_limits(2):
+        load_all(settings)
+        assert {torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())} == {
+            settings.threads
+        }
+
+
 def test_a_process_that_serves_keeps_its_memory_and_seldom_collects(tmp_path):
     (tmp_path / "kept.py").write_text(KEPT)
     done = command("kept", cwd=tmp_path)
