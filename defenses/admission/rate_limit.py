@@ -29,6 +29,11 @@ class RateLimit:
                 f"rate_limit: rows_per_second must be positive and finite and burst lie between 1 and {MOST}, "
                 f"not {self.rows_per_second} and {self.burst}"
             )
+        if self.burst / self.rows_per_second > MOST:
+            raise BadInput(
+                f"rate_limit: at {self.rows_per_second:g} rows a second a burst of {self.burst} comes back in "
+                f"more than {MOST} seconds; expected more rows_per_second, or a quota per total"
+            )
 
     @property
     def policy(self) -> str:

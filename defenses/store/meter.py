@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 EMPTIES = 1e300  # a leak that empties the meter as soon as its mark advances
 RECEIPT_SECONDS = 600.0  # how long a receipt is kept, on the queries' clock
-MOST = 2**53  # the highest cap: a float counts no further
+MOST = 10**15 - 1  # the highest cap: a header's integers (RFC 9651, 3.3.1) go no further, a float's not much
 SLACK = 1e-6  # what rounding may lose of a level that was waited for as told
 
 Number = int | float

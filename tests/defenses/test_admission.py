@@ -216,8 +216,10 @@ def test_a_limit_that_was_lowered_has_nothing_left(limit):
         lambda: RateLimit(10, 0),
         lambda: Quota(0),
         lambda: Quota(5, "week"),
-        lambda: Quota(2**53 + 1),
-        lambda: RateLimit(1, 2**53 + 1),
+        lambda: Quota(10**15),  # 16 digits, which a header may not have
+        lambda: RateLimit(1, 10**15),
+        lambda: RateLimit(5e-324, 10),  # infinitely many seconds
+        lambda: RateLimit(1e-14, 10),
         lambda: Admission("m", [Quota(5), Quota(6)], Price(), None),
     ],
 )
