@@ -56,9 +56,9 @@ class Joined:
         self._transport.close()
 
     def flush(self) -> None:
-        """Writes what is kept."""
-        if self._parts:
-            parts, self._parts = self._parts, []
+        """Writes what is kept, unless the client is gone, of which uvicorn tells only the last of its requests."""
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))
 
 
