@@ -68,9 +68,10 @@ def messages(draw):
         elif change == "twice" and isinstance(holder, list):
             holder.append(copy.deepcopy(holder[path[-1]]))
         elif change == "add" and isinstance(holder, dict):
-            holder["parameters"] = draw(st.dictionaries(st.sampled_from(PARAMETERS), WRONG, max_size=2) | WRONG)
+            wrong = st.dictionaries(st.sampled_from(PARAMETERS), WRONG, max_size=2) | WRONG
+            holder["parameters"] = copy.deepcopy(draw(wrong))
         else:
-            holder[path[-1]] = draw(WRONG)
+            holder[path[-1]] = copy.deepcopy(draw(WRONG))  # a sampled list would be changed for all examples
     return message
 
 
