@@ -9,10 +9,10 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 .PHONY: demo report test test-slow conformance check serve rivals bench smoke clean
 
 demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
-	$(BIN)/python -m bench demo
+	$(BIN)/python -m experiments demo
 
 report: $(VENV)/ready  ## the same at the papers' sizes
-	$(BIN)/python -m bench report --out out/full
+	$(BIN)/python -m experiments report --out out/full
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
@@ -39,10 +39,10 @@ serve: $(VENV)/ready
 	$(BIN)/python -m server
 
 rivals: $(VENV)/ready  ## environments of the other model servers that the bench compares with, some GB in ~/.cache
-	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m bench serving --install
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m benchmarks serving --install
 
 bench: $(VENV)/ready  ## how fast the server is; half an hour on a quiet machine
-	$(BIN)/python -m bench serving --json results/serving.json
+	$(BIN)/python -m benchmarks serving --json results/serving.json
 
 smoke:  ## needs a Docker engine
 	docker compose up --build --detach --wait

@@ -1,5 +1,6 @@
 """The attackers: whoever has a URL and a key, and wants the model or what it was trained on."""
 
+from attacker.asking import NothingAnswered
 from attacker.extraction.extraction import Extraction
 from attacker.extraction.jbda import Jbda
 from attacker.extraction.knockoff import Knockoff
@@ -9,7 +10,6 @@ from attacker.membership.confidence import Confidence
 from attacker.membership.gap import Gap
 from attacker.membership.membership import Membership, NotApplicable
 from attacker.membership.shadow import Shadow
-from attacker.victim import NothingAnswered
 
 EXTRACTION: dict[str, type[Extraction]] = {
     "knockoff": Knockoff,

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 from attacker import ATTACKS, EXTRACTION
-from attacker.conduct import conduct
+from attacker.asking import fitting
 from attacker.recording import Recording
-from attacker.victim import fitting
+from attacker.runner import conduct
 from wire import BadInput, Card
 from wire.command import MICRO, Parser, add_endpoint, add_fields, at_least, from_fields, read_key, run, summary
 from wire.http import CardOptions

@@ -1,15 +1,14 @@
 """Defences of a served model, usable with or without our server."""
 
 from defenses.admission.admission import Admission
+from defenses.admission.limit import Rule
 from defenses.admission.price import Price
 from defenses.admission.quota import Quota
 from defenses.admission.rate_limit import RateLimit
-from defenses.admission.rule import Rule
 from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.label_only import LabelOnly
 from defenses.answers.laplace_noise import LaplaceNoise
-from defenses.answers.reacting import Reacting
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
@@ -19,7 +18,8 @@ from defenses.detectors.hoda import Hoda
 from defenses.detectors.ood import Ood, OodFilter
 from defenses.detectors.prada import Prada
 from defenses.detectors.sybils import Sybils
-from defenses.detectors.watch import Across, Detector, Watch
+from defenses.monitoring.monitor import Across, Detector, Watch
+from defenses.reactions.reaction import Reacting
 from defenses.watermarks.dawn import Dawn
 
 DEFENSES: dict[str, type[Rule] | type[Defense]] = {

@@ -1,8 +1,8 @@
 """The owner: tests whether a served model was made from theirs, knowing it only by URL and key."""
 
-from owner.dataset_inference import DatasetInference
+from owner.dataset_inference.dataset_inference import DatasetInference
 from owner.evidence import Accusations, Evidence, accusations
-from owner.proof import Proof
+from owner.ownership import Proof
 
 #: Every proof, by the name of its command.
 PROOFS = {"dataset-inference": DatasetInference}

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from owner import PROOFS, Evidence, marks
+from owner.dataset_inference.embeddings import Study
 from owner.evidence import expect_writable
-from owner.study import Study
 from wire import BadInput, command
 from wire.http import CardOptions, Endpoint
 from zoo.data.pool import Pool

@@ -23,9 +23,9 @@ from typing import Literal
 import numpy as np
 import pydantic
 
-from defenses.watermarks.claim import chance_bound, marks_needed, tail
 from defenses.watermarks.dawn import Keys, cells, commitment_to
-from defenses.watermarks.register import Common, Mark, Opening
+from defenses.watermarks.ledger.ledger import Common, Mark, Opening
+from defenses.watermarks.verification import chance_bound, marks_needed, tail
 from owner.evidence import read
 from wire import Array, BadInput, Labels, Oracle
 

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import httpx
 import pydantic
 
-from defenses.watermarks.register import Opening
+from defenses.watermarks.ledger.ledger import Opening
 from owner.dawn import SPENT, Dawn, Marks
 from owner.evidence import expect_writable
 from wire import Answer, Array, BadInput, Card, Malformed, Oracle, Refused, Unreachable, command
 from wire.http import CardOptions, Endpoint
 from wire.tensors import read_json
 from zoo import folder
-from zoo.inner import inner
-from zoo.text import Text
+from zoo.families.text import Text
+from zoo.penultimate import inner
 
 
 def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:

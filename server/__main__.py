@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from server.administration import add_commands, administrate
-from server.calibration import add_flags, calibrate
-from server.serving import Serving
+from server.commands.accounts import add_commands, administrate
+from server.commands.calibrate import add_flags, calibrate
+from server.processes.serve import Serving
 from server.settings import read_settings
 from wire import BadInput
 from wire.command import Parser, run

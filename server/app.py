@@ -11,13 +11,15 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from defenses.store import Behind, Store
-from server import openapi, problems
-from server.door import Door
-from server.range import Range
-from server.routes import accounts, alarms, inference, marks, predict
+from server.deployment.models import Served
+from server.deployment.service import Range
+from server.http import openapi, problems
+from server.http.application import Door
+from server.http.telemetry import Telemetry
+from server.protocols import open_inference as inference
+from server.protocols import v1 as predict
+from server.routes import accounts, alarms, marks
 from server.settings import Settings
-from server.telemetry import Telemetry
-from server.victims import Served
 
 VERSION = "0.1.0"
 

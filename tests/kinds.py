@@ -3,19 +3,19 @@
 import numpy as np
 
 from wire import Feature
-from zoo.cnn import Cnn
 from zoo.data.pool import Pool, texts
 from zoo.families import ALL
-from zoo.knn import Knn
-from zoo.logistic import Logistic, Softmax
-from zoo.mlp import Mlp
-from zoo.pretrained import Torchvision
+from zoo.families.cnn import Cnn
+from zoo.families.knn import Knn
+from zoo.families.logistic import Logistic, Softmax
+from zoo.families.mlp import Mlp
+from zoo.families.pretrained import Torchvision
+from zoo.families.resnet import Resnet
+from zoo.families.svm import Svm
+from zoo.families.text import Tfidf
+from zoo.families.trees import Forest, Gbdt, Tree
 from zoo.recipe import Recipe
-from zoo.resnet import Resnet
-from zoo.svm import Svm
-from zoo.text import Tfidf
 from zoo.training import Training
-from zoo.trees import Forest, Gbdt, Tree
 
 NAMES = ("a", "b", "c")
 FEATURES = (Feature("age"), Feature("work", ("none", "state", "own", "other")), Feature("gain"))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from wire import BadInput
 from wire.command import Parser, add_fields, at_least, from_fields, run, state_folder, summary
-from zoo import data, folder, pretrained
+from zoo import data, folder
 from zoo.data import roles
 from zoo.data.pool import Pool
-from zoo.families import ALL
+from zoo.families import ALL, pretrained
 from zoo.network import Network
 from zoo.recipe import READY, Recipe
 from zoo.training import Training

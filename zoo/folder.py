@@ -20,9 +20,9 @@ from torch.nn import Module
 
 from wire import BadInput, Feature
 from zoo.families import ALL, AnyFamily, Learner, name_of
-from zoo.learnt import Form, Learnt, check
+from zoo.families.fitted import Form, Learnt, check
+from zoo.families.text import Text, Tfidf
 from zoo.network import Network
-from zoo.text import Text, Tfidf
 from zoo.training import Training
 
 CARD, WEIGHTS, CHECKPOINTS = "card.json", "weights.safetensors", "checkpoints.safetensors"

@@ -11,18 +11,18 @@ from pathlib import Path
 from wire import BadInput
 from zoo import folder
 from zoo.cache import once
-from zoo.cnn import Cnn
 from zoo.data.pool import Pool
 from zoo.families import LEARNERS, AnyFamily, Learner, name_of
-from zoo.knn import Knn
-from zoo.logistic import Logistic, Softmax
-from zoo.mlp import Mlp
+from zoo.families.cnn import Cnn
+from zoo.families.knn import Knn
+from zoo.families.logistic import Logistic, Softmax
+from zoo.families.mlp import Mlp
+from zoo.families.resnet import Resnet
+from zoo.families.svm import Svm
+from zoo.families.text import Text, Tfidf
+from zoo.families.trees import Forest, Gbdt, Tree
 from zoo.network import Network
-from zoo.resnet import Resnet
-from zoo.svm import Svm
-from zoo.text import Text, Tfidf
 from zoo.training import Training
-from zoo.trees import Forest, Gbdt, Tree
 
 VERSION = 2  # to be raised when the same recipe comes to mean another model
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attacker.victim import bounds, family_named, new_seed, own_model, some
+from attacker.asking import bounds, family_named, new_seed, own_model, some
 from wire import Array, BadInput, Labels, Oracle
 from zoo.classifier import Differentiable
 from zoo.data.pool import Pool
-from zoo.mlp import Mlp
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from attacker.asking import family_named, new_seed, own_model, some
 from attacker.extraction.targets import targets
-from attacker.victim import family_named, new_seed, own_model, some
 from wire import Oracle
 from zoo.data.pool import Pool
 from zoo.network import Network

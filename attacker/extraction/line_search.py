@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attacker.victim import bounds, family_named, new_seed, own_model, some
+from attacker.asking import bounds, family_named, new_seed, own_model, some
 from wire import Answer, Array, BadInput, Card, Oracle
 from zoo.data.pool import Pool
 from zoo.network import Network

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from attacker.victim import bounds, family_named, new_seed, own_model, some
+from attacker.asking import bounds, family_named, new_seed, own_model, some
 from wire import Array, BadInput, Card, Labels, Oracle
 from zoo.classifier import Differentiable
 from zoo.data.pool import Pool

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from attacker.victim import some
+from attacker.asking import some
 from wire import Answer, Array, Card, Labels, Oracle
 from zoo.data.pool import Pool
 

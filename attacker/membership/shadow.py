@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attacker.membership.disclosure import disclose, features
+from attacker.asking import class_names, family_named, new_seed
+from attacker.membership.match_policy import disclose, features
 from attacker.membership.membership import ask
-from attacker.victim import class_names, family_named, new_seed
 from wire import Array, BadInput, Card, Labels, Oracle
 from wire.command import state_folder
 from zoo.classifier import Classifier
 from zoo.data.pool import Pool
-from zoo.mlp import Mlp
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from defenses.admission.limit import Rule
 from defenses.admission.price import ENTRIES, Price
-from defenses.admission.rule import Rule
-from defenses.admission.slowed import Slowed
 from defenses.defense import Handler
+from defenses.reactions.slow import Slowed
 from defenses.store import Behind, Charge, Level, Meter, Store
-from defenses.store.meter import Number
+from defenses.store.counters import Number
 from wire import Answer, BadInput, Card, Query, Refused
 
 EVERYWHERE = "*"  # the scope of limits that hold over all models together

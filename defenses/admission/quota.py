@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from defenses.store.meter import EMPTIES, MOST, Meter, Number
+from defenses.store.counters import EMPTIES, MOST, Meter, Number
 from wire import BadInput, Card, Refused
 
 SECONDS = {"minute": 60, "hour": 3600, "day": 86400}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from defenses.store.meter import MOST, SLACK, Meter, Number
+from defenses.store.counters import MOST, SLACK, Meter, Number
 from wire import BadInput, Card, Refused
 
 

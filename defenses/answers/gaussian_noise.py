@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from scipy.special import ndtri
 
-from defenses.answers.keyed import keyed_uniform
-from defenses.answers.perturbed import perturbed, perturbing, probs_of
+from defenses.answers.renormalised import perturbed, perturbing, probs_of
+from defenses.answers.row_noise import keyed_uniform
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 

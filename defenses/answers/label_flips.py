@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from defenses.answers.keyed import keyed_uniform
-from defenses.answers.perturbed import probs_of
+from defenses.answers.renormalised import probs_of
+from defenses.answers.row_noise import keyed_uniform
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from defenses.answers.perturbed import perturbed, perturbing, probs_of
+from defenses.answers.renormalised import perturbed, perturbing, probs_of
 from defenses.defense import Handler
 from wire import Answer, BadInput, Card, Query
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from defenses.answers.perturbed import probs_of
+from defenses.answers.renormalised import probs_of
 from defenses.defense import Handler, Pointless
 from wire import Answer, BadInput, Card, Query
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from defenses.answers.perturbed import perturbing, probs_of
+from defenses.answers.renormalised import perturbing, probs_of
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from defenses.answers.perturbed import probs_of
+from defenses.answers.renormalised import probs_of
 from defenses.defense import Handler, Pointless
 from wire import Answer, BadInput, Card, Query
 

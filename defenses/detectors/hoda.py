@@ -3,7 +3,7 @@
 Source: Sadeghzadeh et al., "HODA: Hardness-Oriented Detection of Model Extraction Attacks", arXiv 2106.11424. A
 row is the harder, the later in the victim's training its label settled. What a thief without the victim's data
 sends is of another hardness, even if it is natural images. (Synthetic rows, which PRADA knows, are less so:
-``python -m bench reproduce B2``.)
+``python -m experiments reproduce B2``.)
 
 The paper tests sequences of some rows of an account. Whether these overlap it leaves open; the 11 numbers that it
 keeps of an account say that they do not. That is the default here; ``interval`` makes them overlap. The alarm is
@@ -19,9 +19,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import SkipValidation
 
-from defenses.auxiliary import Auxiliary
+from defenses.companions import Auxiliary
 from defenses.detectors.calibration import Calibration, Streams
-from defenses.detectors.window import State, Windows
+from defenses.detectors.counts import State, Windows
 from wire import Array, BadInput, Card, Labels
 from wire.tensors import DATATYPES
 

@@ -20,12 +20,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import SkipValidation
 
-from defenses.answers.keyed import keyed_uniform
-from defenses.answers.perturbed import perturbing, probs_of
-from defenses.auxiliary import Auxiliary
+from defenses.answers.renormalised import perturbing, probs_of
+from defenses.answers.row_noise import keyed_uniform
+from defenses.companions import Auxiliary
 from defenses.defense import Defense, Handler
 from defenses.detectors.calibration import Calibration, Streams
-from defenses.detectors.window import State, Windows
+from defenses.detectors.counts import State, Windows
 from defenses.watermarks.dawn import Dawn
 from wire import Answer, Array, BadInput, Card, Labels, Query
 from wire.tensors import DATATYPES

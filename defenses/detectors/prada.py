@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from defenses.detectors.calibration import Calibration, Streams, calibrate
-from defenses.detectors.distances import Cut, Event, Pool, Sums
-from defenses.detectors.neighbours import Grown, Kept, Rows, among, pixels
-from defenses.detectors.saved import read, written
-from defenses.detectors.shapiro_wilk import statistic
+from defenses.monitoring.distances import Cut, Event, Pool, Sums
+from defenses.monitoring.nearest import Grown, Kept, Rows, among, pixels
+from defenses.monitoring.shapiro_wilk import statistic
+from defenses.monitoring.snapshots import read, written
 from wire import Array, BadInput, Labels
 
 _SCHEMA = 1  # of a state's bytes

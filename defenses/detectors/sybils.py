@@ -47,10 +47,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from defenses.coalesce import Coalesced
 from defenses.detectors.calibration import Calibration, Streams, check_rate, tried
-from defenses.detectors.neighbours import Grown, Kept, Rows, pixels
-from defenses.detectors.saved import read, written
+from defenses.microbatch import Coalesced
+from defenses.monitoring.nearest import Grown, Kept, Rows, pixels
+from defenses.monitoring.snapshots import read, written
 from wire import Array, BadInput, Card, Labels
 from zoo.data import Pool
 

@@ -5,8 +5,8 @@ A store is named by a URL: ``sqlite:///PATH`` (``sqlite://`` alone keeps everyth
 
 from __future__ import annotations
 
-from defenses.coalesce import Observe
-from defenses.store.meter import EMPTIES, Charge, Level, Meter, Verdict
+from defenses.microbatch import Observe
+from defenses.store.counters import EMPTIES, Charge, Level, Meter, Verdict
 from defenses.store.sqlite import SQLiteStore
 from defenses.store.store import CONTROL, Behind, Store, Tail
 from wire import BadInput

@@ -19,8 +19,8 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from defenses.coalesce import Coalesced, Observe
-from defenses.store.meter import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Item, Level, Verdict, undone
+from defenses.microbatch import Coalesced, Observe
+from defenses.store.counters import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Item, Level, Verdict, undone
 from defenses.store.store import Behind, Tail
 from wire import BadInput, Refused
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import orjson
 
-from defenses.coalesce import Coalesced, Observe
-from defenses.store.meter import (
+from defenses.microbatch import Coalesced, Observe
+from defenses.store.counters import (
     BEHIND,
     CHARGED,
     RECEIPT_SECONDS,

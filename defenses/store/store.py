@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from defenses.store.meter import Charge, Level, Verdict
+from defenses.store.counters import Charge, Level, Verdict
 
-CONTROL = "range"  # the log of which :attr:`~defenses.store.meter.Charge.seen` is a position
+CONTROL = "range"  # the log of which :attr:`~defenses.store.counters.Charge.seen` is a position
 
 
 class Tail(NamedTuple):

@@ -38,12 +38,12 @@ from pydantic import SkipValidation
 from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.laplace_noise import LaplaceNoise
-from defenses.answers.perturbed import probs_of
+from defenses.answers.renormalised import probs_of
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
-from defenses.auxiliary import Auxiliary
+from defenses.companions import Auxiliary
 from defenses.defense import Defense, Handler, compose
 from defenses.store import Store
-from defenses.watermarks.register import Common, Mark, encoded, shared
+from defenses.watermarks.ledger.ledger import Common, Mark, encoded, shared
 from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
 from zoo.data.pool import Pool
 

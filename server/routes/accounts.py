@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defenses.admission.admission import ledgers
 from defenses.admission.price import ENTRIES
-from server import range as served
-from server.openapi import KEYED, NAMED
-from server.pipeline import price_of
-from server.range import Range
-from server.registry import Account
+from server.control.log import Account
+from server.deployment import service as served
+from server.deployment.service import Range
+from server.deployment.stack import price_of
+from server.http.openapi import KEYED, NAMED
 from server.settings import check_layer, faults
 from wire import BadInput, Malformed, Refused
 from wire.tensors import read_json

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from server.openapi import KEYED, NAMED
-from server.range import Range
+from server.deployment.service import Range
+from server.http.openapi import KEYED, NAMED
 from server.routes.accounts import Administrator, Here
 from wire import Refused
 

@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from defenses.watermarks.register import Broken, Opening, Register
-from server.openapi import NAMED
+from defenses.watermarks.ledger.ledger import Broken, Opening, Register
+from server.http.openapi import NAMED
 from server.routes.accounts import Administrator, Here
 from wire import BadInput, Refused
 

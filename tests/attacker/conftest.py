@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from zoo.data.pool import Pool
-from zoo.mlp import Mlp
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
 

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from attacker import Confidence, Gap, NotApplicable
 from zoo.data.pool import Pool
-from zoo.mlp import Mlp
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
 

@@ -8,10 +8,10 @@ from reached import reach
 from sklearn.metrics import roc_auc_score
 
 from attacker import Shadow
-from attacker.membership.disclosure import disclose, features
+from attacker.membership.match_policy import disclose, features
 from wire import Answer, Array, BadInput
 from zoo.data.pool import Pool
-from zoo.mlp import Mlp
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
 

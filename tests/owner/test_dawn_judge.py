@@ -12,7 +12,7 @@ from defenses import Dawn as Watermark
 from defenses import compose
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys, cells, commitment_to
-from defenses.watermarks.register import Broken, Common, Mark, Register, encoded
+from defenses.watermarks.ledger.ledger import Broken, Common, Mark, Register, encoded
 from owner.dawn import Dawn, Marks, Rejected
 from wire import Answer, BadInput, Card, Oracle, Query
 from zoo.data.pool import Pool  # noqa: F401  # zoo before torch

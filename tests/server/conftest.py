@@ -6,7 +6,7 @@ import pytest
 from parts import SHAPE, Local, configured, serving
 
 from defenses.store import open_store
-from server.registry import Registry
+from server.control.log import Registry
 from server.settings import read_settings
 from wire.local import local_client
 from zoo.families import FAMILIES

@@ -13,9 +13,9 @@ import httpx
 
 from defenses.store import open_store
 from server.app import create_app, server_secret
-from server.registry import Registry
+from server.control.log import Registry
+from server.deployment.models import load_all
 from server.settings import read_settings
-from server.victims import load_all
 from wire.http import Endpoint
 from wire.local import Clock
 from zoo import folder

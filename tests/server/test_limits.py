@@ -12,7 +12,7 @@ import pytest
 from parts import configured, serving
 
 from defenses.store import open_store
-from server.registry import Registry
+from server.control.log import Registry
 from server.settings import read_settings
 
 LIMITS = """

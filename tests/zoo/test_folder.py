@@ -7,9 +7,9 @@ from safetensors.torch import save as write_weights
 
 from wire import BadInput
 from zoo import folder
+from zoo.families.logistic import Softmax
+from zoo.families.mlp import Mlp
 from zoo.folder import CARD, CHECKPOINTS, WEIGHTS, read_card
-from zoo.logistic import Softmax
-from zoo.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
 

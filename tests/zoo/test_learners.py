@@ -25,12 +25,12 @@ from wire import BadInput, Feature
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.families import LEARNERS
+from zoo.families.knn import Knn
+from zoo.families.svm import Svm
+from zoo.families.text import Tfidf
+from zoo.families.trees import Forest, Gbdt, Tree
 from zoo.folder import CARD, WEIGHTS
-from zoo.knn import Knn
 from zoo.recipe import Recipe
-from zoo.svm import Svm
-from zoo.text import Tfidf
-from zoo.trees import Forest, Gbdt, Tree
 
 
 def platt(machine):

@@ -6,12 +6,12 @@ import torch
 
 from wire import BadInput
 from zoo.classifier import Differentiable
-from zoo.cnn import Cnn
 from zoo.families import FAMILIES, Family, name_of
-from zoo.logistic import Logistic, Softmax
-from zoo.mlp import Mlp
+from zoo.families.cnn import Cnn
+from zoo.families.logistic import Logistic, Softmax
+from zoo.families.mlp import Mlp
+from zoo.families.resnet import Resnet
 from zoo.network import Network
-from zoo.resnet import Resnet
 from zoo.training import Training
 
 SMALL: list[Family] = [Softmax(), Mlp(hidden=(16,)), Cnn(width=4, hidden=16), Resnet(n=1, width=4)]

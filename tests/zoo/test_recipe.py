@@ -7,10 +7,10 @@ import pytest
 
 from wire import BadInput
 from zoo import recipe
-from zoo.cnn import Cnn
 from zoo.data import Pool
-from zoo.logistic import Softmax
-from zoo.mlp import Mlp
+from zoo.families.cnn import Cnn
+from zoo.families.logistic import Softmax
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training

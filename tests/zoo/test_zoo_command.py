@@ -15,8 +15,8 @@ from zoo import folder
 from zoo.__main__ import main
 from zoo.data import DATASETS, Missing, Pool
 from zoo.families import ALL, name_of
+from zoo.families.mlp import Mlp
 from zoo.folder import read_card
-from zoo.mlp import Mlp
 from zoo.recipe import READY
 from zoo.vision import models, transforms
 

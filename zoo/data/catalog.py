@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wire import BadInput
 from zoo.data.adult import load_adult
-from zoo.data.carried import load_digits, load_mnist_digits, load_table
+from zoo.data.bundled import load_digits, load_mnist_digits, load_table
 from zoo.data.cifar import load_cifar10
 from zoo.data.dataset import Dataset, Missing
 from zoo.data.idx import load_idx

@@ -1,9 +1,0 @@
-"""Published claims put to the test: ``python -m bench reproduce B1 B2 C4 --json FILE``.
-
-A claim is one module: a frozen dataclass whose fields are the sizes of its protocol, with the id of the claim,
-what it says and who says so (:class:`~bench.reproduce.claim.Claim`). Its one verb, ``run(lab)``, plays the
-protocol between parties that know one another by URL and key, and returns
-:class:`~bench.reproduce.claim.Findings`: each number beside the published one and a trivial baseline.
-:mod:`~bench.reproduce.lab` has what protocols share: data, victims, servers, accounts. One line in ``CLAIMS``
-of :mod:`~bench.reproduce.command` adds a claim to the command.
-"""

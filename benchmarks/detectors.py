@@ -1,0 +1,227 @@
+"""What detectors cost beside what they are made of: ``python -m benchmarks detectors``.
+
+PRADA's request of some rows stands beside one float32 product of these rows with all rows of history, and beside
+the loop over the growing set of a row's class, one ``np.linalg.norm`` for each row in it, as in the authors' code.
+PRADA's time is that of all it does, the product and the loop find distances and no more. All three are timed in
+turn within each round, in CPU time of all threads, and ratios are taken within rounds. The streams are images,
+each class a cloud of 24 dimensions about a centre, in 255ths or in any floats; delta is 0.03 under the W that
+history has. What the other layers cost is in :mod:`benchmarks.forwards`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from benchmarks.forwards import Forwards
+from benchmarks.serving.rounds import cpu_model
+from benchmarks.serving.targets import ratios, spread
+from defenses.detectors.prada import GrowingSet, Prada, State
+from defenses.monitoring.nearest import Rows
+from wire import Array, Labels
+from wire.command import at_least
+
+MOST_PRODUCTS, LEAST_LOOPS, MOST_OF_A_FORWARD = 1.5, 20, 0.2
+_TIMED = 4  # rows of a round that the loop is timed on, and lone rows that the others are
+_LOADED = 512  # rows of a request of those that come before the first round
+
+
+@dataclass(frozen=True)
+class Detectors:
+    """A comparison.
+
+    Attributes:
+        features: Features of a row.
+        history: Rows that are kept before the first round.
+        classes: Classes of the stream.
+        rows: Rows of a request, of one length or another.
+        kinds: What rows are: ``pixels`` of 8 bits or ``floats``.
+        rounds: Number of rounds.
+        seed: Seed of the streams.
+    """
+
+    features: Sequence[int] = (784, 3072)
+    history: Sequence[int] = (1_000, 10_000, 50_000)
+    classes: int = 10
+    rows: Sequence[int] = (1, 64)
+    kinds: Sequence[str] = ("pixels", "floats")
+    rounds: int = 9
+    seed: int = 0
+
+    def run(self) -> dict[str, Any]:
+        """Runs all rounds; returns what is written down of them."""
+        prada, cases = [], list(product(self.kinds, self.features, self.history))
+        with tqdm(total=(len(cases) * len(self.rows) + 2) * self.rounds, unit="round") as bar:
+            bar.set_postfix_str("layers")
+            layers = Forwards(self.rounds, self.seed).run(bar)
+            for kind, d, n in cases:
+                bar.set_postfix_str(f"{n} rows of {d} {kind}")
+                prada += self._prada(kind, d, n, bar)
+        return {
+            "date": datetime.date.today().isoformat(),
+            "settings": asdict(self),
+            "machine": {"cpu": cpu_model(), "platform": platform.platform()},
+            "prada": prada,
+            "layers": layers,
+        }
+
+    def _prada(self, kind: str, d: int, n: int, bar: tqdm[Any]) -> list[dict[str, Any]]:
+        stream = _Stream(np.random.default_rng(self.seed), kind, d, self.classes)
+        state = State()
+        while (kept := _kept(state)) < n:
+            Prada(0.0).observe(state, *stream.draw(min(_LOADED, max(64, n - kept))))
+        parts = {label: _floats(growing.kept.values()) for label, growing in state.classes.items()}
+        history = np.concatenate(list(parts.values()))
+        ends = np.cumsum([len(part) for part in parts.values()])
+        growing_sets = dict(zip(parts, np.split(history, ends[:-1]), strict=True))  # views, for memory's sake
+        del parts
+        prada = Prada(max(0.0, (Prada(0.0).statistic(state) or 0.0) - 0.03))
+        return [self._sized(prada, state, stream, history, growing_sets, size, bar) for size in self.rows]
+
+    def _sized(
+        self,
+        prada: Prada,
+        state: State,
+        stream: _Stream,
+        history: Array,
+        growing_sets: dict[int, Array],
+        size: int,
+        bar: tqdm[Any],
+    ) -> dict[str, Any]:
+        times: dict[str, list[float]] = {"prada": [], "product": [], "loop": []}
+        requests = max(1, _TIMED // size)
+        for number in range(self.rounds + 1):
+            asked = [stream.draw(size) for _ in range(requests)]
+            rows = [(x, label) for xs, labels in asked for x, label in zip(xs, labels.tolist(), strict=True)]
+            one = {
+                "prada": sum(_seconds(prada.observe, state, *request) for request in asked) / len(rows),
+                "product": sum(_seconds(np.matmul, x, history.T) for x, _ in asked) / len(rows),
+                "loop": sum(_seconds(_loop, x, list(growing_sets[of])) for x, of in rows[:_TIMED]) / _TIMED,
+            }
+            if number:  # the first warms up
+                for name, seconds in one.items():
+                    times[name].append(seconds)
+                bar.update()
+        return {
+            "kind": stream.kind,
+            "features": history.shape[1],
+            "rows": size,
+            "rows_kept": len(history),
+            "rows_sent": state.rows,
+            "alarmed": state.alarm is not None,
+            "bytes_over_rows": state.nbytes / sum(_raw(one) for one in state.classes.values()),
+            "microseconds_a_row": {name: spread([1e6 * t for t in of])._asdict() for name, of in times.items()},
+            "products": ratios(times["prada"], times["product"])._asdict(),
+            "loops": ratios(times["loop"], times["prada"])._asdict(),
+        }
+
+
+class _Stream:
+    """Images, by class about a centre."""
+
+    def __init__(self, rng: np.random.Generator, kind: str, d: int, classes: int) -> None:
+        self._rng, self.kind = rng, kind
+        self._centres = rng.uniform(80, 170, (classes, d)).astype(np.float32)
+        self._basis = (8 * rng.normal(size=(24, d))).astype(np.float32)
+
+    def draw(self, n: int) -> tuple[Array, Labels]:
+        labels = self._rng.integers(len(self._centres), size=n)
+        x = self._centres[labels] + self._rng.standard_normal((n, 24), np.float32) @ self._basis
+        x = x.clip(0, 255)
+        return (x.astype(np.uint8) if self.kind == "pixels" else x) / np.float32(255), labels
+
+
+def _kept(state: State) -> int:
+    return sum(growing.sums.count for growing in state.classes.values())
+
+
+def _raw(growing: GrowingSet) -> int:
+    return sum(kept.values.nbytes for kept in growing.kept.values())
+
+
+def _floats(kept: Any) -> Array:
+    return np.concatenate([Rows(one.values.copy()).floats.values for one in kept])
+
+
+def _loop(x: Array, rows: list[Array]) -> float:
+    return float(min(np.linalg.norm(x - g) for g in rows))
+
+
+def _seconds(run: Callable[..., object], *given: object) -> float:
+    start = time.process_time()
+    run(*given)
+    return time.process_time() - start
+
+
+def table(results: dict[str, Any]) -> str:
+    """Returns what a person reads of a run's results."""
+    settings = results["settings"]
+    lines = [
+        f"{results['machine']['cpu']}; medians of {settings['rounds']} rounds, CPU us per row",
+        f"PRADA, {settings['classes']} classes: at most {MOST_PRODUCTS} products over all rows of history, and at "
+        f"least {LEAST_LOOPS} times less than the loop over those of a class; memory over the raw rows kept",
+        f"{'':<6} {'features':>8} {'kept':>7} {'a request':>9} {'prada':>9} {'product':>9} {'loop':>9}"
+        f" {'memory':>7} {'of a product':>28} {'a loop over it':>28}",
+    ]
+    for figure in results["prada"]:
+        micro = figure["microseconds_a_row"]
+        lines.append(
+            f"{figure['kind']:<6} {figure['features']:>8} {figure['rows_kept']:>7} {figure['rows']:>9}"
+            + "".join(f" {micro[name]['median']:>9.1f}" for name in ("prada", "product", "loop"))
+            + f" {figure['bytes_over_rows']:>7.3f}"
+            + f" {_judged(figure['products'], figure['products']['median'] <= MOST_PRODUCTS):>28}"
+            + f" {_judged(figure['loops'], figure['loops']['median'] >= LEAST_LOOPS):>28}"
+        )
+    lines += [
+        f"others, in forward passes of the victim, a small CNN: DAWN at most {MOST_OF_A_FORWARD}",
+        f"{'':<6} {'a request':>9} {'layer':>9} {'forward':>9} {'of a forward':>28}",
+    ]
+    for figure in results["layers"]:
+        name, share = figure["layer"], figure["forwards"]
+        lines.append(
+            f"{name:<6} {figure['rows']:>9} {figure['microseconds_a_row']['median']:>9.1f}"
+            f" {figure['forward_microseconds_a_row']['median']:>9.1f}"
+            f" {_judged(share, share['median'] <= MOST_OF_A_FORWARD if name == 'dawn' else None):>28}"
+        )
+    return "\n".join(lines)
+
+
+def _judged(ratio: dict[str, float], reached: bool | None) -> str:
+    verdict = "" if reached is None else " reached" if reached else " MISSED"
+    return f"{ratio['median']:.3g} ({ratio['low']:.3g}-{ratio['high']:.3g}){verdict}"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    many = {"nargs": "+", "type": at_least(1), "metavar": "N"}
+    parser.add_argument("--features", default=Detectors.features, help="features of a row", **many)  # type: ignore[arg-type]
+    parser.add_argument("--history", default=Detectors.history, help="rows kept before", **many)  # type: ignore[arg-type]
+    parser.add_argument("--rows", default=Detectors.rows, help="rows of a request (default: 1 and 64)", **many)  # type: ignore[arg-type]
+    parser.add_argument("--classes", type=at_least(1), default=Detectors.classes, help="classes (default: 10)")
+    parser.add_argument("--rounds", type=at_least(1), default=Detectors.rounds, help="rounds (default: 9)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Measures, on one thread as a served model does by default; returns the table."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        results = Detectors(
+            arguments.features, arguments.history, arguments.classes, arguments.rows, rounds=arguments.rounds
+        ).run()
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    return table(results)

@@ -1,0 +1,72 @@
+"""The bench's networks: the same weights for everybody, and rows about which no defence's noise turns a label.
+
+How fast they are does not depend on what they know, so they learn a toy of ten patterns, in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.serving.engine import CLASSES, FAMILIES, module, onnx_file
+from wire import Array
+from zoo import folder
+from zoo.cache import once
+from zoo.network import Network
+from zoo.training import Training
+
+ROWS, TAUGHT = 64, 512
+MARGIN = 0.5  # least distance of a row's two greatest probabilities, ten times the noise's deviation
+
+
+def make(home: Path, family: str, cache: Path) -> tuple[Array, int]:
+    """Writes a network as our server's folder and as ONNX.
+
+    Args:
+        home: The folder, which is not there yet.
+        family: Name of the network's family.
+        cache: Where what was made is kept for the next run.
+
+    Returns:
+        Rows ``(ROWS, *shape)`` float32 in [0, 1] to ask about, and the number of the network's parameters.
+    """
+    shutil.copytree(once(cache / f"{family}-{torch.__version__}", lambda made: _build(made, family)), home)
+    rows: Array = np.load(home / "rows.npy", allow_pickle=False)
+    return rows, sum(parameter.numel() for parameter in module(home, family).parameters())
+
+
+def _build(home: Path, family: str) -> None:
+    built, shape = FAMILIES[family]
+    names = tuple(f"class {number}" for number in range(CLASSES))
+    network = Network.new(built, shape, names, seed=0, device="cpu")
+    rng = np.random.default_rng(0)
+    patterns, y = rng.random((CLASSES, *shape), np.float32), rng.permutation(np.arange(TAUGHT) % CLASSES)
+    x = (0.7 * patterns[y] + 0.3 * rng.random((TAUGHT, *shape), np.float32)).astype(np.float32)
+    network.fit(x, y, Training(epochs=1, batch=8), seed=0, label=f"{family} for the bench")
+    first, second = np.sort(network.predict(x), axis=1)[:, :-3:-1].T
+    sure = x[first - second > MARGIN][:ROWS]
+    assert len(sure) == ROWS, f"the {family} is sure of {len(sure)} rows; {ROWS} are needed"
+    np.save(home / "rows.npy", sure)
+    folder.save(network, home)
+    _export(home, family, sure)
+
+
+def _export(home: Path, family: str, x: Array) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(
+            module(home, family),
+            (torch.from_numpy(x),),
+            onnx_file(home),
+            input_names=["input"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            verbose=False,
+            external_data=False,
+        )

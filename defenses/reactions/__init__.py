@@ -1,0 +1,1 @@
+"""What becomes of an account that raised an alarm."""

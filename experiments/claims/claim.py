@@ -1,0 +1,126 @@
+"""What a claim is, and what is found of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, ClassVar, Protocol
+
+from experiments import metrics
+from experiments.lab import Lab
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number beside the published one.
+
+    Attributes:
+        what: What was measured, in a few words.
+        setting: Data, victim, hyper-parameters: all that the number depends on.
+        published: What the source reports of it; "none" where it does not.
+        measured: The number; None where it was not reached ("no alarm").
+        low: Lower end of its spread, None as above.
+        high: Upper end of its spread.
+        spread: What that is.
+        unit: Of the number; ``share`` is printed in percent.
+        seeds: The seeds that went into it.
+        baseline: What something trivial reaches.
+        values: The number of each seed, where the spread is over seeds.
+    """
+
+    what: str
+    setting: str
+    published: str
+    measured: float | None
+    low: float | None
+    high: float | None
+    spread: str
+    unit: str
+    seeds: tuple[int, ...]
+    baseline: str
+    values: tuple[float | None, ...] = ()
+
+
+def over_seeds(
+    what: str,
+    setting: str,
+    published: str,
+    values: Mapping[int, float | None],
+    *,
+    baseline: str,
+    unit: str = "rows",
+) -> Finding:
+    """Returns the median over seeds with the least and the greatest; what was not reached counts as the greatest.
+
+    Args:
+        what: As in :class:`Finding`.
+        setting: Likewise.
+        published: Likewise.
+        values: The number of each seed, None where it was not reached.
+        baseline: As in :class:`Finding`.
+        unit: Likewise.
+    """
+    numbers = [math.inf if value is None else value for value in values.values()]
+    middle, low, high = (_reached(number) for number in (median(numbers), min(numbers), max(numbers)))
+    of = tuple(values.values())
+    return Finding(
+        what, setting, published, middle, low, high, "least and greatest", unit, tuple(values), baseline, of
+    )
+
+
+def share(
+    what: str, setting: str, published: str, hits: int, trials: int, *, seeds: Iterable[int], baseline: str
+) -> Finding:
+    """Returns ``hits`` of ``trials`` with the exact 95 % interval, for trials that are independent draws."""
+    rate, low, high = metrics.rate(hits, trials)
+    spread = f"exact 95 % interval, {hits} of {trials}"
+    return Finding(what, setting, published, rate, low, high, spread, "share", tuple(seeds), baseline)
+
+
+def _reached(number: float) -> float | None:
+    return None if math.isinf(number) else number
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is found of a claim.
+
+    Attributes:
+        rows: The numbers, in the order in which they are printed.
+        streams: What was asked, by name: where the rows come from, how many, how they are drawn.
+        victims: Who was asked, by name: family, data, accuracy.
+        notes: What differs from the published setting, and what else a reader must know.
+        more: Whatever else is worth keeping in the file.
+    """
+
+    rows: tuple[Finding, ...]
+    streams: Mapping[str, Any]
+    victims: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Claim(Protocol):
+    """A published claim; a frozen dataclass whose fields are the sizes of its protocol.
+
+    Attributes:
+        ID: As the list of claims has it.
+        SAYS: The claim, in a sentence.
+        SOURCE: Where it is published.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    ID: ClassVar[str]
+    SAYS: ClassVar[str]
+    SOURCE: ClassVar[str]
+
+    def run(self, lab: Lab) -> Findings:
+        """Plays the protocol.
+
+        Raises:
+            BadInput: Its data is not there.
+            Failed: A server or a client failed.
+        """
+        ...

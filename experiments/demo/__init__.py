@@ -1,0 +1,1 @@
+"""All parties against one another."""

@@ -1,0 +1,160 @@
+"""What came out of a run: five lines, the bill, and whether both sides of the wire count alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.report.formatting import count, money, percent
+
+Run = Mapping[str, Any]
+
+BASELINE = "gap"  # the membership attack that the others are measured against
+
+
+def summary(results: Run) -> list[tuple[str, str]]:
+    """Returns five lines, each with its heading."""
+    ranked = sorted(results["extraction"], key=agreement, reverse=True)
+    thefts = [run for n, run in enumerate(ranked) if run["policy"] not in {own["policy"] for own in ranked[:n]}]
+    told = [run for run in results["membership"] if "auc" in run]
+    return [
+        ("Stolen", _stolen(thefts[0], results["victim"], results["baselines"])),
+        ("Elsewhere", _elsewhere(thefts[1:])),
+        ("Spied on", _spied(told)),
+        ("Tested", _tested(results["ownership"])),
+        ("Billed", _billed(results)),
+    ]
+
+
+def agreement(run: Run) -> float:
+    """Returns the rate at which a surrogate agrees with the victim."""
+    return float(run["agreement"][0])
+
+
+def auc(run: Run) -> float:
+    """Returns the area under the ROC of a membership attack."""
+    return float(run["auc"])
+
+
+def differences(run: Run) -> list[str]:
+    """Says where the server's ledger and the client's own count differ; in money only if the client has one."""
+    ledger = run["ledger"]
+    pairs = [("rows", run["rows"], ledger["rows"]), ("requests", run["requests"], ledger["requests"])]
+    if run["money"] is not None:
+        pairs.append(("micro-cents", run["money"], ledger["micro_cents"]))
+    return [f"{what}: client {ours:,}, server {theirs:,}" for what, ours, theirs in pairs if ours != theirs]
+
+
+class Cost(NamedTuple):
+    """What a party asked for, in so many runs; None where nobody counted."""
+
+    party: str
+    runs: int
+    rows: int
+    requests: int
+    money: int | None
+
+
+def costs(results: Run) -> list[Cost]:
+    """Returns what each party asked for in all."""
+    ownership = results["ownership"]
+    ledgers = ownership["ledgers"].values()
+    rows, requests, spent = (
+        sum(ledger[entry] for ledger in ledgers) for entry in ("rows", "requests", "micro_cents")
+    )
+    return [
+        _cost("attacker, extraction", results["extraction"]),
+        _cost("attacker, membership", results["membership"]),
+        Cost("owner", len(ownership["suspects"]), rows, requests, spent),
+    ]
+
+
+def _cost(party: str, runs: Sequence[Run]) -> Cost:
+    spent = [run["money"] for run in runs]
+    return Cost(
+        party,
+        len(runs),
+        sum(run["rows"] for run in runs),
+        sum(run["requests"] for run in runs),
+        None if None in spent else sum(spent),
+    )
+
+
+def _stolen(run: Run, victim: Run, baselines: Sequence[Run]) -> str:
+    same = [f"{percent(own['accuracy'][0])}" for own in baselines if own["rows"] == run["rows"]]
+    return (
+        f"The best copy was made by {_theft(run)}. The victim’s own accuracy is {percent(victim['accuracy'][0])}"
+        + (f"; the same number of rows with their true labels makes a model of {same[0]}." if same else ".")
+    )
+
+
+def _elsewhere(runs: Sequence[Run]) -> str:
+    if not runs:
+        return "There was one policy only."
+    return "The best at each other policy: " + "; ".join(map(_theft, runs)) + "."
+
+
+def _theft(run: Run) -> str:
+    stopped = "" if run["status"] == "done" else f" ({run['status']}: {str(run['reason']).partition(':')[0]})"
+    return (
+        f"{run['attack']} at {run['policy']}, {count(run['rows'])} rows for {money(run['money'])} currency "
+        f"units{stopped}: accuracy {percent(run['accuracy'][0])}, agreement {percent(agreement(run))}"
+    )
+
+
+def _spied(told: Sequence[Run]) -> str:
+    clever = [run for run in told if run["attack"] != BASELINE]
+    if not clever:
+        return "No membership attack beside the baseline was given anything to score."
+    run = max(clever, key=auc)
+    baseline = [own for own in told if (own["attack"], own["policy"]) == (BASELINE, run["policy"])]
+    sharp = max(clever, key=lambda own: float(own["tpr_at"]["0.001"][0]))
+    return (
+        f"The best of {len(clever)} membership attacks is {_area(run)}"
+        + (f"; the {BASELINE} baseline there has {auc(baseline[0]):.3f}" if baseline else "")
+        + " (0.5 is chance). At 0.1 % false positives the best finds "
+        f"{percent(sharp['tpr_at']['0.001'][0], 2)} of the members ({sharp['attack']} at {sharp['policy']})."
+    )
+
+
+def _area(run: Run) -> str:
+    return f"{run['attack']} at {run['policy']}, AUC {auc(run):.3f} ± {1.96 * run['auc_error']:.3f}"
+
+
+def _tested(ownership: Run) -> str:
+    suspects, accused = ownership["suspects"], ownership["independents_accused"]
+    verdicts = {
+        kind: [suspect["verdict"] == "accused" for suspect in suspects if suspect["kind"] == kind]
+        for kind in ("victim", "stolen")
+    }
+    line = (
+        f"At level {suspects[0]['alpha']:g} the owner accuses the victim itself: "
+        f"{'yes' if any(verdicts['victim']) else 'no'}; stolen models: {sum(verdicts['stolen'])} of "
+        f"{len(verdicts['stolen'])}; independent models, falsely: {accused['accused']} of {accused['suspects']} "
+        f"(exact 95 % interval {percent(accused['low'])} to {percent(accused['high'])})."
+    )
+    if accused["accused"]:
+        return f"{line} A test that accuses models which never saw the private rows proves nothing here."
+    if not any(verdicts["victim"]):
+        return f"{line} At this size the test does not recognise even the victim, and proves nothing."
+    if not any(verdicts["stolen"]):
+        return f"{line} No theft is proved."
+    return line
+
+
+def _billed(results: Run) -> str:
+    *attacks, owner = costs(results)
+    spent = [cost.money for cost in attacks]
+    known = [part for part in spent if part is not None]
+    runs = [*results["extraction"], *results["membership"]]
+    wrong = sum(bool(differences(run)) for run in runs)
+    return (
+        f"{len(runs)} attacks got {count(sum(cost.rows for cost in attacks))} rows answered for "
+        f"{money(sum(known) if len(known) == len(spent) else None)} currency units; the owner’s tests, "
+        f"{count(owner.rows)} rows. "
+        + (
+            f"THE SERVER’S LEDGER DIFFERS from the client’s count in {wrong} of {len(runs)} attacks."
+            if wrong
+            else "In each attack the server’s ledger equals the client’s own count."
+        )
+    )

@@ -1,0 +1,249 @@
+"""How alike DAWN's mappings decide about near-duplicates: ``python -m experiments mapping``.
+
+The published table counts the rows of which a noisy copy gets the same decision, among all rows. Most rows are not
+marked and neither are their copies, so that two decisions which know nothing of each other agree about 90.5 % of
+them at a rate of 5 %. What says something is how many copies of *marked* rows are not marked: 95 % of them if
+decisions are independent. Szyller et al., ACM MM 2021, "Mapping function"; the table: ``mapping.ipynb`` in the
+authors' repository, MNIST, 10,000 test images with 10 noisy copies each, r_w 5 %, a layer of 200 units.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import io
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.serving.rounds import cpu_model
+from benchmarks.serving.targets import spread
+from defenses.watermarks.dawn import Keys, cells, rate_spread
+from defenses.watermarks.ledger.ledger import encoded
+from owner.dawn import NEAR
+from server.deployment.engine import engine_of
+from server.settings import Victim
+from wire import Array, Card, Labels
+from wire.command import at_least, state_folder
+from zoo.data import data_folder, load, roles
+from zoo.families.cnn import Cnn
+from zoo.network import Network
+from zoo.penultimate import above, inner
+from zoo.recipe import Recipe, trained
+
+PUBLISHED = {0.05: 0.9618, 0.075: 0.9484, 0.09: 0.9417, 0.1: 0.9391, 0.2: 0.9184}  # agreement, by eps
+_PASSES = 40  # of an engine in a round, of one row
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A measurement on the victims of some data sets.
+
+    Attributes:
+        datasets: Their names; of images in grey.
+        keys: Number of keys.
+        rate: Share of the rows that are marked.
+        rows: Rows that the victim was not trained on, each of which gets one copy of each kind.
+        rounds: Rounds in which passes are timed.
+        seed: Seed of the roles, the victim and the noise; the keys are 0, 1, ... in 32 bytes.
+    """
+
+    datasets: Sequence[str] = ("fashion_mnist",)
+    keys: int = 3
+    rate: float = 0.05
+    rows: int = 10_000
+    rounds: int = 9
+    seed: int = 0
+
+    def run(self, data: Path | None, cache: Path) -> dict[str, Any]:
+        """Measures; returns what is written down of it."""
+        return {
+            "date": datetime.date.today().isoformat(),
+            "settings": asdict(self),
+            "machine": {"cpu": cpu_model(), "platform": platform.platform()},
+            "published": {str(eps): agreement for eps, agreement in PUBLISHED.items()},
+            "independent": {"agreement": 1 - 2 * self.rate * (1 - self.rate), "flips": 1 - self.rate},
+            "datasets": {name: self._measure(name, data, cache) for name in self.datasets},
+        }
+
+    def _measure(self, name: str, data: Path | None, cache: Path) -> dict[str, Any]:
+        held = roles.draw(load(name, data, cache), self.seed)
+        network = trained(Recipe(Cnn(), seed=self.seed), held["victim"], cache, device="cpu", label=name)
+        assert isinstance(network, Network)
+        x, y = held["control"].x[: self.rows], held["control"].y
+        assert y is not None
+        limits = np.median(inner(network).logits(held["victim"].x[: self.rows]), axis=0)
+        seen = _Seen.of(network, limits, x)
+        keys = [Keys(number.to_bytes(32, "big")) for number in range(self.keys)]
+        _, counts = np.unique(seen.median[1], return_counts=True)
+        copies = {
+            kind: self._compare(seen, _Seen.of(network, limits, copy(x)), keys)
+            for kind, copy in tqdm(list(_copies(np.random.default_rng(self.seed))), desc=name, unit="kind")
+        }
+        return {
+            "victim": str(network.family),
+            "accuracy": float((seen.said == y[: self.rows]).mean()),
+            "units": len(limits),
+            "units_that_vary": int((seen.above.any(axis=0) & ~seen.above.all(axis=0)).sum()),
+            "medians_at_zero": int((limits == 0).sum()),
+            "cells": len(counts),
+            "rows_in_the_largest_cell": int(counts.max()),
+            "rate_spread": rate_spread(seen.median[1], self.rate),
+            "realised_rates": [len(key.marked(self.rate, *seen.median)) / self.rows for key in keys],
+            "rows_within_rounding_of_another_cell": seen.near,
+            "passes": _passes(network, limits, x[:64], cache, self.rounds),
+            "copies": copies,
+        }
+
+    def _compare(self, one: _Seen, other: _Seen, keys: Sequence[Keys]) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "bits_that_differ": float((one.above != other.above).sum(axis=1).mean()),
+            "same_cell": float((one.above == other.above).all(axis=1).mean()),
+            "same_label": float((one.said == other.said).mean()),
+        }
+        for mapping in ("median", "exact"):
+            told = [[self._told(key, each, mapping) for each in (one, other)] for key in keys]
+            marked = [first >= 0 for first, _ in told]
+            found[mapping] = {
+                "agreement": [float(((a >= 0) == (b >= 0)).mean()) for a, b in told],
+                "flips": [float((b[m] < 0).mean()) for m, (_, b) in zip(marked, told, strict=True)],
+                "told_otherwise": [float((a[m] != b[m]).mean()) for m, (a, b) in zip(marked, told, strict=True)],
+            }
+        return found
+
+    def _told(self, key: Keys, seen: _Seen, mapping: str) -> Labels:
+        """Returns what is told of each marked row, and -1 of the others."""
+        form, points = seen.median if mapping == "median" else seen.exact
+        told = np.full(len(points), -1)
+        for i in key.marked(self.rate, form, points):
+            told[i] = key.label(form, points[i], int(seen.said[i]), seen.classes)
+        return told
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a victim makes of rows: labels, the units above their medians, and what either mapping decides by."""
+
+    said: Labels
+    classes: int
+    above: Array
+    near: float
+    median: tuple[str, Sequence[bytes]]
+    exact: tuple[str, Sequence[bytes]]
+
+    @staticmethod
+    def of(network: Network, limits: Array, x: Array) -> _Seen:
+        activations = inner(network).logits(x)
+        over, apart = activations > limits, np.abs(activations - limits)
+        near = (apart > 0) & (apart <= NEAR * (1 + np.abs(limits)))  # both are equal only where ReLU made them 0
+        said = network.predict(x).argmax(axis=1)
+        return _Seen(said, network.classes, over, float(near.any(axis=1).mean()), cells(over), encoded(x))
+
+
+def _copies(rng: np.random.Generator) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """Yields kinds of near-duplicates of images ``(n, 1, h, w)`` from 0 to 1, of 8 bits."""
+    yield "float16", lambda x: x.astype(np.float16).astype(np.float32)
+    for kind in ("uniform", "gaussian"):
+        for eps in (1 / 255, 0.01, *PUBLISHED):
+            yield f"{kind} {eps:.3g}", partial(_noisy, rng=rng, kind=kind, eps=eps)
+    for way, (axis, step) in {"down": (2, 1), "up": (2, -1), "right": (3, 1), "left": (3, -1)}.items():
+        yield f"a pixel {way}", partial(np.roll, shift=step, axis=axis)
+    for quality in (95, 75, 50):
+        yield f"JPEG {quality}", partial(_jpeg, quality=quality)
+
+
+def _noisy(x: Array, *, rng: np.random.Generator, kind: str, eps: float) -> Array:
+    noise = rng.uniform(-eps, eps, x.shape) if kind == "uniform" else rng.normal(0, eps, x.shape)
+    return np.clip(x + noise, 0, 1).astype(np.float32)
+
+
+def _jpeg(x: Array, *, quality: int) -> Array:
+    decoded = []
+    for row in np.rint(255 * x[:, 0]).astype(np.uint8):
+        content = io.BytesIO()
+        Image.fromarray(row).save(content, "JPEG", quality=quality)
+        decoded.append(np.asarray(Image.open(content)))
+    return np.stack(decoded)[:, None] / np.float32(255)
+
+
+def _passes(network: Network, limits: Array, x: Array, cache: Path, rounds: int) -> dict[str, Any]:
+    """Times what maps rows beside the victim's own passes, in CPU time, in turn within each round."""
+    victim = Victim.model_validate({"name": "victim", "folder": Path()})
+    card = Card("victim", network.input_shape, network.classes, low=network.low, high=network.high)
+    engines = [engine_of(one, victim, card, cache, 1) for one in (network, above(network, limits))]
+    found: dict[str, Any] = {"engines": [engine.platform for engine in engines]}
+    for n in (1, len(x)):
+        took = [[_seconds(engine.predict, x[:n]) for engine in engines] for _ in range(rounds + 1)][1:]
+        found[f"of {n}"] = spread([mapped / asked for asked, mapped in took])._asdict()
+    return found
+
+
+def _seconds(predict: Callable[[Array], Array], x: Array) -> float:
+    start = time.process_time()
+    for _ in range(max(1, _PASSES // len(x))):
+        predict(x)
+    return time.process_time() - start
+
+
+def table(results: dict[str, Any]) -> str:
+    """Returns what a person reads of a run's results."""
+    rate, alone = results["settings"]["rate"], results["independent"]
+    lines = [
+        f"rate {rate:g}, medians of {results['settings']['keys']} keys; independent decisions: agreement "
+        f"{alone['agreement']:.2%}, flips among marked {alone['flips']:.1%}"
+    ]
+    for name, found in results["datasets"].items():
+        rates = ", ".join(f"{realised:.2%}" for realised in found["realised_rates"])
+        passes = {kind: of["median"] for kind, of in found["passes"].items() if kind != "engines"}
+        lines += [
+            f"{name}: {found['victim']}, accuracy {found['accuracy']:.2%}; {found['units_that_vary']} units vary, "
+            f"{found['cells']} cells of {results['settings']['rows']} rows, the largest of "
+            f"{found['rows_in_the_largest_cell']}; realised rates {rates}",
+            "  cost in the victim's passes: " + ", ".join(f"{kind} {of:.2f}" for kind, of in passes.items()),
+            f"  {found['rows_within_rounding_of_another_cell']:.2%} of the rows are within a judge's tolerance of "
+            "another cell",
+            f"  {'copy':<16} {'bits':>5} {'same cell':>9} {'label':>6} {'agreement':>9} {'published':>9} "
+            f"{'flips':>6} {'published':>9} {'told otherwise':>14} {'exact':>6}",
+        ]
+        for kind, copy in found["copies"].items():
+            middle = {what: float(np.median(values)) for what, values in copy["median"].items()}
+            exact = float(np.median(copy["exact"]["flips"]))
+            published = PUBLISHED.get(float(kind.split()[1])) if kind.startswith("uniform") else None
+            beside = ["", ""] if published is None else [f"{published:.2%}", f"{(1 - published) / (2 * rate):.0%}"]
+            lines.append(
+                f"  {kind:<16} {copy['bits_that_differ']:>5.1f} {copy['same_cell']:>9.1%} "
+                f"{copy['same_label']:>6.1%} {middle['agreement']:>9.2%} {beside[0]:>9} {middle['flips']:>6.1%} "
+                f"{beside[1]:>9} {middle['told_otherwise']:>14.1%} {exact:>6.1%}"
+            )
+    lines.append("published flips: what follows from the agreement if as many marks are lost as are new")
+    return "\n".join(lines)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "--datasets", nargs="+", default=Mapping.datasets, metavar="NAME", help="of images in grey"
+    )
+    parser.add_argument("--keys", type=at_least(1), default=Mapping.keys, help="keys (default: 3)")
+    parser.add_argument("--rows", type=at_least(2), default=Mapping.rows, help="rows (default: 10000)")
+    parser.add_argument("--data", type=Path, help="folder where data sets lie (MLAAS_DATA)")
+    parser.add_argument("--state", type=Path, help="folder that outlasts the run (MLAAS_STATE; default: state)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Measures; returns the table."""
+    measured = Mapping(tuple(arguments.datasets), arguments.keys, rows=arguments.rows)
+    results = measured.run(data_folder(arguments.data), state_folder(arguments.state) / "cache")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    return table(results)

@@ -1,0 +1,1 @@
+"""Dataset inference (Maini et al., ICLR 2021)."""

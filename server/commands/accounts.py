@@ -1,0 +1,86 @@
+"""``python -m server accounts ...``: accounts and keys; a server that runs sees the changes at once."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from defenses.store import open_store
+from server.control.log import Account, Registry
+from server.settings import Settings
+from wire import BadInput
+from wire.command import read_key
+
+OPERATOR = "the command line"  # who did it, in the audit
+
+
+def add_commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Adds a parser for each command, and returns them."""
+    commands = parser.add_subparsers(required=True, dest="do", metavar="COMMAND")
+    create = commands.add_parser("create", help="make an account and print its key")
+    create.add_argument("name")
+    create.add_argument("--plan", required=True)
+    create.add_argument(
+        "--key-file",
+        type=Path,
+        help="write the key there instead of printing it; if it stands there already, nothing is done",
+    )
+    listing = commands.add_parser("list", help="list accounts, their plans and the ids of their keys")
+    plan = commands.add_parser("plan", help="put an account on another plan")
+    plan.add_argument("name")
+    plan.add_argument("plan")
+    add = commands.add_parser("add-key", help="give an account a further key and print it")
+    add.add_argument("name")
+    rotate = commands.add_parser("rotate", help="give an account a new key, print it, and revoke all its others")
+    rotate.add_argument("name")
+    revoke = commands.add_parser("revoke", help="revoke keys of an account")
+    revoke.add_argument("name")
+    revoke.add_argument("--key", help="id of the one key to revoke (default: all)")
+    return [create, listing, plan, add, rotate, revoke]
+
+
+async def administrate(settings: Settings, do: str, arguments: dict[str, object]) -> None:
+    """Runs a command.
+
+    Raises:
+        BadInput: There is no such account, plan or key, or there is one already.
+    """
+    name, plan, key = (str(arguments.get(field)) for field in ("name", "plan", "key"))
+    if do in ("create", "plan") and plan not in settings.plans:
+        raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
+    store = open_store(settings.store_url())
+    registry = Registry(store, time.time)
+    try:
+        await registry.catch_up()
+        match do:
+            case "create":
+                await _create(registry, name, plan, arguments["key_file"])
+            case "list":
+                for account in registry.accounts():
+                    print(f"{account.name:24} {account.plan:16} {' '.join(registry.keys_of(account.name))}")
+            case "plan":
+                await registry.set_plan(name, plan, OPERATOR)
+            case "add-key":
+                print(await registry.add_key(name, OPERATOR))
+            case "rotate":
+                print(await registry.rotate(name, OPERATOR))
+            case "revoke":
+                only = None if arguments["key"] is None else key
+                print(f"{await registry.revoke(name, OPERATOR, only=only)} keys revoked")
+    finally:
+        await store.close()
+
+
+async def _create(registry: Registry, name: str, plan: str, key_file: object) -> None:
+    if not isinstance(key_file, Path):
+        print(await registry.create(name, plan, OPERATOR))
+    elif key_file.exists():
+        known = registry.authenticate(f"Bearer {read_key(None, key_file)}")
+        if known != Account(name, plan):
+            raise BadInput(f"{key_file} holds a key of {known.name!r} on plan {known.plan!r}")
+    else:
+        key_file.parent.mkdir(parents=True, exist_ok=True)
+        key = await registry.create(name, plan, OPERATOR)
+        key_file.touch(mode=0o600)
+        key_file.write_text(key + "\n")

@@ -1,0 +1,162 @@
+"""``python -m server calibrate VICTIM``: chooses a detector's threshold on harmless rows, and tries it out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from defenses import DETECTORS, Watch
+from defenses.detectors.calibration import Calibrated, Calibration
+from defenses.monitoring.monitor import Noting
+from server.settings import UNBOUND, Settings, Victim, build_layer, layer_placed
+from wire import Array, BadInput, Card, Labels, Query
+from wire.command import at_least
+from zoo.data.pool import Pool
+
+if TYPE_CHECKING:
+    from server.deployment.models import Served
+
+CALIBRATED: dict[str, Any] = {kind: cls for kind, cls in DETECTORS.items() if hasattr(cls, "calibrated")}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("victim", help="name of the victim in the configuration")
+    parser.add_argument("--detector", required=True, choices=list(CALIBRATED), help="the detector")
+    parser.add_argument(
+        "--rows", type=Path, required=True, help="file of harmless rows (npz) that the victim was not trained on"
+    )
+    parser.add_argument(
+        "--fpr",
+        type=float,
+        default=0.01,
+        help="greatest share of harmless streams to accuse (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stream", type=at_least(1), default=500, help="rows that an account sends (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--streams",
+        type=at_least(1),
+        default=100,
+        help="streams to choose on, and as many others to try it on (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the draw (default: 0)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of the detector, in TOML (strings may go without quotes); without it the victim's own table "
+        "of the detector, or the default",
+    )
+
+
+def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
+    """Chooses the threshold on one half of the rows and tries it on the other; returns what is to be told.
+
+    Args:
+        settings: The server's.
+        arguments: What :func:`add_flags` parsed.
+
+    Raises:
+        BadInput: There is no such victim, the rows are not for it or too few, or the detector cannot be built.
+    """
+    from server.deployment.models import load_all  # here, since making an account should not wait for torch
+
+    kind = arguments["detector"]
+    victim = _victim(settings, arguments["victim"])
+    table = next((layer for layer in victim.defenses if layer["type"] == kind), {})
+    here = Path() if arguments["config"] is None else arguments["config"].parent
+    table = {**table, **layer_placed(here, {"type": kind, **_fields(arguments["set"])})}
+    table = layer_placed(Path.cwd(), table)  # as it is printed, it holds in any configuration
+    alone = settings.model_copy(update={"victims": (victim.model_copy(update={"defenses": ()}),)})
+    served = load_all(alone)[victim.name]
+    supplies = {"model": victim.name, "victim": served.weights, "auxiliary": served.auxiliary}
+    blank = build_layer({**table, **CALIBRATED[kind].blank}, {**UNBOUND, **supplies})
+    assert isinstance(blank, Watch) and isinstance(blank.detector, Calibrated)
+    blank.disclose(served.card)
+    x = _rows(arguments["rows"], served.card)
+    size, count = arguments["stream"], arguments["streams"]
+    if len(x) < 2 * size:
+        raise BadInput(
+            f"{arguments['rows']}: it has {len(x)} rows; expected at least {2 * size}, for streams of {size} from "
+            "either half"
+        )
+    notes, labels = asyncio.run(_asked(blank.detector, served, x))
+    rng = np.random.default_rng(arguments["seed"])
+    halves = np.array_split(rng.permutation(len(x)), 2)
+    draws = [[rng.permutation(half)[:size] for _ in range(count)] for half in halves]
+    chosen, held_out = ([(notes[at], labels[at]) for at in of] for of in draws)
+    tuned, found = blank.detector.calibrated(chosen, held_out, arguments["fpr"])
+    table |= {field: getattr(tuned, field) for field in CALIBRATED[kind].blank}
+    return "\n".join(_told(found, arguments, count * size > len(halves[1]), table))
+
+
+def _told(found: Calibration, arguments: dict[str, Any], overlap: bool, table: dict[str, Any]) -> list[str]:
+    lines = [
+        f"delta {found.delta:.6g}, chosen to accuse at most {arguments['fpr']:.2%} of {arguments['streams']} "
+        f"streams of {arguments['stream']} rows",
+        f"held out: {found.accused} of {found.streams} other streams accused, {found.accused / found.streams:.2%} "
+        f"(95 % interval {found.low:.2%} to {found.high:.2%})",
+    ]
+    if overlap:
+        lines.append("these streams share rows, so the interval is narrower than it should be: give more rows")
+    fields = ", ".join(f"{field} = {json.dumps(value, default=str)}" for field, value in table.items())
+    return [*lines, f"{{ {fields} }}"]
+
+
+def _victim(settings: Settings, name: str) -> Victim:
+    names = {victim.name: victim for victim in settings.victims}
+    if name not in names:
+        raise BadInput(f"there is no victim {name!r}; there are {', '.join(names)}")
+    return names[name]
+
+
+def _fields(given: list[str]) -> dict[str, Any]:
+    return {field: value for each in given for field, value in _field(each).items()}
+
+
+def _field(given: str) -> dict[str, Any]:
+    name, _, value = given.partition("=")
+    for written in (given, f"{name}={json.dumps(value)}"):  # a string may go without quotes, as a shell leaves it
+        with suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(written)
+    raise BadInput(f"--set {given}: expected FIELD=VALUE as in TOML")
+
+
+def _rows(path: Path, card: Card) -> Array:
+    """Reads harmless rows, in the type in which the victim takes them."""
+    x: Array = Pool.load(path).x
+    if x.shape[1:] != card.input_shape:
+        raise BadInput(f"{path}: its rows are {x.shape[1:]}, but {card.model} takes {card.input_shape}")
+    if card.dtype == "UINT8":
+        octets: Array = np.rint(x * 255).clip(0, 255).astype(np.uint8)
+        if np.abs(octets - x * 255).max(initial=0) > 1e-3:
+            raise BadInput(f"{path}: {card.model} takes bytes, and these rows are no 255ths")
+        return octets
+    low, high = -np.inf if card.low is None else card.low, np.inf if card.high is None else card.high
+    if not ((x >= low) & (x <= high)).all():
+        raise BadInput(f"{path}: {card.model} takes features from {low:g} to {high:g}")
+    return x
+
+
+async def _asked(detector: object, served: Served, x: Array) -> tuple[Array, Labels]:
+    """Returns what the detector's log would keep of rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
+    if isinstance(detector, Noting):
+        await detector.prepare(served.card)
+    notes, labels = [], []
+    for start in tqdm(range(0, len(x), served.card.max_rows), desc="asking", unit="batch", dynamic_ncols=True):
+        rows = x[start : start + served.card.max_rows]
+        told = (await served(Query("calibration", rows, 0.0))).labels
+        notes.append(await detector.note(rows, told) if isinstance(detector, Noting) else rows)
+        labels.append(told)
+    return np.concatenate(notes), np.concatenate(labels)

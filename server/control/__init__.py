@@ -1,0 +1,1 @@
+"""The control log: accounts, keys, stacks and alarms."""

@@ -1,0 +1,117 @@
+"""Models beside a victim, which detectors and marks ask about its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from defenses.companions import Passes
+from server.deployment.batcher import Batcher
+from server.deployment.engine import engine_of
+from server.settings import Victim
+from wire import Array, BadInput, Card
+from zoo import folder
+from zoo.families.text import Text
+from zoo.network import Network
+from zoo.penultimate import above, inner
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models beside one victim; a :class:`~defenses.companions.Auxiliary`.
+
+    Each has an engine of its own, with the same gate as the victim's, and a batcher. Whatever is a
+    :class:`~zoo.network.Network`, whose module maps rows to ``(n, k, ...)``, can be had so; an engine takes the
+    softmax over the k.
+
+    Attributes:
+        model: The victim's own.
+        victim: Its settings.
+        card: What it says of itself.
+        cache: Folder of everything that is kept.
+        threads: Threads of one pass on a CPU.
+        turns: Runs passes that take too long for the event loop.
+    """
+
+    model: Network | Text
+    victim: Victim
+    card: Card
+    cache: Path
+    threads: int
+    turns: Executor
+    _made: dict[str, Passes] = field(default_factory=dict, init=False, repr=False)
+    _making: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    async def checkpoints(self) -> Passes:
+        """Returns what the victim said at its checkpoints but the last, ``(n, k, c)``.
+
+        Raises:
+            BadInput: It was saved without any.
+        """
+        return await self._passes("its checkpoints", self._earlier)
+
+    async def load(self, folder: Path) -> Passes:
+        """Returns a saved model's class probabilities, ``(n, k)``.
+
+        Raises:
+            BadInput: The folder is broken, or its model takes other rows than the victim.
+        """
+        return await self._passes(str(folder), lambda: self._loaded(folder))
+
+    async def activations(self, rows: Array) -> Array:
+        """Returns what the victim's last layer is given, ``(n, units)`` float32; for a start, not for answers.
+
+        Raises:
+            BadInput: The victim has no such layer, or takes other rows.
+        """
+        layer = inner(self._network())
+        if rows.shape[1:] != layer.input_shape:
+            raise BadInput(f"the victim takes rows of shape {layer.input_shape}, not {rows.shape[1:]}")
+        return await asyncio.to_thread(layer.logits, rows)
+
+    async def above(self, limits: Array) -> Passes:
+        """Returns whether each of these activations is above its limit, ``(n, 2, units)``.
+
+        Raises:
+            BadInput: The victim has no such layer.
+        """
+        name = f"its inner layer above {hashlib.sha256(limits.tobytes()).hexdigest()[:8]}"
+        victim = self.victim.model_copy(update={"engine": "auto"})  # whichever answers: decisions must not change
+        return await self._passes(name, lambda: above(self._network(), limits), victim)
+
+    async def _passes(self, name: str, make: Callable[[], Network], victim: Victim | None = None) -> Passes:
+        if name not in self._made:
+            await asyncio.to_thread(self._make, name, make, victim or self.victim)
+        return self._made[name]
+
+    def _make(self, name: str, make: Callable[[], Network], victim: Victim) -> None:
+        with self._making:
+            if name not in self._made:
+                card = replace(self.card, model=f"{self.card.model}, {name}")
+                engine = engine_of(make(), victim, card, self.cache, self.threads)
+                self._made[name] = Batcher(engine, self.turns)
+
+    def _network(self) -> Network:
+        if isinstance(self.model, Text):
+            raise BadInput("a model of texts has no inner layer")
+        return self.model
+
+    def _earlier(self) -> Network:
+        if isinstance(self.model, Text):
+            raise BadInput("a model of texts has no checkpoints")
+        return self.model.earlier()
+
+    def _loaded(self, path: Path) -> Network:
+        model = folder.load(path, str(self.model.device) if isinstance(self.model, Network) else "cpu")
+        if isinstance(model, Text):
+            raise BadInput(f"{path}: a model of texts; expected one of rows of numbers")
+        if model.input_shape != self.card.input_shape:
+            raise BadInput(f"{path}: it takes rows {model.input_shape}, and the victim {self.card.input_shape}")
+        if model.features != self.card.features or (self.card.missing and not model.missing):
+            raise BadInput(f"{path}: it takes other features than the victim")
+        return model

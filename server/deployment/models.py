@@ -1,0 +1,163 @@
+"""Victims: models that are loaded, or trained at the first start, and what they say of themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from server.deployment.batcher import Batcher
+from server.deployment.companions import Models
+from server.deployment.engine import Engine, engine_of
+from server.settings import Recipe, Settings, Victim
+from wire import Answer, BadInput, Card, Query
+from zoo import folder
+from zoo.data import Pool, load, load_or_digits, roles
+from zoo.families import ALL, AnyFamily
+from zoo.families.text import Text
+from zoo.network import Network
+from zoo.recipe import READY, trained
+from zoo.recipe import Recipe as ModelRecipe
+from zoo.training import Training
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded victim: a handler that answers in full.
+
+    Attributes:
+        card: What the bare model says of itself.
+        batcher: The way to it.
+        platform: What computes its answers, as the protocol's metadata calls it.
+        weights: SHA-256 of what it learnt, as in its folder's card.
+        auxiliary: What else can be computed about its rows.
+    """
+
+    card: Card
+    batcher: Batcher
+    platform: str
+    weights: str
+    auxiliary: Models
+
+    async def __call__(self, query: Query) -> Answer:
+        """Answers with the bare model's labels and probabilities."""
+        probs = await self.batcher(query.x)
+        return Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs)
+
+
+def load_all(
+    settings: Settings, observe: Callable[[str, int, float, float], None] | None = None
+) -> dict[str, Served]:
+    """Loads every victim, and trains those that are told as recipes and not yet in the state folder.
+
+    Training may take all cores; from then on torch and numpy compute with as many threads as the settings say.
+    What takes long of all victims' passes takes turns on one thread.
+
+    Args:
+        settings: The server's settings.
+        observe: Is told of each pass: the victim's name, the rows, the seconds for which the first of them had
+            waited, and the seconds that it took.
+
+    Raises:
+        BadInput: A victim's folder is broken, or its data cannot be had; no victim is served then.
+    """
+    models: dict[Hashable, Network | Text] = {}
+    for victim in settings.victims:
+        if _source(victim) not in models:
+            models[_source(victim)] = _model(victim, settings)
+    weights = {source: folder.fingerprint(model) for source, model in models.items()}
+    torch.set_num_threads(settings.threads)
+    threadpool_limits(settings.threads)  # numpy's products too, whose idle threads spin
+    turns = ThreadPoolExecutor(1, thread_name_prefix="forward")
+    engines: dict[Hashable, Engine] = {}
+    beside: dict[Hashable, Models] = {}
+    cache = settings.state / "cache"
+    served = {}
+    for victim in settings.victims:
+        source = _source(victim)
+        try:
+            card = _card(victim, models[source])
+            if source not in engines:
+                engines[source] = engine_of(models[source], victim, card, cache, settings.threads)
+        except BadInput as error:
+            raise BadInput(f"victim {victim.name}: {error}") from None
+        engine = engines[source]
+        batcher = Batcher(engine, turns, None if observe is None else partial(observe, victim.name))
+        aside = beside.setdefault(source, Models(models[source], victim, card, cache, settings.threads, turns))
+        served[victim.name] = Served(card, batcher, engine.platform, weights[source], aside)
+    return served
+
+
+def _source(victim: Victim) -> Hashable:
+    """Returns what victims that share a model and its engine have in common."""
+    return victim.folder, victim.recipe, victim.engine, victim.precision, victim.dtype
+
+
+def _card(victim: Victim, model: Network | Text) -> Card:
+    dtype, low, high = model.dtype, model.low, model.high
+    if victim.dtype == "UINT8":
+        if (low, high) != (0, 1):
+            raise BadInput(f'dtype = "UINT8" is for rows from 0 to 1, but the model takes {low} to {high}')
+        dtype, low, high = victim.dtype, 0.0, 255.0
+    return Card(
+        model=victim.name,
+        input_shape=model.input_shape,
+        classes=model.classes,
+        version=victim.version,
+        dtype=dtype,
+        low=low,
+        high=high,
+        max_rows=victim.max_rows,
+        class_names=model.class_names,
+        missing=model.missing,
+        features=model.features,
+    )
+
+
+def _model(victim: Victim, settings: Settings) -> Network | Text:
+    device = None if settings.device == "auto" else settings.device
+    if victim.engine == "onnxruntime":
+        device = "cpu"
+    try:
+        if victim.folder is not None:
+            return folder.load(victim.folder, device)
+        assert victim.recipe is not None  # the settings see to it
+        return _trained(victim.recipe, settings, device)
+    except BadInput as error:
+        raise BadInput(f"victim {victim.name}: {error}") from None
+
+
+def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Network | Text:
+    """Trains on the victim's role; the files of all roles go to the state folder, each for its party."""
+    cache = settings.state / "cache"
+    name, family, training = _told(recipe)
+    if name is None:
+        dataset, missed = load_or_digits("fashion_mnist", settings.data, cache)
+        if missed:
+            log.warning(missed)
+    else:
+        dataset = load(name, settings.data, cache)
+    files = roles.written(dataset, recipe.seed, settings.state / "roles" / f"{dataset.name}-{recipe.seed}")
+    log.info("%s, from %s; the roles' rows are in %s", dataset.name, dataset.source, files)
+    made = ModelRecipe(family, training, recipe.seed)
+    return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label="victim")
+
+
+def _told(recipe: Recipe) -> tuple[str | None, AnyFamily, Training]:
+    """Returns the name of the data set, the family and how to train."""
+    if recipe.name is not None:
+        if recipe.name not in READY:
+            raise BadInput(f"there is no recipe {recipe.name!r}; there are {', '.join(READY)}")
+        ready = READY[recipe.name]
+        return ready.data, ready.family, ready.training
+    if recipe.family not in ALL:
+        raise BadInput(f"there is no family {recipe.family!r}; there are {', '.join(ALL)}")
+    return recipe.data, ALL[recipe.family](), Training(checkpoints=recipe.checkpoints)

@@ -1,0 +1,261 @@
+"""What the routes share: the deployments, the accounts, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from fastapi import Request
+
+from defenses.admission.admission import Headers
+from defenses.store import Behind, Store
+from server.control.log import Account, Registry
+from server.deployment.models import Served
+from server.deployment.stack import Deployed, Layers, Timed, deploy, layer_secret
+from server.settings import Settings
+from wire import Answer, Array, BadInput, Query, Refused
+
+STORE_SECONDS = 1.0  # after which it counts as away, for who asks whether the server is ready
+
+log = logging.getLogger(__name__)
+
+
+class Visitor(NamedTuple):
+    """Who asks, as the control log had it at a position.
+
+    Attributes:
+        account: The account.
+        authorization: The ``Authorization`` header.
+        position: The position.
+    """
+
+    account: Account
+    authorization: str | None
+    position: int
+
+
+class Range:
+    """A running server, without its HTTP.
+
+    Attributes:
+        settings: What it was told to do.
+        registry: Its accounts and keys.
+        store: Where it remembers.
+        clock: Tells the time, in seconds since the epoch.
+        up: For each process that should serve whether it does.
+    """
+
+    up: Sequence[int] = (1,)
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        served: Mapping[str, Served],
+        secret: bytes,
+        clock: Callable[[], float],
+        timed: Timed,
+    ) -> None:
+        """Puts victims behind their configured defences.
+
+        Raises:
+            BadInput: A stack contradicts itself.
+        """
+        self.settings, self.store, self.clock = settings, store, clock
+        self.registry = Registry(store, clock, self._redeploy)
+        self._served, self._secret, self._timed = served, secret, timed
+        self._configured: dict[str, Layers] = {victim.name: victim.defenses for victim in settings.victims}
+        self._stacks: dict[str, Layers] = dict(self._configured)
+        self._deployed = {model: self.deployments(model, stack) for model, stack in self._configured.items()}
+
+    @property
+    def models(self) -> list[str]:
+        """The models' names."""
+        return list(self._served)
+
+    async def begin(self) -> None:
+        """Reads what all layers remember.
+
+        Raises:
+            BadInput: A layer finds something that is broken or does not belong there. If an administrator put it
+                in place, its model is withdrawn instead.
+        """
+        await self.catch_up()
+        for model, deployed in self._deployed.items():
+            try:
+                await self.try_out(model, deployed)
+            except BadInput as error:
+                if self._stacks[model] is self._configured[model]:
+                    raise
+                self._deployed[model] = _without(model, error)
+
+    async def try_out(self, model: str, deployed: Mapping[str, Deployed]) -> None:
+        """Lets the layers that accounts of each plan would meet read what they remember, as in :meth:`begin`."""
+        for name, on_plan in deployed.items():
+            try:
+                await on_plan.begin(self._served[model].card)
+            except BadInput as error:
+                raise BadInput(f"victim {model}, plan {name}: {error}") from None
+
+    def marks_key(self, model: str) -> bytes:
+        """Returns the key of a model's marks."""
+        self.stack(model)  # whether there is such a model
+        return layer_secret(self._secret, model, "dawn")
+
+    async def catch_up(self) -> None:
+        """Reads what administrators and other workers have changed."""
+        await self.registry.catch_up()
+
+    def _redeploy(self) -> None:
+        """Puts stacks in force that the log has replaced."""
+        for model in self._served:
+            stack = self.stack(model)
+            if stack is not self._stacks[model]:
+                self._deployed[model] = self._replaced(model, stack)
+                self._stacks[model] = stack
+
+    async def check(self) -> None:
+        """Raises :class:`~wire.Refused` (503) unless all processes serve all models and the store answers."""
+        if not all(self.up):
+            raise Refused(f"{sum(self.up)} of {len(self.up)} workers serve", status=503, retry_after=1)
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self.catch_up()
+        except TimeoutError:
+            late = f"the store has not answered within {STORE_SECONDS:g} seconds"
+            raise Refused(late, status=503, retry_after=1) from None
+        if withdrawn := [model for model, plans in self._deployed.items() if not plans]:
+            raise Refused(_withdrawn(withdrawn), status=503)
+
+    async def enter(self, authorization: str | None) -> Account:
+        """Tells whose key an ``Authorization`` header holds, or raises :class:`~wire.Refused` (401)."""
+        await self.catch_up()
+        return self.registry.authenticate(authorization)
+
+    async def admit(self, authorization: str | None) -> Visitor:
+        """Refuses unknown keys (401), before a body is read; one that was revoked is refused by :meth:`ask`."""
+        try:
+            return self._visitor(authorization)
+        except Refused:  # its account may be new
+            await self.catch_up()
+            return self._visitor(authorization)
+
+    def _visitor(self, authorization: str | None) -> Visitor:
+        return Visitor(self.registry.authenticate(authorization), authorization, self.registry.position)
+
+    def stack(self, model: str) -> Layers:
+        """Returns the defence stack of a model that is in force, or raises :class:`~wire.Refused` (404)."""
+        if model not in self._served:
+            raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
+        return self.registry.state.stacks.get(model, self._configured[model])
+
+    def deployments(self, model: str, stack: Layers) -> dict[str, Deployed]:
+        """Builds what accounts of each plan would meet.
+
+        Raises:
+            BadInput: The stack contradicts itself.
+        """
+        built = {}
+        for name, plan in self.settings.plans.items():
+            try:
+                built[name] = deploy(
+                    self._served[model],
+                    stack,
+                    plan,
+                    self.store,
+                    self._secret,
+                    self.registry,
+                    self._timed,
+                )
+            except BadInput as error:
+                raise BadInput(f"victim {model}, plan {name}: {error}") from None
+        return built
+
+    def model(self, account: Account, model: str, version: str | None = None) -> Deployed:
+        """Returns what an account meets under a model's name, or raises :class:`~wire.Refused` (404)."""
+        plans = self._deployed.get(model)
+        if plans is None:
+            raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
+        if not plans:
+            raise Refused(_withdrawn([model]), status=503)
+        deployed = plans.get(account.plan)
+        if deployed is None:
+            raise Refused(f"the account's plan {account.plan!r} is not in the server's settings", status=403)
+        if version is not None and version != deployed.card.version:
+            raise Refused(
+                f"no version {version!r} of model {model!r}; there is {deployed.card.version!r}", status=404
+            )
+        return deployed
+
+    def of_plan(self, plan: str) -> dict[str, Deployed]:
+        """Returns what accounts of a plan meet, by model."""
+        return {model: plans[plan] for model, plans in self._deployed.items() if plan in plans}
+
+    async def ask(
+        self,
+        visitor: Visitor,
+        model: str,
+        version: str | None,
+        read: Callable[[Deployed], tuple[Array, str | None, Any]],
+    ) -> tuple[Answer, Headers, Deployed, Any]:
+        """Asks about rows; the same request under the same id is billed once.
+
+        Args:
+            visitor: Who asks.
+            model: Name of the model.
+            version: Its version, if one is asked for.
+            read: Reads rows, the receipt of the request, and what else it holds, as the deployed victim wants it.
+
+        Returns:
+            The answer, the headers that tell what is left of the limits, what gave the answer, and what else
+            ``read`` returned.
+        """
+        while True:
+            if visitor.position != self.registry.position:
+                visitor = self._visitor(visitor.authorization)
+            deployed = self.model(visitor.account, model, version)
+            x, receipt, rest = read(deployed)
+            try:
+                query = Query(visitor.account.name, x, self.clock(), receipt)
+                return *await deployed.admission.admitted(query, deployed.handle), deployed, rest
+            except Behind:
+                await self.catch_up()
+
+    def _replaced(self, model: str, stack: Layers) -> dict[str, Deployed]:
+        try:
+            return self.deployments(model, stack)
+        except BadInput as error:  # who took it had other settings
+            return _without(model, error)
+
+
+def _without(model: str, error: BadInput) -> dict[str, Deployed]:
+    """Returns what accounts meet of a model that waits for an administrator: nothing."""
+    log.error("%s: %s", _withdrawn([model]), error)
+    return {}
+
+
+def _withdrawn(models: Sequence[str]) -> str:
+    return (
+        f"withdrawn, since defences that an administrator put in place cannot be used with these settings: "
+        f"{', '.join(models)}; DELETE /admin/models/MODEL/defenses restores the configured ones"
+    )
+
+
+def receipt(model: str, request_id: str | None, x: Array) -> str | None:
+    """Returns what names a request in the ledger: its id, its model and its rows; None without an id."""
+    if request_id is None:
+        return None
+    named = hashlib.blake2b(orjson.dumps([model, request_id, x.shape]), digest_size=16)
+    named.update(orjson.dumps(x.tolist()) if x.dtype == object else np.ascontiguousarray(x).data)
+    return named.hexdigest()
+
+
+def of(request: Request) -> Range:
+    """Returns the range that a request came to."""
+    served: Range = request.app.state.range
+    return served

@@ -1,0 +1,275 @@
+"""uvicorn, with what it lacks at an open door: limits on heads, on idling and on slow readers, and a drain.
+
+uvicorn bounds neither how long a client may take to send its request's head, nor how large that may grow, nor how
+long an answer may lie unread; and on SIGTERM it closes its port at once, before a load balancer could know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any, cast
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.http.application import Door
+from server.settings import Settings
+
+_TOGETHER = 2**20  # bytes of a body that the application is told of at once, when all of it is there
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Joined:
+    """A transport that keeps what is written until it is flushed, by the end of the turn of the loop.
+
+    uvicorn writes an answer's head and its body one by one: two calls of the kernel, which both wake the client,
+    are a quarter of what a small request costs.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Writes at the end of the turn."""
+        if not self._parts:
+            self._loop.call_soon(self.flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Closes when all is written."""
+        self.flush()
+        self._transport.close()
+
+    def flush(self) -> None:
+        """Writes what is kept, unless the client is gone, of which uvicorn tells only the last of its requests."""
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+
+class Parser(httptools.HttpRequestParser):
+    """A parser that passes over offers to go on in another protocol, and goes on in HTTP/1.1.
+
+    httptools takes what follows such a request's head for the other protocol. So it is given that head once more,
+    without the offer.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._connection = connection
+
+    def feed_data(self, data: Any) -> None:
+        """Reads on."""
+        while True:
+            try:
+                super().feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = self._connection.head() + data[offer.args[0] :]
+            else:
+                return
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that is cut when its client makes the server wait, or hold, more than the settings allow.
+
+    The server looks at all connections once a second (:meth:`overdue`): timers for every request would cost more
+    than reading its head does.
+    """
+
+    def __init__(self, limits: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parser = Parser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._limits = limits
+        self._begun: float | None = None  # when the message that is due began; None while none is due
+        self._in_head = True
+        self._received = 0  # bytes of that message
+        self._unread: float | None = None  # since when the client has left something of an answer unread
+        self._body: list[bytes] = []  # parts that the application was not told of
+        self._held = 0  # bytes of these
+
+    def connection_made(self, transport: Any) -> None:  # noqa: D102  # as in asyncio.Protocol
+        self._joined = Joined(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._joined))
+        self._begun = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        self._received += len(data)
+        super().data_received(data)
+        if self._in_head and self._received > self._limits.max_head:
+            self.send_400_response("")
+
+    def on_message_begin(self) -> None:  # noqa: D102  # as in httptools
+        super().on_message_begin()
+        self._begun, self._in_head, self._unread = self.loop.time(), True, None
+
+    def on_headers_complete(self) -> None:  # noqa: D102
+        if self._received > self._limits.max_head:  # the head, or with it a part of the body
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self._limits.max_head:
+                raise ValueError(f"a head of {size} bytes")  # the parser stops, and uvicorn asks for a 400
+        for name, value in self.headers:
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise ValueError(f"transfer encoding {value!r}")
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no proxy")
+            return  # the head comes once more
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keeps a part of a body: to wake the application for each, and to copy it, costs more than to read it."""
+        if self.parser.should_upgrade() or self.cycle.response_complete:
+            return
+        self._body.append(body)
+        self._held += len(body)
+        if self._held > min(_TOGETHER, self._limits.max_body):
+            self.tell()
+
+    def on_message_complete(self) -> None:  # noqa: D102
+        if self.parser.should_upgrade():
+            return
+        if self._body:
+            told = [self.cycle.body] if self.cycle.body else []
+            self.cycle.body = b"".join([*told, *self._body])  # type: ignore[assignment]  # read as bytes, once
+            self._body, self._held = [], 0
+        super().on_message_complete()
+        self._begun, self._received = None, 0
+
+    def tell(self) -> None:
+        """Tells the application the parts of a body that were kept."""
+        parts, self._body, self._held = self._body, [], 0
+        for part in parts:
+            super().on_body(part)
+
+    def on_response_complete(self) -> None:
+        """Sends what was written, for there is no more of it."""
+        self._joined.flush()
+        super().on_response_complete()
+
+    def head(self) -> bytes:
+        """Returns the head that was read, without an offer to go on in another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request, unless an earlier one is being answered, and closes."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+        elif self._in_head and self._received > self._limits.max_head:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
+    def cut(self) -> None:
+        """Ends the connection, with a 408 if a request was begun that nothing was answered to yet.
+
+        Otherwise, or if that does not end it, what the kernel holds for it ends too: to close alone leaves it an
+        answer to deliver.
+        """
+        if self._begun is not None and self._received and self._unanswered() and not self.transport.is_closing():
+            self.transport.write(_LATE)
+            self.transport.close()
+            return
+        end = self.transport.get_extra_info("socket")
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def _unanswered(self) -> bool:
+        if self.pipeline:
+            return False
+        if self.cycle is None:
+            return True
+        return self.cycle.response_complete if self._in_head else not self.cycle.response_started
+
+    def overdue(self, now: float) -> bool:
+        """Tells whether the client has had its time: for a head, for a message or for reading an answer."""
+        limits = self._limits
+        self.tell()  # who is slow has the application's time to send the rest
+        if self._begun is not None:
+            allowed = limits.head_seconds + (0 if self._in_head else limits.body_seconds)
+            if now - self._begun > allowed or self._received > limits.max_head + 2 * limits.max_body:
+                return True
+        if not self.transport.get_write_buffer_size():
+            self._unread = None
+        elif self._unread is None:
+            self._unread = now
+        return self._unread is not None and now - self._unread > limits.read_seconds
+
+
+class Server(uvicorn.Server):
+    """A server that says that it closes before it does."""
+
+    def __init__(
+        self, config: uvicorn.Config, door: Door, settings: Settings, started: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._door, self._settings, self._started = door, settings, started
+        self._close_at = math.inf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to answer."""
+        await super().startup(sockets)
+        self._started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to drain, for which a person who pressed Ctrl-C need not wait; a second signal ends at once."""
+        self.force_exit = self._door.draining
+        self._door.draining = True
+        self._close_at = monotonic() + (0 if sig == signal.SIGINT else self._settings.drain_seconds)
+        self.should_exit = True  # uvicorn would also raise the signal again after a good end
+
+    async def on_tick(self, counter: int) -> bool:
+        """Is called ten times a second; tells whether to close."""
+        if counter % 10 == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection) and connection.overdue(connection.loop.time()):
+                    connection.cut()
+        return await super().on_tick(counter) and (self.force_exit or monotonic() >= self._close_at)
+
+
+def server(
+    door: Door, settings: Settings, certificate: Path | None, key: Path | None, started: Callable[[], None]
+) -> Server:
+    """Makes the server of an application.
+
+    Args:
+        door: The application.
+        settings: The server's settings.
+        certificate: Certificate file, for HTTPS.
+        key: Its private key file.
+        started: Is called when the server answers.
+    """
+    config = uvicorn.Config(
+        door,
+        http=cast(type[HttpToolsProtocol], partial(Connection, settings)),
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        timeout_keep_alive=math.ceil(settings.head_seconds),
+        timeout_graceful_shutdown=10,
+    )
+    return Server(config, door, settings, started)

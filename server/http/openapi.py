@@ -1,0 +1,145 @@
+"""The document at ``/openapi.json``: what FastAPI derives from the routes, and what all routes have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, Field
+
+from server.http.problems import PROBLEM, body
+
+
+class Problem(BaseModel):
+    """What was wrong, as RFC 9457 tells it, which also is the inference protocol's error object."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(description="The status in words.", examples=["Bad Request"])
+    status: int = Field(examples=[400])
+    detail: str = Field(description="What was wrong, and what would be right.")
+    error: str = Field(description="The same, where the inference protocol's clients look for it.")
+    request_id: str = Field(description="The request's id, as in the header X-Request-Id and in the server's log.")
+
+
+_STATUSES = {
+    400: (
+        "Malformed, or not what the model takes",
+        "rows of shape (1, 4); expected (n, 1, 28, 28) with n from 1 to 64",
+    ),
+    401: ("No key, or one that is not known", "the key is not known here"),
+    402: ("Money or rows are spent for good", "asked for 64 rows with 12 left of 2500"),
+    403: ("Not for this account", "this needs the key of an account whose plan is an administrator's"),
+    404: ("There is no such thing", "no model 'other' here; there are victim"),
+    408: ("The body did not arrive in time", "the body did not arrive within 30 seconds"),
+    413: ("Too many rows, or too large a body", "65 rows in one request; at most 64 are answered"),
+    415: ("An encoding that is not offered", "Content-Encoding br: expected gzip or deflate"),
+    429: ("A limit that refills", "asked for 64 rows with 12 left; 52 more in 1 second"),
+    500: ("The server failed; nothing was billed", "the server failed; the request was not billed"),
+    503: ("Not ready, or closing", "the server is closing; ask again, and another may answer"),
+}
+
+_HEADERS = {
+    "X-Request-Id": (
+        "Names the request in the server's logs; the client's own, if it sent one.",
+        "string",
+        "f3a1",
+    ),
+    "WWW-Authenticate": ("What is expected in Authorization.", "string", "Bearer"),
+    "Retry-After": ("Seconds after which the same request may pass.", "integer", 2),
+    "RateLimit-Policy": (
+        "The limits that hold, in rows, or the one that refused (draft-ietf-httpapi-ratelimit-headers-10); "
+        "`all-` are those over all models together.",
+        "string",
+        '"rows";q=100;w=1, "day";q=5000;w=86400',
+    ),
+    "RateLimit": (
+        "Of each, the rows that are left and the seconds until there are more.",
+        "string",
+        '"rows";r=40;t=1, "day";r=3200;t=7210',
+    ),
+}
+_TOLD_WITH = {
+    200: ["RateLimit-Policy", "RateLimit"],
+    401: ["WWW-Authenticate"],
+    429: ["Retry-After", "RateLimit-Policy", "RateLimit"],
+    503: ["Retry-After"],
+}
+
+
+def headers(status: int) -> dict[str, Any]:
+    """Returns the documentation of the headers with which a route that limits hold for answers a status."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD_WITH.get(status, [])}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the documentation of the answers with which a route refuses, as FastAPI takes it."""
+    return {
+        status: {
+            "description": _STATUSES[status][0],
+            "headers": headers(status),
+            "content": {
+                PROBLEM: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": body(status, _STATUSES[status][1], "5f0c9a1e-2a"),
+                }
+            },
+        }
+        for status in statuses
+    }
+
+
+KEYED = refusals(401, 403)
+NAMED = KEYED | refusals(404)
+METERED = NAMED | refusals(402, 429)
+_ANYWHERE = refusals(400, 408, 413, 415, 500, 503)
+
+OPEN: dict[str, Any] = {"security": []}
+"""What is added to the documentation of a route that needs no key."""
+
+
+def install(app: FastAPI) -> None:
+    """Makes the application's document complete."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _completed(
+                get_openapi(
+                    title=app.title,
+                    version=app.version,
+                    summary=app.summary,
+                    description=app.description,
+                    routes=app.routes,
+                )
+            )
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # the documented way
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for derived in ("HTTPValidationError", "ValidationError"):  # what the framework would say; ours says Problem
+        schemas.pop(derived, None)
+    schemas["Problem"] = Problem.model_json_schema()
+    components["headers"] = {
+        name: {"description": text, "schema": {"type": kind}, "example": example}
+        for name, (text, kind, example) in _HEADERS.items()
+    }
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "An account's key, which begins with mlr_."}
+    }
+    document["security"] = [{"key": []}]
+    for path in document["paths"].values():
+        for operation in path.values():
+            answers = operation["responses"]
+            answers.pop("422", None)
+            answers |= {str(status): told for status, told in _ANYWHERE.items() if str(status) not in answers}
+            for told in answers.values():
+                told["headers"] = {
+                    **told.get("headers", {}),
+                    "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"},
+                }
+            operation["responses"] = dict(sorted(answers.items()))
+    return document

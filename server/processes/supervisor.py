@@ -1,0 +1,122 @@
+"""Several processes that serve behind one listening socket, and a parent that replaces those that die.
+
+uvicorn's own supervisor starts nothing but its own kind of server, which closes without a drain, and it gives no
+second signal on.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, MutableSequence
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any
+
+from server.http import telemetry
+from wire.command import run
+
+log = logging.getLogger(__name__)
+
+Work = Callable[..., None]
+"""Serves; is given its arguments, which worker it is, and a place for every worker, where it writes 1 at its own
+when it answers."""
+
+PAUSE = 1.0  # seconds before a worker is replaced that did not live to answer
+
+_spawn = multiprocessing.get_context("spawn")  # a fork would take locks and threads along
+
+
+def run_once(work: Callable[..., None], *arguments: Any) -> None:
+    """Runs a function in a process whose memory is free again afterwards; where that fails, this one ends too."""
+    process = _spawn.Process(target=_once, args=(work, arguments))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(process.exitcode)
+
+
+def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], None] = lambda: None) -> None:
+    """Runs workers until this process is told to end, and hands on to them what it is told.
+
+    Args:
+        count: How many.
+        work: What each does, in a process of its own.
+        arguments: What it is given.
+        release: Is called when no more workers will be started, and lets go of what they alone should hold then.
+    """
+    up: MutableSequence[int] = _spawn.RawArray("b", count)
+    workers: dict[int, SpawnProcess] = {}
+    ending = starting = False
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        nonlocal ending
+        ending = True
+        for worker in workers.values():
+            if worker.is_alive():
+                os.kill(_id(worker), signum)
+        if not starting:
+            release()
+
+    def start(number: int) -> None:
+        nonlocal starting
+        starting = True
+        if not ending:
+            worker = _spawn.Process(target=_worker, args=(work, arguments, number, up), daemon=True)
+            worker.start()
+            workers[number] = worker
+            if ending:  # meanwhile
+                worker.terminate()
+        starting = False
+        if ending:
+            release()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in range(count):
+            start(number)
+        while workers:
+            wait([worker.sentinel for worker in workers.values()])
+            for number, worker in [*workers.items()]:
+                if worker.is_alive():
+                    continue
+                served, up[number] = up[number], 0
+                telemetry.ended(_id(worker))
+                if ending:
+                    del workers[number]
+                    continue
+                log.error("worker %d ended with %d and is replaced", number, worker.exitcode)
+                if not served:
+                    time.sleep(PAUSE)
+                start(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _once(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    run(lambda _: work(*arguments))
+
+
+def _id(process: SpawnProcess) -> int:
+    assert process.pid is not None  # it was started
+    return process.pid
+
+
+def _worker(work: Work, arguments: tuple[Any, ...], number: int, up: MutableSequence[int]) -> None:
+    os.setpgrp()  # Ctrl-C at a terminal goes to the parent alone, which hands it on
+    threading.Thread(target=_outlive, daemon=True).start()
+    run(lambda _: work(*arguments, number, up))
+
+
+def _outlive() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed: nobody else would end this worker

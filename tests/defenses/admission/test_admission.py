@@ -1,0 +1,321 @@
+import asyncio
+import re
+
+import numpy as np
+import pytest
+
+from defenses import Admission, Price, Quota, RateLimit
+from defenses.admission.admission import ledgers
+from defenses.reactions.slow import Slowed
+from defenses.store import Behind, Level, open_store
+from wire import Answer, BadInput, Card, Query, Refused
+
+DAY = 86400.0
+
+
+async def victim(query):
+    return Answer(np.zeros(len(query.x), np.int64))
+
+
+async def broken(query):
+    raise RuntimeError("the model failed")
+
+
+def query(rows, at=0.0, account="a", receipt=None):
+    return Query(account, np.zeros((rows, 2), np.float32), at, receipt)
+
+
+def ledger(url, account="a", model="m"):
+    async def read():
+        store = open_store(url)
+        levels = await store.levels(account)
+        await store.close()
+        return ledgers(levels).get(model)
+
+    return asyncio.run(read())
+
+
+def play(url, script, *limits, price=None, **fields):
+    async def run():
+        store = open_store(url)
+        try:
+            admission = Admission("m", limits, price or Price(per_row=7, per_request=1000), store, **fields)
+            return await script(admission)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+class Kept:
+    """A limit's level, kept as a store does."""
+
+    def __init__(self, limit):
+        self.limit, self.level = limit, None
+
+    def take(self, rows, at):
+        meter = self.limit.meter("m", rows, at)
+        found = (self.level or Level(0, meter.mark)).at(meter)
+        if found.level + rows > meter.cap + 1e-6:
+            raise self.limit.refusal(self.limit.label, rows, found.level, at)
+        self.level = Level(found.level + rows, found.mark)
+        return self.limit.told(self.level.level, at)
+
+    def left(self, at):
+        return self.limit.left(self.level.at(self.limit.meter("m", 0, at)).level)
+
+
+def test_the_bucket_lets_its_burst_pass_and_fills_at_its_rate():
+    bucket = Kept(RateLimit(rows_per_second=10, burst=20))
+    bucket.take(20, 100.0)
+    with pytest.raises(Refused, match="asked for 1 rows with 0 in the bucket") as caught:
+        bucket.take(1, 100.0)
+    assert (caught.value.status, caught.value.retry_after, caught.value.left) == (429, 1, 0)
+    assert caught.value.policy == '"rows";q=20;w=2'
+    bucket.take(5, 100.5)
+    with pytest.raises(Refused):
+        bucket.take(1, 100.5)
+    assert bucket.left(100.6) == 1
+    bucket.take(20, 200.0)  # no more than the burst, however long the wait
+    assert bucket.left(200.0) == 0
+
+
+def test_waiting_as_told_is_enough_and_no_less_is():
+    bucket = Kept(RateLimit(rows_per_second=4, burst=8))
+    bucket.take(8, 0.0)
+    with pytest.raises(Refused) as caught:
+        bucket.take(8, 0.0)
+    assert caught.value.retry_after == 2
+    with pytest.raises(Refused):
+        bucket.take(8, 1.74)
+    bucket.take(8, 2.0)
+
+
+def test_a_clock_that_goes_back_gives_no_tokens():
+    bucket = Kept(RateLimit(rows_per_second=10, burst=10))
+    bucket.take(10, 50.0)
+    with pytest.raises(Refused):
+        bucket.take(1, 40.0)
+    assert bucket.left(50.0) == 0
+
+
+def test_a_quota_is_exact_and_starts_anew_each_period():
+    quota = Kept(Quota(rows=10, per="day"))
+    quota.take(7, DAY - 60)
+    with pytest.raises(Refused, match="asked for 4 rows with 3 left of 10 this day") as caught:
+        quota.take(4, DAY - 60)
+    assert (caught.value.status, caught.value.retry_after, caught.value.left) == (429, 60, 3)
+    assert caught.value.policy == '"day";q=10;w=86400'
+    quota.take(3, DAY - 1)
+    assert quota.left(DAY - 1) == 0
+    quota.take(10, DAY)
+    assert quota.left(DAY) == 0
+
+
+def test_a_month_is_the_calendars():
+    quota = Kept(Quota(rows=10, per="month"))
+    january_31, march_1 = 30 * DAY, (31 + 28) * DAY  # of 1970
+    quota.take(10, january_31)
+    with pytest.raises(Refused, match="with 0 left of 10 this month") as caught:
+        quota.take(1, january_31 + DAY - 30)
+    assert (caught.value.retry_after, caught.value.policy) == (30, '"month";q=10')
+    quota.take(10, january_31 + DAY)
+    with pytest.raises(Refused) as caught:
+        quota.take(1, march_1 - 5)
+    assert (caught.value.retry_after, caught.value.policy) == (5, '"month";q=10')
+    quota.take(10, march_1)
+
+
+def test_what_is_left_and_when_more_comes_is_told():
+    bucket = Kept(RateLimit(rows_per_second=0.1, burst=20))
+    assert (bucket.limit.policy, bucket.take(5, 100.0)) == ("q=20;w=200", "r=15;t=10")
+    assert bucket.take(15, 106.0) == "r=0;t=4"
+    assert bucket.take(1, 110.0) == "r=0;t=10"
+    quota = Kept(Quota(rows=10, per="hour"))
+    assert (quota.limit.policy, quota.take(7, 3599.5)) == ("q=10;w=3600", "r=3;t=1")
+    assert quota.take(1, 3600.0) == "r=9;t=3600"
+    assert Kept(Quota(rows=10, per="month")).take(4, 58 * DAY) == f"r=6;t={DAY:.0f}"  # February of 1970
+    total = Kept(Quota(rows=10, per="total"))
+    assert (total.limit.policy, total.take(4, 5.0)) == ("q=10", "r=6")
+    slowed = Kept(Slowed(since=100.0))
+    assert (slowed.limit.policy, slowed.take(1, 100.5), slowed.take(1, 107.5)) == ("q=1", "r=0;t=1", "r=0;t=8")
+
+
+def test_each_answer_tells_the_limits_that_hold(store_url):
+    alarms = []
+    limits, overall = [RateLimit(10, 20), Quota(100)], [Quota(1000), RateLimit(0.5, 200)]
+
+    async def script(admission):
+        heads = []
+        for rows, at, receipt in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
+            answer, told = await admission.admitted(query(rows, at, receipt=receipt), victim)
+            assert len(answer) == rows
+            heads.append([(name.decode(), value.decode()) for name, value in told])
+            left = admission.left(await admission.store.levels("a"), at)
+            assert [int(rows) for rows in re.findall(r"r=(\d+)", heads[-1][1][1])][:4] == list(left.values())
+            if len(heads) == 3:
+                alarms.append({"reaction": "slow", "at": 5.0})
+        with pytest.raises(Refused) as caught:
+            await admission.admitted(query(1, 9.5), victim)
+        return heads, caught.value.policy
+
+    (first, second, retried, slowed), policy = play(
+        store_url, script, *limits, overall=overall, alarms=lambda account: alarms
+    )
+    policies = '"all-day";q=1000;w=86400, "all-rows";q=200;w=400, "rows";q=20;w=2, "day";q=100;w=86400'
+    assert first == [
+        ("ratelimit-policy", policies),
+        ("ratelimit", '"all-day";r=995;t=86400, "all-rows";r=195;t=2, "rows";r=15;t=1, "day";r=95;t=86400'),
+    ]
+    assert second[1][1] == '"all-day";r=990;t=86400, "all-rows";r=190;t=2, "rows";r=10;t=1, "day";r=90;t=86400'
+    assert retried[1][1] == '"all-day";r=990;t=86400, "all-rows";r=185;t=2, "rows";r=10;t=1, "day";r=90;t=86400'
+    assert slowed == [
+        ("ratelimit-policy", f'{policies}, "slowed";q=1'),
+        (
+            "ratelimit",
+            '"all-day";r=989;t=86391, "all-rows";r=188;t=1, "rows";r=19;t=1, "day";r=89;t=86391, "slowed";r=0;t=4',
+        ),
+    ]
+    assert policy == '"slowed";q=1'
+
+
+def test_without_limits_none_are_told(store_url):
+    assert play(store_url, lambda admission: admission.admitted(query(3), victim))[1] == []
+
+
+def test_quotas_of_two_periods_both_hold(store_url):
+    async def script(admission):
+        taken = 0
+        for at in range(0, 600, 30):
+            try:
+                taken += len(await admission(query(5, float(at)), victim))
+            except Refused:
+                continue
+        return taken
+
+    assert play(store_url, script, Quota(10, "minute"), Quota(20, "day")) == 20
+
+
+def test_a_total_quota_is_refused_for_good():
+    quota = Kept(Quota(rows=10, per="total"))
+    quota.take(10, 0.0)
+    with pytest.raises(Refused, match="0 left of 10 in all") as caught:
+        quota.take(1, 1000 * DAY)
+    assert (caught.value.status, caught.value.retry_after) == (403, None)
+
+
+@pytest.mark.parametrize("limit", [Quota(rows=10), RateLimit(1, 10)])
+def test_a_limit_that_was_lowered_has_nothing_left(limit):
+    assert limit.left(25) == 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RateLimit(0, 10),
+        lambda: RateLimit(10, 0),
+        lambda: Quota(0),
+        lambda: Quota(5, "week"),
+        lambda: Quota(10**15),  # 16 digits, which a header may not have
+        lambda: RateLimit(1, 10**15),
+        lambda: RateLimit(5e-324, 10),  # infinitely many seconds
+        lambda: RateLimit(1e-14, 10),
+        lambda: Admission("m", [Quota(5), Quota(6)], Price(), None),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(make):
+    with pytest.raises(BadInput):
+        make()
+
+
+def test_a_burst_must_let_the_largest_request_pass():
+    card = Card("m", (2,), 3, max_rows=256)
+    assert RateLimit(1, 256).disclose(card) == card
+    with pytest.raises(BadInput, match="a burst of 255 rows never lets the 256 rows pass"):
+        RateLimit(1, 255).disclose(card)
+
+
+def test_a_limit_over_all_models_is_shared(store_url):
+    async def script(admission):
+        other = Admission("n", [Quota(100)], admission.price, admission.store, [Quota(10)])
+        await admission(query(6), victim)
+        with pytest.raises(Refused, match="4 left of 10"):
+            await other(query(5), victim)
+        await other(query(4), victim)
+        return other.left(await admission.store.levels("a"), 0.0)
+
+    assert play(store_url, script, overall=[Quota(10)]) == {"*/quota/day": 0, "n/quota/day": 96}
+    assert ledger(store_url)["rows"] == 6 and ledger(store_url, model="n")["rows"] == 4
+
+
+def test_who_is_behind_the_control_log_is_not_answered(store_url):
+    async def script(admission):
+        await admission.store.append("range", [b"{}"])
+        with pytest.raises(Behind):
+            await admission(query(3), victim)
+
+    play(store_url, script, seen=lambda: 0)
+    assert ledger(store_url) is None
+
+
+def test_answered_rows_are_billed_exactly(store_url):
+    async def script(admission):
+        for rows in (1, 64, 13):
+            assert len(await admission(query(rows), victim)) == rows
+        await admission(query(5, account="b"), victim)
+
+    play(store_url, script)
+    assert ledger(store_url) == {"rows": 78, "requests": 3, "micro_cents": 78 * 7 + 3 * 1000}
+    assert ledger(store_url, "b") == {"rows": 5, "requests": 1, "micro_cents": 1035}
+
+
+def test_limits_and_ledger_change_together_or_not_at_all(store_url):
+    async def script(admission):
+        await admission(query(8), victim)
+        with pytest.raises(Refused, match="quota"):
+            await admission(query(3), victim)
+        return admission.left(await admission.store.levels("a"), 0.0)
+
+    limits = RateLimit(1, 100), Quota(rows=10)
+    assert play(store_url, script, *limits) == {"m/rate_limit": 92, "m/quota/day": 2}
+    assert ledger(store_url)["rows"] == 8
+
+
+def test_what_fails_is_not_billed(store_url):
+    async def script(admission):
+        await admission(query(4), victim)
+        with pytest.raises(RuntimeError):
+            await admission(query(6, receipt="r"), broken)
+        levels = await admission.store.levels("a")
+        assert ledgers(levels)["m"]["rows"] == 4 and admission.left(levels, 0.0) == {"m/quota/day": 6}
+        await admission(query(6, receipt="r"), victim)
+
+    play(store_url, script, Quota(rows=10))
+    assert ledger(store_url) == {"rows": 10, "requests": 2, "micro_cents": 2070}
+
+
+def test_a_retry_is_billed_once_within_ten_minutes_and_slowed_each_time(store_url):
+    async def script(admission):
+        for at in (0.0, 1.0, 599.0):
+            assert len(await admission(query(5, at, receipt="r"), victim)) == 5
+        await admission(query(5, 1.0, receipt="other"), victim)
+        await admission(query(5, 1.0, account="b", receipt="r"), victim)
+        with pytest.raises(Refused, match="rate limit"):
+            for _ in range(3):
+                await admission(query(5, 599.0, receipt="r"), victim)
+
+    limits = [RateLimit(1, 20), Quota(100)]
+    play(store_url, script, *limits)
+    assert ledger(store_url)["rows"] == 10
+    assert ledger(store_url, "b")["rows"] == 5
+    play(store_url, lambda admission: admission(query(5, 700.0, receipt="r"), victim), *limits)
+    assert ledger(store_url)["rows"] == 15
+
+
+def test_accounts_in_parallel_pay_for_every_row(store_url):
+    async def script(admission):
+        answers = [admission(query(3, account=name), victim) for name in "ab" * 20]
+        await asyncio.gather(*answers)
+
+    play(store_url, script)
+    assert (ledger(store_url)["rows"], ledger(store_url, "b")["rows"]) == (60, 60)

@@ -1,0 +1,236 @@
+"""HODA and the out-of-distribution filter as detectors: what is counted of an account's latest rows."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import beta, pearsonr
+
+from defenses import Hoda, Ood, Watch
+from defenses.detectors import counts as window
+from defenses.detectors.calibration import Calibrated
+from defenses.detectors.hoda import hardness
+from defenses.monitoring.monitor import Noting
+from defenses.store import open_store
+from wire import Answer, BadInput, Card, Query
+
+BENIGN = (0.7, 0.1, 0.05, 0.03, 0.03, 0.02, 0.02, 0.02, 0.01, 0.01, 0.01)
+HARD = (0.3, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.1, 0.1)
+HODA, OOD = Hoda(0.1, BENIGN, 50), Ood(Path("filter"), 0.3, 50)
+SHARES = {"hoda": (BENIGN, HARD), "ood": ((0.95, 0.05), (0.6, 0.4))}
+both = pytest.mark.parametrize("detector", [HODA, OOD], ids=["hoda", "ood"])
+
+
+def kind(detector):
+    return type(detector).__name__.lower()
+
+
+def stream(shares, n=400, seed=0):
+    """What is noted of rows of which each value has some share."""
+    return np.random.default_rng(seed).choice(len(shares), n, p=shares).astype(np.uint8), np.zeros(n, np.int64)
+
+
+def turning(detector, n=200, seed=0):
+    """An account that turns from harmless to not."""
+    (benign, labels), (attack, _) = (stream(shares, n, seed) for shares in SHARES[kind(detector)])
+    return np.concatenate([benign, attack]), np.concatenate([labels, labels])
+
+
+def score(detector, notes):
+    if isinstance(detector, Hoda):
+        return 1 - pearsonr(np.bincount(notes, minlength=len(detector.benign)), detector.benign).statistic
+    return notes.mean()
+
+
+def naive(detector, notes):
+    """The first row, and the statistic there, after which the detector should raise an alarm."""
+    step = detector.interval or detector.rows
+    for row in range(1, len(notes) + 1):
+        if row >= detector.rows and row % step == 0:
+            found = score(detector, notes[row - detector.rows : row])
+            if found > detector.delta:
+                return row, found
+    return None
+
+
+@pytest.mark.parametrize("interval", [None, 1, 7])
+@both
+def test_the_alarm_comes_where_a_loop_over_all_rows_says_however_they_are_split(detector, interval, monkeypatch):
+    detector = replace(detector, interval=interval)
+    notes, labels = turning(detector)
+    row, statistic = naive(detector, notes)
+    assert row > 200
+    monkeypatch.setattr(window, "_STEP", 150)
+    rng, states = np.random.default_rng(0), []
+    for cuts in ([], range(1, 400), sorted(rng.integers(0, 401, 20)), [399]):
+        state = detector.begin()
+        for some, of in zip(np.split(notes, cuts), np.split(labels, cuts), strict=True):
+            state = detector.observe(state, some, of)
+            state = detector.begin(state.to_bytes())  # as a worker that starts in between
+        states.append(state)
+    assert {state.to_bytes() for state in states} == {states[0].to_bytes()}
+    alarm = states[0].alarm
+    assert (alarm.row, alarm.delta) == (row, detector.delta)
+    assert alarm.statistic == pytest.approx(statistic, abs=1e-12)
+    assert states[0].rows == 400 and states[0].nbytes == detector.rows
+
+
+@both
+def test_nothing_is_found_where_delta_is_the_greatest_and_the_blank_fields_find_nothing(detector):
+    notes, labels = turning(detector)
+    blank = replace(detector, **type(detector).blank)
+    assert isinstance(detector, Calibrated) and isinstance(detector, Noting)
+    assert blank.observe(blank.begin(), notes, labels).alarm is None
+    assert blank.observe(blank.begin(), np.full_like(notes, 1), labels).alarm is None
+
+
+@both
+def test_calibration_chooses_on_some_streams_and_counts_what_it_accuses_of_others(detector):
+    streams = [stream(SHARES[kind(detector)][0], seed=seed) for seed in range(80)]
+    blank = replace(detector, **type(detector).blank)
+    strict, none = blank.calibrated(iter(streams[:40]), iter(streams[40:]), fpr=0.0)
+    loose, some = blank.calibrated(streams[:40], streams[40:], fpr=0.2)
+    if isinstance(detector, Hoda):
+        counts = np.bincount(np.concatenate([notes for notes, _ in streams[:40]]), minlength=11)
+        np.testing.assert_allclose(strict.benign, counts / counts.sum(), atol=1e-6)
+    for chosen, found, accused in ((strict, none, 0), (loose, some, None)):
+        alarms = [chosen.observe(chosen.begin(), *one).alarm is not None for one in streams]
+        assert sum(alarms[:40]) == accused if accused is not None else 0 < sum(alarms[:40]) <= 8
+        assert (found.accused, found.streams, found.delta) == (sum(alarms[40:]), 40, chosen.delta)
+        assert found.high == pytest.approx(beta.ppf(0.975, found.accused + 1, 40 - found.accused))
+    assert strict.observe(strict.begin(), *stream(SHARES[kind(detector)][1])).alarm is not None
+    with pytest.raises(BadInput, match="expected longer ones"):
+        blank.calibrated([stream(SHARES[kind(detector)][0], 49)], streams[40:], fpr=0.0)
+    with pytest.raises(BadInput, match="0 held out"):
+        blank.calibrated(streams, [], fpr=0.0)
+
+
+@both
+def test_what_is_no_note_or_no_state_is_refused(detector):
+    labels = np.zeros(3, np.int64)
+    for notes in (np.full(3, 99, np.uint8), np.zeros(3, np.float32), np.zeros((3, 4), np.uint8)):
+        with pytest.raises(ValueError, match=f"{kind(detector)}: notes of 3 rows must be as many bytes under"):
+            detector.observe(detector.begin(), notes, labels)
+    saved = detector.observe(detector.begin(), *turning(detector)).to_bytes()
+    for broken in (
+        saved[:-3],
+        saved.replace(b'"rows": 400', b'"rows": 4'),
+        saved.replace(b'"schema": 1', b'"schema": 9'),
+        replace(detector.begin(saved), recent=np.full(50, 99, np.uint8)).to_bytes(),
+        b"[]",
+    ):
+        with pytest.raises(ValueError, match=f"{kind(detector)}: this is no state of an account"):
+            detector.begin(broken)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: Hoda(2.1, BENIGN), "delta must lie between 0 and 2, not 2.1"),
+        (lambda: Hoda(0.1, (0.5, 0.5)), "not all equal"),
+        (lambda: Hoda(0.1, (-1.0, 0.5)), "a share of rows for each checkpoint"),
+        (lambda: Hoda(0.1, BENIGN, 50, 51), "hoda: .* interval lie between 1 and rows, not 50 and 51"),
+        (lambda: Ood(Path("f"), -0.1), "delta must lie between 0 and 1, not -0.1"),
+        (lambda: Ood(Path("f"), 0.1, 0), "ood: rows must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, what):
+    with pytest.raises(BadInput, match=what):
+        make()
+
+
+def test_a_flat_histogram_correlates_with_nothing():
+    assert HODA.distances(np.array([[3] * 11, [0] * 11])).tolist() == [1, 1]
+    assert HODA.distances(np.array([BENIGN]))[0] == pytest.approx(0, abs=1e-12)
+    assert HODA.distances(-np.array([BENIGN]))[0] == pytest.approx(2)
+
+
+def test_a_row_is_as_hard_as_the_number_of_the_checkpoint_from_which_on_its_label_stays():
+    rng = np.random.default_rng(0)
+    said, labels = rng.random((500, 2, 4)).astype(np.float32), rng.integers(0, 2, 500)
+    expected = []
+    for row, label in zip(said.argmax(axis=1).tolist(), labels.tolist(), strict=True):
+        all_ = [*row, label]  # the victim is the last checkpoint
+        expected.append(next(i for i in range(5) if set(all_[i:]) == {label}))
+    assert set(expected) == {0, 1, 2, 3, 4}
+    assert hardness(said, labels).tolist() == expected and hardness(said, labels).dtype == np.uint8
+
+
+class Aside:
+    """Models beside a victim that says a row's first feature, as earlier checkpoints and a filter may see it."""
+
+    def __init__(self, checkpoints=10, classes=2):
+        self._checkpoints, self._classes = checkpoints, classes
+
+    async def checkpoints(self):
+        async def passes(x):
+            labels = x[:, :1].astype(np.int64) % 4  # which row settles when stands in its second feature
+            early = np.arange(self._checkpoints) < x[:, 1:2]
+            return np.eye(4, dtype=np.float32)[np.where(early, (labels + 1) % 4, labels)].transpose(0, 2, 1)
+
+        if not self._checkpoints:
+            raise BadInput("it was saved without checkpoints")
+        return passes
+
+    async def load(self, folder):
+        async def passes(x):
+            return np.eye(self._classes, dtype=np.float32)[np.minimum(x[:, 1].astype(np.int64), 1)]
+
+        return passes
+
+
+class Raised(list):
+    async def raise_alarm(self, account, model, detector, look):
+        self.append((account, await look()))
+
+
+async def victim(query):
+    labels = query.x[:, 0].astype(np.int64) % 4
+    return Answer(labels, np.eye(4, dtype=np.float32)[labels])
+
+
+@both
+def test_a_watch_logs_a_byte_of_each_row_and_finds_what_arrays_do(detector, store_url):
+    detector = replace(detector, auxiliary=Aside())
+    notes, labels = turning(detector)
+    x = np.random.default_rng(0).random((400, 500)).astype(np.float32)
+    x[:, 0], x[:, 1] = 0, notes
+
+    async def script():
+        stores = [open_store(store_url) for _ in range(2)]
+        alarms = Raised()
+        try:
+            workers = [Watch(detector, kind(detector), "m", "00", store, alarms) for store in stores]
+            for worker in workers:
+                await worker.begin(Card("m", (500,), 4), [], [])
+            for at in range(0, 400, 8):
+                await workers[at % 3 % 2](Query("a", x[at : at + 8], 0.0), victim)
+            log = workers[0].account("a").log
+            tail = await stores[0].read(log)
+            await workers[1].account("a").catch_up()
+            return alarms, tail.entries, workers[1].account("a").state.to_bytes()
+        finally:
+            for store in stores:
+                await store.close()
+
+    alarms, entries, state = asyncio.run(script())
+    assert state == detector.observe(detector.begin(), notes, labels).to_bytes()
+    account, alarm = alarms[0]
+    assert (account, alarm["row"]) == ("a", naive(detector, notes)[0])
+    assert sum(map(len, entries)) < 400 * 12  # labels, a byte of each row, and little else
+
+
+def test_hoda_wants_as_many_checkpoints_as_its_histogram_has():
+    card = Card("m", (2,), 4)
+    asyncio.run(replace(HODA, auxiliary=Aside(10)).prepare(card))
+    with pytest.raises(BadInput, match="the victim has 8 checkpoints, and benign is of 11"):
+        asyncio.run(replace(HODA, auxiliary=Aside(7)).prepare(card))
+    with pytest.raises(BadInput, match=r"hoda: asks what the victim said .* saved without checkpoints"):
+        asyncio.run(replace(HODA, auxiliary=Aside(0)).prepare(card))
+
+
+def test_a_filter_of_three_classes_is_none():
+    with pytest.raises(BadInput, match="filter: it has 3 classes; expected 2"):
+        asyncio.run(replace(OOD, auxiliary=Aside(classes=3)).prepare(Card("m", (2,), 4)))

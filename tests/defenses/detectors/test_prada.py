@@ -1,0 +1,353 @@
+"""PRADA against an implementation of the tests' own, straight from the paper's pseudo-code and scipy's test."""
+
+import math
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+from plain_prada import naive
+
+from defenses.detectors import prada
+from defenses.detectors.prada import Prada, State, calibrate
+from defenses.monitoring import nearest as neighbours
+from defenses.monitoring.distances import Event
+from defenses.monitoring.nearest import Kept, Rows
+from defenses.monitoring.shapiro_wilk import weights
+from wire import BadInput
+
+AUTHORS = {"interval": 10, "class_distances": 10, "counted": "after"}
+
+
+def images(seed, n, d=36, classes=3):
+    """Images of 8 bits, each class about a centre, with distances that are nearly normal."""
+    rng = np.random.default_rng(seed)
+    basis = rng.normal(size=(20, d))
+    labels = rng.integers(classes, size=n)
+    x = rng.uniform(90, 160, (classes, d))[labels] + 6 * rng.normal(size=(n, 20)) @ basis
+    return x.clip(0, 255).astype(np.uint8).astype(np.float32) / np.float32(255), labels
+
+
+def synthetic(seed, n, d=36, classes=3, step=0.1):
+    """Seeds, then rows one step of a fixed length from a row before, as Jacobian-based augmentation makes them."""
+    rng = np.random.default_rng(seed)
+    x, labels = images(seed, n, d, classes)
+    for i in range(n // 4, n):
+        parent = rng.integers(i)
+        x[i] = (x[parent] + np.float32(step) * rng.choice(np.float32([-1, 1]), d)).clip(0, 1)
+        labels[i] = labels[parent]
+    return x, labels
+
+
+def mixed(seed, n):
+    """Pixels, other rows and repeated ones."""
+    rng = np.random.default_rng(seed)
+    x, labels = synthetic(seed, n)
+    again = rng.random(n) < 0.2
+    x[again] = x[rng.integers(n, size=again.sum())]
+    some = rng.random(n) < 0.3
+    x[some] += np.float32(1e-4) * rng.random((some.sum(), x.shape[1]), np.float32)
+    return x, labels
+
+
+STREAMS = {
+    "benign": lambda: images(1, 400),
+    "bytes": lambda: ((images(2, 300)[0] * 255).round().astype(np.uint8), images(2, 300)[1]),
+    "synthetic": lambda: synthetic(3, 400),
+    "late attack": lambda: tuple(map(np.concatenate, zip(images(4, 350), synthetic(5, 250), strict=True))),
+    "mixed": lambda: mixed(6, 400),
+    "one class": lambda: images(7, 300, classes=1),
+    "hundred classes": lambda: images(8, 500, d=9, classes=100),
+    "few": lambda: images(9, 5),
+    "one row repeated": lambda: (np.ones((200, 4), np.float32), np.zeros(200, np.int64)),
+    "three rows": lambda: (np.float32([0, 1, 5])[np.arange(300) % 3, None], np.zeros(300, np.int64)),
+    "outliers": lambda: (images(10, 400)[0] * np.float32([1, 1, 1, 1, 30] * 80)[:, None], images(10, 400)[1]),
+    "large and small": lambda: (
+        images(11, 300)[0] * np.float32([1e-22, 1e18])[:, None].repeat(150, 0),
+        images(11, 300)[1],
+    ),
+}
+SETTINGS = {
+    "paper": Prada(0.9),
+    "high": Prada(0.985),
+    "authors": Prada(0.95, **AUTHORS),
+    "window": Prada(0.9, window=130),
+    "authors' in a window": Prada(0.97, **AUTHORS, window=150),
+    "classes that come and go": Prada(0.95, class_distances=35, enough=20, window=110),
+}
+
+
+def split(settings, x, labels, sizes):
+    state, start = State(), 0
+    for size in sizes:
+        state = settings.observe(state, x[start : start + size], labels[start : start + size])
+        start += size
+    assert start >= len(x)
+    return state
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
+def test_the_papers_pseudo_code_agrees(stream, settings):
+    x, labels = stream()
+    alarm, lowest, joined, thresholds, d = naive(settings, x, labels, every=True)
+    state = split(settings, x, labels, [64] * -(-len(x) // 64))
+    assert state.rows == len(x)
+    assert (state.alarm is None) == (alarm is None)
+    if alarm:
+        assert state.alarm.row == alarm[0]
+        assert state.alarm.statistic == pytest.approx(alarm[1], abs=1e-6)
+        assert state.alarm.delta == settings.delta
+    assert settings.lowest(x, labels) == pytest.approx(lowest, abs=1e-6)
+    assert {label: growing.sums.count for label, growing in state.classes.items() if growing.sums.count} == {
+        label: len(numbers) for label, numbers in joined.items()
+    }
+    flat = np.float32(x if x.dtype != np.uint8 else x / np.float32(255)).reshape(len(x), -1)
+    for label, numbers in joined.items():
+        kept = state.classes[label].kept.values()
+        rows = np.concatenate([Rows(one.values.copy()).floats.values for one in kept])
+        assert sorted(map(bytes, rows)) == sorted(map(bytes, flat[np.array(numbers) - 1] + np.float32(0)))
+        assert state.classes[label].threshold == pytest.approx(thresholds[label], rel=1e-6, abs=1e-12)
+    np.testing.assert_allclose(state.pool.values, d, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("stream", ["late attack", "mixed", "hundred classes", "large and small"])
+def test_the_state_is_the_same_however_rows_are_split(stream, settings):
+    x, labels = STREAMS[stream]()
+    whole = split(settings, x, labels, [len(x)])
+    rng = np.random.default_rng(0)
+    for sizes in ([1] * len(x), [64] * 10, [*rng.integers(0, 40, 60).tolist(), len(x)]):
+        assert split(settings, x, labels, sizes).to_bytes() == whole.to_bytes()
+        assert split(settings, x, labels, sizes).alarm == whole.alarm
+
+
+def test_nearly_equal_rows_have_exact_distances():
+    """Squared norms of about 3e5 cancel in float32 long before a difference of 1e-3 shows."""
+    rng = np.random.default_rng(0)
+    x = 20 + rng.random((200, 784), np.float32)
+    x[100:] = x[:100] + np.float32(1e-3) * rng.random((100, 784), np.float32)
+    kept = Kept(Rows(x))
+    kept.append(Rows(x[:100]))
+    exact = ((x[100:, None].astype(np.float64) - x[None, :100]) ** 2).sum(axis=2).min(axis=1)
+    np.testing.assert_array_equal(kept.nearest(Rows(x[100:])), exact)
+    np.testing.assert_array_equal(kept.nearest(Rows(x[:100])), 0)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 784, 3072, 1 << 15, (1 << 15) + 1, 80_000])
+def test_pixels_have_exact_distances(d, monkeypatch):
+    rng = np.random.default_rng(d)
+    octets = rng.choice(np.uint8([0, 1, 127, 128, 254, 255]), (12, d))
+    octets[0], octets[1] = 0, 255  # as far apart as rows can be
+    same, values = neighbours.pixels(octets / np.float32(255))
+    assert same.all()
+    exact = ((octets[:, None].astype(np.int64) - octets) ** 2).sum(axis=2)
+    for is_exact in (
+        neighbours._int8_is_exact(),
+        False,
+    ):  # the second is for processors that lack the instructions
+        monkeypatch.setattr(neighbours, "_int8_is_exact", lambda is_exact=is_exact: is_exact)
+        for other in range(12):
+            kept = Kept(Rows(values))
+            kept.append(Rows(values[other : other + 1]))
+            np.testing.assert_array_equal(kept.nearest(Rows(values)), exact[other] / 255**2)
+
+
+def test_only_255ths_in_float32_are_pixels():
+    row = np.arange(256, dtype=np.float32)[None] / np.float32(255)
+    assert neighbours.pixels(row)[0].tolist() == [True]
+    for wrong in (np.nextafter(row[:, 7:8], np.float32(1)), [[-1 / 255]], [[256 / 255]], [[np.nan]], [[np.inf]]):
+        assert neighbours.pixels(np.float32(wrong))[0].tolist() == [False]
+
+
+def test_a_saved_state_goes_on_where_it_was():
+    settings = Prada(0.9, class_distances=10, window=150)
+    x, labels = STREAMS["mixed"]()
+    whole = settings.observe(State(), x, labels)
+    state = settings.observe(State(), x[:170], labels[:170])
+    again = State.from_bytes(state.to_bytes())
+    assert again.to_bytes() == state.to_bytes()
+    assert settings.observe(again, x[170:], labels[170:]).to_bytes() == whole.to_bytes()
+    assert again.alarm == whole.alarm and whole.alarm is not None
+
+
+def test_a_broken_state_is_refused(monkeypatch):
+    saved = Prada(0.9).observe(State(), *images(0, 200)).to_bytes()
+    method = saved.rindex(b"PK\x01\x02") + 10  # of compression, of the last array
+    unknown = saved[:method] + b"\x01" + saved[method + 1 :]
+    for broken in (b"", saved[:-40], saved[: len(saved) // 2], saved.replace(b'"rows"', b'"sown"'), unknown):
+        with pytest.raises(ValueError, match="no state of an account"):
+            State.from_bytes(broken)
+    monkeypatch.setattr(prada, "_SCHEMA", 2)
+    with pytest.raises(ValueError, match="schema 1, expected 2"):
+        State.from_bytes(saved)
+
+
+def test_what_is_wrong_changes_nothing():
+    settings = Prada(0.9)
+    state = settings.observe(State(), *images(0, 20))
+    before = state.to_bytes()
+    wrong = np.full((3, 36), 0.5, np.float32)
+    wrong[2, 5] = np.nan
+    for x, labels, what in (
+        (wrong, np.zeros(3, np.int64), "finite"),
+        (wrong[:2, :30], np.zeros(2, np.int64), "30 features after rows of 36"),
+        (wrong[:2], np.zeros(3, np.int64), "2 rows with 3 labels"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            settings.observe(state, x, labels)
+    assert state.to_bytes() == before
+    assert settings.observe(state, wrong[:0], np.zeros(0, np.int64)).to_bytes() == before
+
+
+@pytest.mark.parametrize("d", [784, 3072])
+def test_rows_are_kept_as_bytes_and_once(d):
+    """10 % over the bytes of the rows kept, and so it is while they come."""
+    x, labels = images(0, 2000, d, classes=10)
+    settings, state = Prada(0.5), State()
+    tracemalloc.start()
+    for start in range(0, len(x), 50):
+        settings.observe(state, x[start : start + 50], labels[start : start + 50])
+    _, most = tracemalloc.get_traced_memory()
+    weights.cache_clear()  # all accounts share these
+    now, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    kept = sum(growing.sums.count for growing in state.classes.values()) * d
+    assert kept > 1500 * d
+    assert state.nbytes < 1.1 * kept
+    assert now < 1.1 * kept + 1e5  # with Python's own objects
+    assert most < 1.2 * kept + 60 * 50 * d  # and what one call takes for a while
+
+
+def test_a_window_bounds_what_is_kept():
+    settings, state = Prada(0.5, window=200), State()
+    x, labels = images(0, 3000, 784, classes=4)
+    for start in range(0, len(x), 64):
+        settings.observe(state, x[start : start + 64], labels[start : start + 64])
+        assert sum(growing.sums.count for growing in state.classes.values()) <= 200
+        assert len(state.pool.values) <= 200
+        assert state.nbytes <= 1.2 * 200 * 784
+
+
+def test_a_long_past_hides_an_attack_but_for_a_window():
+    x, labels = map(np.concatenate, zip(images(12, 6000), synthetic(13, 600), strict=True))
+    assert Prada(0.9).observe(State(), x, labels).alarm is None
+    alarm = Prada(0.9, window=200).observe(State(), x, labels).alarm
+    assert alarm is not None and alarm.row > 6000
+
+
+def test_the_first_alarm_stays():
+    settings = Prada(0.9)
+    state = settings.observe(State(), *synthetic(3, 300))
+    first = state.alarm
+    settings.observe(state, *images(4, 2000))
+    assert first is not None and state.alarm == first
+    assert settings.statistic(state) > 0.9
+
+
+def test_the_authors_settings_find_at_multiples_of_ten():
+    rows = {Prada(0.95, **AUTHORS).observe(State(), *synthetic(seed, 600)).alarm.row for seed in range(8)}
+    assert len(rows) > 1 and all(row % 10 == 0 for row in rows)
+
+
+def test_distances_are_counted_before_or_after_the_filter():
+    x, labels = synthetic(3, 400)
+    x[5::25] *= 30  # these are filtered out
+    before, after = (
+        replace(Prada(0.99), counted=counted).observe(State(), x, labels).alarm.row
+        for counted in ("before", "after")
+    )
+    assert before < after
+
+
+def with_distances(values):
+    """A state that has some distances, and nothing else."""
+    state = State()
+    adding(state, values)
+    return state
+
+
+def adding(state, values, cut=None):
+    """Adds distances one by one and returns what was done; ``cut`` tells the filter."""
+    events = []
+    for z in values:
+        state.pool.sums.change(z, 1)
+        events.append(Event(0, [z], [], cut and cut(state.pool)))
+    if cut is None:
+        state.pool.change(events)
+    return events
+
+
+def test_a_distance_at_three_standard_deviations_is_filtered_out():
+    """Of 108 times 0 and 12 times 10 the mean is 1 and the standard deviation 3."""
+    assert Prada(0.9).statistic(with_distances([0.0] * 108 + [10.0] * 12)) == 1
+
+
+def test_distances_that_the_filter_lets_in_again_are_seen():
+    """Some lie just beyond it; a few others widen it, and W falls at once."""
+    settings, rng = Prada(0.9), np.random.default_rng(0)
+    base = (10 + rng.normal(size=2000)).tolist()
+    more = [12.9, 7.1] * 2
+    far = next(c for c in np.arange(13, 16, 0.002) if beyond(settings, base + [c] * 60 + more[:2], c))
+    state = with_distances(base + [far] * 60)
+    before = settings.statistic(state)
+    after = settings.statistic(with_distances(base + [far] * 60 + more))
+    assert after < before - 0.01
+    events = adding(state, more, settings._cut)
+    assert not state.pool.stays(events, after + 0.001)
+    assert state.pool.stays(events, after - 0.5)
+
+
+def beyond(settings, values, z):
+    cut = settings._cut(with_distances(values).pool)
+    return abs(z - cut.mean) > cut.reach
+
+
+def test_nobody_is_accused_of_a_hundred_distances():
+    x, labels = synthetic(3, 104)  # 3 of them are the first of their classes
+    distances = len(Prada(1.0).observe(State(), x, labels).pool.values)
+    assert distances == 101
+    assert Prada(1.0).observe(State(), x[:103], labels[:103]).alarm is None
+    assert Prada(1.0).observe(State(), x, labels).alarm.row == 104
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"delta": 1.5}, "delta must lie between 0 and 1, not 1.5"),
+        ({"delta": 0.9, "interval": 0}, "at least 1, not 0 and 1"),
+        ({"delta": 0.9, "enough": 1}, "at least 2, not 1"),
+        ({"delta": 0.9, "counted": "never"}, "not 'never'"),
+        ({"delta": 0.9, "window": 100}, "100 rows never holds more than 100"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(fields, what):
+    with pytest.raises(BadInput, match=what):
+        Prada(**fields)
+
+
+def test_delta_is_chosen_on_some_streams_and_tried_on_others():
+    lowest = [Prada(0.9).lowest(*images(seed, 400)) for seed in range(60)]
+    chosen = calibrate(lowest[:30], lowest[30:], fpr=0.1)
+    assert sum(w < chosen.delta for w in lowest[:30]) == 3
+    assert sum(w < np.nextafter(chosen.delta, 2) for w in lowest[:30]) == 4  # none greater would do
+    accused = sum(
+        Prada(chosen.delta).observe(State(), *images(seed, 400)).alarm is not None for seed in range(30, 60)
+    )
+    assert (chosen.accused, chosen.streams) == (accused, 30)
+    assert chosen.low == pytest.approx(scipy.stats.beta.ppf(0.025, accused, 31 - accused) if accused else 0)
+    assert chosen.high == pytest.approx(scipy.stats.beta.ppf(0.975, accused + 1, 30 - accused))
+    with pytest.raises(BadInput, match="0 streams"):
+        calibrate([], lowest, 0.1)
+    with pytest.raises(BadInput, match="not 1"):
+        calibrate(lowest, lowest, 1.0)
+
+
+def test_the_data_sets_own_images_are_what_is_attacked():
+    """The defaults find steps of a fixed length soon after their seeds, and nothing in the seeds' own kind."""
+    benign, attack = images(20, 1500), synthetic(21, 1500)
+    settings = Prada(0.95)
+    assert settings.observe(State(), *benign).alarm is None
+    alarm = settings.observe(State(), *attack).alarm
+    assert 375 < alarm.row < 700 and alarm.statistic < 0.95 and math.isfinite(alarm.statistic)

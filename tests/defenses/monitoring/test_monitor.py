@@ -1,0 +1,373 @@
+"""The layer in which a detector watches, on both kinds of store."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from defenses import Prada, Rounding, Watch
+from defenses.monitoring import monitor as module
+from defenses.monitoring.monitor import Cleared, cleared, entry, read_entry
+from defenses.reactions.reaction import coarsened, shuffled
+from defenses.store import open_store
+from wire import Answer, BadInput, Card, Query, Refused
+
+CARD = Card("m", (16,), 4)
+
+
+class Raised:
+    """Keeps what is raised."""
+
+    def __init__(self):
+        self.found = []
+
+    async def raise_alarm(self, account, model, detector, look):
+        self.found.append((account, model, detector, await look()))
+
+
+async def victim(query):
+    labels = (query.x[:, 0] * 255).astype(np.int64) % 4
+    return Answer(labels, np.eye(4, dtype=np.float32)[labels])
+
+
+def stream(n=300, seed=0, thief=True):
+    """Rows like those of a thief: grey levels a fixed step away from earlier ones."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (n, 16)).astype(np.float32) / np.float32(255)
+    if thief:
+        of = x[rng.integers(0, n // 3, n - n // 3)]
+        step = np.float32(0.1) * rng.choice([-1, 1], of.shape)
+        step[:, 0] = 0  # the class stays
+        x[n // 3 :] = (of + step).astype(np.float32)
+    return x
+
+
+def naive(x, delta=0.95):
+    labels = (x[:, 0] * 255).astype(np.int64) % 4
+    detector = Prada(delta)
+    return detector.observe(detector.begin(), x, labels)
+
+
+@asynccontextmanager
+async def watching(url, **fields):
+    store = open_store(url)
+    alarms = Raised()
+    layer = Watch(Prada(0.95), "prada", "m", "00", store, alarms, **fields)
+    try:
+        yield layer, alarms.found, store
+    finally:
+        await store.close()
+
+
+async def ask(layer, x, account="a", receipt=None):
+    return await layer(Query(account, x, 0.0, receipt), victim)
+
+
+def parts(x, size):
+    return [x[at : at + size] for at in range(0, len(x), size)]
+
+
+def test_an_entry_is_read_as_it_was_written():
+    x = stream(8, thief=False).reshape(8, 4, 4)
+    labels = np.arange(8)
+    content = entry(x, labels)
+    assert len(content) < 8 * 16 + 60  # pixels are bytes
+    read, of, receipt, _ = read_entry(content)
+    assert receipt is None and read_entry(entry(x, labels, "r")).receipt == "r"
+    np.testing.assert_array_equal(read, np.rint(x.reshape(8, 16) * 255))
+    np.testing.assert_array_equal(of, labels)
+    x[3, 0, 0] = 0.1234
+    read = read_entry(entry(x, labels)).rows
+    np.testing.assert_array_equal(read, x.reshape(8, 16))
+    read = read_entry(entry((x * 255).astype(np.uint8), labels)).rows
+    assert read.dtype == np.uint8
+    assert read_entry(cleared("a")) == Cleared("a")
+    with pytest.raises(ValueError, match="no entry"):
+        read_entry(b"nonsense\n")
+
+
+def test_it_finds_what_the_detector_finds_on_arrays(store_url):
+    expected = naive(stream())
+    assert expected.alarm is not None
+
+    async def script():
+        async with watching(store_url, reaction="refuse") as (layer, found, _):
+            answers = [await ask(layer, x) for x in parts(stream(), 7)]
+            return answers, found, layer.account("a").state.to_bytes()
+
+    answers, found, state = asyncio.run(script())
+    np.testing.assert_array_equal(
+        np.concatenate([a.labels for a in answers]), (stream()[:, 0] * 255).astype(np.int64) % 4
+    )
+    assert state == expected.to_bytes()
+    account, model, kind, alarm = found[0]
+    assert (account, model, kind) == ("a", "m", "prada")
+    assert (alarm["row"], alarm["statistic"]) == expected.alarm[:2]
+    assert alarm["reaction"] == "refuse"
+
+
+def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeypatch):
+    monkeypatch.setattr(module, "_COMPACTED", 64)
+    x = stream()
+
+    async def script():
+        async with watching(store_url) as (one, found, _), watching(store_url) as (two, other, _):
+            for i, some in enumerate(parts(x, 5)):
+                await ask((one, two)[i % 2], some)
+            await one.account("a").catch_up()
+            await two.account("a").catch_up()
+            states = [layer.account("a").state.to_bytes() for layer in (one, two)]
+            seen = {(alarm["row"], alarm["statistic"]) for *_, alarm in found + other}
+        async with watching(store_url) as (late, _, store):
+            await late.account("a").catch_up()
+            tail = await store.read(late.account("a").log)
+            return [*states, late.account("a").state.to_bytes()], seen, tail
+
+    states, seen, tail = asyncio.run(script())
+    expected = naive(x)
+    assert set(states) == {expected.to_bytes()}
+    assert seen == {expected.alarm[:2]}
+    assert tail.snapshot is not None and len(tail.entries) < 60
+
+
+@pytest.mark.parametrize("short", [0, module._SHORT])
+def test_what_is_asked_at_once_is_all_watched(store_url, short, monkeypatch):
+    monkeypatch.setattr(module, "_SHORT", short)  # with threads and without
+
+    async def script():
+        async with watching(store_url) as (one, _, _), watching(store_url) as (two, _, _):
+            x = stream(120, thief=False)
+            await asyncio.gather(*[ask((one, two)[i % 2], some) for i, some in enumerate(parts(x, 4))])
+            for layer in (one, two):
+                await layer.account("a").catch_up()
+            return [layer.account("a").state for layer in (one, two)]
+
+    one, two = asyncio.run(script())
+    assert one.rows == 120 and one.to_bytes() == two.to_bytes()
+
+
+def test_accounts_are_watched_apart_and_forgotten_states_are_read_again(store_url, monkeypatch):
+    monkeypatch.setattr(module, "_HELD", 1)
+
+    async def script():
+        async with watching(store_url) as (layer, _, _):
+            for some in parts(stream(100), 10):
+                await ask(layer, some, "a")
+                await ask(layer, some, "b")
+                assert list(layer._accounts) == ["b"]
+                assert layer._memory.held == layer.account("b").nbytes > layer.account("b").state.nbytes > 0
+            await layer.account("a").catch_up()
+            return layer.account("a").state
+
+    assert asyncio.run(script()).to_bytes() == naive(stream(100)).to_bytes()
+
+
+class Lost:
+    """A store whose replies to appends are lost now and then: what was asked for was done."""
+
+    def __init__(self, store, every):
+        self._store, self._every, self._appended = store, every, 0
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def append(self, log, entries, expected=None):
+        end = await self._store.append(log, entries, expected)
+        self._appended += 1
+        if self._appended % self._every == 0:
+            raise Refused("the store is away", status=503, retry_after=1)
+        return end
+
+
+def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monkeypatch):
+    monkeypatch.setattr(module, "_COMPACTED", 64)
+    x = stream()
+
+    async def insistent(layer, i, some):
+        for _ in range(2 + i % 2):  # some retry what was answered
+            while True:
+                try:
+                    await ask(layer, some, receipt=f"r{i}")
+                    break
+                except Refused as refused:
+                    assert refused.status == 503
+
+    async def script():
+        async with watching(store_url) as (one, _, _), watching(store_url) as (two, _, _):
+            for layer in (one, two):
+                object.__setattr__(layer, "store", Lost(layer.store, 3))
+            for i, some in enumerate(parts(x, 6)):
+                await insistent((one, two)[i % 2], i, some)
+            await insistent(one, 49, x[-6:])
+        async with watching(store_url) as (late, _, store):
+            await insistent(late, 49, x[-6:])  # after a restart, from a snapshot
+            tail = await store.read(late.account("a").log)
+            return late.account("a").state, tail
+
+    state, tail = asyncio.run(script())
+    assert state.rows == len(x) and state.to_bytes() == naive(x).to_bytes()
+    assert tail.snapshot is not None and tail.end > 100
+
+
+def test_a_receipt_is_remembered_for_as_many_requests_however_they_are_read(store_url, monkeypatch):
+    monkeypatch.setattr(module, "_RECEIPTS", 3)
+    names = ["a", "b", "a", "c", "d", "a", None, "a", "b"]  # "d" made "a" be forgotten, the second "a" then "b"
+
+    async def script():
+        async with watching(store_url) as (layer, _, _):
+            for i, name in enumerate(names):
+                await ask(layer, stream(9)[i : i + 1], receipt=name)
+            one = layer.account("a").state.to_bytes()
+        async with watching(store_url) as (late, _, _):
+            await late.account("a").catch_up()
+            return one, late.account("a").state.to_bytes()
+
+    one, late = asyncio.run(script())
+    assert one == late == naive(stream(9)[[0, 1, 3, 4, 5, 6, 8]]).to_bytes()
+
+
+@pytest.mark.parametrize("look", [False, True])
+def test_a_store_that_came_back_with_less_is_read_anew(store_url, look, caplog):
+    x = parts(stream(), 10)
+
+    async def script():
+        async with watching(store_url) as (layer, _, store), watching("sqlite://") as (_, _, before):
+            object.__setattr__(layer, "store", before)
+            for some in x[:20]:
+                await ask(layer, some)
+            log = layer.account("a").log
+            await store.append(log, (await before.read(log)).entries[:10])
+            object.__setattr__(layer, "store", store)
+            if look:
+                await layer.account("a").catch_up()
+                assert layer.account("a").state.rows == 100
+            for some in x[20:]:
+                await ask(layer, some)
+            return layer.account("a").state.to_bytes()
+
+    assert asyncio.run(script()) == naive(np.concatenate([*x[:10], *x[20:]])).to_bytes()
+    assert "was read up to 20" in caplog.text
+
+
+def test_a_cleared_account_starts_anew(store_url):
+    async def script():
+        async with watching(store_url) as (layer, found, store):
+            await ask(layer, stream())
+            assert found
+            await store.append(layer.account("a").log, [cleared("a")])
+            found.clear()
+            await ask(layer, stream(40, 1))
+            return found, layer.account("a").state.to_bytes()
+
+    found, state = asyncio.run(script())
+    assert not found and state == naive(stream(40, 1)).to_bytes()
+
+
+class Away:
+    """A store that is away."""
+
+    async def append(self, *_):
+        raise Refused("the store is away", status=503, retry_after=1)
+
+
+@pytest.mark.parametrize("open_", [False, True])
+def test_without_a_store_nothing_is_answered_unless_the_operator_says_so(open_):
+    layer = Watch(Prada(0.95), "prada", "m", "00", Away(), Raised(), open=open_)
+    if open_:
+        assert len(asyncio.run(ask(layer, stream(3)))) == 3
+    else:
+        with pytest.raises(Refused) as refused:
+            asyncio.run(ask(layer, stream(3)))
+        assert (refused.value.status, refused.value.retry_after) == (503, 1)
+
+
+def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
+    async def script():
+        async with watching(store_url) as (layer, _, store):
+            await store.append(layer.account("a").log, [b"nonsense"])
+            with pytest.raises(Refused, match="cannot be read"):
+                await ask(layer, stream(3))
+            await store.compact(layer.account("b").log, 0, b"")
+            await store.append(layer.account("b").log, [b"x"])
+            await store.compact(layer.account("b").log, 1, b"no snapshot")
+            with pytest.raises(Refused, match="cannot be read"):
+                await ask(layer, stream(3), "b")
+            await store.append(layer.account("c").log, [b"x"])
+            await store.compact(layer.account("c").log, 1, b'{"receipts":[]}\nno state')
+            with pytest.raises(Refused, match="cannot be read"):
+                await ask(layer, stream(3), "c")
+            wide = np.zeros((1, 17), np.float32)
+            await ask(layer, stream(3), "d")
+            await store.append(layer.account("d").log, [entry(wide, np.zeros(1, np.int64), "r")])
+            for receipt in ("r", "s", "r"):  # what does not fit is found again each time
+                with pytest.raises(Refused, match="cannot be read"):
+                    await ask(layer, stream(3), "d", receipt)
+
+    asyncio.run(script())
+    assert "watch/m/prada/" in caplog.text
+    for fault in ("this is no entry", "this is no snapshot", "no state of an account", "of 17"):
+        assert fault in caplog.text
+
+
+def test_it_stands_innermost_and_takes_numbers():
+    layer = Watch(Prada(0.95), "prada", "m", "00", None, None)
+    asyncio.run(layer.begin(CARD, [replace(layer, kind="another")], [Rounding(2)]))
+    with pytest.raises(BadInput, match="prada: stands twice"):
+        asyncio.run(layer.begin(CARD, [replace(layer, reaction="refuse")], []))
+    with pytest.raises(BadInput, match="Rounding stands inside it"):
+        asyncio.run(layer.begin(CARD, [Rounding(2)], []))
+    with pytest.raises(BadInput, match="texts"):
+        layer.disclose(Card("m", (), 2, dtype="BYTES"))
+    with pytest.raises(BadInput, match="missing features"):
+        layer.disclose(Card("m", (3,), 2, missing=True))
+    with pytest.raises(BadInput, match="digits go with the reaction coarsen"):
+        Watch(Prada(0.95), "prada", "m", "00", None, None, "refuse", 2)
+
+
+def test_another_detector_or_victim_has_another_log():
+    def log(delta, victim):
+        return Watch(Prada(delta), "prada", "m", victim, None, None).account("a").log
+
+    assert len({log(0.9, "00"), log(0.8, "00"), log(0.9, "01")}) == 3
+    assert log(0.9, "00") == log(0.9, "00")
+
+
+SECRET = bytes(32)
+
+
+def told(n=2000, k=5):
+    probs = np.random.default_rng(0).dirichlet(np.ones(k), n).astype(np.float32)
+    return np.arange(n * 3, dtype=np.float32).reshape(n, 3), Answer(probs.argmax(axis=1), probs)
+
+
+def test_shuffling_is_the_same_for_the_same_row_and_keeps_the_label_the_likeliest():
+    x, answer = told()
+    once = shuffled(SECRET, x, answer, 5)
+    again = shuffled(SECRET, x[::-1], Answer(answer.labels[::-1], answer.probs[::-1]), 5)
+    np.testing.assert_array_equal(once.probs, again.probs[::-1])
+    np.testing.assert_array_equal(once.labels, once.probs.argmax(axis=1))
+    np.testing.assert_array_equal(np.sort(once.probs, axis=1), np.sort(answer.probs, axis=1))
+    assert 0.29 < (once.labels == answer.labels).mean() < 0.38  # each of three classes as often
+    ranks = (answer.probs > answer.probs[np.arange(2000), once.labels][:, None]).sum(axis=1)
+    assert set(ranks) == {0, 1, 2}
+    other = shuffled(bytes(31) + b"1", x, answer, 5)
+    assert (other.labels != once.labels).any()
+
+
+def test_shuffling_leaves_withheld_probabilities_as_many_and_labels_alone_alone():
+    x, answer = told()
+    probs = np.where(answer.probs == answer.probs.max(axis=1, keepdims=True), answer.probs, np.nan)
+    once = shuffled(SECRET, x, Answer(answer.labels, probs), 5)
+    assert (np.isfinite(once.probs).sum(axis=1) == 1).all()
+    np.testing.assert_array_equal(np.nanargmax(once.probs, axis=1), once.labels)
+    bare = shuffled(SECRET, x, Answer(answer.labels % 2), 2)
+    assert bare.probs is None and 0.45 < (bare.labels == answer.labels % 2).mean() < 0.55
+
+
+def test_coarsening_rounds_or_withholds():
+    _, answer = told(10)
+    np.testing.assert_array_equal(coarsened(answer, 1).probs, answer.probs.round(1))
+    assert np.isnan(coarsened(answer, None).probs).all()
+    assert coarsened(Answer(answer.labels), 1).probs is None

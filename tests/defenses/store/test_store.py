@@ -1,0 +1,492 @@
+import asyncio
+import random
+
+import pytest
+
+from defenses.store import EMPTIES, Behind, Charge, Level, Meter, open_store
+from defenses.store.counters import RECEIPT_SECONDS
+from defenses.store.redis import RedisStore
+from wire import BadInput, Refused
+
+
+def using(url, script):
+    """Runs a script on a store, in an event loop of its own."""
+
+    async def play():
+        store = open_store(url)
+        try:
+            return await script(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(play())
+
+
+def counted(amount=1, account="a", **fields):
+    return Charge(account, (Meter("n", amount),), **fields)
+
+
+def test_levels_outlive_the_connection(store_url):
+    assert using(store_url, lambda store: store.charge(counted(2))) == ("charged", -1, 0, ())
+    using(store_url, lambda store: store.charge(counted(3)))
+    assert using(store_url, lambda store: store.levels("a")) == {"n": Level(5, 0)}
+    assert using(store_url, lambda store: store.levels("b")) == {}
+
+
+def test_all_meters_rise_or_none(store_url):
+    both = Charge("a", (Meter("n", 6), Meter("capped", 6, cap=10)))
+
+    async def script(store):
+        return [await store.charge(both), await store.charge(both), await store.levels("a")]
+
+    first, second, levels = using(store_url, script)
+    assert (first, second) == (("charged", -1, 0, (6,)), ("over", 1, 6, ()))
+    assert levels == {"n": Level(6, 0), "capped": Level(6, 0)}
+
+
+def test_a_meter_leaks_and_a_quota_empties(store_url):
+    def bucket(amount, at):
+        return Charge("a", (Meter("b", amount, cap=10, leak=2.0, mark=at),))
+
+    def quota(amount, period):
+        return Charge("a", (Meter("q", amount, cap=10, leak=EMPTIES, mark=period),))
+
+    async def script(store):
+        charges = (
+            bucket(10, 100.0),
+            bucket(1, 100.25),
+            bucket(1, 100.5),
+            bucket(2, 99.0),  # stamped out of order: nothing leaks, nothing comes back
+            bucket(10, 200.0),
+            quota(10, 7),
+            quota(1, 7),
+            quota(4, 8),
+            quota(7, 7),  # of the period before: counted in the one that runs
+            quota(6, 8),
+        )
+        return [await store.charge(charge) for charge in charges]
+
+    verdicts = using(store_url, script)
+    assert [v.kind for v in verdicts] == [
+        *("charged", "over", "charged", "over", "charged"),
+        *("charged", "over", "charged", "over", "charged"),
+    ]
+    assert (verdicts[1].level, verdicts[3].level, verdicts[8].level) == (9.5, 10, 4)
+
+
+def test_what_is_asked_at_once_is_charged_in_order(store_url):
+    capped = Charge("a", (Meter("n", 4, cap=10),))
+
+    async def script(store):
+        return await asyncio.gather(*[store.charge(capped) for _ in range(4)])
+
+    assert [v.kind for v in using(store_url, script)] == ["charged", "charged", "over", "over"]
+
+
+def test_charges_of_many_clients_add_up(store_url):
+    async def script(store):
+        other = open_store(store_url)
+        await asyncio.gather(*[s.charge(counted()) for s in (store, other) for _ in range(50)])
+        await asyncio.gather(*[s.refund(counted(2)) for s in (store, other) for _ in range(10)])
+        await other.close()
+        return await store.levels("a")
+
+    assert using(store_url, script) == {"n": Level(60, 0)}
+
+
+def test_what_one_client_remembers_another_may_change(store_url):
+    async def script(store):
+        other = open_store(store_url)
+        kinds = []
+        for _ in range(2):  # each knows the level, and then it rises by the other's charges
+            for client in (store, other):
+                verdict = await client.charge(Charge("a", (Meter("n", 1), Meter("capped", 1, cap=3)), seen=0))
+                kinds.append(verdict.kind)
+        await other.append("range", [b"x"])
+        kinds.append((await store.charge(counted(seen=0))).kind)
+        await other.close()
+        return kinds, await store.levels("a")
+
+    kinds, levels = using(store_url, script)
+    assert kinds == ["charged", "charged", "charged", "over", "behind"]
+    assert levels["n"].level == levels["capped"].level == 3
+
+
+def test_counters_are_exact_beyond_what_a_float_holds(store_url):
+    async def script(store):
+        for amount in (2**53, 1, 2**53, 1):
+            await store.charge(counted(amount))
+        return await store.levels("a")
+
+    assert using(store_url, script)["n"].level == 2**54 + 2
+
+
+def test_a_receipt_is_charged_once_while_it_is_kept(store_url):
+    def charge(at):
+        return Charge("a", (Meter("n", 1), Meter("rate", 1, cap=9, leak=0.0, mark=0.0, retried=True)), at, "r")
+
+    async def script(store):
+        kinds = [(await store.charge(charge(at))).kind for at in (0.0, 1.0, RECEIPT_SECONDS - 1, RECEIPT_SECONDS)]
+        other = await store.charge(counted(account="b", receipt="r"))
+        return kinds, other.kind, await store.levels("a")
+
+    kinds, other, levels = using(store_url, script)
+    assert kinds == ["charged", "known", "known", "charged"] and other == "charged"
+    assert {name: level.level for name, level in levels.items()} == {"n": 2, "rate": 4}
+
+
+def test_levels_are_told_to_the_last_digit_and_to_who_retries_as_they_stand(store_url):
+    def charge(at, receipt, most):
+        return Charge(
+            "a",
+            (
+                Meter("bucket", 2, 9, 0.1, at, True),
+                Meter("money", 7),
+                Meter("day", 3, 9, EMPTIES, at // 10),
+                Meter("all", 2**52 - 1, most),
+            ),
+            at,
+            receipt,
+        )
+
+    async def script(store):
+        steps = (1.0, "x", 2**53), (2.0, "y", 2**53), (3.5, "x", 1), (10.0, "x", 1)
+        verdicts = [await store.charge(charge(*step)) for step in steps]
+        return [(verdict.kind, verdict.levels) for verdict in verdicts]
+
+    first, second, third, last = using(store_url, script)
+    assert first == ("charged", (2, 3, 2**52 - 1))
+    assert second == ("charged", (2 - 0.1 * 1.0 + 2, 6, 2**53 - 2))
+    assert third == (
+        "known",
+        (second[1][0] - 0.1 * 1.5 + 2, 6, 2**53 - 2),
+    )  # a cap that was lowered stops no retry
+    assert last == ("known", (third[1][0] - 0.1 * 6.5 + 2, 0, 2**53 - 2))  # another day
+
+
+def test_a_refund_strikes_the_charge_and_its_receipt(store_url):
+    charge = Charge("a", (Meter("n", 5), Meter("b", 5, cap=5, leak=1.0, mark=10.0)), 10.0, "r")
+
+    async def script(store):
+        await store.charge(charge)
+        await store.refund(charge)
+        struck = await store.levels("a")
+        again = await store.charge(charge)
+        await store.refund(charge)
+        await store.refund(charge)  # of nothing
+        return struck, again.kind, await store.levels("a")
+
+    struck, again, levels = using(store_url, script)
+    assert again == "charged"
+    assert {name: level.level for name, level in struck.items()} == {"n": 0, "b": 0}
+    assert levels["n"].level == 0
+
+
+def test_only_the_last_failed_attempt_strikes_the_charge(store_url):
+    async def script(store):
+        charge = counted(receipt="r")
+        kinds = [(await store.charge(charge)).kind for _ in range(3)]
+        left = []
+        for _ in range(3):
+            await store.refund(charge)
+            left.append((await store.levels("a"))["n"].level)
+        return kinds, left
+
+    assert using(store_url, script) == (["charged", "known", "known"], [1, 1, 0])
+
+
+def test_a_refund_of_a_period_that_is_over_gives_nothing(store_url):
+    def quota(period):
+        return Charge("a", (Meter("q", 3, cap=10, leak=EMPTIES, mark=period),))
+
+    async def script(store):
+        await store.charge(quota(1))
+        await store.charge(quota(2))
+        await store.refund(quota(1))
+        return (await store.levels("a"))["q"]
+
+    assert using(store_url, script) == Level(3, 2)
+
+
+def test_who_is_behind_the_control_log_is_told_and_not_charged(store_url):
+    async def script(store):
+        fresh = await store.charge(counted(seen=0))
+        await store.append("range", [b"x"])
+        behind = await store.charge(counted(seen=0))
+        return fresh.kind, behind.kind, (await store.charge(counted(seen=1))).kind, await store.levels("a")
+
+    assert using(store_url, script) == ("charged", "behind", "charged", {"n": Level(2, 0)})
+
+
+def test_a_log_is_appended_to_and_read_on(store_url):
+    async def script(store):
+        assert await store.append("l", [b"a", b"b"]) == 2
+        assert await store.append("l", [b"c"], expected=2) == 3
+        with pytest.raises(Behind, match=r"not.* 2"):
+            await store.append("l", [b"d"], expected=2)
+        return await store.read("l"), await store.read("l", 2), await store.read("other")
+
+    everything, tail, empty = using(store_url, script)
+    assert everything == (0, None, [b"a", b"b", b"c"]) and everything.end == 3
+    assert tail == (2, None, [b"c"]) and empty == (0, None, [])
+
+
+def test_a_compacted_log_keeps_its_positions(store_url):
+    async def script(store):
+        await store.append("l", [b"a", b"b", b"c"])
+        await store.compact("l", 2, b"a+b")
+        await store.compact("l", 1, b"late")
+        assert await store.append("l", [b"d"], expected=3) == 4
+        whole, tail = await store.read("l"), await store.read("l", 3)
+        await store.compact("l", 4, b"all")
+        assert await store.append("l", [b"e"], expected=4) == 5
+        await store.append("range", [b"x"])
+        await store.compact("range", 1, b"")
+        return whole, tail, await store.read("l"), (await store.charge(counted(seen=0))).kind
+
+    whole, tail, later, kind = using(store_url, script)
+    assert whole == (2, b"a+b", [b"c", b"d"]) and tail == (3, None, [b"d"])
+    assert later == (4, b"all", [b"e"]) and kind == "behind"
+
+
+def test_both_stores_come_to_the_same(tmp_path, own_redis):
+    """Random charges and refunds of two accounts, alone and together."""
+    own_redis.flushall()
+    rng = random.Random(5)
+
+    def drawn(at):
+        meters = (
+            Meter("bucket", rng.randint(1, 6), 20, 1.7, at, True),
+            Meter("day", rng.randint(1, 9), 60, EMPTIES, at // 30),
+            Meter("money", rng.randint(0, 10**12)),
+            Meter("all", 1, 10**6),
+        )
+        receipt = rng.choice([None, "x", "y", "z"])
+        return Charge(rng.choice("ab"), meters, at, receipt), rng.random() < 0.75
+
+    steps = [[drawn(t + rng.random()) for _ in range(rng.randint(1, 5))] for t in range(300)]
+
+    async def script(store):
+        seen = []
+        for step in steps:
+            came = await asyncio.gather(*[store.charge(c) if forward else store.refund(c) for c, forward in step])
+            seen += [v and (v.kind, v.levels) for v in came]
+            last = {c.account: (c, v) for (c, _), v in zip(step, came, strict=True) if v and v.levels}
+            for charge, verdict in last.values():
+                levels = await store.levels(charge.account)
+                capped = [meter for meter in charge.meters if meter.cap is not None]
+                assert verdict.levels == tuple(levels[meter.name].at(meter).level for meter in capped)
+        return seen, await store.levels("a"), await store.levels("b")
+
+    def on_redis(items):
+        # refunds of one moment are made before its charges there
+        return sorted(items, key=lambda item: item[1])
+
+    steps = [on_redis(step) for step in steps]
+    one = using(f"sqlite:///{tmp_path / 'one.sqlite'}", script)
+    two = using(f"unix://{own_redis.socket_file}", script)
+    assert one == two
+    assert {"charged", "known", "over"} <= {verdict[0] for verdict in one[0] if verdict}
+
+
+def test_old_receipts_go(tmp_path):
+    import sqlite3
+
+    async def script(store):
+        await store.charge(counted(receipt="old", at=0.0))
+        await store.charge(counted(receipt="new", at=RECEIPT_SECONDS + 1))
+
+    using(f"sqlite:///{tmp_path / 's.sqlite'}", script)
+    with sqlite3.connect(tmp_path / "s.sqlite") as db:
+        assert db.execute("SELECT receipt FROM receipts").fetchall() == [("new",)]
+    db.close()
+
+
+def test_a_store_that_is_away_refuses_for_a_while(tmp_path):
+    async def script():
+        store = RedisStore(f"unix://{tmp_path / 'nobody.socket'}")
+        works = (store.charge(counted()), store.levels("a"), store.append("l", [b""]), store.read("l"))
+        for work in works:
+            with pytest.raises(Refused, match="away") as caught:
+                await work
+            assert (caught.value.status, caught.value.retry_after) == (503, 1)
+        await store.close()
+
+    asyncio.run(script())
+
+
+class Lossy:
+    """A script of Redis whose replies are lost, after it was run or before."""
+
+    def __init__(self, script, losses):
+        self.script, self.losses = script, losses
+
+    async def __call__(self, **call):
+        import redis
+
+        loss = self.losses.pop(0) if self.losses else None
+        if loss == "before":
+            raise redis.ConnectionError("lost")
+        reply = await self.script(**call)
+        if loss == "after":
+            raise redis.ConnectionError("lost")
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("losses", "refused"),
+    [
+        *[(["before"], 0), (["after"], 0), (["after", "after"], 0), (["before", "after"], 0)],
+        *[(["after"] * 3, 1), (["before"] * 3, 1), (["before", "after", "before"], 1)],
+    ],
+)
+def test_a_lost_reply_neither_loses_nor_doubles_a_charge(own_redis, losses, refused):
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted())
+        store._trip_script = Lossy(store._trip_script, list(losses))
+        results = await asyncio.gather(store.charge(counted(10)), store.refund(counted(1)), return_exceptions=True)
+        after = await store.charge(counted(100))
+        return sum(isinstance(r, Refused) for r in results), after.kind, await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == (
+        refused,
+        "charged",
+        {"n": Level(100 if refused else 110, 0)},
+    )
+
+
+def test_what_costs_nothing_is_refunded_too(store_url):
+    async def script(store):
+        charge = Charge("a", (Meter("n", 3), Meter("money", 0)))
+        await store.charge(charge)
+        await store.refund(charge)
+        return (await store.charge(charge)).kind, await store.levels("a")
+
+    assert using(store_url, script) == ("charged", {"n": Level(3, 0), "money": Level(0, 0)})
+
+
+def test_a_refund_is_of_what_was_charged(store_url):
+    """The price changed between two attempts under one receipt, which both fail."""
+
+    async def script(store):
+        for first, second in ((100, 900), (900, 100)):
+            charges = [Charge("a", (Meter("n", 1), Meter("money", price)), 0.0, "r") for price in (first, second)]
+            for charge in charges:
+                await store.charge(charge)
+            for charge in charges:
+                await store.refund(charge)
+        return await store.levels("a")
+
+    assert using(store_url, script) == {"n": Level(0, 0), "money": Level(0, 0)}
+
+
+def test_a_charge_whose_asker_has_gone_is_undone(store_url):
+    async def script(store):
+        await store.charge(counted())
+        gone = 0
+        for turns in range(4):
+            asking = asyncio.ensure_future(store.charge(counted(10)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gone += asking.cancel()  # unless it was answered
+        await asyncio.sleep(0.2)
+        return gone, await store.levels("a")
+
+    gone, levels = using(store_url, script)
+    assert gone >= 3 and levels == {"n": Level(1 + 10 * (4 - gone), 0)}
+
+
+def test_a_locked_file_neither_hangs_nor_loses_a_refund(tmp_path):
+    import sqlite3
+
+    path = tmp_path / "s.sqlite"
+
+    async def script(store):
+        await store.charge(counted(5))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await store.refund(counted(5))
+        with pytest.raises(Refused, match="locked"):
+            await store.charge(counted(7))
+        other.execute("ROLLBACK")
+        other.close()
+        await store.charge(counted(1))
+        return await store.levels("a")
+
+    assert using(f"sqlite:///{path}", script) == {"n": Level(1, 0)}
+
+
+def test_a_script_that_fails_half_way_is_not_made_again(own_redis):
+    import redis
+
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted(5))
+        made = store._trip_script
+
+        async def failing(**call):
+            raise redis.ResponseError("value is no integer script: f_1, on @user_script:87.")
+
+        store._trip_script = failing
+        await store.refund(counted(5))
+        store._trip_script = made
+        return (await store.charge(counted(1))).kind, await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == ("charged", {"n": Level(6, 0)})
+
+
+def test_debts_are_paid_when_nobody_asks(own_redis):
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted())
+        store._trip_script = Lossy(store._trip_script, ["after"] * 3)
+        with pytest.raises(Refused):
+            await store.charge(counted(10))
+        await asyncio.sleep(1.5)
+        return await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == {"n": Level(1, 0)}
+
+
+def test_a_trip_that_comes_too_late_is_not_made(own_redis):
+    own_redis.flushall()
+
+    async def script(store):
+        await store.charge(counted())
+        made = store._trip_script
+        late = []
+
+        async def stuck(**call):
+            import redis
+
+            late.append(call)
+            raise redis.TimeoutError("stuck")
+
+        store._trip_script = stuck
+        with pytest.raises(Refused):
+            await store.charge(counted(10))
+        store._trip_script = made
+        await store.charge(counted(100))
+        await made(**late[0])
+        return await store.levels("a")
+
+    assert using(f"unix://{own_redis.socket_file}", script) == {"n": Level(101, 0)}
+
+
+def test_a_broken_file_or_url_is_said(tmp_path):
+    import sqlite3
+
+    (tmp_path / "broken.sqlite").write_bytes(b"not a database, but long enough to look at" * 50)
+    with pytest.raises(BadInput, match="not a database"):
+        open_store(f"sqlite:///{tmp_path / 'broken.sqlite'}")
+    with sqlite3.connect(tmp_path / "other.sqlite") as db:
+        db.execute("CREATE TABLE documents (key)")
+    db.close()
+    with pytest.raises(BadInput, match="layout is 0"):
+        open_store(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    with pytest.raises(BadInput, match="expected sqlite"):
+        open_store("mysql://there")

@@ -1,0 +1,209 @@
+"""DAWN's mappings: the exact row, and the bits that say which units of an inner layer are above their medians."""
+
+import asyncio
+import hashlib
+import hmac
+
+import numpy as np
+import orjson
+import pytest
+
+from defenses import Dawn
+from defenses.store import open_store
+from defenses.watermarks.dawn import rate_spread
+from defenses.watermarks.ledger import ledger as registers
+from defenses.watermarks.ledger.ledger import Opening, Register
+from wire import Answer, BadInput, Card, Query
+from zoo.data.pool import Pool
+
+SECRET = bytes(range(32))
+CARD = Card("m", (4,), 5)
+UNITS = 100
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.standard_normal((4, UNITS)).astype(np.float32)
+X = RNG.standard_normal((500, 4)).astype(np.float32)
+Y = (X * np.float32(1 + 1e-6)).astype(np.float32)  # near-duplicates
+SAID = RNG.integers(0, 5, 500)
+
+
+class Layer:
+    """An inner layer whose numbers depend on each row alone."""
+
+    def __init__(self, weights=WEIGHTS):
+        self.weights = weights
+
+    async def activations(self, x):
+        return np.maximum((x[:, :, None] * self.weights).sum(axis=1), 0)
+
+    async def above(self, limits):
+        async def told(x):
+            found = await self.activations(x)
+            return np.stack([np.broadcast_to(limits, found.shape), found], axis=1)
+
+        return told
+
+
+def bits(x, rows=X):
+    found = asyncio.run(Layer().activations(x))
+    return found > np.median(asyncio.run(Layer().activations(rows)), axis=0)
+
+
+@pytest.fixture
+def pool(tmp_path):
+    Pool(X).save(tmp_path / "rows.npz")
+    return tmp_path / "rows.npz"
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'store.sqlite'}"
+
+
+def asked(url, x, pool=None, account="a", auxiliary=None, **changes):
+    """Begins a layer on a store, as a process does, and asks about rows; returns the answer and the opening."""
+
+    async def handle(query):
+        return Answer(SAID[: len(query.x)], np.eye(5, dtype=np.float32)[SAID[: len(query.x)]])
+
+    async def main():
+        store = open_store(url)
+        fields = {"rate": 0.3, "model": "m", "victim": "ab", "secret": SECRET, "mapping": "median", "pool": pool}
+        layer = Dawn(store=store, auxiliary=auxiliary or Layer(), **(fields | changes))
+        try:
+            await layer.begin(CARD, [], [])
+            answer = await layer(Query(account, x, 1.0), handle)
+            await Register(store, "m").commit(2.0)
+            return answer, await Register(store, "m").open(account)
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+def test_rows_of_a_cell_are_told_what_hmac_says_of_it(url, pool):
+    answer, opening = asked(url, X, pool)
+    twin, _ = asked(url, Y, account="b")
+    keys = [hmac.digest(SECRET, use, "sha256") for use in (b"dawn decision", b"dawn label")]
+    told = SAID.copy()
+    cells = [np.packbits(row).tobytes() for row in bits(X)]
+    for i, cell in enumerate(cells):
+        first, second = (hmac.digest(key, b"median 100\n" + cell, hashlib.sha256) for key in keys)
+        if int.from_bytes(first[:16], "big") < 0.3 * 2**128:
+            told[i] = [k for k in range(5) if k != SAID[i]][int.from_bytes(second[:16], "big") % 4]
+    np.testing.assert_array_equal(answer.labels, told)
+    same = (bits(X) == bits(Y)).all(axis=1)
+    assert same.sum() > 480
+    np.testing.assert_array_equal(answer.labels[same], twin.labels[same])
+
+    common, marks = opening.verified()
+    rows = np.flatnonzero(told != SAID)
+    assert [(m.row, m.cell) for m in marks] == [(X[i].tobytes(), cells[i].hex()) for i in rows]
+    assert 100 < len(rows) < 200 and common.mapping == "median"
+    np.testing.assert_array_equal(common.limits, np.median(asyncio.run(Layer().activations(X)), axis=0))
+
+
+def test_medians_are_those_of_the_first_start(url, pool, tmp_path):
+    first, opening = asked(url, X, pool)
+    Pool(X[:9] + 1).save(tmp_path / "other.npz")
+    for where in (None, tmp_path / "other.npz", tmp_path / "none.npz"):
+        later, reopened = asked(url, X[::-1][:50], where)
+        marked = later.labels != SAID[:50]
+        np.testing.assert_array_equal(marked, (first.labels != SAID)[::-1][:50])
+        assert reopened.common == opening.common
+    with pytest.raises(BadInput, match="made with mapping median, not exact"):
+        asked(url, X, mapping="exact")
+
+
+def test_workers_that_start_at_once_have_the_medians_of_one(store_url, tmp_path):
+    async def handle(query):
+        return Answer(SAID, np.eye(5, dtype=np.float32)[SAID])
+
+    async def main():
+        layers, stores = [], [open_store(store_url) for _ in range(3)]
+        for i, store in enumerate(stores):
+            Pool(X[i * 100 :] + i).save(tmp_path / f"{i}.npz")
+            fields = {"rate": 0.3, "model": "m", "victim": "ab", "secret": SECRET, "mapping": "median"}
+            layers.append(Dawn(store=store, auxiliary=Layer(), pool=tmp_path / f"{i}.npz", **fields))
+        await asyncio.gather(*(layer.begin(CARD, [], []) for layer in layers))
+        answers = await asyncio.gather(*(layer(Query("a", X, 1.0), handle) for layer in layers))
+        for store in stores:
+            await store.close()
+        return [answer.labels for answer in answers]
+
+    first, *others = asyncio.run(main())
+    for labels in others:
+        np.testing.assert_array_equal(labels, first)
+
+
+def test_an_exact_register_stays_what_it_was(url, pool):
+    _, opening = asked(url, X, mapping="exact")
+    said = {"model": "m", "rate": 0.3, "classes": 5, "key": hashlib.sha256(b"dawn key\n" + SECRET).hexdigest()}
+    assert opening.common == orjson.dumps({**said, "victim": "ab"})
+    entry = orjson.loads(opening.entries[0].partition(b"\n")[0])
+    assert list(entry) == ["previous", "form", "said", "told", "at"]
+    with pytest.raises(BadInput, match="made with mapping exact, not median"):
+        asked(url, X, pool)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "needs a pool of rows at the first start"),
+        ({"pool": "rows.npz", "auxiliary": Layer(WEIGHTS[:, :63])}, "by 63 units; expected at least 64"),
+        ({"pool": "rows.npz", "auxiliary": Layer(WEIGHTS * (np.arange(UNITS) < 60))}, "by 60 units"),
+        ({"pool": "none.npz"}, "no such file"),
+        ({"pool": "rows.npz", "mapping": "exact"}, "the exact mapping takes none"),
+    ],
+)
+def test_what_cannot_be_mapped_is_told(url, pool, changes, told):
+    if "pool" in changes:
+        changes = {**changes, "pool": pool.parent / changes["pool"]}
+    with pytest.raises(BadInput, match=told):
+        asked(url, X, **changes)
+
+
+def test_too_few_cells_are_told(url, tmp_path, caplog):
+    Pool(np.repeat(X[:20], 30, axis=0)).save(tmp_path / "twenty.npz")
+    asked(url, X[:5], tmp_path / "twenty.npz")
+    assert "the rate of marks is 0.3 give or take 34 %" in caplog.text
+
+
+def test_the_spread_of_the_rate_is_that_over_keys():
+    sizes = np.array([300, 200, 100, *[1] * 400])
+    rows = [int(cell).to_bytes(2, "big") for cell, size in enumerate(sizes) for _ in range(size)]
+    marked = np.random.default_rng(1).random((20_000, len(sizes))) < 0.1
+    realised = marked @ sizes / sizes.sum()
+    assert rate_spread(rows, 0.1) == pytest.approx(realised.std() / 0.1, rel=0.05)
+    assert rate_spread([bytes([i]) for i in range(200)], 0.1) == 0
+
+
+def test_a_register_keeps_few_rows_and_each_once(monkeypatch, url):
+    monkeypatch.setattr(registers, "_HELD", 60)
+
+    async def handle(query):
+        return Answer(np.zeros(len(query.x), np.int64), np.eye(5, dtype=np.float32)[np.zeros(len(query.x), int)])
+
+    async def main():
+        store = open_store(url)
+        options = {"rate": 0.3, "model": "m", "victim": "ab", "secret": SECRET, "store": store}
+        layers = [Dawn(**options), Dawn(**options)]
+        shared = layers[0]._register
+        assert layers[1]._register is shared is not Dawn(**{**options, "model": "n"})._register
+        told = {}
+        for i in range(40):
+            account, at = f"a{i % 7}", 37 * i % 400
+            answer = await layers[i % 2](Query(account, X[at : at + 60], 1.0), handle)
+            told.setdefault(account, set()).update(X[at + j].tobytes() for j in np.flatnonzero(answer.labels))
+            held = sum(len(known.rows) for known in shared._accounts.values())
+            assert shared._held == held <= max(60, len(shared._accounts[account].rows))
+        roots = [(await Register(store, "m").commit(float(i))).root for i in (1, 2)]
+        assert roots[0] == roots[1] == (await shared.commit(3.0)).root
+        openings = {account: await shared.open(account) for account in told}
+        await store.close()
+        return told, openings
+
+    told, openings = asyncio.run(main())
+    for account, opening in openings.items():
+        assert isinstance(opening, Opening)
+        rows = [mark.row for mark in opening.verified()[1]]
+        assert len(rows) == len(set(rows)) > 60 and set(rows) == told[account]

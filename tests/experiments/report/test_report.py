@@ -1,0 +1,360 @@
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from experiments.demo.sizes import Protocol
+from experiments.report import report
+from experiments.report.formatting import interval, money, pvalue
+
+PROTOCOL = Protocol("reduced (test)", (40, 160), 100, 50, 2, 60, 5, 20, 12, 12, 2, 2, 90)
+POLICIES = {"open": "", "labels": 'defenses = [{ type = "quota", rows = 100 }]'}
+VOID = {"meta", "br"}
+
+
+def bill(account, rows, requests=2):
+    ledger = {"rows": rows, "requests": requests, "micro_cents": rows * 10_000}
+    return {"account": account, "rows": rows, "requests": requests, "money": rows * 10_000, "ledger": ledger}
+
+
+def rate(value):
+    return [value, value - 0.0123, value + 0.0123]
+
+
+def theft(attack, policy, budget, accuracy):
+    stopped = policy == "labels" and budget > 100
+    return {
+        **bill(f"{attack}-{policy}-{budget}", min(budget, 100) if stopped else budget),
+        "attack": attack,
+        "policy": policy,
+        "budget": budget,
+        "settings": {"family": "mlp", "hidden": [20, 20], "state": None},
+        "status": "stopped" if stopped else "done",
+        "reason": "quota: asked for 60 rows with 0 left of 100 this day (HTTP 429)" if stopped else None,
+        "seconds": 1.5,
+        "accuracy": rate(accuracy),
+        "agreement": rate(accuracy + 0.02),
+    }
+
+
+def spying(attack, policy, area, roc):
+    return {
+        **bill(f"{attack}-{policy}", 100),
+        "attack": attack,
+        "policy": policy,
+        "budget": 100,
+        "settings": {},
+        "status": "done",
+        "reason": None,
+        "seconds": 0.5,
+        "members": 50,
+        "others": 48,
+        "auc": area,
+        "auc_error": 0.05,
+        "balanced_accuracy": 0.5 + area / 10,
+        "tpr_at": {"0.01": rate(area / 8), "0.001": rate(area / 9)},
+        "roc": roc,
+    }
+
+
+def suspect(name, delta_mu, verdict="inconclusive"):
+    return {
+        "name": name,
+        "kind": name.split("-")[0],
+        "accuracy": None if name == "victim" else rate(0.8),
+        "method": "dataset-inference",
+        "verdict": verdict,
+        "alpha": 0.01,
+        "p_value": 0.25 - delta_mu / 2,
+        "delta_mu": delta_mu,
+        "interval": [delta_mu - 0.2, delta_mu + 0.2],
+        "samples_exposed": 12,
+        "suspect_queries": 1234,
+        "victim_queries": 0,
+        "victim_queries_before": 4321,
+        "private_scores": [-1.0, -0.9, 0.3, 0.99],
+        "unseen_scores": [-0.5, 0.1, 0.9, 1.0],
+        "settings": {"fit_images": 12, "alpha": 0.01},
+        "seed": 7,
+        "caution": "Read it beside the rate of false accusations.",
+    }
+
+
+CURVE = [[0.0, 0.0, 0.02, 0.3, 0.7, 1.0], [0.0, 0.05, 0.1, 0.5, 0.8, 1.0]]
+POINT = [[0.0, 0.8, 1.0], [0.0, 0.9, 1.0]]
+
+
+@pytest.fixture
+def results():
+    return {
+        "protocol": vars(PROTOCOL).copy(),
+        "date": "2026-01-31",
+        "seed": 3,
+        "data": {
+            "name": "digits",
+            "source": "scikit-learn",
+            "missed": None,
+            "rows": {"victim": 500, "unseen": 120, "pool": 250, "shadow": 250, "control": 500, "evaluation": 120},
+        },
+        "machine": {"platform": "Linux", "cores": 2, "device": "cpu", "python": "3.11", "torch": "2.13"},
+        "victim": {"family": "cnn", "accuracy": rate(0.901), "train_accuracy": rate(0.98)},
+        "policies": dict(POLICIES),
+        "extraction": [
+            theft("knockoff", "open", 40, 0.611),
+            theft("jbda", "open", 40, 0.522),
+            theft("knockoff", "labels", 40, 0.593),
+            theft("jbda", "labels", 40, 0.514),
+            theft("knockoff", "open", 160, 0.855),
+            theft("jbda", "open", 160, 0.656),
+            theft("knockoff", "labels", 160, 0.777),
+            theft("jbda", "labels", 160, 0.638),
+        ],
+        "baselines": [
+            {"rows": 40, "accuracy": rate(0.585), "agreement": rate(0.595)},
+            {"rows": 160, "accuracy": rate(0.815), "agreement": rate(0.825)},
+        ],
+        "membership": [
+            spying("gap", "open", 0.541, POINT),
+            spying("shadow", "open", 0.632, CURVE),
+            spying("gap", "labels", 0.523, POINT),
+            {
+                **{
+                    name: value
+                    for name, value in spying("shadow", "labels", 0.5, CURVE).items()
+                    if name in {"attack", "policy", "budget", "settings", "seconds"}
+                },
+                **bill("shadow-labels", 0, 0),
+                "status": "not applicable",
+                "reason": "labels only",
+            },
+        ],
+        "ownership": {
+            "suspects": [
+                suspect("victim", 0.41, "accused"),
+                suspect("stolen-open", 0.32, "accused"),
+                suspect("independent-0", -0.03),
+                suspect("independent-1", 0.04),
+            ],
+            "independents_accused": {"accused": 0, "suspects": 2, "low": 0.0, "high": 0.8419},
+            "ledgers": {
+                "victims": {"rows": 5555, "requests": 10, "micro_cents": 0},
+                "suspects": {"rows": 3702, "requests": 7, "micro_cents": 0},
+            },
+        },
+        "seconds": {"data": 1.25, "extraction": 20.5},
+    }
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements with their attributes, the text of table rows, and all text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.rows, self.open, self.words = [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    @property
+    def text(self):
+        return " ".join(self.words)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if words := data.strip():
+            self.words.append(words)
+            if {"th", "td"} & set(self.open):
+                self.rows[-1].append(words)
+
+
+@pytest.fixture
+def page(tmp_path):
+    return lambda results: Page(report.write(results, tmp_path / "out"))
+
+
+def test_the_page_is_one_file_that_loads_nothing(results, tmp_path):
+    path = report.write(results, tmp_path / "out")
+    assert path == tmp_path / "out" / "report.html"
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+    page, text = Page(path), path.read_text()
+    assert "script" not in {tag for tag, _ in page.elements}
+    for _, attributes in page.elements:
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert attributes.get(name, "#").startswith("#")
+    assert "http:" not in text and "https:" not in text and "@import" not in text
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+
+
+def test_no_two_elements_share_an_id_and_each_reference_has_one(results, page):
+    found = page(results)
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    references = {attributes["xlink:href"][1:] for _, attributes in found.elements if "xlink:href" in attributes}
+    clips = {attributes["clip-path"][5:-1] for _, attributes in found.elements if "clip-path" in attributes}
+    assert references and clips
+    assert references | clips == set(ids)
+
+
+def test_every_figure_is_described_and_has_a_table(results, page):
+    found = page(results)
+    labels = [attributes["aria-label"] for tag, attributes in found.elements if attributes.get("role") == "img"]
+    assert len(labels) == 2 * len(POLICIES) + 2
+    assert len(set(labels)) == len(labels)
+    captions = [words for words in found.words if re.match(r"Table \d+\.", words)]
+    assert [int(re.findall(r"\d+", caption)[0]) for caption in captions] == list(range(1, len(captions) + 1))
+    for label, number in (("Accuracy and agreement", 2), ("ROC", 4), ("Effect size", 6)):
+        assert all(f"table {number}" in text for text in labels if text.startswith(label))
+    assert captions[1].startswith("Table 2. Every extraction")
+    assert captions[3].startswith("Table 4. Every membership attack")
+    assert captions[5].startswith("Table 6. Every suspect")
+
+
+def test_every_extraction_appears_with_its_numbers(results, page):
+    found = page(results)
+    for run in results["extraction"]:
+        reason = f": {run['reason']}" if run["reason"] else ""
+        row = [run["attack"], str(run["budget"]), str(run["rows"]), "2", money(run["money"]), "equal"]
+        row += [interval(run["accuracy"]), interval(run["agreement"]), run["status"] + reason]
+        assert row in found.rows
+    for run in results["baselines"]:
+        row = ["true labels", "–", str(run["rows"]), "–", "–", "–", interval(run["accuracy"])]
+        assert [*row, interval(run["agreement"])] in found.rows
+
+
+def test_every_membership_attack_appears_with_its_numbers(results, page):
+    found = page(results)
+    for run in results["membership"][:3]:
+        row = [run["attack"], "100", "0.0100", "equal", "50 / 48", f"{run['auc']:.3f} ± 0.098"]
+        row += [f"{100 * run['balanced_accuracy']:.1f}"]
+        row += [interval(run["tpr_at"][fpr], 2) for fpr in ("0.01", "0.001")]
+        assert [*row, "done"] in found.rows
+    assert ["shadow", "0", "0.0000", "equal", *5 * "–", "not applicable: labels only"] in found.rows
+
+
+def test_every_suspect_appears_with_its_evidence(results, page):
+    found = page(results)
+    assert [
+        *("stolen-open", "stolen", "80.0 (78.8–81.2)", "0.320 (0.120 to 0.520)", pvalue(0.09)),
+        *("accused", "12", "1,234", "0 (4,321)"),
+    ] in found.rows
+    assert ["independent-0", "independent", "80.0 (78.8–81.2)", "−0.030 (−0.230 to 0.170)"] in [
+        row[:4] for row in found.rows
+    ]
+    assert ["victim", "victim", "90.1 (88.9–91.3)"] in [row[:3] for row in found.rows]
+    assert "0 of 2 independent models accused (exact 95 % interval 0.0 % to 84.2 %)" in " ".join(
+        found.text.split()
+    )
+    assert results["ownership"]["suspects"][0]["caution"] in found.text
+
+
+def test_the_summary_is_computed_from_the_numbers(results, page):
+    lines = page(results).text
+    assert (
+        "The best copy was made by knockoff at open, 160 rows for 0.0160 currency units: accuracy 85.5 %" in lines
+    )
+    assert "the same number of rows with their true labels makes a model of 81.5 %" in lines
+    assert (
+        "The best at each other policy: knockoff at labels, 100 rows for 0.0100 currency units (stopped:" in lines
+    )
+    assert "is shadow at open, AUC 0.632 ± 0.098; the gap baseline there has 0.541" in lines
+    assert "stolen models: 1 of 1; independent models, falsely: 0 of 2" in lines
+    assert "12 attacks got 980 rows answered for 0.0980 currency units" in lines
+
+
+def test_what_the_tests_prove_follows_from_the_verdicts(results, page):
+    assert "prove" not in _tested(page(results))
+    suspects = results["ownership"]["suspects"]
+    suspects[1]["verdict"] = "inconclusive"
+    assert "No theft is proved" in _tested(page(results))
+    suspects[0]["verdict"] = "inconclusive"
+    assert "does not recognise even the victim" in _tested(page(results))
+    results["ownership"]["independents_accused"] |= {"accused": 1}
+    assert "which never saw the private rows proves nothing" in _tested(page(results))
+
+
+def _tested(page):
+    return page.words[page.words.index("Tested") + 1]
+
+
+def test_a_ledger_that_differs_is_shouted(results, page):
+    assert "role=alert" not in _alerts(page(results))
+    results["extraction"][2]["ledger"]["rows"] += 1
+    results["membership"][0]["ledger"]["micro_cents"] -= 5
+    found = page(results)
+    assert _alerts(found) == ["role=alert"]
+    assert "knockoff-labels-40: rows: client 40, server 41" in found.words
+    assert "gap-open: micro-cents: client 1,000,000, server 999,995" in found.words
+    assert "THE SERVER’S LEDGER DIFFERS from the client’s count in 2 of 12 attacks" in found.text
+    assert "DIFFERS: rows: client 40, server 41" in [cell for row in found.rows for cell in row]
+
+
+def _alerts(page):
+    return [f"role={attributes['role']}" for _, attributes in page.elements if attributes.get("role") == "alert"]
+
+
+def test_money_that_the_client_does_not_know_is_no_mismatch(results, page):
+    results["extraction"][0]["money"] = None
+    found = page(results)
+    assert not _alerts(found)
+    assert "not known" in [cell for row in found.rows for cell in row]
+
+
+def test_names_cannot_become_markup(results, page, tmp_path):
+    evil = '<img src="https://example.org/x" onerror=alert(1)>'
+    results["data"]["name"] = results["data"]["source"] = results["data"]["missed"] = evil
+    results["ownership"]["suspects"][1]["name"] = evil
+    results["policies"] = {evil if name == "open" else name: stack for name, stack in POLICIES.items()}
+    for run in [*results["extraction"], *results["membership"]]:
+        run["policy"] = evil if run["policy"] == "open" else run["policy"]
+        run["reason"] = evil
+    found = page(results)
+    assert "img" not in {tag for tag, _ in found.elements}
+    assert f"Data: {evil}, from {evil}." in html.unescape(found.text)
+    assert evil in found.words  # as a policy and a suspect, in tables and in figures
+
+
+def test_the_protocol_and_the_settings_are_named(results, page):
+    found = page(results)
+    assert "reduced (test)" in found.words
+    assert "extraction with 40, 160 rows" in " ".join(found.text.split()).replace("\n", " ")
+    assert ["budgets", "40, 160", "Budgets of the extraction attacks, in rows."] in found.rows
+    assert ["knockoff", "family mlp; hidden 20, 20"] in found.rows
+    assert ["dataset-inference", "fit_images 12; alpha 0.01"] in found.rows
+    assert ["extraction", "20.5"] in found.rows and ["together", "21.8"] in found.rows
+    assert POLICIES["labels"] in found.words
+
+
+def test_missing_pieces_do_not_break_it(results, page):
+    small = results
+    small["protocol"]["budgets"] = [40]
+    small["extraction"] = [run for run in results["extraction"] if run["budget"] == 40 and run["policy"] == "open"]
+    small["baselines"] = []
+    small["policies"] = {"open": ""}
+    small["membership"] = []
+    small["data"]["rows"]["control"] = small["protocol"]["independent_rows"]
+    found = page(small)
+    assert "There was one policy only." in found.text
+    assert "All were trained on the same 90 rows" in " ".join(found.text.split())
+
+
+def test_what_json_gives_back_makes_the_same_page(results, tmp_path):
+    pages = [
+        report.write(given, tmp_path / name).read_text()
+        for name, given in (("live", results), ("file", json.loads(json.dumps(results))))
+    ]
+    assert pages[0] == pages[1]

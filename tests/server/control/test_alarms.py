@@ -1,0 +1,423 @@
+"""Detectors at a live API: what raises alarms, what becomes of accounts that did, what administrators may do."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+from parts import SHAPE, Local, serving
+
+from defenses import Prada, Watch
+from defenses.monitoring import monitor as module
+from defenses.store import Behind, open_store
+from server.control.log import Registry
+from server.routes.alarms import events
+from server.settings import read_settings
+from wire import Answer, BadInput, Query, Refused
+from wire.http import Endpoint
+from wire.local import local_client
+
+WATCHED = """
+state = "state"
+STORE
+[plans.free]
+[plans.admin]
+admin = true
+[[victims]]
+name = "watched"
+folder = "net"
+engine = "torch"
+max_rows = 64
+defenses = [{ type = "prada", delta = 0.95, reaction = "REACTION" OPTIONS }]
+"""
+
+
+def watched(config, reaction="refuse", options="", store=None):
+    text = WATCHED.replace("REACTION", reaction).replace("OPTIONS", options)
+    config.write_text(text.replace("STORE", f'store = "{store}"' if store else ""))
+    return config
+
+
+@pytest.fixture
+def harmless():
+    return np.random.default_rng(1).integers(0, 256, (500, *SHAPE)).astype(np.float32) / np.float32(255)
+
+
+@contextlib.contextmanager
+def local_server(config, clock=None):
+    server = Local(config, clock=clock)
+    with local_client(server.app) as client:
+        server.client = client
+        yield server
+
+
+def said_on_arrays(network, x):
+    detector = Prada(0.95)
+    return detector.observe(detector.begin(), x, network.predict(x).argmax(axis=1)).alarm
+
+
+def ask(endpoint, x, size=50):
+    """Asks until it is refused; returns the answers' labels and the refusal."""
+    labels = []
+    for at in range(0, len(x), size):
+        try:
+            labels.append(endpoint(x[at : at + size]).labels)
+        except Refused as refused:
+            return np.concatenate(labels), refused
+    return np.concatenate(labels), None
+
+
+def alarms(server, admin):
+    reply = server.client.get("/admin/alarms", headers=admin)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def test_an_alarm_is_raised_where_the_detector_says_and_the_account_alone_is_refused(
+    config, network, thief, harmless
+):
+    expected = said_on_arrays(network, thief)
+    assert expected is not None and said_on_arrays(network, harmless) is None
+    with local_server(watched(config)) as server:
+        admin = server.headers("admin", "root")
+        bad, good = (server.endpoint("watched", "free", name) for name in ("bad", "good"))
+        labels, refused = ask(bad, thief)
+        assert refused.status == 403 and "raised an alarm" in str(refused)
+        assert len(labels) == -(-expected.row // 50) * 50  # the request that raised it was still answered
+        np.testing.assert_array_equal(labels, network.predict(thief[: len(labels)]).argmax(axis=1))
+        assert ask(good, harmless)[1] is None
+        (alarm,) = alarms(server, admin)
+        assert alarm == {
+            "account": "bad",
+            "model": "watched",
+            "detector": "prada",
+            "reaction": "refuse",
+            "row": expected.row,
+            "statistic": expected.statistic,
+            "at": server.clock(),
+        }
+        (event,) = [e for e in server.client.get("/admin/audit", headers=admin).json() if "alarm" in e["do"]]
+        assert (event["do"], event["by"], event["row"]) == ("raise alarm", "prada", expected.row)
+        used = asyncio.run(server.store.levels("bad"))
+        assert used["watched/ledger/rows"].level == len(labels)  # a refusal costs nothing
+
+
+def test_a_cleared_alarm_lets_the_account_in_and_the_detector_begin_anew(config, network, thief):
+    expected = said_on_arrays(network, thief)
+    with local_server(watched(config)) as server:
+        admin = server.headers("admin", "root")
+        bad = server.endpoint("watched", "free", "bad")
+        first, _ = ask(bad, thief)
+        place = "/admin/alarms/bad/watched/prada"
+        assert server.client.delete(place, headers=admin).json()["row"] == expected.row
+        assert alarms(server, admin) == []
+        assert server.client.delete(place, headers=admin).status_code == 404
+        second, refused = ask(bad, thief)
+        assert len(second) == len(first) and refused.status == 403
+        assert [alarm["row"] for alarm in alarms(server, admin)] == [expected.row]
+        done = [e["do"] for e in server.client.get("/admin/audit", headers=admin).json() if "alarm" in e["do"]]
+        assert done == ["raise alarm", "clear alarm", "raise alarm"]
+
+
+def test_detectors_and_reactions_go_on_after_a_restart(config, network, thief):
+    expected = said_on_arrays(network, thief)
+    middle = expected.row // 2
+    with local_server(watched(config)) as server:
+        key = server.account("bad", "free")
+        assert (
+            ask(Endpoint("http://local", model="watched", key=key, client=server.client), thief[:middle])[1]
+            is None
+        )
+    for _ in range(2):
+        with local_server(config) as server:
+            again = Endpoint("http://local", model="watched", key=key, client=server.client)
+            rows = thief[middle : expected.row] if not server_alarms(server) else thief
+            labels = [again(rows[at : at + 50]) for at in range(0, len(rows), 50)] if rows is not thief else []
+            with pytest.raises(Refused, match="raised an alarm"):
+                again(thief[:1])
+            assert [alarm["row"] for alarm in server_alarms(server)] == [expected.row]
+            assert labels or rows is thief
+
+
+def server_alarms(server):
+    async def read():
+        registry = Registry(server.store, server.clock)
+        await registry.catch_up()
+        return registry.all_alarms()
+
+    return asyncio.run(read())
+
+
+def test_two_workers_raise_one_alarm_and_both_refuse(config, network, thief):
+    expected = said_on_arrays(network, thief)
+    with local_server(watched(config)) as one, local_server(config) as two:
+        admin = one.headers("admin", "root")
+        key = one.account("bad", "free")
+        ends = [Endpoint("http://local", model="watched", key=key, client=s.client) for s in (one, two)]
+        for i, at in enumerate(range(0, expected.row, 10)):
+            ends[i % 2](thief[at : at + 10])
+        for end in ends:
+            with pytest.raises(Refused, match="raised an alarm"):
+                end(thief[:1])
+        for server in (one, two):
+            (alarm,) = alarms(server, admin)
+            assert (alarm["row"], alarm["statistic"]) == expected[:2]
+        done = [e for e in one.client.get("/admin/audit", headers=admin).json() if "alarm" in e["do"]]
+        assert len(done) == 1
+        one.client.delete("/admin/alarms/bad/watched/prada", headers=admin)
+        assert len(ends[1](thief[:1])) == 1  # the other worker lets it in at once
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp_path, request):
+    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
+    if kind == "redis":
+        own = request.getfixturevalue("own_redis")
+        own.flushall()
+        url = f"unix://{own.socket_file}"
+
+    async def victim(query):
+        return Answer(network.predict(query.x).argmax(axis=1))
+
+    async def script():
+        stores = [open_store(url) for _ in range(2)]
+        workers = [Registry(store, lambda: 7.0) for store in stores]
+        layers = [
+            Watch(Prada(0.95), "prada", "m", "00", store, worker)
+            for store, worker in zip(stores, workers, strict=True)
+        ]
+        queries = [Query("bad", thief[at : at + 20], 0.0) for at in range(0, 500, 20)]
+        await asyncio.gather(*[layers[i % 2](query, victim) for i, query in enumerate(queries)])
+        for layer, worker in zip(layers, workers, strict=True):
+            await worker.catch_up()
+            await layer.account("bad").catch_up()
+        once = [event for event in workers[0].state.audit if event["do"] == "raise alarm"]
+        states = {layer.account("bad").state.to_bytes() for layer in layers}
+        found = layers[0].account("bad").state.alarm
+        await workers[0].clear_alarm("bad", "m", "prada", "root")
+        await layers[1](queries[0], victim)
+        await workers[1].catch_up()
+        cleared = workers[1].all_alarms()
+        for store in stores:
+            await store.close()
+        return once, states, found, cleared
+
+    once, states, found, cleared = asyncio.run(script())
+    assert len(states) == 1 and cleared == []
+    assert [(event["row"], event["statistic"]) for event in once] == [found[:2]]
+
+
+def raised(server, thief):
+    """Asks as a thief until an alarm is raised; returns the thief's endpoint."""
+    bad, at = server.endpoint("watched", "free", "bad"), 0
+    while not server_alarms(server):
+        bad(thief[at : at + 50])
+        at += 50
+    return bad
+
+
+def test_a_slowed_account_waits_longer_each_time(config, thief):
+    with local_server(watched(config, "slow")) as server:
+        raised(server, thief)
+        headers = {
+            "Authorization": f"Bearer {asyncio.run(Registry(server.store, server.clock).add_key('bad', 't'))}"
+        }
+        body = {"instances": thief[:2].tolist()}
+        begun, waits = server.clock.now, []
+        for _ in range(6):
+            answer = server.client.post("/v1/models/watched:predict", json=body, headers=headers)
+            assert answer.status_code == 200 and answer.headers["RateLimit-Policy"] == '"slowed";q=1'
+            reply = server.client.post("/v1/models/watched:predict", json=body, headers=headers)
+            assert reply.status_code == 429
+            waits.append(int(reply.headers["Retry-After"]))
+            assert reply.headers["RateLimit"] == answer.headers["RateLimit"] == f'"slowed";r=0;t={waits[-1]}'
+            server.clock.sleep(waits[-1] - 0.5)
+            assert server.client.post("/v1/models/watched:predict", json=body, headers=headers).status_code == 429
+            server.clock.sleep(0.5)
+        assert waits == [1, 1, 2, 4, 8, 16] and server.clock.now - begun == sum(waits)
+
+
+@pytest.mark.parametrize("digits", [None, 1])
+def test_a_coarsened_account_is_told_less(config, network, thief, digits):
+    options = "" if digits is None else f", digits = {digits}"
+    with local_server(watched(config, "coarsen", options)) as server:
+        bad = raised(server, thief)
+        other = server.endpoint("watched", "free", "other")
+        told, full = bad(thief[:20]), other(thief[:20])
+        np.testing.assert_array_equal(told.labels, full.labels)
+        np.testing.assert_allclose(full.probs, network.predict(thief[:20]), atol=1e-5)
+        if digits is None:
+            assert np.isnan(told.probs).all()
+        else:
+            np.testing.assert_array_equal(told.probs, full.probs.round(digits))
+
+
+def test_a_deceived_account_is_told_shuffled_labels_the_same_way_again(config, thief):
+    with local_server(watched(config, "deceive")) as server:
+        bad = raised(server, thief)
+        full = server.endpoint("watched", "free", "other")(thief[:60])
+        told, again = bad(thief[:60]), bad(thief[:60])
+        np.testing.assert_array_equal(told.probs, again.probs)
+        np.testing.assert_array_equal(told.labels, told.probs.argmax(axis=1))
+        assert 0.15 < (told.labels == full.labels).mean() < 0.55
+
+
+def test_an_alarm_may_only_be_logged(config, thief):
+    with local_server(watched(config, "log")) as server:
+        bad = raised(server, thief)
+        np.testing.assert_array_equal(
+            bad(thief[:60]).probs, server.endpoint("watched", "free", "other")(thief[:60]).probs
+        )
+
+
+@pytest.mark.parametrize("open_", [False, True])
+def test_a_store_that_goes_away_fails_closed_unless_the_operator_says_open(
+    config, network, thief, monkeypatch, open_, caplog
+):
+    with local_server(watched(config, options=", open = true" if open_ else "")) as server:
+        bad = server.endpoint("watched", "free", "bad")
+        append = server.store.append
+
+        async def away(log, *rest, **named):
+            if log.startswith("watch/"):
+                raise Refused("the store is away", status=503, retry_after=1)
+            return await append(log, *rest, **named)
+
+        monkeypatch.setattr(server.store, "append", away)
+        if open_:
+            np.testing.assert_array_equal(bad(thief[:3]).labels, network.predict(thief[:3]).argmax(axis=1))
+            assert "rows of account bad go unwatched: the store is away" in caplog.text
+            return
+        with pytest.raises(Refused) as refused:
+            bad(thief[:3])
+        assert (refused.value.status, refused.value.retry_after) == (503, 1)
+        levels = asyncio.run(server.store.levels("bad"))
+        assert levels["watched/ledger/rows"].level == 0  # it was given back
+
+
+def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, monkeypatch):
+    monkeypatch.setattr(module, "_HELD", 100 * 2**14)  # the states of less than a hundred
+    rng = np.random.default_rng(2)
+    asked = {f"a{i}": rng.integers(0, 256, (20, *SHAPE)).astype(np.float32) / np.float32(255) for i in range(1000)}
+    thieves = {name: thief[at:] for at, name in enumerate(("a3", "a500", "a996"))}
+    asked |= thieves
+    server = Local(watched(config, "log"))
+    here = server.app.here
+    deployed = here.of_plan("free")["watched"]
+    layer = deployed.layers[-1]
+
+    async def ask(name, x):
+        while True:
+            try:
+                return await deployed.admission(Query(name, x, 1e9), deployed.handle)
+            except Behind:  # an alarm was raised meanwhile
+                await here.catch_up()
+
+    async def script():
+        for turn in range(2):  # in the second nobody's state is at hand any more
+            for first in range(0, 1000, 50):
+                names = list(asked)[first : first + 50]
+                await asyncio.gather(*(ask(name, np.array_split(asked[name], 2)[turn]) for name in names))
+                assert layer._memory.held <= module._HELD
+        assert len(layer._accounts) < 100
+        for name in ("a0", "a250", "a999", *thieves):
+            await layer.account(name).catch_up()
+            detector = Prada(0.95)
+            said = network.predict(asked[name]).argmax(axis=1)
+            expected = detector.observe(detector.begin(), asked[name], said)
+            assert layer.account(name).state.to_bytes() == expected.to_bytes()
+        await server.store.close()
+        return {alarm["account"]: alarm["row"] for alarm in here.registry.all_alarms()}
+
+    assert asyncio.run(script()) == {name: said_on_arrays(network, x).row for name, x in thieves.items()}
+    raw = sum(x.nbytes if name in thieves else x.size for name, x in asked.items())
+    kept = sum(path.stat().st_size for path in (config.parent / "state").glob("range.sqlite*"))
+    assert kept < 2 * raw
+
+
+def test_detectors_stand_last_and_not_in_plans(config):
+    text = watched(config).read_text()
+    config.write_text(text.replace('"refuse"  }', '"refuse" }, { type = "rounding", digits = 2 }'))
+    with pytest.raises(BadInput, match="prada: Rounding stands inside it"), local_server(config) as server:
+        asyncio.run(server.app.here.begin())
+    config.write_text(text.replace("[plans.free]", '[plans.free]\ndefenses = [{type = "prada", delta = 0.9}]'))
+    with pytest.raises(BadInput, match="prada sees what the victim itself says"), local_server(config):
+        pass
+    config.write_text(text.replace("delta", "detla"))
+    with pytest.raises(BadInput, match=r"prada has no field 'detla'; it has delta, .*reaction"):
+        read_settings(config)
+
+
+def test_the_detectors_time_is_counted(config, thief):
+    with local_server(watched(config)) as server:
+        server.endpoint("watched", "free", "bad")(thief[:50])
+        registry = server.app._telemetry.registry
+        assert registry.get_sample_value("mlaas_defence_seconds_count", {"defence": "prada"}) >= 1
+
+
+def test_alarms_are_for_administrators(local):
+    headers = local.headers("free", "nosy")
+    for method, path in (("GET", ""), ("GET", "/stream"), ("DELETE", "/a/open/prada")):
+        assert local.client.request(method, f"/admin/alarms{path}", headers=headers).status_code == 403
+
+
+def test_the_stream_tells_alarms_and_clears_and_ends_at_drain(config, thief, monkeypatch):
+    monkeypatch.setattr("server.routes.alarms._PERIOD", 0.01)
+    with local_server(watched(config)) as server:
+        registry = Registry(server.store, server.clock)
+        draining = []
+
+        async def found():
+            return {"row": 3, "statistic": 0.5, "reaction": "log", "digits": None, "log": "watch/x"}
+
+        async def script():
+            told = events(server.app.here, lambda: bool(draining))
+            beat = await anext(told)
+            await registry.raise_alarm("a", "watched", "prada", found)
+            alarm = await anext(told)
+            await registry.clear_alarm("a", "watched", "prada", "root")
+            clear = await anext(told)
+            draining.append(1)
+            return beat, alarm, clear, [rest async for rest in told]
+
+        beat, alarm, clear, rest = asyncio.run(script())
+    assert beat.startswith(": ") and rest == []
+    assert alarm.startswith("event: alarm\ndata: ") and clear.startswith("event: clear\ndata: ")
+    assert alarm.endswith("\n\n") and json.loads(alarm.split("data: ")[1])["account"] == "a"
+
+
+def test_the_stream_over_http_ends_at_drain(config, thief):
+    watched(config, "log")
+    config.write_text("drain_seconds = 2\n" + config.read_text())
+    store = open_store(read_settings(config).store_url())
+    registry = Registry(store, time.time)
+    admin = asyncio.run(registry.create("root", "admin", "the tests"))
+    key = asyncio.run(registry.create("bad", "free", "the tests"))
+    asyncio.run(store.close())
+    with serving("--config", config, cwd=config.parent) as (url, process):
+        lines = []
+
+        def listen():
+            headers = {"Authorization": f"Bearer {admin}"}
+            with httpx.stream("GET", f"{url}/admin/alarms/stream", headers=headers, timeout=30) as reply:
+                lines.append(reply.headers["Content-Type"])
+                lines.extend(reply.iter_lines())
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        with httpx.Client() as client:
+            ask(Endpoint(url, model="watched", key=key, client=client), thief)
+        deadline = time.monotonic() + 10
+        while "event: alarm" not in lines and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        listener.join(10)
+        assert not listener.is_alive()
+        process.wait(10)
+        assert process.returncode in (0, -signal.SIGTERM)
+    assert lines[0].startswith("text/event-stream") and "event: alarm" in lines

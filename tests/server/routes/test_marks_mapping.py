@@ -1,0 +1,98 @@
+"""DAWN's median mapping at a live API: near-duplicates are told alike, and a judge sees why."""
+
+import asyncio
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from parts import SHAPE, Local
+from pydantic import TypeAdapter
+
+from defenses.watermarks.dawn import Keys, cells
+from defenses.watermarks.ledger.ledger import Opening
+from owner.dawn import Dawn
+from owner.marks import _model
+from wire import Answer, BadInput, Oracle
+from wire.local import local_client
+from zoo.data.pool import Pool
+from zoo.families import FAMILIES
+from zoo.network import Network
+from zoo.penultimate import inner
+
+MAPPED = """
+state = "state"
+[plans.free]
+[plans.admin]
+admin = true
+[[victims]]
+name = "marked"
+folder = "net"
+engine = "torch"
+max_rows = 64
+defenses = [{ type = "dawn", rate = 0.3, mapping = "median" }]
+"""
+
+
+@pytest.fixture(scope="session")
+def network():
+    return Network.new(FAMILIES["mlp"](hidden=(96,)), SHAPE, tuple("abcde"), seed=1, device="cpu")
+
+
+@pytest.fixture
+def begun(config, rows):
+    """A configuration whose medians were made at a first start; the file of their rows is not needed again."""
+    config.write_text(MAPPED)
+    with pytest.raises(BadInput, match=r"plan free: dawn: .*needs a pool of rows"):
+        asyncio.run(Local(config).app.here.begin())
+    for pool, fault in ((rows[:, :, 1:], r"rows.npz: .*shape \(1, 8, 8\), not \(1, 7, 8\)"), (rows, None)):
+        Pool(pool).save(config.parent / "rows.npz")
+        config.write_text(MAPPED.replace('"median"', f'"median", pool = "{config.parent / "rows.npz"}"'))
+        with nullcontext() if fault is None else pytest.raises(BadInput, match=fault):
+            asyncio.run(Local(config).app.here.begin())
+    config.write_text(MAPPED)
+    return config
+
+
+def asked(config, name, *queries):
+    """Starts a server, and returns its answers about rows, the marks of the account ``before``, and their key."""
+    server = Local(config)
+    with local_client(server.app) as client:
+        server.client = client
+        endpoint = server.endpoint("marked", "free", name)
+        told = [
+            np.concatenate([endpoint(x[at : at + n]).labels for at in range(0, len(x), n)]) for x, n in queries
+        ]
+        admin = server.headers("admin", f"admin-{name}")
+        place = "/admin/models/marked/marks"
+        client.post(f"{place}/commit", headers=admin)
+        opening = TypeAdapter(Opening).validate_json(client.get(f"{place}/before", headers=admin).content)
+        return told, opening, client.post(f"{place}/open", headers=admin).json()["key"]
+
+
+def test_near_duplicates_are_told_alike_in_any_company_and_after_a_restart(begun, network, rows):
+    near = np.nextafter(rows, np.float32(2))
+    limits = np.median(inner(network).logits(rows), axis=0)
+    above, beside = (inner(network).logits(x) > limits for x in (rows, near))
+    alike = (above == beside).all(axis=1)
+    before, opening, key = asked(begun, "before", (rows, 64), (near, 64))
+    begun.write_text(MAPPED.replace('engine = "torch"', 'engine = "auto"'))
+    after, reopened, _ = asked(begun, "after", (near, 7), (rows, 64), (rows[:60], 1))
+
+    said, first = network.predict(rows).argmax(axis=1), before[0]
+    marked = Keys(bytes.fromhex(key)).marked(0.3, *cells(above))
+    assert np.flatnonzero(first != said).tolist() == marked and 50 < len(marked) < 140
+    assert alike.sum() > 290
+    np.testing.assert_array_equal(before[1], after[0])
+    np.testing.assert_array_equal(before[1][alike], first[alike])
+    np.testing.assert_array_equal(after[1], first)
+    np.testing.assert_array_equal(after[2], first[:60])
+    assert reopened.entries == opening.entries
+
+    known = {row.tobytes(): label for row, label in zip([*rows, *near], [*first, *before[1]], strict=True)}
+    with _model(str(begun.parent / "net"), None) as victim:
+        thief = Oracle(lambda x: Answer(np.array([known[row.tobytes()] for row in x])), victim.oracle.card)
+        evidence = replace(Dawn(bits=10).accuse(thief, opening, {}, "there"), key=key)
+        found = Dawn(bits=10).judge(evidence, opening.root, *victim[:2], thief, {}, "there", victim.inner)
+    assert found.verdict == "accused" and found.marks == found.matches >= len(marked)
+    assert found.repeated > 40 and found.doubtful == 0

@@ -1,0 +1,72 @@
+"""Nearest neighbours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from wire import BadInput
+from zoo.data.pool import Pool
+from zoo.families.fitted import Learnt, check, check_range, table
+from zoo.families.svm import squared_distances
+
+
+@dataclass(frozen=True)
+class Knn:
+    """Nearest neighbours by Euclidean distance; a probability is a share of the neighbours.
+
+    Source: Cover and Hart, "Nearest Neighbor Pattern Classification", IEEE Transactions on Information Theory 13,
+    1967. The training rows are the model, and lie in its folder.
+
+    Attributes:
+        neighbours: How many of the nearest training rows vote.
+    """
+
+    tabular: ClassVar[bool] = False
+
+    neighbours: int = 5
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise BadInput(f"{self}: neighbours must be at least 1")
+
+    def learn(self, pool: Pool, seed: int) -> Learnt:
+        """Keeps the rows.
+
+        Raises:
+            BadInput: There are fewer rows than neighbours.
+        """
+        x, y = table(pool)
+        if len(x) < self.neighbours:
+            raise BadInput(f"{len(x)} rows have no {self.neighbours} neighbours")
+        return {"rows": torch.from_numpy(x), "labels": torch.from_numpy(y)}
+
+    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Returns the module that answers."""
+        check(learnt, {"rows": (torch.float32, ("n", math.prod(input_shape))), "labels": (torch.int64, ("n",))})
+        check_range("labels", learnt["labels"], 0, classes)
+        if len(learnt["labels"]) < self.neighbours:
+            raise ValueError(f"{len(learnt['labels'])} rows have no {self.neighbours} neighbours")
+        return _Neighbours(learnt, self.neighbours, classes)
+
+
+class _Neighbours(nn.Module):
+    rows: torch.Tensor
+    labels: torch.Tensor
+
+    def __init__(self, learnt: Learnt, neighbours: int, classes: int) -> None:
+        super().__init__()
+        for name, tensor in learnt.items():
+            self.register_buffer(name, tensor)
+        self.neighbours, self.classes = neighbours, classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps rows, ``(n, ...)``, to logits, ``(n, k)``: the logarithms of the shares."""
+        distances = squared_distances(x.flatten(1).double(), self.rows.double())
+        nearest = distances.topk(self.neighbours, largest=False).indices
+        return functional.one_hot(self.labels[nearest], self.classes).sum(1).double().log()
