@@ -1,7 +1,7 @@
 """Defences of a served model, usable with or without our server."""
 
 from defenses.admission.admission import Admission
-from defenses.admission.limit import Rule
+from defenses.admission.limit import Limit
 from defenses.admission.price import Price
 from defenses.admission.quota import Quota
 from defenses.admission.rate_limit import RateLimit
@@ -13,16 +13,16 @@ from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
-from defenses.defense import Defense, Handler, Pointless, Remembering, compose, disclosed
+from defenses.defense import Defense, Handler, Redundant, Remembering, compose, disclosed
 from defenses.detectors.hoda import Hoda
 from defenses.detectors.ood import Ood, OodFilter
 from defenses.detectors.prada import Prada
 from defenses.detectors.sybils import Sybils
-from defenses.monitoring.monitor import Across, Detector, Watch
+from defenses.monitoring.monitor import CrossAccountDetector, Detector, Monitor
 from defenses.reactions.reaction import Reacting
 from defenses.watermarks.dawn import Dawn
 
-DEFENSES: dict[str, type[Rule] | type[Defense]] = {
+DEFENSES: dict[str, type[Limit] | type[Defense]] = {
     "rate_limit": RateLimit,
     "quota": Quota,
     "label_only": LabelOnly,
@@ -37,14 +37,19 @@ DEFENSES: dict[str, type[Rule] | type[Defense]] = {
     "dawn": Dawn,
 }
 
-DETECTORS: dict[str, type[Detector | Across]] = {"prada": Prada, "hoda": Hoda, "ood": Ood, "sybils": Sybils}
-"""Detectors, each of which a :class:`Watch` lets watch."""
+DETECTORS: dict[str, type[Detector | CrossAccountDetector]] = {
+    "prada": Prada,
+    "hoda": Hoda,
+    "ood": Ood,
+    "sybils": Sybils,
+}
+"""Detectors, each of which a :class:`Monitor` lets watch."""
 
 __all__ = [
     "DEFENSES",
     "DETECTORS",
-    "Across",
     "Admission",
+    "CrossAccountDetector",
     "Dawn",
     "Defense",
     "Detector",
@@ -54,21 +59,21 @@ __all__ = [
     "LabelFlips",
     "LabelOnly",
     "LaplaceNoise",
+    "Limit",
+    "Monitor",
     "Ood",
     "OodFilter",
-    "Pointless",
     "Price",
     "Quota",
     "RateLimit",
     "Reacting",
+    "Redundant",
     "Remembering",
     "ReverseSigmoid",
     "Rounding",
-    "Rule",
     "Sybils",
     "Temperature",
     "TopK",
-    "Watch",
     "compose",
     "disclosed",
 ]

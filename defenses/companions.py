@@ -8,7 +8,7 @@ from typing import Protocol
 
 from wire import Array
 
-Passes = Callable[[Array], Awaitable[Array]]
+Forward = Callable[[Array], Awaitable[Array]]
 """From rows ``(n, *input_shape)``, as the victim takes them on the wire, to ``(n, ...)`` float32."""
 
 
@@ -21,7 +21,7 @@ class Auxiliary(Protocol):
     any network from rows to ``(n, k, ...)``.
     """
 
-    async def checkpoints(self) -> Passes:
+    async def checkpoints(self) -> Forward:
         """Returns what the victim said at its checkpoints but the last, from the earliest on.
 
         The passes give class probabilities ``(n, k, c)``, and cost as much as c of the victim's.
@@ -31,7 +31,7 @@ class Auxiliary(Protocol):
         """
         ...
 
-    async def load(self, folder: Path) -> Passes:
+    async def load(self, folder: Path) -> Forward:
         """Returns a saved model's class probabilities, ``(n, k)``.
 
         Raises:
@@ -47,7 +47,7 @@ class Auxiliary(Protocol):
         """
         ...
 
-    async def above(self, limits: Array) -> Passes:
+    async def above(self, limits: Array) -> Forward:
         """Returns whether each of these activations is above its limit, by passes that cost as the victim's.
 
         They run on a CPU, whatever the victim's device, and a row's answer depends on that row alone. They give

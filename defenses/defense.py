@@ -12,7 +12,7 @@ Handler = Callable[[Query], Awaitable[Answer]]
 """A victim, or a victim behind defences."""
 
 
-class Pointless(BadInput):
+class Redundant(BadInput):
     """A layer could be left out, or one inside it: who stacked them meant something else.
 
     Attributes:
@@ -36,7 +36,7 @@ class Defense(Protocol):
 
         Raises:
             BadInput: It cannot work on what the layers inside tell.
-            Pointless: It can, but one of them does nothing.
+            Redundant: It can, but one of them does nothing.
         """
         ...
 

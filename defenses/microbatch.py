@@ -18,7 +18,7 @@ Results = Sequence[R | BaseException]
 Batch = list[tuple[T, "asyncio.Future[R]"]]
 
 
-class Coalesced(Generic[T, R]):
+class MicroBatch(Generic[T, R]):
     """Calls that share runs; one run goes on at a time."""
 
     def __init__(

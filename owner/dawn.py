@@ -24,7 +24,7 @@ import numpy as np
 import pydantic
 
 from defenses.watermarks.dawn import Keys, cells, commitment_to
-from defenses.watermarks.ledger.ledger import Common, Mark, Opening
+from defenses.watermarks.ledger.ledger import Mark, Opening, WatermarkParameters
 from defenses.watermarks.verification import chance_bound, marks_needed, tail
 from owner.evidence import read
 from wire import Array, BadInput, Labels, Oracle
@@ -173,7 +173,7 @@ class Dawn:
 
     def _found(
         self,
-        common: Common,
+        common: WatermarkParameters,
         marks: Sequence[Mark],
         doubtful: Array,
         suspect: Oracle,
@@ -208,7 +208,7 @@ class Dawn:
         )
 
 
-def _check_marks(common: Common, marks: Sequence[Mark], key: str | None) -> None:
+def _check_marks(common: WatermarkParameters, marks: Sequence[Mark], key: str | None) -> None:
     """Raises :class:`Rejected` unless the committed key decides every mark and its label."""
     try:
         secret = bytes.fromhex(key or "")
@@ -236,7 +236,7 @@ def _check_marks(common: Common, marks: Sequence[Mark], key: str | None) -> None
         seen.add((mark.form, mark.row))
 
 
-def _counted(opening: Opening) -> tuple[Common, list[Mark]]:
+def _counted(opening: Opening) -> tuple[WatermarkParameters, list[Mark]]:
     """Returns what the marks have in common, and those that count: all, or the first of each cell."""
     common, marks = opening.verified()
     if common.mapping == "median":
@@ -244,7 +244,7 @@ def _counted(opening: Opening) -> tuple[Common, list[Mark]]:
     return common, marks
 
 
-def _point(common: Common, mark: Mark) -> tuple[str, bytes]:
+def _point(common: WatermarkParameters, mark: Mark) -> tuple[str, bytes]:
     """Returns form and bytes of what decides about a mark."""
     if common.mapping == "exact":
         return mark.form, mark.row
@@ -254,7 +254,9 @@ def _point(common: Common, mark: Mark) -> tuple[str, bytes]:
         raise Rejected(f"a mark is of the cell {mark.cell!r}; expected hexadecimal") from None
 
 
-def _check_cells(common: Common, marks: Sequence[Mark], inner: Callable[[Array], Array] | None) -> Array:
+def _check_cells(
+    common: WatermarkParameters, marks: Sequence[Mark], inner: Callable[[Array], Array] | None
+) -> Array:
     """Returns which marks the victim puts into another cell, by no more than rounding, ``(n,)`` bool.
 
     Raises:
@@ -277,7 +279,7 @@ def _check_cells(common: Common, marks: Sequence[Mark], inner: Callable[[Array],
     return moved
 
 
-def _check(model: Oracle, common: Common, marks: Sequence[Mark]) -> None:
+def _check(model: Oracle, common: WatermarkParameters, marks: Sequence[Mark]) -> None:
     if not marks:
         raise BadInput("there are no marks to ask about")
     forms = {mark.form for mark in marks}

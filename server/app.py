@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from defenses.store import Behind, Store
-from server.deployment.models import Served
-from server.deployment.service import Range
+from defenses.store import Store, VersionConflict
+from server.deployment.models import LoadedModel
+from server.deployment.service import Service
 from server.http import openapi, problems
-from server.http.application import Door
+from server.http.application import Application
 from server.http.telemetry import Telemetry
 from server.protocols import open_inference as inference
 from server.protocols import v1 as predict
@@ -27,11 +27,11 @@ VERSION = "0.1.0"
 def create_app(
     settings: Settings,
     store: Store,
-    served: Mapping[str, Served],
+    served: Mapping[str, LoadedModel],
     secret: bytes,
     clock: Callable[[], float] = time.time,
     telemetry: Telemetry | None = None,
-) -> Door:
+) -> Application:
     """Puts victims behind their defences and routes in front of them.
 
     Args:
@@ -61,17 +61,17 @@ def create_app(
         redirect_slashes=False,
     )
     telemetry = telemetry or Telemetry(VERSION)
-    app.state.range = here = Range(settings, store, served, secret, clock, telemetry.timed)
+    app.state.range = here = Service(settings, store, served, secret, clock, telemetry.timed)
     for routes in (inference.router, predict.router, accounts.router, alarms.router, marks.router):
         app.include_router(routes)
     problems.install(app)
     openapi.install(app)
-    return Door(here, app, telemetry, access_log=settings.log == "json")
+    return Application(here, app, telemetry, access_log=settings.log == "json")
 
 
 async def server_secret(store: Store) -> bytes:
     """Returns the secret of a store, which is drawn when it is asked for first."""
     while not (kept := (await store.read("secret")).entries):
-        with suppress(Behind):  # another process was faster
+        with suppress(VersionConflict):  # another process was faster
             await store.append("secret", [secrets.token_bytes(32)], expected=0)
     return kept[0]

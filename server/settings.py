@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from defenses import DEFENSES, DETECTORS, Watch
+from defenses import DEFENSES, DETECTORS, Monitor
 from wire import BadInput
 from wire.command import MICRO
 
@@ -300,14 +300,14 @@ def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
     """
     cls = _defense_class(layer.get("type"))
     kind = layer["type"]
-    layers = [cls, Watch] if kind in DETECTORS else [cls]
+    layers = [cls, Monitor] if kind in DETECTORS else [cls]
     known = [name for each in layers for name in _options(each)]
     for name in layer:
         if name not in known and name != "type":
             raise BadInput(f"{kind} has no field {name!r}; it has {', '.join(known) or 'none'}")
     built = _build(kind, cls, layer, supplies)
     return (
-        _build(kind, Watch, layer, {**supplies, "detector": built, "kind": kind}) if kind in DETECTORS else built
+        _build(kind, Monitor, layer, {**supplies, "detector": built, "kind": kind}) if kind in DETECTORS else built
     )
 
 

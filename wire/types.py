@@ -21,14 +21,14 @@ class Query:
         account: Name of the account, resolved from its key before any defence runs.
         x: Rows, ``(n, *input_shape)``, in the wire's dtype; texts are an ``(n,)`` array of str objects.
         at: Seconds since the epoch, stamped once by the route: the only clock a defence reads.
-        receipt: Names one request of the account, so that a retry of it is billed once; None if the
+        idempotency_key: Names one request of the account, so that a retry of it is billed once; None if the
             client named none.
     """
 
     account: str
     x: Array
     at: float
-    receipt: str | None = None
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from defenses import Admission, Price, Quota, RateLimit, Rule
+from defenses import Admission, Limit, Price, Quota, RateLimit
 from defenses.store import open_store
 from wire import Answer, Query
 
 ROWS = 64  # in a request
-SECONDS = 3600.0  # the past's length: a sixth of its receipts are still kept when the present begins
+SECONDS = 3600.0  # the past's length: a sixth of its idempotency_keys are still kept when the present begins
 
 
 def write(url: str, model: str, accounts: list[str], rows: int) -> None:
@@ -24,7 +24,7 @@ def write(url: str, model: str, accounts: list[str], rows: int) -> None:
 
 async def _write(url: str, model: str, accounts: list[str], rows: int) -> None:
     store = open_store(url)
-    limits: list[Rule] = [RateLimit(rows_per_second=1e8, burst=10**8), Quota(rows=10**12, per="day")]
+    limits: list[Limit] = [RateLimit(rows_per_second=1e8, burst=10**8), Quota(rows=10**12, per="day")]
     admission = Admission(model, limits, Price(per_row=10_000), store)
     turns, now, x = -(-rows // (ROWS * len(accounts))), time.time(), np.zeros((ROWS, 1), np.float32)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from defenses.admission.limit import Rule
+from defenses.admission.limit import Limit
 from defenses.admission.price import ENTRIES, Price
 from defenses.defense import Handler
 from defenses.reactions.slow import Slowed
-from defenses.store import Behind, Charge, Level, Meter, Store
+from defenses.store import Charge, Level, Meter, Store, VersionConflict
 from defenses.store.counters import Number
 from wire import Answer, BadInput, Card, Query, Refused
 
@@ -19,7 +19,7 @@ EVERYWHERE = "*"  # the scope of limits that hold over all models together
 Headers = list[tuple[bytes, bytes]]
 
 
-class Limit(NamedTuple):
+class Kept(NamedTuple):
     """A limit of a stack.
 
     Attributes:
@@ -30,15 +30,15 @@ class Limit(NamedTuple):
 
     meter: str
     label: str
-    rule: Rule
+    rule: Limit
 
 
 @dataclass(frozen=True)
 class Admission:
     """Lets a query pass if every limit does, and bills it; what was not answered is given back.
 
-    All meters of an account change together or not at all. A request that names a receipt is billed once within
-    ten minutes, however often it is retried; the rate limit counts each retry.
+    All meters of an account change together or not at all. A request with an idempotency key is billed once
+    within ten minutes, however often it is retried; the rate limit counts each retry.
 
     Attributes:
         model: Name of the victim.
@@ -51,18 +51,18 @@ class Admission:
     """
 
     model: str
-    limits: Sequence[Rule]
+    limits: Sequence[Limit]
     price: Price
     store: Store
-    overall: Sequence[Rule] = ()
+    overall: Sequence[Limit] = ()
     seen: Callable[[], int] | None = None
     alarms: Callable[[str], Iterable[Mapping[str, Any]]] | None = None
-    _limits: tuple[Limit, ...] = field(init=False, repr=False)
+    _limits: tuple[Kept, ...] = field(init=False, repr=False)
     _policies: bytes = field(init=False, repr=False)
     _entries: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        limits = [Limit(f"{EVERYWHERE}/{rule.name}", f"all-{rule.label}", rule) for rule in self.overall]
+        limits = [Kept(f"{EVERYWHERE}/{rule.name}", f"all-{rule.label}", rule) for rule in self.overall]
         limits += map(self._limit, self.limits)
         names = [limit.meter for limit in limits]
         for name in names:
@@ -85,7 +85,7 @@ class Admission:
 
         Raises:
             Refused: A limit or an alarm refuses, or the store is away (503).
-            Behind: The control log has grown beyond what was read.
+            VersionConflict: The control log has grown beyond what was read.
         """
         rows, at = len(query.x), query.at
         seen = None if self.seen is None else self.seen()
@@ -97,10 +97,10 @@ class Admission:
             limits = (*limits, *map(self._limit, slowed))
         meters = [rule.meter(name, rows, at) for name, _, rule in limits]
         meters += map(Meter, self._entries, self.price.amounts(rows))
-        charge = Charge(query.account, meters, at, query.receipt, seen)
+        charge = Charge(query.account, meters, at, query.idempotency_key, seen)
         verdict = await self.store.charge(charge)
         if verdict.kind == "behind":
-            raise Behind(f"the control log has grown beyond {seen}")
+            raise VersionConflict(f"the control log has grown beyond {seen}")
         if verdict.kind == "over":
             _, label, rule = limits[verdict.meter]
             raise rule.refusal(label, rows, verdict.level, at)
@@ -110,10 +110,10 @@ class Admission:
             await self.store.refund(charge)
             raise
 
-    def _limit(self, rule: Rule) -> Limit:
-        return Limit(f"{self.model}/{rule.name}", rule.label, rule)
+    def _limit(self, rule: Limit) -> Kept:
+        return Kept(f"{self.model}/{rule.name}", rule.label, rule)
 
-    def _told(self, limits: tuple[Limit, ...], levels: Sequence[Number], at: float) -> Headers:
+    def _told(self, limits: tuple[Kept, ...], levels: Sequence[Number], at: float) -> Headers:
         if not limits:
             return []
         policies = self._policies if limits is self._limits else _policies(limits)
@@ -125,7 +125,7 @@ class Admission:
     async def _refuse(self, query: Query, seen: int | None) -> None:
         """Refuses, unless the alarm may have been cleared."""
         if (await self.store.charge(Charge(query.account, (), query.at, seen=seen))).kind == "behind":
-            raise Behind(f"the control log has grown beyond {seen}")
+            raise VersionConflict(f"the control log has grown beyond {seen}")
         raise Refused(f"this account raised an alarm, and model {self.model} answers it no more", status=403)
 
     def disclose(self, card: Card) -> Card:
@@ -142,7 +142,7 @@ class Admission:
         }
 
 
-def _policies(limits: Iterable[Limit]) -> bytes:
+def _policies(limits: Iterable[Kept]) -> bytes:
     return ", ".join([f'"{label}";{rule.policy}' for _, label, rule in limits]).encode()
 
 

@@ -9,7 +9,7 @@ from wire import Card, Refused
 
 
 @runtime_checkable
-class Rule(Protocol):
+class Limit(Protocol):
     """A limit of rows: a meter of the account, and what is said when it would pass its cap."""
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from scipy.special import ndtri
 
 from defenses.answers.renormalised import perturbed, perturbing, probs_of
-from defenses.answers.row_noise import keyed_uniform
+from defenses.answers.row_noise import row_noise
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 
@@ -40,7 +40,7 @@ class GaussianNoise:
 
     def noise(self, x: Array, k: int) -> Array:
         """Returns the noise of the rows ``x``, ``(n, ...)``, for k classes: ``(n, k)``."""
-        return self.sigma * ndtri(keyed_uniform(self.secret, x, k))
+        return self.sigma * ndtri(row_noise(self.secret, x, k))
 
     def disclose(self, card: Card) -> Card:
         """Stands inside what withholds or rounds."""

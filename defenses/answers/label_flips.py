@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from defenses.answers.renormalised import probs_of
-from defenses.answers.row_noise import keyed_uniform
+from defenses.answers.row_noise import row_noise
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 
@@ -39,7 +39,7 @@ class LabelFlips:
 
     def flip(self, x: Array, labels: Array, probs: Array) -> Answer:
         """Flips labels ``(n,)`` and probabilities ``(n, k)`` of some of the rows ``x``, ``(n, ...)``."""
-        decision, choice = keyed_uniform(self.secret, x, 2).T
+        decision, choice = row_noise(self.secret, x, 2).T
         rows = np.flatnonzero(decision < self.rate)
         others = (choice * (probs.shape[1] - 1)).astype(np.int64)
         others += others >= labels  # every class but the label's

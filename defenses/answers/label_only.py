@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from defenses.defense import Handler, Pointless
+from defenses.defense import Handler, Redundant
 from wire import Answer, BadInput, Card, Query
 
 
@@ -26,7 +26,7 @@ class LabelOnly:
             raise BadInput("label_only: the layers inside tell labels alone already")
         for name, value in (("top_k", card.top_k), ("rounding", card.digits), ("temperature", card.temperature)):
             if value is not None:
-                raise Pointless(
+                raise Redundant(
                     f"label_only: withholds what {name} inside it is there to change; leave one out",
                     replace(card, tells_probs=False),
                 )

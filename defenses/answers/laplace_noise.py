@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from defenses.answers.renormalised import perturbed, perturbing, probs_of
-from defenses.answers.row_noise import keyed_uniform
+from defenses.answers.row_noise import row_noise
 from defenses.defense import Handler
 from wire import Answer, Array, BadInput, Card, Query
 
@@ -41,7 +41,7 @@ class LaplaceNoise:
 
     def noise(self, x: Array, k: int) -> Array:
         """Returns the noise of the rows ``x``, ``(n, ...)``, for k classes: ``(n, k)``."""
-        centred = keyed_uniform(self.secret, x, k) - 0.5
+        centred = row_noise(self.secret, x, k) - 0.5
         return np.asarray(-self.scale * np.sign(centred) * np.log1p(-2 * np.abs(centred)))
 
     def disclose(self, card: Card) -> Card:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from defenses.answers.renormalised import probs_of
-from defenses.defense import Handler, Pointless
+from defenses.defense import Handler, Redundant
 from wire import Answer, BadInput, Card, Query
 
 
@@ -37,7 +37,7 @@ class Rounding:
         if not card.tells_probs:
             raise BadInput("rounding: the layers inside tell labels alone, and nothing is left to round")
         if card.digits is not None:
-            raise Pointless(
+            raise Redundant(
                 f"rounding: to {self.digits} digits outside {card.digits}; the lesser alone would do",
                 replace(card, digits=min(self.digits, card.digits)),
             )

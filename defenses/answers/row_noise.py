@@ -34,7 +34,7 @@ _INFINITY = {2: 0x7C00, 4: 0x7F80_0000, 8: 0x7FF0_0000_0000_0000}  # its bits, b
 _NUMBERS = 16  # 32-bit numbers in one BLAKE2b digest
 
 
-def keyed_uniform(secret: bytes, x: Array, k: int) -> Array:
+def row_noise(secret: bytes, x: Array, k: int) -> Array:
     """Returns numbers between 0 and 1, ``(n, k)``, each row a function of the secret and the row of ``x`` alone.
 
     Rows that no model tells apart get equal numbers: those that differ in the sign of a zero, or in which NaN says

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from defenses.answers.renormalised import probs_of
-from defenses.defense import Handler, Pointless
+from defenses.defense import Handler, Redundant
 from wire import Answer, BadInput, Card, Query
 
 
@@ -47,7 +47,7 @@ class TopK:
         if not card.tells_probs:
             raise BadInput("top_k: the layers inside tell labels alone, and nothing is left to withhold")
         if card.top_k is not None:
-            raise Pointless(
+            raise Redundant(
                 f"top_k: k = {self.k} outside k = {card.top_k}; the lesser alone would do the same",
                 replace(card, top_k=min(self.k, card.top_k)),
             )

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import SkipValidation
 
 from defenses.answers.renormalised import perturbing, probs_of
-from defenses.answers.row_noise import keyed_uniform
+from defenses.answers.row_noise import row_noise
 from defenses.companions import Auxiliary
 from defenses.defense import Defense, Handler
 from defenses.detectors.calibration import Calibration, Streams
@@ -136,7 +136,7 @@ class OodFilter:
         if not len(rows):
             return answer
         probs, labels = probs_of(answer).copy(), answer.labels.copy()
-        order = keyed_uniform(self.secret, query.x[rows], probs.shape[1]).argsort(axis=1)
+        order = row_noise(self.secret, query.x[rows], probs.shape[1]).argsort(axis=1)
         probs[rows] = np.take_along_axis(probs[rows], order, axis=1)
         labels[rows] = probs[rows].argmax(axis=1)
         return Answer(labels, probs)

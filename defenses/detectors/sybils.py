@@ -48,7 +48,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from defenses.detectors.calibration import Calibration, Streams, check_rate, tried
-from defenses.microbatch import Coalesced
+from defenses.microbatch import MicroBatch
 from defenses.monitoring.nearest import Grown, Kept, Rows, pixels
 from defenses.monitoring.snapshots import read, written
 from wire import Array, BadInput, Card, Labels
@@ -263,7 +263,7 @@ class _Reference:
         pool = Pool.load(file)
         if pool.dtype == "BYTES" or pool.missing or not len(pool):
             raise BadInput(f"sybils: {file} has {len(pool)} rows; expected some, of numbers, none of them missing")
-        self.note = Coalesced[Array, Array](self._note, size=len, most=_MOST)
+        self.note = MicroBatch[Array, Array](self._note, size=len, most=_MOST)
         self.shape, x = pool.input_shape, pool.x.reshape(len(pool), -1)
         self._low, span = np.float32(0), np.float32(1)
         if pool.bounds != (0.0, 1.0):

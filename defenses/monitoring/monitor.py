@@ -2,7 +2,7 @@
 
 An account's state is a fold over its append-only log in the store, so workers agree and a restart loses nothing. A
 worker keeps the state in memory and reads only what others appended in between. A detector that watches all
-accounts together (:class:`Across`) has one log and one state for all of them.
+accounts together (:class:`CrossAccountDetector`) has one log and one state for all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import orjson
 from pydantic import SkipValidation
 
 from defenses.defense import Defense, Handler
-from defenses.microbatch import Coalesced
+from defenses.microbatch import MicroBatch
 from defenses.monitoring.nearest import pixels
 from defenses.store import Store
 from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
@@ -51,7 +51,8 @@ class Alarm(Protocol):
 class State(Protocol):
     """What a detector remembers.
 
-    It also has ``alarm``, the account's first alarm or None; of an :class:`Across` one, ``alarms``, by account.
+    It also has ``alarm``, the account's first alarm or None; of a :class:`CrossAccountDetector`, ``alarms``, by
+    account.
     """
 
     @property
@@ -70,7 +71,7 @@ class State(Protocol):
 
 
 class Detector(Protocol):
-    """A pure fold over an account's rows, or over what a :class:`Noting` one notes of them."""
+    """A pure fold over an account's rows, or over what a :class:`Featurizer` one notes of them."""
 
     def begin(self, saved: bytes | None = None) -> Any:
         """Returns the state of an account of no rows, or one that was saved (ValueError if that is broken)."""
@@ -82,7 +83,7 @@ class Detector(Protocol):
 
 
 @runtime_checkable
-class Across(Protocol):
+class CrossAccountDetector(Protocol):
     """A detector that watches all accounts of a model together, in one state."""
 
     def begin(self, saved: bytes | None = None) -> Any:
@@ -99,7 +100,7 @@ class Across(Protocol):
 
 
 @runtime_checkable
-class Noting(Protocol):
+class Featurizer(Protocol):
     """A detector that needs no rows but what other models say of them: the log keeps that in their place."""
 
     async def prepare(self, card: Card) -> None:
@@ -137,7 +138,7 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Monitor:
     """Lets a detector watch accounts; stands innermost, so that it sees what the bare victim said.
 
     A changed detector or victim starts anew, with logs of its own. A request that is retried under its id, and so
@@ -159,7 +160,7 @@ class Watch:
 
     __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for detector and store
 
-    detector: Annotated[Detector | Across, SkipValidation]
+    detector: Annotated[Detector | CrossAccountDetector, SkipValidation]
     kind: str
     model: str
     victim: str
@@ -168,7 +169,7 @@ class Watch:
     reaction: Literal["log", "refuse", "slow", "coarsen", "deceive"] = "log"
     digits: int | None = None
     open: bool = False
-    _accounts: OrderedDict[str, Watched] = field(
+    _accounts: OrderedDict[str, AccountState] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
     _memory: _Memory = field(default_factory=_Memory, init=False, repr=False, compare=False)
@@ -176,8 +177,8 @@ class Watch:
     _together: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_together", isinstance(self.detector, Across))
-        object.__setattr__(self, "_noting", self.detector if isinstance(self.detector, Noting) else None)
+        object.__setattr__(self, "_together", isinstance(self.detector, CrossAccountDetector))
+        object.__setattr__(self, "_noting", self.detector if isinstance(self.detector, Featurizer) else None)
         if self.digits is not None and (self.reaction != "coarsen" or not 0 <= self.digits <= 8):
             raise BadInput(
                 f"{self.kind}: digits go with the reaction coarsen and lie between 0 and 8, "
@@ -193,7 +194,7 @@ class Watch:
         answer = await handle(query)
         rows = query.x if self._noting is None else await self._noting.note(query.x, answer.labels)
         try:
-            logged = entry(rows, answer.labels, query.receipt, query.account if self._together else None)
+            logged = entry(rows, answer.labels, query.idempotency_key, query.account if self._together else None)
             await self.account(query.account).take(logged)
         except Refused as refused:
             if not self.open:
@@ -201,11 +202,11 @@ class Watch:
             log.error("model %s: rows of account %s go unwatched: %s", self.model, query.account, refused)
         return answer
 
-    def account(self, name: str) -> Watched:
+    def account(self, name: str) -> AccountState:
         """Returns what is known here of an account, or of all of them if they are watched together."""
         name = _EVERYBODY if self._together else name
         if name not in self._accounts:
-            self._accounts[name] = Watched(self, name)
+            self._accounts[name] = AccountState(self, name)
             self._memory.held += self._accounts[name].nbytes
         self._accounts.move_to_end(name)
         return self._accounts[name]
@@ -217,7 +218,7 @@ class Watch:
             BadInput: The detector cannot, or the layer stands outside what changes answers.
         """
         for layer in inside:
-            if not isinstance(layer, Watch):
+            if not isinstance(layer, Monitor):
                 raise BadInput(
                     f"{self.kind}: {type(layer).__name__} stands inside it and changes what the victim says; "
                     "detectors come last in a stack"
@@ -237,7 +238,7 @@ class Watch:
             raise BadInput(f"{self.kind}: the model takes {what}; expected rows of numbers")
         return card
 
-    def resize(self, name: str, account: Watched, nbytes: int) -> None:
+    def resize(self, name: str, account: AccountState, nbytes: int) -> None:
         """Notes what an account takes now, and drops what was not used for longest; it can be read again."""
         if self._accounts.get(name) is account:  # else it was dropped
             self._memory.held += nbytes - account.nbytes
@@ -246,7 +247,7 @@ class Watch:
             self._memory.held -= self._accounts.popitem(last=False)[1].nbytes
 
 
-class Watched:
+class AccountState:
     """An account, or all of them, as one worker knows it.
 
     Attributes:
@@ -257,13 +258,13 @@ class Watched:
         take: Logs and folds an entry; those that come meanwhile share the next trip.
     """
 
-    def __init__(self, layer: Watch, name: str) -> None:
+    def __init__(self, layer: Monitor, name: str) -> None:
         """Knows nothing yet."""
         self._layer, self._name = layer, name
         settings = hashlib.sha256(f"{layer.detector}\n{layer.victim}".encode()).hexdigest()[:16]
         self.log = f"watch/{layer.model}/{layer.kind}/{settings}/{name}"
         self.nbytes = _BESIDE
-        self.take = Coalesced[bytes, None](self._take)
+        self.take = MicroBatch[bytes, None](self._take)
         self._forget()
 
     def _forget(self) -> None:
@@ -320,9 +321,9 @@ class Watched:
 
     def _folded(self, entries: Sequence[bytes], start: int, snapshot: bytes | None) -> None:
         if snapshot is not None:
-            receipts, saved = read_snapshot(snapshot)
+            idempotency_keys, saved = read_snapshot(snapshot)
             self.state, self.position, self._fresh = self._layer.detector.begin(saved), start, 0
-            self._receipts = dict.fromkeys(receipts)
+            self._receipts = dict.fromkeys(idempotency_keys)
         kind = lambda read: read.rows.dtype if isinstance(read, Entry) else None  # noqa: E731
         for _, run in groupby(map(read_entry, entries), key=kind):
             taken = 0
@@ -341,7 +342,7 @@ class Watched:
 
     def _clear(self, account: str) -> None:
         detector = self._layer.detector
-        if isinstance(detector, Across):
+        if isinstance(detector, CrossAccountDetector):
             self.state = detector.forget(self.state, account)
         else:
             self.state, self._fresh = detector.begin(), 0
@@ -349,7 +350,7 @@ class Watched:
     def _observe(self, parts: Sequence[Entry]) -> None:
         detector = self._layer.detector
         rows, labels = (np.concatenate(part) for part in zip(*(part[:2] for part in parts), strict=True))
-        if isinstance(detector, Across):
+        if isinstance(detector, CrossAccountDetector):
             accounts = [part.account or "" for part in parts for _ in part.labels]
             self.state = detector.observe(self.state, rows, labels, accounts)
         else:
@@ -357,18 +358,20 @@ class Watched:
 
     def _alarms(self) -> Mapping[str, Alarm]:
         state: Any = self.state
-        if isinstance(self._layer.detector, Across):
+        if isinstance(self._layer.detector, CrossAccountDetector):
             alarms: Mapping[str, Alarm] = state.alarms
             return alarms
         return {} if state.alarm is None else {self._name: state.alarm}
 
     def _is_new(self, read: Entry) -> bool:
-        if read.receipt is None:
+        if read.idempotency_key is None:
             return True
-        receipt = read.receipt if read.account is None else f"{read.account}/{read.receipt}"
-        if receipt in self._receipts:
+        idempotency_key = (
+            read.idempotency_key if read.account is None else f"{read.account}/{read.idempotency_key}"
+        )
+        if idempotency_key in self._receipts:
             return False
-        self._receipts[receipt] = None
+        self._receipts[idempotency_key] = None
         if len(self._receipts) > _RECEIPTS:
             del self._receipts[next(iter(self._receipts))]
         return True
@@ -396,13 +399,13 @@ class Entry(NamedTuple):
     Attributes:
         rows: The rows, ``(n, d)``.
         labels: The victim's labels, ``(n,)``.
-        receipt: Its receipt, if any.
+        idempotency_key: Its idempotency_key, if any.
         account: Who asked, in a log of all accounts.
     """
 
     rows: Array
     labels: Labels
-    receipt: str | None = None
+    idempotency_key: str | None = None
     account: str | None = None
 
 
@@ -412,7 +415,7 @@ class Cleared(NamedTuple):
     account: str
 
 
-def entry(x: Array, labels: Labels, receipt: str | None = None, account: str | None = None) -> bytes:
+def entry(x: Array, labels: Labels, idempotency_key: str | None = None, account: str | None = None) -> bytes:
     """Returns rows ``(n, ...)`` and labels ``(n,)`` as a log holds them: a line of JSON, then bytes or float32."""
     rows = x.reshape(len(x), -1)
     if rows.dtype != np.uint8:
@@ -421,8 +424,8 @@ def entry(x: Array, labels: Labels, receipt: str | None = None, account: str | N
         if same.all():
             rows = (shifted.view(np.uint8)) ^ 128
     head = {"labels": labels.tolist(), "pixels": rows.dtype == np.uint8}
-    if receipt is not None:
-        head["receipt"] = receipt
+    if idempotency_key is not None:
+        head["receipt"] = idempotency_key
     if account is not None:
         head["account"] = account
     return orjson.dumps(head) + b"\n" + np.ascontiguousarray(rows).tobytes()
@@ -452,7 +455,7 @@ def read_entry(content: bytes) -> Entry | Cleared:
 
 
 def read_snapshot(content: bytes) -> tuple[list[str], bytes]:
-    """Reads a snapshot: the receipts of the last requests, oldest first, and the saved state.
+    """Reads a snapshot: the idempotency_keys of the last requests, oldest first, and the saved state.
 
     Raises:
         ValueError: It is none.

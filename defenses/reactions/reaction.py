@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from defenses.answers.row_noise import keyed_uniform
+from defenses.answers.row_noise import row_noise
 from defenses.defense import Handler
 from wire import Answer, Array, Card, Query
 
@@ -73,7 +73,7 @@ def shuffled(secret: bytes, x: Array, answer: Answer, classes: int) -> Answer:
         classes: Number of classes.
     """
     top = min(_TOP, classes)
-    drawn = keyed_uniform(secret, x, top).argsort(axis=1)  # the class of rank i is told what rank drawn[i] had
+    drawn = row_noise(secret, x, top).argsort(axis=1)  # the class of rank i is told what rank drawn[i] had
     rows = np.arange(len(x))
     to = drawn.argmin(axis=1)  # the rank of the class that is told as the label
     if answer.probs is None:

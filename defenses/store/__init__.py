@@ -8,20 +8,20 @@ from __future__ import annotations
 from defenses.microbatch import Observe
 from defenses.store.counters import EMPTIES, Charge, Level, Meter, Verdict
 from defenses.store.sqlite import SQLiteStore
-from defenses.store.store import CONTROL, Behind, Store, Tail
+from defenses.store.store import CONTROL, LogSlice, Store, VersionConflict
 from wire import BadInput
 
 __all__ = [
     "CONTROL",
     "EMPTIES",
-    "Behind",
     "Charge",
     "Level",
+    "LogSlice",
     "Meter",
     "SQLiteStore",
     "Store",
-    "Tail",
     "Verdict",
+    "VersionConflict",
     "open_store",
 ]
 

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Literal, NamedTuple
 
 EMPTIES = 1e300  # a leak that empties the meter as soon as its mark advances
-RECEIPT_SECONDS = 600.0  # how long a receipt is kept, on the queries' clock
+RECEIPT_SECONDS = 600.0  # how long an idempotency key is kept, on the queries' clock
 MOST = 10**15 - 1  # the highest cap: a header's integers (RFC 9651, 3.3.1) go no further, a float's not much
 SLACK = 1e-6  # what rounding may lose of a level that was waited for as told
 
@@ -27,7 +27,7 @@ class Meter(NamedTuple):
         cap: What it may not pass; None if nothing.
         leak: By how much it falls when its mark advances by 1.
         mark: What has advanced: seconds, or the number of a period.
-        retried: Whether a retry under a receipt pays again.
+        retried: Whether a retry under an idempotency key pays again.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Charge(NamedTuple):
         account: Who pays.
         meters: What rises.
         at: Seconds since the epoch.
-        receipt: Names the request, so that a retry within :data:`RECEIPT_SECONDS` is not charged again.
+        idempotency_key: Names the request, so that a retry within :data:`RECEIPT_SECONDS` is not charged again.
         seen: Position up to which the control log was read; None if it does not matter.
     """
 
     account: str
     meters: Sequence[Meter]
     at: float = 0.0
-    receipt: str | None = None
+    idempotency_key: str | None = None
     seen: int | None = None
 
 
@@ -78,8 +78,8 @@ class Verdict(NamedTuple):
     """What became of a charge.
 
     Attributes:
-        kind: ``charged``; ``known``, if the receipt was (only meters that are ``retried`` rose); ``over``, if a
-            meter would have passed its cap; ``behind``, if the control log does not end where it was read to. In
+        kind: ``charged``; ``known``, if the receipt was (only meters that are ``retried`` rose); ``over``, if a meter
+            would have passed its cap; ``behind``, if the control log does not end where it was read to. In
             the last two cases nothing changed.
         meter: Index of the meter that would have passed its cap; -1 if none.
         level: Level of that meter.
@@ -131,7 +131,7 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
         levels: Levels by account and meter.
         receipts: Receipts by account and name.
     """
-    key = (charge.account, charge.receipt or "")
+    key = (charge.account, charge.idempotency_key or "")
     receipt = receipts.get(key)
     known = receipt is not None and charge.at - receipt.at < RECEIPT_SECONDS
     risen, told = [], []
@@ -150,7 +150,7 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
     levels.update(risen)
     if receipt is not None and known:
         receipts[key] = receipt._replace(attempts=receipt.attempts + 1)
-    elif charge.receipt:
+    elif charge.idempotency_key:
         receipts[key] = Receipt(charge.at, 1, charge.meters)
     return Verdict("known" if known else "charged", -1, 0, tuple(told))
 
@@ -158,11 +158,11 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
 def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
     """Undoes a charge whose request was not answered, in place.
 
-    Under a receipt only the last failed attempt strikes the charge: another may have been answered.
+    Under an idempotency key only the last failed attempt strikes the charge: another may have been answered.
     """
     meters = charge.meters
-    if charge.receipt:
-        key = (charge.account, charge.receipt)
+    if charge.idempotency_key:
+        key = (charge.account, charge.idempotency_key)
         receipt = receipts.get(key)
         if receipt is None:
             return

@@ -19,9 +19,9 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from defenses.microbatch import Coalesced, Observe
+from defenses.microbatch import MicroBatch, Observe
 from defenses.store.counters import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Item, Level, Verdict, undone
-from defenses.store.store import Behind, Tail
+from defenses.store.store import LogSlice, VersionConflict
 from wire import BadInput, Refused
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class RedisStore:
         self._out: tuple[list[Charge], list[Charge]] | None = None  # what is refunded and charged by the trip out
         self._owed: list[Charge] = []  # refunds
         self._paying: asyncio.Task[None] | None = None
-        self._charges = Coalesced[Item, Verdict](self._run, undo=undone, observe=observe)
+        self._charges = MicroBatch[Item, Verdict](self._run, undo=undone, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
         """Charges an account; see :class:`~defenses.store.Store`."""
@@ -123,12 +123,12 @@ class RedisStore:
         """Appends to a log; see :class:`~defenses.store.Store`."""
         end: int = await self._call(_APPEND, log, "" if expected is None else expected, *entries)
         if end < 0:
-            raise Behind(f"the log {log} does not end at {expected}")
+            raise VersionConflict(f"the log {log} does not end at {expected}")
         return end
 
-    async def read(self, log: str, start: int = 0) -> Tail:
+    async def read(self, log: str, start: int = 0) -> LogSlice:
         """Reads a log; see :class:`~defenses.store.Store`."""
-        return Tail(*await self._call(_READ, log, start))
+        return LogSlice(*await self._call(_READ, log, start))
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
         """Puts a snapshot in the place of entries; see :class:`~defenses.store.Store`."""
@@ -216,8 +216,8 @@ def _flat(charge: Charge, forward: bool) -> list[Any]:
         for name, amount, cap, leak, mark, retried in charge.meters
     ]
     seen = -1 if charge.seen is None else charge.seen
-    kept = orjson.dumps(meters).decode() if charge.receipt else ""
-    return [forward, charge.account, charge.at, charge.receipt or "", seen, meters, kept]
+    kept = orjson.dumps(meters).decode() if charge.idempotency_key else ""
+    return [forward, charge.account, charge.at, charge.idempotency_key or "", seen, meters, kept]
 
 
 def _level(value: bytes) -> Level:

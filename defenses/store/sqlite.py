@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from defenses.microbatch import Coalesced, Observe
+from defenses.microbatch import MicroBatch, Observe
 from defenses.store.counters import (
     BEHIND,
     CHARGED,
@@ -25,7 +25,7 @@ from defenses.store.counters import (
     refunded,
     undone,
 )
-from defenses.store.store import CONTROL, Behind, Tail
+from defenses.store.store import CONTROL, LogSlice, VersionConflict
 from wire import BadInput, Refused
 
 _TABLES = """
@@ -70,7 +70,7 @@ class SQLiteStore:
         self._levels: dict[tuple[str, str], tuple[Number, float]] = {}
         self._control: int | None = None
         self._version = 0
-        self._charges = Coalesced[Item, Verdict](self._trip, undo=undone, observe=observe)
+        self._charges = MicroBatch[Item, Verdict](self._trip, undo=undone, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
         """Charges an account; see :class:`~defenses.store.Store`."""
@@ -92,14 +92,14 @@ class SQLiteStore:
         with self._transaction():
             end = self._end(log)
             if expected is not None and end != expected:
-                raise Behind(f"the log {log} ends at {end}, not at {expected}")
+                raise VersionConflict(f"the log {log} ends at {end}, not at {expected}")
             self._control = None
             self._db.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?)", [(log, end + i, entry) for i, entry in enumerate(entries)]
             )
         return end + len(entries)
 
-    async def read(self, log: str, start: int = 0) -> Tail:
+    async def read(self, log: str, start: int = 0) -> LogSlice:
         """Reads a log; see :class:`~defenses.store.Store`."""
         with self._transaction("BEGIN"):
             found = self._db.execute("SELECT position, snapshot FROM snapshots WHERE log = ?", (log,)).fetchone()
@@ -109,7 +109,7 @@ class SQLiteStore:
             rows = self._db.execute(
                 "SELECT entry FROM entries WHERE log = ? AND position >= ? ORDER BY position", (log, start)
             ).fetchall()
-        return Tail(start, snapshot, [entry for (entry,) in rows])
+        return LogSlice(start, snapshot, [entry for (entry,) in rows])
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
         """Puts a snapshot in the place of entries; see :class:`~defenses.store.Store`."""
@@ -177,8 +177,8 @@ class SQLiteStore:
         receipts: dict[tuple[str, str], Receipt],
     ) -> None:
         meters = charge.meters
-        if charge.receipt:
-            key = (charge.account, charge.receipt)
+        if charge.idempotency_key:
+            key = (charge.account, charge.idempotency_key)
             row = self._db.execute(
                 "SELECT at, attempts, meters FROM receipts WHERE account = ? AND receipt = ?", key
             ).fetchone()
@@ -204,12 +204,18 @@ class SQLiteStore:
         now: float,
     ) -> None:
         self._db.executemany(
-            "DELETE FROM receipts WHERE account = ? AND receipt = ?", [key for key in before if key not in after]
+            "DELETE FROM receipts WHERE account = ? AND receipt = ?",
+            [key for key in before if key not in after],
         )
         self._db.executemany(
             "REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)",
             [
-                (*key, receipt.at, receipt.attempts, orjson.dumps([[*meter] for meter in receipt.meters]))
+                (
+                    *key,
+                    receipt.at,
+                    receipt.attempts,
+                    orjson.dumps([[*meter] for meter in receipt.meters]),
+                )
                 for key, receipt in after.items()
                 if receipt is not before.get(key)
             ],

@@ -10,7 +10,7 @@ from defenses.store.counters import Charge, Level, Verdict
 CONTROL = "range"  # the log of which :attr:`~defenses.store.counters.Charge.seen` is a position
 
 
-class Tail(NamedTuple):
+class LogSlice(NamedTuple):
     """The end of a log.
 
     Attributes:
@@ -29,7 +29,7 @@ class Tail(NamedTuple):
         return self.start + len(self.entries)
 
 
-class Behind(Exception):  # no error: who is behind reads on and tries again
+class VersionConflict(Exception):  # no error: who is behind reads on and tries again
     """A log has grown beyond the position that was told."""
 
 
@@ -65,11 +65,11 @@ class Store(Protocol):
             The position behind the last entry.
 
         Raises:
-            Behind: The log does not end as expected; nothing was appended.
+            VersionConflict: The log does not end as expected; nothing was appended.
         """
         ...
 
-    async def read(self, log: str, start: int = 0) -> Tail:
+    async def read(self, log: str, start: int = 0) -> LogSlice:
         """Reads a log from a position on, or from its end if that is before; a snapshot stands for the oldest."""
         ...
 

@@ -43,7 +43,7 @@ from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.companions import Auxiliary
 from defenses.defense import Defense, Handler, compose
 from defenses.store import Store
-from defenses.watermarks.ledger.ledger import Common, Mark, encoded, shared
+from defenses.watermarks.ledger.ledger import Mark, WatermarkParameters, encoded, shared
 from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
 from zoo.data.pool import Pool
 
@@ -242,7 +242,7 @@ class Dawn:
             )
 
     async def _begin(self, classes: int) -> None:
-        common = Common(self.model, self.rate, classes, commitment_to(self.secret), self.victim)
+        common = WatermarkParameters(self.model, self.rate, classes, commitment_to(self.secret), self.victim)
         await self._register.begin(common, None if self.mapping == "exact" else self._medians)
 
     async def _medians(self) -> Array:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from defenses.store import open_store
-from server.control.log import Account, Registry
+from server.control.log import Account, ControlLog
 from server.settings import Settings
 from wire import BadInput
 from wire.command import read_key
@@ -50,7 +50,7 @@ async def administrate(settings: Settings, do: str, arguments: dict[str, object]
     if do in ("create", "plan") and plan not in settings.plans:
         raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
     store = open_store(settings.store_url())
-    registry = Registry(store, time.time)
+    registry = ControlLog(store, time.time)
     try:
         await registry.catch_up()
         match do:
@@ -72,7 +72,7 @@ async def administrate(settings: Settings, do: str, arguments: dict[str, object]
         await store.close()
 
 
-async def _create(registry: Registry, name: str, plan: str, key_file: object) -> None:
+async def _create(registry: ControlLog, name: str, plan: str, key_file: object) -> None:
     if not isinstance(key_file, Path):
         print(await registry.create(name, plan, OPERATOR))
     elif key_file.exists():

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from defenses import DETECTORS, Watch
+from defenses import DETECTORS, Monitor
 from defenses.detectors.calibration import Calibrated, Calibration
-from defenses.monitoring.monitor import Noting
+from defenses.monitoring.monitor import Featurizer
 from server.settings import UNBOUND, Settings, Victim, build_layer, layer_placed
 from wire import Array, BadInput, Card, Labels, Query
 from wire.command import at_least
 from zoo.data.pool import Pool
 
 if TYPE_CHECKING:
-    from server.deployment.models import Served
+    from server.deployment.models import LoadedModel
 
 CALIBRATED: dict[str, Any] = {kind: cls for kind, cls in DETECTORS.items() if hasattr(cls, "calibrated")}
 
@@ -82,7 +82,7 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     served = load_all(alone)[victim.name]
     supplies = {"model": victim.name, "victim": served.weights, "auxiliary": served.auxiliary}
     blank = build_layer({**table, **CALIBRATED[kind].blank}, {**UNBOUND, **supplies})
-    assert isinstance(blank, Watch) and isinstance(blank.detector, Calibrated)
+    assert isinstance(blank, Monitor) and isinstance(blank.detector, Calibrated)
     blank.disclose(served.card)
     x = _rows(arguments["rows"], served.card)
     size, count = arguments["stream"], arguments["streams"]
@@ -149,14 +149,14 @@ def _rows(path: Path, card: Card) -> Array:
     return x
 
 
-async def _asked(detector: object, served: Served, x: Array) -> tuple[Array, Labels]:
+async def _asked(detector: object, served: LoadedModel, x: Array) -> tuple[Array, Labels]:
     """Returns what the detector's log would keep of rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
-    if isinstance(detector, Noting):
+    if isinstance(detector, Featurizer):
         await detector.prepare(served.card)
     notes, labels = [], []
     for start in tqdm(range(0, len(x), served.card.max_rows), desc="asking", unit="batch", dynamic_ncols=True):
         rows = x[start : start + served.card.max_rows]
         told = (await served(Query("calibration", rows, 0.0))).labels
-        notes.append(await detector.note(rows, told) if isinstance(detector, Noting) else rows)
+        notes.append(await detector.note(rows, told) if isinstance(detector, Featurizer) else rows)
         labels.append(told)
     return np.concatenate(notes), np.concatenate(labels)

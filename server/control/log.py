@@ -19,9 +19,9 @@ from typing import Any
 
 import orjson
 
-from defenses.microbatch import Coalesced
+from defenses.microbatch import MicroBatch
 from defenses.monitoring.monitor import cleared
-from defenses.store import CONTROL, Behind, Store
+from defenses.store import CONTROL, Store, VersionConflict
 from wire import BadInput, Refused
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class State:
         self.audit = [*self.audit[1 - AUDITED :], told]
 
 
-class Registry:
+class ControlLog:
     """The control log of a store, and what it comes to."""
 
     def __init__(
@@ -114,7 +114,7 @@ class Registry:
         self.state = State()
         self.position = 0
         self._compacted = 0  # the position of the log's snapshot
-        self._reads = Coalesced[None, None](self._read_on)
+        self._reads = MicroBatch[None, None](self._read_on)
 
     async def catch_up(self) -> None:
         """Reads what the log has gained.
@@ -299,7 +299,7 @@ class Registry:
             if standing() or (found := await look()) is None:
                 return
             event = {"do": "raise alarm", "account": account, "model": model, "detector": detector, **found}
-            with suppress(Behind):
+            with suppress(VersionConflict):
                 stamped = {**event, "by": detector, "at": self._clock()}
                 await self._store.append(CONTROL, [orjson.dumps(stamped)], expected=position)
             await self.catch_up()
@@ -333,7 +333,7 @@ class Registry:
             stamped = {**event(), "by": by, "at": self._clock()}
             try:
                 await self._store.append(CONTROL, [orjson.dumps(stamped)], expected=self.position)
-            except Behind:
+            except VersionConflict:
                 continue
             await self.catch_up()
             return

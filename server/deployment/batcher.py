@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from defenses.microbatch import Coalesced
+from defenses.microbatch import MicroBatch
 from server.deployment.engine import Engine
 from wire import Array
 
@@ -41,7 +41,7 @@ class Batcher:
                 seconds that it took.
         """
         self._engine, self._executor, self._observe = engine, executor, observe
-        self._passes: Coalesced[_Part, Array] = Coalesced(
+        self._passes: MicroBatch[_Part, Array] = MicroBatch(
             self._pass, size=lambda part: len(part.x), most=engine.rows
         )
 

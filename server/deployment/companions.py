@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from defenses.companions import Passes
+from defenses.companions import Forward
 from server.deployment.batcher import Batcher
 from server.deployment.engine import engine_of
 from server.settings import Victim
@@ -44,10 +44,10 @@ class Models:
     cache: Path
     threads: int
     turns: Executor
-    _made: dict[str, Passes] = field(default_factory=dict, init=False, repr=False)
+    _made: dict[str, Forward] = field(default_factory=dict, init=False, repr=False)
     _making: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    async def checkpoints(self) -> Passes:
+    async def checkpoints(self) -> Forward:
         """Returns what the victim said at its checkpoints but the last, ``(n, k, c)``.
 
         Raises:
@@ -55,7 +55,7 @@ class Models:
         """
         return await self._passes("its checkpoints", self._earlier)
 
-    async def load(self, folder: Path) -> Passes:
+    async def load(self, folder: Path) -> Forward:
         """Returns a saved model's class probabilities, ``(n, k)``.
 
         Raises:
@@ -74,7 +74,7 @@ class Models:
             raise BadInput(f"the victim takes rows of shape {layer.input_shape}, not {rows.shape[1:]}")
         return await asyncio.to_thread(layer.logits, rows)
 
-    async def above(self, limits: Array) -> Passes:
+    async def above(self, limits: Array) -> Forward:
         """Returns whether each of these activations is above its limit, ``(n, 2, units)``.
 
         Raises:
@@ -84,7 +84,7 @@ class Models:
         victim = self.victim.model_copy(update={"engine": "auto"})  # whichever answers: decisions must not change
         return await self._passes(name, lambda: above(self._network(), limits), victim)
 
-    async def _passes(self, name: str, make: Callable[[], Network], victim: Victim | None = None) -> Passes:
+    async def _passes(self, name: str, make: Callable[[], Network], victim: Victim | None = None) -> Forward:
         if name not in self._made:
             await asyncio.to_thread(self._make, name, make, victim or self.victim)
         return self._made[name]

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Served:
+class LoadedModel:
     """A loaded victim: a handler that answers in full.
 
     Attributes:
@@ -55,7 +55,7 @@ class Served:
 
 def load_all(
     settings: Settings, observe: Callable[[str, int, float, float], None] | None = None
-) -> dict[str, Served]:
+) -> dict[str, LoadedModel]:
     """Loads every victim, and trains those that are told as recipes and not yet in the state folder.
 
     Training may take all cores; from then on torch and numpy compute with as many threads as the settings say.
@@ -92,7 +92,7 @@ def load_all(
         engine = engines[source]
         batcher = Batcher(engine, turns, None if observe is None else partial(observe, victim.name))
         aside = beside.setdefault(source, Models(models[source], victim, card, cache, settings.threads, turns))
-        served[victim.name] = Served(card, batcher, engine.platform, weights[source], aside)
+        served[victim.name] = LoadedModel(card, batcher, engine.platform, weights[source], aside)
     return served
 
 

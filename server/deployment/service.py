@@ -13,9 +13,9 @@ import orjson
 from fastapi import Request
 
 from defenses.admission.admission import Headers
-from defenses.store import Behind, Store
-from server.control.log import Account, Registry
-from server.deployment.models import Served
+from defenses.store import Store, VersionConflict
+from server.control.log import Account, ControlLog
+from server.deployment.models import LoadedModel
 from server.deployment.stack import Deployed, Layers, Timed, deploy, layer_secret
 from server.settings import Settings
 from wire import Answer, Array, BadInput, Query, Refused
@@ -25,7 +25,7 @@ STORE_SECONDS = 1.0  # after which it counts as away, for who asks whether the s
 log = logging.getLogger(__name__)
 
 
-class Visitor(NamedTuple):
+class Caller(NamedTuple):
     """Who asks, as the control log had it at a position.
 
     Attributes:
@@ -39,7 +39,7 @@ class Visitor(NamedTuple):
     position: int
 
 
-class Range:
+class Service:
     """A running server, without its HTTP.
 
     Attributes:
@@ -56,7 +56,7 @@ class Range:
         self,
         settings: Settings,
         store: Store,
-        served: Mapping[str, Served],
+        served: Mapping[str, LoadedModel],
         secret: bytes,
         clock: Callable[[], float],
         timed: Timed,
@@ -67,7 +67,7 @@ class Range:
             BadInput: A stack contradicts itself.
         """
         self.settings, self.store, self.clock = settings, store, clock
-        self.registry = Registry(store, clock, self._redeploy)
+        self.registry = ControlLog(store, clock, self._redeploy)
         self._served, self._secret, self._timed = served, secret, timed
         self._configured: dict[str, Layers] = {victim.name: victim.defenses for victim in settings.victims}
         self._stacks: dict[str, Layers] = dict(self._configured)
@@ -137,7 +137,7 @@ class Range:
         await self.catch_up()
         return self.registry.authenticate(authorization)
 
-    async def admit(self, authorization: str | None) -> Visitor:
+    async def admit(self, authorization: str | None) -> Caller:
         """Refuses unknown keys (401), before a body is read; one that was revoked is refused by :meth:`ask`."""
         try:
             return self._visitor(authorization)
@@ -145,8 +145,8 @@ class Range:
             await self.catch_up()
             return self._visitor(authorization)
 
-    def _visitor(self, authorization: str | None) -> Visitor:
-        return Visitor(self.registry.authenticate(authorization), authorization, self.registry.position)
+    def _visitor(self, authorization: str | None) -> Caller:
+        return Caller(self.registry.authenticate(authorization), authorization, self.registry.position)
 
     def stack(self, model: str) -> Layers:
         """Returns the defence stack of a model that is in force, or raises :class:`~wire.Refused` (404)."""
@@ -198,7 +198,7 @@ class Range:
 
     async def ask(
         self,
-        visitor: Visitor,
+        visitor: Caller,
         model: str,
         version: str | None,
         read: Callable[[Deployed], tuple[Array, str | None, Any]],
@@ -209,7 +209,7 @@ class Range:
             visitor: Who asks.
             model: Name of the model.
             version: Its version, if one is asked for.
-            read: Reads rows, the receipt of the request, and what else it holds, as the deployed victim wants it.
+            read: Reads rows, the idempotency key, and what else the request holds, as the deployed victim wants it.
 
         Returns:
             The answer, the headers that tell what is left of the limits, what gave the answer, and what else
@@ -219,11 +219,11 @@ class Range:
             if visitor.position != self.registry.position:
                 visitor = self._visitor(visitor.authorization)
             deployed = self.model(visitor.account, model, version)
-            x, receipt, rest = read(deployed)
+            x, idempotency_key, rest = read(deployed)
             try:
-                query = Query(visitor.account.name, x, self.clock(), receipt)
+                query = Query(visitor.account.name, x, self.clock(), idempotency_key)
                 return *await deployed.admission.admitted(query, deployed.handle), deployed, rest
-            except Behind:
+            except VersionConflict:
                 await self.catch_up()
 
     def _replaced(self, model: str, stack: Layers) -> dict[str, Deployed]:
@@ -246,7 +246,7 @@ def _withdrawn(models: Sequence[str]) -> str:
     )
 
 
-def receipt(model: str, request_id: str | None, x: Array) -> str | None:
+def idempotency_key(model: str, request_id: str | None, x: Array) -> str | None:
     """Returns what names a request in the ledger: its id, its model and its rows; None without an id."""
     if request_id is None:
         return None
@@ -255,7 +255,7 @@ def receipt(model: str, request_id: str | None, x: Array) -> str | None:
     return named.hexdigest()
 
 
-def of(request: Request) -> Range:
+def of(request: Request) -> Service:
     """Returns the range that a request came to."""
-    served: Range = request.app.state.range
+    served: Service = request.app.state.range
     return served

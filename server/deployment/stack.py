@@ -13,18 +13,18 @@ from defenses import (
     Dawn,
     Defense,
     Handler,
-    Pointless,
+    Limit,
+    Monitor,
     Price,
     Reacting,
+    Redundant,
     Remembering,
-    Rule,
-    Watch,
     compose,
     disclosed,
 )
 from defenses.store import Store
-from server.control.log import Registry
-from server.deployment.models import Served
+from server.control.log import ControlLog
+from server.deployment.models import LoadedModel
 from server.settings import Plan, build_layer
 from wire import BadInput, Card
 from wire.command import MICRO
@@ -68,12 +68,12 @@ def price_of(plan: Plan) -> Price:
 
 
 def deploy(
-    served: Served,
+    served: LoadedModel,
     stack: Layers,
     plan: Plan,
     store: Store,
     secret: bytes,
-    registry: Registry,
+    registry: ControlLog,
     timed: Timed,
 ) -> Deployed:
     """Puts a victim behind the defences of a plan, and behind its own less those that the plan skips.
@@ -107,7 +107,7 @@ def deploy(
             raise BadInput(
                 f"{kind} marks a model's rows alike for all accounts; expected among the victim's layers"
             )
-        if isinstance(layer, Watch):
+        if isinstance(layer, Monitor):
             raise BadInput(f"{kind} sees what the victim itself says; expected last among the victim's layers")
     alarms = partial(registry.alarms, model)
     admission = Admission(model, limits, price_of(plan), store, overall, lambda: registry.position, alarms)
@@ -118,7 +118,7 @@ def deploy(
             break
         try:
             card = layer.disclose(card)
-        except Pointless as pointless:  # beside this victim's own; not so beside another's
+        except Redundant as pointless:  # beside this victim's own; not so beside another's
             card = pointless.card
         layers.insert(0, (kind, layer))
     around = [(timed(kind, layer), isinstance(layer, Dawn)) for kind, layer in layers]
@@ -140,15 +140,15 @@ def layer_secret(secret: bytes, scope: str, kind: str, number: int = 0) -> bytes
 
 def _built(
     tables: Layers, scope: str, secret: bytes, bound: dict[str, Any]
-) -> tuple[list[Rule], list[tuple[str, Defense]]]:
+) -> tuple[list[Limit], list[tuple[str, Defense]]]:
     """Builds limits, which must come first, and other layers with their kinds."""
-    limits: list[Rule] = []
+    limits: list[Limit] = []
     layers: list[tuple[str, Defense]] = []
     for table in tables:
         kind = table["type"]
         number = sum(other == kind for other, _ in layers)
         defense = build_layer(table, {"secret": layer_secret(secret, scope, kind, number), **bound})
-        if not isinstance(defense, Rule):
+        if not isinstance(defense, Limit):
             layers.append((kind, defense))
         elif layers:
             raise BadInput(f"{kind} admits queries, so it must come before what changes answers")

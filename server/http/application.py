@@ -9,12 +9,12 @@ from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.deployment.service import Range
+from server.deployment.service import Service
 from server.http import logs, problems
 from server.http.body import read_body
 from server.http.telemetry import Telemetry
 from server.protocols import hot
-from server.protocols.hot import Visit
+from server.protocols.hot import RequestRecord
 from wire import Refused
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ MOST_ELSEWHERE = 2**20  # bytes of a body that holds no rows
 LIVE = "/v2/health/live"
 
 
-class Door:
+class Application:
     """The application as the HTTP server sees it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Door:
             every answer ends its connection.
     """
 
-    def __init__(self, here: Range, app: ASGIApp, telemetry: Telemetry, *, access_log: bool = False) -> None:
+    def __init__(self, here: Service, app: ASGIApp, telemetry: Telemetry, *, access_log: bool = False) -> None:
         """Opens the door.
 
         Args:
@@ -51,7 +51,7 @@ class Door:
             return
         begun = monotonic()
         headers = dict(scope["headers"])
-        visit = Visit(logs.request_id(headers.get(b"x-request-id")))
+        visit = RequestRecord(logs.request_id(headers.get(b"x-request-id")))
         self._telemetry.in_flight.inc()
 
         async def out(message: Message) -> None:
@@ -85,7 +85,7 @@ class Door:
                 )
 
     async def _answer(
-        self, visit: Visit, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send
+        self, visit: RequestRecord, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send
     ) -> None:
         target = hot.find(scope["path"]) if scope["method"] == "POST" else None
         limits = self.here.settings

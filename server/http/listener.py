@@ -22,7 +22,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.http.application import Door
+from server.http.application import Application
 from server.settings import Settings
 
 _TOGETHER = 2**20  # bytes of a body that the application is told of at once, when all of it is there
@@ -220,7 +220,7 @@ class Server(uvicorn.Server):
     """A server that says that it closes before it does."""
 
     def __init__(
-        self, config: uvicorn.Config, door: Door, settings: Settings, started: Callable[[], None]
+        self, config: uvicorn.Config, door: Application, settings: Settings, started: Callable[[], None]
     ) -> None:
         super().__init__(config)
         self._door, self._settings, self._started = door, settings, started
@@ -248,7 +248,7 @@ class Server(uvicorn.Server):
 
 
 def server(
-    door: Door, settings: Settings, certificate: Path | None, key: Path | None, started: Callable[[], None]
+    door: Application, settings: Settings, certificate: Path | None, key: Path | None, started: Callable[[], None]
 ) -> Server:
     """Makes the server of an application.
 

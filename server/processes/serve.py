@@ -13,7 +13,7 @@ from pathlib import Path
 
 from defenses.store import Store
 from server.commands.accounts import OPERATOR
-from server.control.log import Registry
+from server.control.log import ControlLog
 from server.http import logs, telemetry
 from server.processes import supervisor as workers
 from server.settings import Settings
@@ -57,7 +57,7 @@ class Serving:
 
     async def greet(self, store: Store) -> None:
         """Makes the first accounts, or says that there are none."""
-        registry = Registry(store, time.time)
+        registry = ControlLog(store, time.time)
         await registry.catch_up()
         if registry.accounts():
             return

@@ -15,7 +15,7 @@ import orjson
 from starlette.types import Receive
 
 from defenses.admission.admission import Headers
-from server.deployment.service import Range, receipt
+from server.deployment.service import Service, idempotency_key
 from server.deployment.stack import Deployed
 from server.http.body import read_body
 from server.protocols.rows import read_instances, read_request, request_id
@@ -54,7 +54,7 @@ class Target(NamedTuple):
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestRecord:
     """What is known of a request by its end, for metrics and logs.
 
     Attributes:
@@ -95,7 +95,7 @@ def authorization(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 async def answer(
-    here: Range, target: Target, headers: Mapping[bytes, bytes], receive: Receive, visit: Visit
+    here: Service, target: Target, headers: Mapping[bytes, bytes], receive: Receive, visit: RequestRecord
 ) -> tuple[Headers, bytes]:
     """Answers a request with headers and a body, and notes on the visit what becomes known of it.
 
@@ -113,7 +113,7 @@ async def answer(
     def read(deployed: Deployed) -> tuple[Array, str | None, Any]:
         visit.model = model
         message, x, rest = protocol.read(headers, body, deployed.card, here.settings.max_json)
-        return x, receipt(model, request_id(message), x), rest
+        return x, idempotency_key(model, request_id(message), x), rest
 
     answered, limits, deployed, rest = await here.ask(visitor, model, version, read)
     visit.rows = len(answered)

@@ -13,7 +13,7 @@ from defenses.admission.admission import ledgers
 from defenses.admission.price import ENTRIES
 from server.control.log import Account
 from server.deployment import service as served
-from server.deployment.service import Range
+from server.deployment.service import Service
 from server.deployment.stack import price_of
 from server.http.openapi import KEYED, NAMED
 from server.settings import check_layer, faults
@@ -132,7 +132,7 @@ async def _named(name: str, request: Request, by: Annotated[Account, Depends(_ad
 
 Administrator = Annotated[Account, Depends(_administrator)]
 Named = Annotated[str, Depends(_named)]
-Here = Annotated[Range, Depends(served.of)]
+Here = Annotated[Service, Depends(served.of)]
 
 
 @router.get("/v1/account", tags=["Account"])
@@ -263,12 +263,12 @@ async def _read_stack(request: Request) -> list[dict[str, Any]]:
         raise Malformed(f"not a stack: {faults(error)}") from None
 
 
-def _known_plan(here: Range, plan: str) -> None:
+def _known_plan(here: Service, plan: str) -> None:
     if plan not in here.settings.plans:
         raise BadInput(f"no plan {plan!r}; there are {', '.join(here.settings.plans)}")
 
 
-async def _statement(here: Range, known: Account) -> Statement:
+async def _statement(here: Service, known: Account) -> Statement:
     levels = await here.store.levels(known.name)
     ledger = ledgers(levels)
     now = here.clock()

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from server.deployment.service import Range
+from server.deployment.service import Service
 from server.http.openapi import KEYED, NAMED
 from server.routes.accounts import Administrator, Here
 from wire import Refused
@@ -62,7 +62,7 @@ async def clear(account: str, model: str, detector: str, by: Administrator, here
     return Alarm.model_validate(await here.registry.clear_alarm(account, model, detector, by.name))
 
 
-async def events(here: Range, draining: Callable[[], bool]) -> AsyncIterator[str]:
+async def events(here: Service, draining: Callable[[], bool]) -> AsyncIterator[str]:
     """Yields server-sent events until the server drains, or the store is away."""
     told: list[dict[str, Any]] = []
     looks = 0

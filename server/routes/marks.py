@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from defenses.watermarks.ledger.ledger import Broken, Opening, Register
+from defenses.watermarks.ledger.ledger import Broken, MarkLedger, Opening
 from server.http.openapi import NAMED
 from server.routes.accounts import Administrator, Here
 from wire import BadInput, Refused
@@ -40,7 +40,7 @@ async def commit(model: str, by: Administrator, here: Here) -> Committed:
     """Commits to all marks that there are; the root goes into the audit, and should go where others date it."""
     here.stack(model)  # whether there is such a model
     with _refusing():
-        made = await Register(here.store, model).commit(here.clock())
+        made = await MarkLedger(here.store, model).commit(here.clock())
     await here.registry.note({"do": "commit to marks", "model": model, "root": made.root}, by.name)
     return Committed(root=made.root, at=made.at, marks=made.marks)
 
@@ -66,7 +66,7 @@ async def marks(
     """Shows the marks of an account that a commitment binds, with what proves that it does."""
     here.stack(model)
     with _refusing():
-        opening = await Register(here.store, model).open(account, root)
+        opening = await MarkLedger(here.store, model).open(account, root)
     return Response(_OPENING.dump_json(opening), media_type="application/json")
 
 

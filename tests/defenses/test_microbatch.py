@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from defenses.microbatch import Coalesced
+from defenses.microbatch import MicroBatch
 
 
 def play(script):
@@ -22,7 +22,7 @@ def test_a_run_of_too_few_results_fails_its_calls_and_no_others(awaited):
         return run(items)
 
     async def script():
-        calls = Coalesced(later if awaited else run)
+        calls = MicroBatch(later if awaited else run)
         failed = await asyncio.gather(calls(1), calls(-1), return_exceptions=True)
         return [str(error) for error in failed], await calls(2)
 
@@ -34,7 +34,7 @@ def test_who_watches_runs_cannot_end_them():
         raise RuntimeError("the meter is broken")
 
     async def script():
-        calls = Coalesced(list, observe=broken)
+        calls = MicroBatch(list, observe=broken)
         return [await calls(i) for i in range(3)]
 
     assert play(script) == [0, 1, 2]
@@ -57,7 +57,7 @@ def test_when_the_loop_ends_what_was_begun_is_still_undone():
             await asyncio.wait_for(calls("refund"), 5)
 
     async def script():
-        calls = Coalesced(run)
+        calls = MicroBatch(run)
         long = asyncio.create_task(calls("long"))
         await asyncio.sleep(0.01)
         asking = asyncio.create_task(ask(calls, calls._going))

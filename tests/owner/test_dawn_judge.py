@@ -12,7 +12,7 @@ from defenses import Dawn as Watermark
 from defenses import compose
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys, cells, commitment_to
-from defenses.watermarks.ledger.ledger import Broken, Common, Mark, Register, encoded
+from defenses.watermarks.ledger.ledger import Broken, Mark, MarkLedger, WatermarkParameters, encoded
 from owner.dawn import Dawn, Marks, Rejected
 from wire import Answer, BadInput, Card, Oracle, Query
 from zoo.data.pool import Pool  # noqa: F401  # zoo before torch
@@ -45,8 +45,8 @@ OTHERS = {f"other {seed}": oracle(lambda x, seed=seed: truth(x, 0.3, seed)) for 
 async def _opening(steps):
     store = open_store("sqlite://")
     await steps(store)
-    made = await Register(store, "victim").commit(9.0)
-    opening = await Register(store, "victim").open("thief")
+    made = await MarkLedger(store, "victim").commit(9.0)
+    opening = await MarkLedger(store, "victim").open("thief")
     await store.close()
     assert opening.root == made.root
     return opening
@@ -75,9 +75,9 @@ def forged(marks, rate=0.2, medians=None):
     """An opening whose root binds just these marks, under the same commitment to key and victim."""
 
     async def steps(store):
-        register = Register(store, "victim")
+        register = MarkLedger(store, "victim")
         made = None if medians is None else lambda: asyncio.sleep(0, medians)
-        await register.begin(Common("victim", rate, 10, commitment_to(SECRET), "ab"), made)
+        await register.begin(WatermarkParameters("victim", rate, 10, commitment_to(SECRET), "ab"), made)
         for mark in marks:
             await register.add("thief", [mark])
             register._accounts["thief"].rows.clear()  # who forges need not register a row only once

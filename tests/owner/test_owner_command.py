@@ -11,14 +11,14 @@ from zoo.data.pool import Pool
 CARD = Card("digits", (6,), 2)
 
 
-class Served:
+class LoadedModel:
     """Stands where an endpoint would; knows what it was asked."""
 
     made: list = []  # noqa: RUF012
 
     def __init__(self, url, *, model=None, key=None, options=None):
         self.base, self.model, self.key, self.card, self.rows = url, model or "digits", key, CARD, 0
-        Served.made.append(self)
+        LoadedModel.made.append(self)
 
     def __call__(self, x):
         self.rows += len(x)
@@ -33,8 +33,8 @@ class Served:
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    monkeypatch.setattr(owner.__main__, "Endpoint", Served)
-    monkeypatch.setattr(Served, "made", [])
+    monkeypatch.setattr(owner.__main__, "Endpoint", LoadedModel)
+    monkeypatch.setattr(LoadedModel, "made", [])
     monkeypatch.delenv("MLAAS_URL", raising=False)
     rng = np.random.default_rng(0)
     for name in ("private", "unseen"):
@@ -54,7 +54,7 @@ def asked(folder, *more):
 
 def test_it_leaves_evidence_and_a_summary(files, capsys):
     owner.__main__.main(asked(files, "--victim-key", "OTHER"))
-    suspect, victim = Served.made
+    suspect, victim = LoadedModel.made
     path = files / "new" / "evidence.json"
     found = Evidence.load(path)
     assert (found.suspect_url, found.victim_url) == ("http://suspect", "http://victim")
@@ -73,13 +73,13 @@ def test_the_victim_is_walked_once_for_several_suspects(files):
     first = Evidence.load(files / "new" / "evidence.json")
     owner.__main__.main(asked(files, *keep, "--alpha", "0.05"))
     second = Evidence.load(files / "new" / "evidence.json")
-    assert Served.made[1].rows == first.victim_queries > 0 and Served.made[3].rows == 0
+    assert LoadedModel.made[1].rows == first.victim_queries > 0 and LoadedModel.made[3].rows == 0
     assert (second.victim_queries, second.victim_queries_before) == (0, first.victim_queries)
-    assert second.p_value == first.p_value and Served.made[1].key == "SECRET"
+    assert second.p_value == first.p_value and LoadedModel.made[1].key == "SECRET"
     for change in (("--seed", "4"), ("--victim-model", "other"), ("--gaussian", "0.1")):
         with pytest.raises(BadInput, match=r"made with .*\(now"):
             owner.__main__.main(asked(files, *keep, *change))
-    assert Served.made[-1].rows == Served.made[-2].rows == 0
+    assert LoadedModel.made[-1].rows == LoadedModel.made[-2].rows == 0
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_cannot_be_done_is_one_line_and_status_2(files, capsys, more, fault
     assert stopped.value.code == 2
     told = capsys.readouterr().err
     assert fault in told and told.count("\n") == 1
-    assert all(endpoint.rows == 0 for endpoint in Served.made)
+    assert all(endpoint.rows == 0 for endpoint in LoadedModel.made)
 
 
 def test_unlabelled_rows_are_told(files, capsys):

@@ -6,7 +6,7 @@ import pytest
 from parts import SHAPE, Local, configured, serving
 
 from defenses.store import open_store
-from server.control.log import Registry
+from server.control.log import ControlLog
 from server.settings import read_settings
 from wire.local import local_client
 from zoo.families import FAMILIES
@@ -65,7 +65,7 @@ def live(tmp_path_factory, network, cache):
     store = open_store(read_settings(config).store_url())
 
     def key(name, plan="free"):
-        return asyncio.run(Registry(store, time.time).create(name, plan, "the tests"))
+        return asyncio.run(ControlLog(store, time.time).create(name, plan, "the tests"))
 
     with serving("--config", config, cwd=config.parent) as (url, _):
         yield url, key, config

@@ -13,7 +13,7 @@ import httpx
 
 from defenses.store import open_store
 from server.app import create_app, server_secret
-from server.control.log import Registry
+from server.control.log import ControlLog
 from server.deployment.models import load_all
 from server.settings import read_settings
 from wire.http import Endpoint
@@ -76,7 +76,7 @@ class Local:
         self.client = client
 
     def account(self, name="someone", plan="paying"):
-        return asyncio.run(Registry(self.store, self.clock).create(name, plan, "the tests"))
+        return asyncio.run(ControlLog(self.store, self.clock).create(name, plan, "the tests"))
 
     def endpoint(self, model, plan="paying", name=None):
         key = self.account(name or f"{plan}-{model}", plan)

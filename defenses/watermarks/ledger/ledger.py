@@ -24,7 +24,7 @@ import orjson
 import pydantic
 
 from defenses.answers.row_noise import canonical
-from defenses.store import Behind, Charge, Meter, Store
+from defenses.store import Charge, Meter, Store, VersionConflict
 from wire import Array, BadInput
 
 _LENGTH = "length"  # the meter whose mark is the length that a log has at least
@@ -47,7 +47,7 @@ class Broken(BadInput):
 
 
 @dataclass(frozen=True)
-class Common:
+class WatermarkParameters:
     """What all marks of a model have in common, for its life.
 
     Attributes:
@@ -185,7 +185,7 @@ class Chain:
                 head = hashlib.sha256(entries[-1]).hexdigest()
             try:
                 await self._store.append(self.name, entries, expected=length)
-            except Behind:
+            except VersionConflict:
                 await self.catch_up()
                 if self.length == length:
                     raise Broken(f"{self.name}: the log has lost entries, of which {length} were read") from None
@@ -254,7 +254,7 @@ class Opening:
     account_proof: Proof
     entries: tuple[pydantic.Base64Bytes, ...]
 
-    def verified(self) -> tuple[Common, list[Mark]]:
+    def verified(self) -> tuple[WatermarkParameters, list[Mark]]:
         """Returns what the marks have in common, and the marks.
 
         Raises:
@@ -273,7 +273,7 @@ class Opening:
             if rooted(leaf_hash(content), proof) != self.root:
                 raise Broken(f"{what} are not what {self.root} commits to")
         try:
-            common = Common(**orjson.loads(self.common))
+            common = WatermarkParameters(**orjson.loads(self.common))
         except (ValueError, TypeError):
             raise Broken("what the marks have in common is not readable") from None
         if self.common_proof.index != 0 or common.model != self.model:
@@ -281,7 +281,7 @@ class Opening:
         return common, marks
 
 
-class Register:
+class MarkLedger:
     """The marks of a model, as one process knows them.
 
     Attributes:
@@ -292,14 +292,16 @@ class Register:
         """Takes a store and the model's name."""
         self._store, self._model = store, model
         self._index = Chain(store, f"marks/{model}", self._found)
-        self.common: Common | None = None
-        self._agreed: Common | None = None
+        self.common: WatermarkParameters | None = None
+        self._agreed: WatermarkParameters | None = None
         self._accounts: dict[str, _Account] = {}
         self._used: OrderedDict[str, int] = OrderedDict()  # marks that are known of an account, the last used last
         self._held = 0  # their sum
         self._commitments: dict[str, tuple[Commitment, int]] = {}  # and the entry's position
 
-    async def begin(self, common: Common, medians: Callable[[], Awaitable[Array]] | None = None) -> None:
+    async def begin(
+        self, common: WatermarkParameters, medians: Callable[[], Awaitable[Array]] | None = None
+    ) -> None:
         """Makes the register, unless there is one.
 
         Args:
@@ -429,7 +431,7 @@ class Register:
     def _found(self, said: dict[str, Any], carried: bytes) -> None:
         match said:
             case {"common": common}:
-                self.common = Common(**common)
+                self.common = WatermarkParameters(**common)
             case {"account": name}:
                 self._accounts[name] = _Account(self._store, log_of(self._model, name))
             case {"root": root, "at": at, "accounts": known}:
@@ -444,13 +446,13 @@ class Register:
         return orjson.dumps(_said(self.common))
 
 
-_REGISTERS: WeakValueDictionary[tuple[int, str], Register] = WeakValueDictionary()
+_REGISTERS: WeakValueDictionary[tuple[int, str], MarkLedger] = WeakValueDictionary()
 
 
-def shared(store: Store, model: str) -> Register:
+def shared(store: Store, model: str) -> MarkLedger:
     """Returns the register of a model that all layers of this process share, so that it is known only once."""
     key = id(store), model  # a register holds its store: while it is there, nothing else has that id
-    found = _REGISTERS.get(key) or Register(store, model)
+    found = _REGISTERS.get(key) or MarkLedger(store, model)
     _REGISTERS[key] = found
     return found
 
@@ -549,7 +551,7 @@ def _digest(row: bytes) -> bytes:
     return hashlib.sha256(row).digest()
 
 
-def _said(record: Common | Mark) -> dict[str, Any]:
+def _said(record: WatermarkParameters | Mark) -> dict[str, Any]:
     """Returns what an entry says of a record: all but the row, which it carries, and what there is none of."""
     return {name: value for name, value in asdict(record).items() if name != "row" and value is not None}
 

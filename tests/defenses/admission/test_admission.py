@@ -7,7 +7,7 @@ import pytest
 from defenses import Admission, Price, Quota, RateLimit
 from defenses.admission.admission import ledgers
 from defenses.reactions.slow import Slowed
-from defenses.store import Behind, Level, open_store
+from defenses.store import Level, VersionConflict, open_store
 from wire import Answer, BadInput, Card, Query, Refused
 
 DAY = 86400.0
@@ -21,8 +21,8 @@ async def broken(query):
     raise RuntimeError("the model failed")
 
 
-def query(rows, at=0.0, account="a", receipt=None):
-    return Query(account, np.zeros((rows, 2), np.float32), at, receipt)
+def query(rows, at=0.0, account="a", idempotency_key=None):
+    return Query(account, np.zeros((rows, 2), np.float32), at, idempotency_key)
 
 
 def ledger(url, account="a", model="m"):
@@ -147,8 +147,8 @@ def test_each_answer_tells_the_limits_that_hold(store_url):
 
     async def script(admission):
         heads = []
-        for rows, at, receipt in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
-            answer, told = await admission.admitted(query(rows, at, receipt=receipt), victim)
+        for rows, at, idempotency_key in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
+            answer, told = await admission.admitted(query(rows, at, idempotency_key=idempotency_key), victim)
             assert len(answer) == rows
             heads.append([(name.decode(), value.decode()) for name, value in told])
             left = admission.left(await admission.store.levels("a"), at)
@@ -251,7 +251,7 @@ def test_a_limit_over_all_models_is_shared(store_url):
 def test_who_is_behind_the_control_log_is_not_answered(store_url):
     async def script(admission):
         await admission.store.append("range", [b"{}"])
-        with pytest.raises(Behind):
+        with pytest.raises(VersionConflict):
             await admission(query(3), victim)
 
     play(store_url, script, seen=lambda: 0)
@@ -285,10 +285,10 @@ def test_what_fails_is_not_billed(store_url):
     async def script(admission):
         await admission(query(4), victim)
         with pytest.raises(RuntimeError):
-            await admission(query(6, receipt="r"), broken)
+            await admission(query(6, idempotency_key="r"), broken)
         levels = await admission.store.levels("a")
         assert ledgers(levels)["m"]["rows"] == 4 and admission.left(levels, 0.0) == {"m/quota/day": 6}
-        await admission(query(6, receipt="r"), victim)
+        await admission(query(6, idempotency_key="r"), victim)
 
     play(store_url, script, Quota(rows=10))
     assert ledger(store_url) == {"rows": 10, "requests": 2, "micro_cents": 2070}
@@ -297,18 +297,18 @@ def test_what_fails_is_not_billed(store_url):
 def test_a_retry_is_billed_once_within_ten_minutes_and_slowed_each_time(store_url):
     async def script(admission):
         for at in (0.0, 1.0, 599.0):
-            assert len(await admission(query(5, at, receipt="r"), victim)) == 5
-        await admission(query(5, 1.0, receipt="other"), victim)
-        await admission(query(5, 1.0, account="b", receipt="r"), victim)
+            assert len(await admission(query(5, at, idempotency_key="r"), victim)) == 5
+        await admission(query(5, 1.0, idempotency_key="other"), victim)
+        await admission(query(5, 1.0, account="b", idempotency_key="r"), victim)
         with pytest.raises(Refused, match="rate limit"):
             for _ in range(3):
-                await admission(query(5, 599.0, receipt="r"), victim)
+                await admission(query(5, 599.0, idempotency_key="r"), victim)
 
     limits = [RateLimit(1, 20), Quota(100)]
     play(store_url, script, *limits)
     assert ledger(store_url)["rows"] == 10
     assert ledger(store_url, "b")["rows"] == 5
-    play(store_url, lambda admission: admission(query(5, 700.0, receipt="r"), victim), *limits)
+    play(store_url, lambda admission: admission(query(5, 700.0, idempotency_key="r"), victim), *limits)
     assert ledger(store_url)["rows"] == 15
 
 

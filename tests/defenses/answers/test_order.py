@@ -12,7 +12,7 @@ from defenses import (
     LabelFlips,
     LabelOnly,
     LaplaceNoise,
-    Pointless,
+    Redundant,
     ReverseSigmoid,
     Rounding,
     Temperature,
@@ -121,7 +121,7 @@ def test_a_pair_is_taken_or_refused_with_its_reason(outer, inner):
     with pytest.raises(BadInput, match=REASONS[verdict]) as refused:
         disclosed(stack, card)
     assert str(refused.value).startswith(f"{outer}: ")
-    assert isinstance(refused.value, Pointless) == ((outer, inner) in POINTLESS)
+    assert isinstance(refused.value, Redundant) == ((outer, inner) in POINTLESS)
 
 
 @pytest.mark.parametrize("rows", [1, 100])
@@ -134,7 +134,7 @@ def test_what_every_allowed_pair_tells(outer, inner, classes, rows, victims):
     card = disclosed(inside, Card("m", x.shape[1:], classes))
     try:
         card = OUTER[outer].disclose(card)
-    except Pointless as pointless:
+    except Redundant as pointless:
         card = pointless.card
 
     assert answer.labels.dtype == np.int64 and answer.labels.shape == (rows,)
@@ -210,7 +210,7 @@ def test_a_layer_that_tells_more_than_the_one_inside_changes_nothing(outer, inne
     before, answer = (ask(stack, *victims[10]) for stack in ([inner], [outer, inner]))
     np.testing.assert_array_equal(answer.probs, before.probs)
     card = inner.disclose(Card("m", (4,), 10))
-    with pytest.raises(Pointless) as refused:
+    with pytest.raises(Redundant) as refused:
         outer.disclose(card)
     assert refused.value.card == card
 

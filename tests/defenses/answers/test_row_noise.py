@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from defenses.answers.row_noise import _fingerprints, _multipliers, _sums, keyed_uniform
+from defenses.answers.row_noise import _fingerprints, _multipliers, _sums, row_noise
 
 SECRET = b"k" * 16
 X = np.random.default_rng(0).random((500, 4), np.float32)
 
 
 def numbers(x, k=5, secret=SECRET):
-    return keyed_uniform(secret, x, k)
+    return row_noise(secret, x, k)
 
 
 def test_every_worker_and_every_start_draws_the_same():

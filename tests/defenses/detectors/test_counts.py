@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import beta, pearsonr
 
-from defenses import Hoda, Ood, Watch
+from defenses import Hoda, Monitor, Ood
 from defenses.detectors import counts as window
 from defenses.detectors.calibration import Calibrated
 from defenses.detectors.hoda import hardness
-from defenses.monitoring.monitor import Noting
+from defenses.monitoring.monitor import Featurizer
 from defenses.store import open_store
 from wire import Answer, BadInput, Card, Query
 
@@ -81,7 +81,7 @@ def test_the_alarm_comes_where_a_loop_over_all_rows_says_however_they_are_split(
 def test_nothing_is_found_where_delta_is_the_greatest_and_the_blank_fields_find_nothing(detector):
     notes, labels = turning(detector)
     blank = replace(detector, **type(detector).blank)
-    assert isinstance(detector, Calibrated) and isinstance(detector, Noting)
+    assert isinstance(detector, Calibrated) and isinstance(detector, Featurizer)
     assert blank.observe(blank.begin(), notes, labels).alarm is None
     assert blank.observe(blank.begin(), np.full_like(notes, 1), labels).alarm is None
 
@@ -202,7 +202,7 @@ def test_a_watch_logs_a_byte_of_each_row_and_finds_what_arrays_do(detector, stor
         stores = [open_store(store_url) for _ in range(2)]
         alarms = Raised()
         try:
-            workers = [Watch(detector, kind(detector), "m", "00", store, alarms) for store in stores]
+            workers = [Monitor(detector, kind(detector), "m", "00", store, alarms) for store in stores]
             for worker in workers:
                 await worker.begin(Card("m", (500,), 4), [], [])
             for at in range(0, 400, 8):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defenses import Sybils, Watch
+from defenses import Monitor, Sybils
 from defenses.monitoring import monitor as module
 from defenses.store import open_store
-from server.control.log import Registry
+from server.control.log import ControlLog
 from wire import Answer, BadInput, Card, Query
 from zoo.data import Pool
 
@@ -290,12 +290,12 @@ def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils, stor
 
     def layers(count):
         stores = [open_store(store_url) for _ in range(count)]
-        workers = [Registry(store, lambda: 7.0) for store in stores]
+        workers = [ControlLog(store, lambda: 7.0) for store in stores]
         return (
             stores,
             workers,
             [
-                Watch(sybils, "sybils", "m", "00", store, worker, "refuse")
+                Monitor(sybils, "sybils", "m", "00", store, worker, "refuse")
                 for store, worker in zip(stores, workers, strict=True)
             ],
         )
@@ -336,7 +336,7 @@ def test_a_retry_is_observed_once_and_another_accounts_request_of_that_name_too(
 
     async def script():
         store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
-        layer = Watch(sybils, "sybils", "m", "00", store, Registry(store, lambda: 7.0))
+        layer = Monitor(sybils, "sybils", "m", "00", store, ControlLog(store, lambda: 7.0))
         for account in ("a", "a", "b"):
             await layer(Query(account, x, 0.0, "request 1"), victim)
         rows = layer.account("a").state.rows

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defenses import Prada, Rounding, Watch
+from defenses import Monitor, Prada, Rounding
 from defenses.monitoring import monitor as module
 from defenses.monitoring.monitor import Cleared, cleared, entry, read_entry
 from defenses.reactions.reaction import coarsened, shuffled
@@ -54,15 +54,15 @@ def naive(x, delta=0.95):
 async def watching(url, **fields):
     store = open_store(url)
     alarms = Raised()
-    layer = Watch(Prada(0.95), "prada", "m", "00", store, alarms, **fields)
+    layer = Monitor(Prada(0.95), "prada", "m", "00", store, alarms, **fields)
     try:
         yield layer, alarms.found, store
     finally:
         await store.close()
 
 
-async def ask(layer, x, account="a", receipt=None):
-    return await layer(Query(account, x, 0.0, receipt), victim)
+async def ask(layer, x, account="a", idempotency_key=None):
+    return await layer(Query(account, x, 0.0, idempotency_key), victim)
 
 
 def parts(x, size):
@@ -74,8 +74,8 @@ def test_an_entry_is_read_as_it_was_written():
     labels = np.arange(8)
     content = entry(x, labels)
     assert len(content) < 8 * 16 + 60  # pixels are bytes
-    read, of, receipt, _ = read_entry(content)
-    assert receipt is None and read_entry(entry(x, labels, "r")).receipt == "r"
+    read, of, idempotency_key, _ = read_entry(content)
+    assert idempotency_key is None and read_entry(entry(x, labels, "r")).idempotency_key == "r"
     np.testing.assert_array_equal(read, np.rint(x.reshape(8, 16) * 255))
     np.testing.assert_array_equal(of, labels)
     x[3, 0, 0] = 0.1234
@@ -189,7 +189,7 @@ def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monk
         for _ in range(2 + i % 2):  # some retry what was answered
             while True:
                 try:
-                    await ask(layer, some, receipt=f"r{i}")
+                    await ask(layer, some, idempotency_key=f"r{i}")
                     break
                 except Refused as refused:
                     assert refused.status == 503
@@ -218,7 +218,7 @@ def test_a_receipt_is_remembered_for_as_many_requests_however_they_are_read(stor
     async def script():
         async with watching(store_url) as (layer, _, _):
             for i, name in enumerate(names):
-                await ask(layer, stream(9)[i : i + 1], receipt=name)
+                await ask(layer, stream(9)[i : i + 1], idempotency_key=name)
             one = layer.account("a").state.to_bytes()
         async with watching(store_url) as (late, _, _):
             await late.account("a").catch_up()
@@ -274,7 +274,7 @@ class Away:
 
 @pytest.mark.parametrize("open_", [False, True])
 def test_without_a_store_nothing_is_answered_unless_the_operator_says_so(open_):
-    layer = Watch(Prada(0.95), "prada", "m", "00", Away(), Raised(), open=open_)
+    layer = Monitor(Prada(0.95), "prada", "m", "00", Away(), Raised(), open=open_)
     if open_:
         assert len(asyncio.run(ask(layer, stream(3)))) == 3
     else:
@@ -301,9 +301,9 @@ def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
             wide = np.zeros((1, 17), np.float32)
             await ask(layer, stream(3), "d")
             await store.append(layer.account("d").log, [entry(wide, np.zeros(1, np.int64), "r")])
-            for receipt in ("r", "s", "r"):  # what does not fit is found again each time
+            for idempotency_key in ("r", "s", "r"):  # what does not fit is found again each time
                 with pytest.raises(Refused, match="cannot be read"):
-                    await ask(layer, stream(3), "d", receipt)
+                    await ask(layer, stream(3), "d", idempotency_key)
 
     asyncio.run(script())
     assert "watch/m/prada/" in caplog.text
@@ -312,7 +312,7 @@ def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
 
 
 def test_it_stands_innermost_and_takes_numbers():
-    layer = Watch(Prada(0.95), "prada", "m", "00", None, None)
+    layer = Monitor(Prada(0.95), "prada", "m", "00", None, None)
     asyncio.run(layer.begin(CARD, [replace(layer, kind="another")], [Rounding(2)]))
     with pytest.raises(BadInput, match="prada: stands twice"):
         asyncio.run(layer.begin(CARD, [replace(layer, reaction="refuse")], []))
@@ -323,12 +323,12 @@ def test_it_stands_innermost_and_takes_numbers():
     with pytest.raises(BadInput, match="missing features"):
         layer.disclose(Card("m", (3,), 2, missing=True))
     with pytest.raises(BadInput, match="digits go with the reaction coarsen"):
-        Watch(Prada(0.95), "prada", "m", "00", None, None, "refuse", 2)
+        Monitor(Prada(0.95), "prada", "m", "00", None, None, "refuse", 2)
 
 
 def test_another_detector_or_victim_has_another_log():
     def log(delta, victim):
-        return Watch(Prada(delta), "prada", "m", victim, None, None).account("a").log
+        return Monitor(Prada(delta), "prada", "m", victim, None, None).account("a").log
 
     assert len({log(0.9, "00"), log(0.8, "00"), log(0.9, "01")}) == 3
     assert log(0.9, "00") == log(0.9, "00")

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from defenses.store import EMPTIES, Behind, Charge, Level, Meter, open_store
+from defenses.store import EMPTIES, Charge, Level, Meter, VersionConflict, open_store
 from defenses.store.counters import RECEIPT_SECONDS
 from defenses.store.redis import RedisStore
 from wire import BadInput, Refused
@@ -127,7 +127,7 @@ def test_a_receipt_is_charged_once_while_it_is_kept(store_url):
 
     async def script(store):
         kinds = [(await store.charge(charge(at))).kind for at in (0.0, 1.0, RECEIPT_SECONDS - 1, RECEIPT_SECONDS)]
-        other = await store.charge(counted(account="b", receipt="r"))
+        other = await store.charge(counted(account="b", idempotency_key="r"))
         return kinds, other.kind, await store.levels("a")
 
     kinds, other, levels = using(store_url, script)
@@ -136,7 +136,7 @@ def test_a_receipt_is_charged_once_while_it_is_kept(store_url):
 
 
 def test_levels_are_told_to_the_last_digit_and_to_who_retries_as_they_stand(store_url):
-    def charge(at, receipt, most):
+    def charge(at, idempotency_key, most):
         return Charge(
             "a",
             (
@@ -146,7 +146,7 @@ def test_levels_are_told_to_the_last_digit_and_to_who_retries_as_they_stand(stor
                 Meter("all", 2**52 - 1, most),
             ),
             at,
-            receipt,
+            idempotency_key,
         )
 
     async def script(store):
@@ -184,7 +184,7 @@ def test_a_refund_strikes_the_charge_and_its_receipt(store_url):
 
 def test_only_the_last_failed_attempt_strikes_the_charge(store_url):
     async def script(store):
-        charge = counted(receipt="r")
+        charge = counted(idempotency_key="r")
         kinds = [(await store.charge(charge)).kind for _ in range(3)]
         left = []
         for _ in range(3):
@@ -222,7 +222,7 @@ def test_a_log_is_appended_to_and_read_on(store_url):
     async def script(store):
         assert await store.append("l", [b"a", b"b"]) == 2
         assert await store.append("l", [b"c"], expected=2) == 3
-        with pytest.raises(Behind, match=r"not.* 2"):
+        with pytest.raises(VersionConflict, match=r"not.* 2"):
             await store.append("l", [b"d"], expected=2)
         return await store.read("l"), await store.read("l", 2), await store.read("other")
 
@@ -261,8 +261,8 @@ def test_both_stores_come_to_the_same(tmp_path, own_redis):
             Meter("money", rng.randint(0, 10**12)),
             Meter("all", 1, 10**6),
         )
-        receipt = rng.choice([None, "x", "y", "z"])
-        return Charge(rng.choice("ab"), meters, at, receipt), rng.random() < 0.75
+        idempotency_key = rng.choice([None, "x", "y", "z"])
+        return Charge(rng.choice("ab"), meters, at, idempotency_key), rng.random() < 0.75
 
     steps = [[drawn(t + rng.random()) for _ in range(rng.randint(1, 5))] for t in range(300)]
 
@@ -293,12 +293,12 @@ def test_old_receipts_go(tmp_path):
     import sqlite3
 
     async def script(store):
-        await store.charge(counted(receipt="old", at=0.0))
-        await store.charge(counted(receipt="new", at=RECEIPT_SECONDS + 1))
+        await store.charge(counted(idempotency_key="old", at=0.0))
+        await store.charge(counted(idempotency_key="new", at=RECEIPT_SECONDS + 1))
 
     using(f"sqlite:///{tmp_path / 's.sqlite'}", script)
     with sqlite3.connect(tmp_path / "s.sqlite") as db:
-        assert db.execute("SELECT receipt FROM receipts").fetchall() == [("new",)]
+        assert db.execute("SELECT idempotency_key FROM idempotency_keys").fetchall() == [("new",)]
     db.close()
 
 
@@ -368,7 +368,7 @@ def test_what_costs_nothing_is_refunded_too(store_url):
 
 
 def test_a_refund_is_of_what_was_charged(store_url):
-    """The price changed between two attempts under one receipt, which both fail."""
+    """The price changed between two attempts under one idempotency_key, which both fail."""
 
     async def script(store):
         for first, second in ((100, 900), (900, 100)):

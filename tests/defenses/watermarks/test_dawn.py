@@ -15,8 +15,8 @@ from defenses import (
     LabelFlips,
     LabelOnly,
     LaplaceNoise,
-    Pointless,
     Reacting,
+    Redundant,
     ReverseSigmoid,
     Rounding,
     Temperature,
@@ -28,9 +28,9 @@ from defenses.store import open_store
 from defenses.watermarks.dawn import Keys, exchanged, lost
 from defenses.watermarks.ledger.ledger import (
     Broken,
+    MarkLedger,
     Opening,
     Proof,
-    Register,
     leaf_hash,
     log_of,
     merkle_path,
@@ -102,9 +102,9 @@ def asking(x, account="a", layers=None, rate=0.2, at=7.0):
 
 def opened(account="a"):
     async def step(store):
-        register = Register(store, "m")
+        register = MarkLedger(store, "m")
         made = await register.commit(9.0)
-        return made, await Register(store, "m").open(account)
+        return made, await MarkLedger(store, "m").open(account)
 
     return step
 
@@ -227,24 +227,24 @@ def test_the_register_holds_what_was_told_once_for_each_account(store_url):
 
 def test_a_commitment_binds_what_there_was():
     async def grow(store):
-        register = Register(store, "m")
+        register = MarkLedger(store, "m")
         with pytest.raises(BadInput, match="no register of marks"):
             await register.commit(0.0)
         await asking(X[:200])(store)
         with pytest.raises(BadInput, match="never committed"):
-            await Register(store, "m").open("a")
-        first = await Register(store, "m").commit(1.0)
-        assert await Register(store, "m").commit(2.0) == first  # nothing is new
+            await MarkLedger(store, "m").open("a")
+        first = await MarkLedger(store, "m").commit(1.0)
+        assert await MarkLedger(store, "m").commit(2.0) == first  # nothing is new
         await asking(X)(store)
         await asking(X, "b")(store)
-        second = await Register(store, "m").commit(3.0)
-        then, now = await Register(store, "m").open("a", first.root), await Register(store, "m").open("a")
+        second = await MarkLedger(store, "m").commit(3.0)
+        then, now = await MarkLedger(store, "m").open("a", first.root), await MarkLedger(store, "m").open("a")
         assert (then.root, now.root) == (first.root, second.root) and first.root != second.root
         old, new = then.verified()[1], now.verified()[1]
         assert new[: len(old)] == old and len(new) > len(old) == first.marks
         for root, account in ((first.root, "b"), ("77", "a")):
             with pytest.raises(BadInput, match="commitment"):
-                await Register(store, "m").open(account, root)
+                await MarkLedger(store, "m").open(account, root)
 
     run("sqlite://", grow)
 
@@ -483,7 +483,7 @@ def test_what_stands_inside_leaves_the_victims_labels_or_is_refused(layer, told)
         return
     with pytest.raises(BadInput, match=told) as refused:
         run("sqlite://", step)
-    assert not isinstance(refused.value, Pointless)
+    assert not isinstance(refused.value, Redundant)
 
 
 def test_a_deceived_account_is_not_marked():

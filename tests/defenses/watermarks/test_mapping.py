@@ -12,7 +12,7 @@ from defenses import Dawn
 from defenses.store import open_store
 from defenses.watermarks.dawn import rate_spread
 from defenses.watermarks.ledger import ledger as registers
-from defenses.watermarks.ledger.ledger import Opening, Register
+from defenses.watermarks.ledger.ledger import MarkLedger, Opening
 from wire import Answer, BadInput, Card, Query
 from zoo.data.pool import Pool
 
@@ -72,8 +72,8 @@ def asked(url, x, pool=None, account="a", auxiliary=None, **changes):
         try:
             await layer.begin(CARD, [], [])
             answer = await layer(Query(account, x, 1.0), handle)
-            await Register(store, "m").commit(2.0)
-            return answer, await Register(store, "m").open(account)
+            await MarkLedger(store, "m").commit(2.0)
+            return answer, await MarkLedger(store, "m").open(account)
         finally:
             await store.close()
 
@@ -196,7 +196,7 @@ def test_a_register_keeps_few_rows_and_each_once(monkeypatch, url):
             told.setdefault(account, set()).update(X[at + j].tobytes() for j in np.flatnonzero(answer.labels))
             held = sum(len(known.rows) for known in shared._accounts.values())
             assert shared._held == held <= max(60, len(shared._accounts[account].rows))
-        roots = [(await Register(store, "m").commit(float(i))).root for i in (1, 2)]
+        roots = [(await MarkLedger(store, "m").commit(float(i))).root for i in (1, 2)]
         assert roots[0] == roots[1] == (await shared.commit(3.0)).root
         openings = {account: await shared.open(account) for account in told}
         await store.close()

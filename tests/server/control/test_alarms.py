@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from parts import SHAPE, Local, serving
 
-from defenses import Prada, Watch
+from defenses import Monitor, Prada
 from defenses.monitoring import monitor as module
-from defenses.store import Behind, open_store
-from server.control.log import Registry
+from defenses.store import VersionConflict, open_store
+from server.control.log import ControlLog
 from server.routes.alarms import events
 from server.settings import read_settings
 from wire import Answer, BadInput, Query, Refused
@@ -146,7 +146,7 @@ def test_detectors_and_reactions_go_on_after_a_restart(config, network, thief):
 
 def server_alarms(server):
     async def read():
-        registry = Registry(server.store, server.clock)
+        registry = ControlLog(server.store, server.clock)
         await registry.catch_up()
         return registry.all_alarms()
 
@@ -186,9 +186,9 @@ def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp
 
     async def script():
         stores = [open_store(url) for _ in range(2)]
-        workers = [Registry(store, lambda: 7.0) for store in stores]
+        workers = [ControlLog(store, lambda: 7.0) for store in stores]
         layers = [
-            Watch(Prada(0.95), "prada", "m", "00", store, worker)
+            Monitor(Prada(0.95), "prada", "m", "00", store, worker)
             for store, worker in zip(stores, workers, strict=True)
         ]
         queries = [Query("bad", thief[at : at + 20], 0.0) for at in range(0, 500, 20)]
@@ -225,7 +225,7 @@ def test_a_slowed_account_waits_longer_each_time(config, thief):
     with local_server(watched(config, "slow")) as server:
         raised(server, thief)
         headers = {
-            "Authorization": f"Bearer {asyncio.run(Registry(server.store, server.clock).add_key('bad', 't'))}"
+            "Authorization": f"Bearer {asyncio.run(ControlLog(server.store, server.clock).add_key('bad', 't'))}"
         }
         body = {"instances": thief[:2].tolist()}
         begun, waits = server.clock.now, []
@@ -315,7 +315,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
         while True:
             try:
                 return await deployed.admission(Query(name, x, 1e9), deployed.handle)
-            except Behind:  # an alarm was raised meanwhile
+            except VersionConflict:  # an alarm was raised meanwhile
                 await here.catch_up()
 
     async def script():
@@ -369,7 +369,7 @@ def test_alarms_are_for_administrators(local):
 def test_the_stream_tells_alarms_and_clears_and_ends_at_drain(config, thief, monkeypatch):
     monkeypatch.setattr("server.routes.alarms._PERIOD", 0.01)
     with local_server(watched(config)) as server:
-        registry = Registry(server.store, server.clock)
+        registry = ControlLog(server.store, server.clock)
         draining = []
 
         async def found():
@@ -395,7 +395,7 @@ def test_the_stream_over_http_ends_at_drain(config, thief):
     watched(config, "log")
     config.write_text("drain_seconds = 2\n" + config.read_text())
     store = open_store(read_settings(config).store_url())
-    registry = Registry(store, time.time)
+    registry = ControlLog(store, time.time)
     admin = asyncio.run(registry.create("root", "admin", "the tests"))
     key = asyncio.run(registry.create("bad", "free", "the tests"))
     asyncio.run(store.close())

@@ -5,7 +5,7 @@ import pytest
 
 from defenses.store import CONTROL, open_store
 from server.control import log as module
-from server.control.log import Account, Registry
+from server.control.log import Account, ControlLog
 from wire import BadInput, Refused
 
 
@@ -17,7 +17,7 @@ def play(tmp_path):
         async def go():
             stores = [open_store(f"sqlite:///{tmp_path / 'store.sqlite'}") for _ in range(2)]
             try:
-                return await script(*[Registry(store, lambda: 7.0) for store in stores])
+                return await script(*[ControlLog(store, lambda: 7.0) for store in stores])
             finally:
                 for store in stores:
                     await store.close()
@@ -139,7 +139,7 @@ def test_a_long_log_is_compacted_and_means_the_same(play, monkeypatch):
         store = two._store
         tail = await store.read(CONTROL)
         assert (tail.start, len(tail.entries)) == (5, 2) and orjson.loads(tail.snapshot)["version"] == 1
-        third = Registry(store, lambda: 7.0)
+        third = ControlLog(store, lambda: 7.0)
         await third.catch_up()
         assert third.state == two.state and third.position == 7
         assert [enters(third, key) for key in keys] == [f"n{i}" for i in range(6)]
@@ -165,7 +165,7 @@ def test_a_log_of_a_newer_server_is_refused(play):
 def test_who_reads_on_is_told_before_the_position_can_be_used(play, monkeypatch):
     async def script(one, two):
         told = []
-        watched = Registry(two._store, lambda: 7.0, lambda: told.append(watched.position))
+        watched = ControlLog(two._store, lambda: 7.0, lambda: told.append(watched.position))
         compact = two._store.compact
 
         async def compacting(*arguments):

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from defenses import compose
 from defenses.store import open_store
-from server.control.log import Registry
+from server.control.log import ControlLog
 from server.http import logs, telemetry
 from server.http.telemetry import Telemetry
 from server.settings import Settings, read_settings
@@ -302,7 +302,7 @@ def keyed(url):
     async def make():
         store = open_store(url)
         try:
-            return await Registry(store, time.time).create("ann", "paying", "the tests")
+            return await ControlLog(store, time.time).create("ann", "paying", "the tests")
         finally:
             await store.close()
 

@@ -24,7 +24,7 @@ from plain_prada import naive
 from defenses import Prada
 from defenses.monitoring.monitor import read_entry
 from defenses.store import open_store
-from server.control.log import Registry
+from server.control.log import ControlLog
 from server.processes.supervisor import PAUSE
 
 IDLER = Path(__file__).with_name("idler.py")
@@ -185,14 +185,14 @@ class Shared:
         return asyncio.run(play())
 
     def account(self, name):
-        key = self._with_store(lambda store: Registry(store, time.time).create(name, "paying", "the tests"))
+        key = self._with_store(lambda store: ControlLog(store, time.time).create(name, "paying", "the tests"))
         return {"Authorization": f"Bearer {key}"}
 
     def watched(self, name):
         """Returns the alarm of an account, and what its log holds."""
 
         async def read(store):
-            registry = Registry(store, time.time)
+            registry = ControlLog(store, time.time)
             await registry.catch_up()
             (alarm,) = [alarm for alarm in registry.all_alarms() if alarm["account"] == name]
             return alarm, [read_entry(content) for content in (await store.read(alarm["log"])).entries]

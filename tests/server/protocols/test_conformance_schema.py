@@ -14,7 +14,7 @@ import pytest
 from parts import SHAPE, configured, serving
 
 from defenses.store import open_store
-from server.control.log import Registry
+from server.control.log import ControlLog
 from server.settings import read_settings
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -33,7 +33,7 @@ def throw_away(tmp_path, network, cache):
     """A server of which nobody else wants anything, and an administrator's key."""
     config = configured(tmp_path, network, cache)
     store = open_store(read_settings(config).store_url())
-    registry = Registry(store, time.time)
+    registry = ControlLog(store, time.time)
 
     async def accounts():
         await registry.create("someone", "free", "the tests")

@@ -5,7 +5,7 @@ import pytest
 from parts import Local
 
 from defenses.store import open_store
-from server.control.log import Registry
+from server.control.log import ControlLog
 from wire import BadInput, Oracle, Refused
 from wire.local import local_client
 from wire.patient import Patient
@@ -107,7 +107,7 @@ def test_names_are_taken_once_and_checked(local):
     local.account("twice")
     for name, fault in (("twice", "already"), ("", "expected"), ("a/b", "expected"), ("x" * 65, "expected")):
         with pytest.raises(BadInput, match=fault):
-            asyncio.run(Registry(local.store, local.clock).create(name, "free", "a test"))
+            asyncio.run(ControlLog(local.store, local.clock).create(name, "free", "a test"))
 
 
 def test_only_an_administrator_administrates(local):
@@ -174,7 +174,7 @@ def test_an_administrator_makes_rotates_and_revokes_keys(local):
 def test_another_process_revokes_a_key_and_the_server_holds_to_it(local):
     key = local.account("ann")
     assert answers(local, key).status_code == 200
-    other = Registry(open_store(local.settings.store_url()), local.clock)
+    other = ControlLog(open_store(local.settings.store_url()), local.clock)
     asyncio.run(other.revoke("ann", "another process"))
     assert answers(local, key).status_code == 401
     assert local.client.get("/v1/account", headers={"Authorization": f"Bearer {key}"}).status_code == 401
@@ -254,7 +254,7 @@ def register_does_not_fit(config, registry):
 def test_a_stack_that_cannot_be_used_after_a_restart_withdraws_its_model_alone(local, config, layer, change):
     admin, key, path = local.headers("admin", "root"), local.account("ann"), "/admin/models/open/defenses"
     assert local.client.put(path, json={"defenses": [layer]}, headers=admin).status_code == 200
-    change(config, Registry(open_store(local.settings.store_url()), local.clock))
+    change(config, ControlLog(open_store(local.settings.store_url()), local.clock))
     again = Local(config, clock=local.clock)
     asyncio.run(again.app.here.begin())
     with local_client(again.app) as again.client:
@@ -272,7 +272,7 @@ def test_a_request_that_meets_a_replaced_stack_is_asked_again(local, rows):
     """Another process replaces the stack: the next request is already answered, and billed, by the new one."""
     key = local.account("ann")
     answers(local, key)
-    other = Registry(open_store(local.settings.store_url()), local.clock)
+    other = ControlLog(open_store(local.settings.store_url()), local.clock)
     asyncio.run(other.replace_stack("open", [{"type": "label_only"}], "another process"))
     assert "probabilities" not in answers(local, key).json()["predictions"][0]
     account = local.client.get("/v1/account", headers={"Authorization": f"Bearer {key}"}).json()

@@ -21,7 +21,7 @@ from defenses.store import open_store
 from defenses.watermarks.dawn import Keys
 from defenses.watermarks.ledger.ledger import Opening
 from owner.dawn import Marks
-from server.control.log import Registry
+from server.control.log import ControlLog
 from server.settings import read_settings
 from wire import BadInput, Refused
 from wire.http import Endpoint
@@ -183,7 +183,7 @@ def keyed(config, **plans):
 
     async def make():
         store = open_store(read_settings(config).store_url())
-        registry = Registry(store, lambda: 0.0)
+        registry = ControlLog(store, lambda: 0.0)
         keys = [await registry.create(name, plan, "the tests") for name, plan in plans.items()]
         await store.close()
         return keys
@@ -209,11 +209,11 @@ def insistent(where, key, x, told, half):
 
 
 def logged(config):
-    """Returns the rows and labels in the log of the only alarm, those of each receipt once, and the alarm."""
+    """Returns the rows and labels in the log of the only alarm, each request's once, and the alarm."""
 
     async def read():
         store = open_store(read_settings(config).store_url())
-        registry = Registry(store, lambda: 0.0)
+        registry = ControlLog(store, lambda: 0.0)
         await registry.catch_up()
         (alarm,) = registry.all_alarms()
         tail = await store.read(alarm["log"])
@@ -221,7 +221,7 @@ def logged(config):
         return alarm, [read_entry(entry) for entry in tail.entries]
 
     alarm, entries = asyncio.run(read())
-    once = {entry.receipt: entry for entry in reversed(entries)}
+    once = {entry.idempotency_key: entry for entry in reversed(entries)}
     rows = [np.float32(e.rows) / np.float32(255 if e.rows.dtype == np.uint8 else 1) for e in once.values()][::-1]
     return np.concatenate(rows), np.concatenate([e.labels for e in once.values()][::-1]), alarm
 
