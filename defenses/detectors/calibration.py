@@ -45,8 +45,8 @@ class Calibrated(Protocol):
         """Returns the detector with these fields chosen, and what came of it.
 
         Args:
-            chosen: The streams that they are chosen on. Of a detector that is a
-                :class:`~defenses.monitoring.monitor.Featurizer` they hold what it noted of rows, which need be noted but once, however often they are drawn.
+            chosen: The streams that they are chosen on. Of a :class:`~defenses.monitoring.monitor.Featurizer`
+                they hold its features, which need be computed but once, however often rows are drawn.
             held_out: Streams of other rows.
             fpr: The greatest share of the former that it accuses.
 

@@ -78,8 +78,8 @@ class Verdict(NamedTuple):
     """What became of a charge.
 
     Attributes:
-        kind: ``charged``; ``known``, if the receipt was (only meters that are ``retried`` rose); ``over``, if a meter
-            would have passed its cap; ``behind``, if the control log does not end where it was read to. In
+        kind: ``charged``; ``known``, if the receipt was (only meters that are ``retried`` rose); ``over``, if a
+            meter would have passed its cap; ``behind``, if the control log does not end where it was read to. In
             the last two cases nothing changed.
         meter: Index of the meter that would have passed its cap; -1 if none.
         level: Level of that meter.

@@ -209,7 +209,7 @@ class Service:
             visitor: Who asks.
             model: Name of the model.
             version: Its version, if one is asked for.
-            read: Reads rows, the idempotency key, and what else the request holds, as the deployed victim wants it.
+            read: Reads rows, the idempotency key and what else a request holds, for the deployed victim.
 
         Returns:
             The answer, the headers that tell what is left of the limits, what gave the answer, and what else

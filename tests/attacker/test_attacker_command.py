@@ -126,7 +126,7 @@ def test_an_attack_that_needs_confidences_does_not_apply_to_labels_only(
     assert attack("confidence", "--candidates", pool_file) == 0
     told = result(tmp_path)
     assert (told["status"], told["reason"], told["rows"]) == ("not applicable", "labels only", 0)
-    assert server.protocols.rows == 0
+    assert server.rows == 0
 
 
 def test_a_limit_that_refills_is_waited_for_as_long_as_told(
@@ -148,7 +148,7 @@ def test_what_was_answered_before_a_refusal_for_good_is_kept(
     told = result(tmp_path)
     assert told["status"] == "stopped"
     assert told["reason"] == "this account is closed (HTTP 403)"
-    assert told["rows"] == told["account_after"]["rows"] == server.protocols.rows == 128
+    assert told["rows"] == told["account_after"]["rows"] == server.rows == 128
     if name == "gap":
         with np.load(tmp_path / "out" / "scores.npz") as scores:
             assert np.isfinite(scores["scores"]).sum() == 128
@@ -160,7 +160,7 @@ def test_an_interrupt_leaves_what_there_is(
     attack: Callable[..., int], server: FakeServer, pool_file: Path, tmp_path: Path
 ) -> None:
     def interrupt() -> None:
-        if server.protocols.rows == 64:
+        if server.rows == 64:
             os.kill(os.getpid(), signal.SIGINT)
 
     server.on_request = interrupt
@@ -213,7 +213,7 @@ def test_a_pool_that_will_not_do_is_one_line_and_costs_nothing(
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1
         assert message in lines[0] and str(path) in lines[0]
-    assert server.protocols.rows == 0
+    assert server.rows == 0
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_candidates_need_labels_of_the_victims_classes(
     Pool(np.zeros((2, 1, 8, 8), np.float32), None if y is None else np.array(y)).save(path)
     assert attack("gap", "--candidates", path) == 2
     assert message in capsys.readouterr().err
-    assert server.protocols.rows == 0
+    assert server.rows == 0
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_wrong_options_are_one_line(
 ) -> None:
     assert attack("knockoff", "--pool", pool_file, *options) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
-    assert server.protocols.rows == 0
+    assert server.rows == 0
 
 
 def test_a_state_folder_that_cannot_be_written_to_is_one_line_and_costs_nothing(
@@ -269,7 +269,7 @@ def test_a_state_folder_that_cannot_be_written_to_is_one_line_and_costs_nothing(
     files = ["--candidates", pool_file, "--shadow", pool_file]
     assert attack("shadow", *files, "--state", os.devnull, *QUICK) == 2
     assert os.devnull in capsys.readouterr().err.splitlines()[-1]
-    assert server.protocols.rows == 0
+    assert server.rows == 0
 
 
 def test_help_lists_every_attack_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,5 +315,5 @@ def test_a_process_with_nothing_else_in_reach_steals_over_http(
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done; 100 rows, 0.0010 spent; see out\n"
     assert "100/100" in done.stderr and "spent 0.0010" in done.stderr
-    assert server.protocols.rows == 100
+    assert server.rows == 100
     assert (home / "out" / "surrogate" / "weights.safetensors").exists()
