@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +11,48 @@ from wire import Answer, BadInput, Card, Query
 
 Handler = Callable[[Query], Awaitable[Answer]]
 """A victim, or a victim behind defences."""
+
+
+class Stage(IntEnum):
+    """Where a defence stands in a stack, outermost first.
+
+    A monitor sees what the account sent and what the bare victim answered. A watermark is applied before anything
+    blurs it. What an account may see is decided last.
+    """
+
+    ADMISSION = 0
+    """Limits and prices: whether the query is answered at all."""
+    REACTION = 1
+    """What becomes of accounts that raised an alarm."""
+    PRECISION = 2
+    """How much of the answer is disclosed; the label stays."""
+    NOISE = 3
+    """Changes probabilities, and perhaps the label."""
+    WATERMARK = 4
+    """Changes some labels, to recognise copies by them."""
+    MONITOR = 5
+    """Watches, and changes nothing."""
+
+
+class Layer(Protocol):
+    """What runs around a victim. What it raises goes out to the client: a layer that breaks fails closed."""
+
+    async def __call__(self, query: Query, handle: Handler) -> Answer:
+        """Answers a query with the help of the layers inside."""
+        ...
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A layer that reads at start what it needs."""
+
+    async def start(self) -> None:
+        """Reads it.
+
+        Raises:
+            BadInput: What it finds is broken or belongs to another model.
+        """
+        ...
 
 
 class Redundant(BadInput):

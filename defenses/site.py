@@ -1,0 +1,44 @@
+"""Where a defence is bound: the model it protects, and what it may use there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from defenses.companions import Auxiliary
+from defenses.store import Store
+from wire import Card
+
+
+class Alarms(Protocol):
+    """Where monitors raise alarms."""
+
+    async def raise_alarm(
+        self, account: str, model: str, detector: str, look: Callable[[], Awaitable[dict[str, Any] | None]]
+    ) -> None:
+        """Raises an alarm unless one stands; ``look`` returns its details, or None if it no longer holds."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A served model, as its defences meet it.
+
+    Attributes:
+        model: Name of the model.
+        card: The bare model's card.
+        fingerprint: SHA-256 of its weights, in hexadecimal.
+        secret: The layer's own key, 32 bytes; no two layers share one.
+        store: Where layers keep their state.
+        alarms: Where monitors raise alarms.
+        companions: Models that can be evaluated beside the served one.
+    """
+
+    model: str
+    card: Card
+    fingerprint: str
+    secret: bytes = field(repr=False)
+    store: Store
+    alarms: Alarms
+    companions: Auxiliary
