@@ -1,5 +1,6 @@
 """The attackers: whoever has a URL and a key, and wants the model or what it was trained on."""
 
+import wire.openmp  # noqa: F401
 from attacker.asking import NothingAnswered
 from attacker.extraction.extraction import Extraction
 from attacker.extraction.jbda import Jbda

@@ -1,1 +1,3 @@
 """How fast it is."""
+
+import wire.openmp  # noqa: F401

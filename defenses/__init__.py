@@ -1,5 +1,6 @@
 """Defences of a served model, usable with or without our server."""
 
+import wire.openmp  # noqa: F401
 from defenses.admission.admission import Admission
 from defenses.admission.limit import Limit
 from defenses.admission.price import Price

@@ -1,1 +1,3 @@
 """Where the parties meet: experiments, metrics and reports."""
+
+import wire.openmp  # noqa: F401

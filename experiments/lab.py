@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
 from attacker.recording import Recording
-from experiments import metrics
 from experiments.processes import Parties, Server
 from wire import Answer, Array, Oracle
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data import Dataset, Pool, load, roles
 from zoo.data.idx import DEBIAN
+from zoo.exact_interval import exact_interval
 from zoo.families import FAMILIES, Family
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
@@ -159,7 +159,7 @@ class Lab:
             "source": self._source(data),
             "family": json.loads(json.dumps({"name": type(network.family).__name__, **vars(network.family)})),
             "trained_on": rows,
-            "accuracy": metrics.rate(hits, len(evaluation)),
+            "accuracy": exact_interval(hits, len(evaluation)),
             "sha256": folder.fingerprint(network),
         }
 

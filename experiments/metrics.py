@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from wire import Array, Labels
-
-
-class Interval(NamedTuple):
-    """A rate with its exact 95 % interval (Clopper and Pearson, Biometrika 1934)."""
-
-    rate: float
-    low: float
-    high: float
-
-
-def rate(hits: int, trials: int) -> Interval:
-    """Returns ``hits / trials`` with its exact 95 % interval; there must be at least one trial."""
-    interval = stats.binomtest(hits, trials).proportion_ci(0.95, method="exact")
-    return Interval(hits / trials, float(interval.low), float(interval.high))
+from zoo.exact_interval import Interval, exact_interval
 
 
 def agreement(labels: Labels, others: Labels) -> float:
@@ -65,7 +51,7 @@ def tpr_at(scores: Array, member: Array, fpr: float) -> Interval:
     """Returns the true positive rate at a false positive rate of at most ``fpr`` (Carlini et al., S&P 2022)."""
     false, true = roc(scores, member)
     members = int(member.sum())
-    return rate(round(true[false <= fpr].max() * members), members)
+    return exact_interval(round(true[false <= fpr].max() * members), members)
 
 
 FPRS = (0.01, 0.001)

@@ -1,5 +1,6 @@
 """The owner: tests whether a served model was made from theirs, knowing it only by URL and key."""
 
+import wire.openmp  # noqa: F401
 from owner.dataset_inference.dataset_inference import DatasetInference
 from owner.evidence import Accusations, Evidence, accusations
 from owner.ownership import Proof

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import pydantic
-from scipy import stats
 
 from wire import BadInput
+from zoo.exact_interval import exact_interval
 
 T = TypeVar("T")
 
@@ -133,5 +133,5 @@ def accusations(evidences: Sequence[Evidence]) -> Accusations:
     The interval is that of Clopper and Pearson (Biometrika 1934).
     """
     accused = sum(evidence.verdict == "accused" for evidence in evidences)
-    interval = stats.binomtest(accused, len(evidences)).proportion_ci(0.95, method="exact")
-    return Accusations(accused, len(evidences), float(interval.low), float(interval.high))
+    _, low, high = exact_interval(accused, len(evidences))
+    return Accusations(accused, len(evidences), low, high)

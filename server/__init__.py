@@ -2,6 +2,8 @@
 
 import os
 
+import wire.openmp  # noqa: F401
+
 # ONNX Runtime tells its makers that it runs, from a thread that it begins when it is imported; its own function
 # that is said to end this comes too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

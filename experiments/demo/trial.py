@@ -30,6 +30,7 @@ from wire import Array
 from zoo import folder
 from zoo.classifier import Classifier
 from zoo.data import Dataset, Pool, load, load_or_digits, roles
+from zoo.exact_interval import exact_interval
 from zoo.families import FAMILIES
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
@@ -132,8 +133,8 @@ class Trial:
             "machine": self._machine(victim),
             "victim": {
                 "family": "cnn",
-                "accuracy": metrics.rate(*self._hits(victim, held["evaluation"])),
-                "train_accuracy": metrics.rate(*self._hits(victim, held["victim"])),
+                "accuracy": exact_interval(*self._hits(victim, held["evaluation"])),
+                "train_accuracy": exact_interval(*self._hits(victim, held["victim"])),
             },
             "policies": {
                 name: text.replace("QUOTA", str(self.protocol.quota)).strip() for name, text in POLICIES.items()
@@ -256,8 +257,8 @@ class Trial:
         assert evaluation.y is not None
         n = len(evaluation)
         return {
-            "accuracy": metrics.rate(int((ours == evaluation.y).sum()), n),
-            "agreement": metrics.rate(int((ours == theirs).sum()), n),
+            "accuracy": exact_interval(int((ours == evaluation.y).sum()), n),
+            "agreement": exact_interval(int((ours == theirs).sum()), n),
         }
 
     def _baselines(self, parties: Parties, victim: Network, held: dict[str, Pool]) -> list[dict[str, Any]]:
@@ -352,7 +353,7 @@ class Trial:
                 {
                     "name": name,
                     "kind": name.split("-")[0],
-                    "accuracy": metrics.rate(*self._hits(models[name], held["evaluation"]))
+                    "accuracy": exact_interval(*self._hits(models[name], held["evaluation"]))
                     if name in models
                     else None,
                     **dataclasses.asdict(evidence),
