@@ -12,8 +12,11 @@ from attacker import ATTACKS, EXTRACTION
 from attacker.asking import fitting
 from attacker.recording import Recording
 from attacker.runner import conduct
+from cli.command import Parser, run
+from cli.flags import add_endpoint, add_fields, at_least, from_fields, summary
+from cli.keys import read_key
+from cli.money import MICRO
 from wire import BadInput, Card
-from wire.command import MICRO, Parser, add_endpoint, add_fields, at_least, from_fields, read_key, run, summary
 from wire.http import CardOptions
 from zoo.data.pool import Pool
 

@@ -17,8 +17,8 @@ import numpy as np
 from attacker.extraction.extraction import Extraction
 from attacker.membership.membership import Membership, NotApplicable
 from attacker.recording import Recording
+from cli.meter import metered
 from wire import BudgetSpent, Oracle, WireError
-from wire.command import metered
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data.pool import Pool

@@ -12,8 +12,9 @@ from benchmarks import detectors
 from benchmarks.serving import environments
 from benchmarks.serving.rounds import Bench
 from benchmarks.serving.table import table
+from cli.command import Parser, run
+from cli.flags import at_least
 from wire import BadInput
-from wire.command import Parser, at_least, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -29,10 +29,10 @@ from tqdm import tqdm
 from benchmarks.forwards import Forwards
 from benchmarks.serving.rounds import cpu_model
 from benchmarks.serving.targets import ratios, spread
+from cli.flags import at_least
 from defenses.detectors.prada import GrowingSet, Prada, State
 from defenses.monitoring.nearest import Rows
 from wire import Array, Labels
-from wire.command import at_least
 
 MOST_PRODUCTS, LEAST_LOOPS, MOST_OF_A_FORWARD = 1.5, 20, 0.2
 _TIMED = 4  # rows of a round that the loop is timed on, and lone rows that the others are

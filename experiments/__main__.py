@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cli.command import Parser, run
+from cli.flags import at_least
 from experiments import metrics
 from experiments.claims import command as reproduce
 from experiments.demo.sizes import FULL, REDUCED
@@ -21,7 +23,7 @@ from experiments.demo.trial import Trial
 from experiments.report.report import write
 from experiments.studies import mapping, sybils
 from wire import BadInput
-from wire.command import Parser, at_least, run, state_folder
+from zoo.cache import state_folder
 from zoo.data import data_folder
 
 

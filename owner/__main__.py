@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cli.command import Parser, run
+from cli.flags import add_endpoint, add_fields, from_fields, summary
+from cli.keys import read_key
+from cli.meter import metered
 from owner import PROOFS, Evidence, marks
 from owner.dataset_inference.embeddings import Study
 from owner.evidence import expect_writable
-from wire import BadInput, command
+from wire import BadInput
 from wire.http import CardOptions, Endpoint
 from zoo.data.pool import Pool
 
@@ -28,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.proof not in PROOFS:
         print(marks.run(arguments))
         return
-    method = command.from_fields(PROOFS[arguments.proof], arguments)
+    method = from_fields(PROOFS[arguments.proof], arguments)
     private, unseen = Pool.load(arguments.private), Pool.load(arguments.unseen)
     if arguments.seed < 0:
         raise BadInput(f"--seed is {arguments.seed}, but must be at least 0")
@@ -55,12 +59,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             study = Study.load(arguments.features, about)
         else:
             most = method.most_rows(method.fit_images)
-            with command.metered(victim, budget=most, patience=arguments.patience, label="victim") as oracle:
+            with metered(victim, budget=most, patience=arguments.patience, label="victim") as oracle:
                 study = method.study(oracle, private, unseen, study_rng)
             if arguments.features:
                 study.save(arguments.features, about)
         most = method.most_rows(method.test_images)
-        with command.metered(suspect, budget=most, patience=arguments.patience, label="suspect") as oracle:
+        with metered(suspect, budget=most, patience=arguments.patience, label="suspect") as oracle:
             found = method.accuse(oracle, study, private, unseen, accuse_rng)
     evidence = dataclasses.replace(found, suspect_url=suspect.base, victim_url=victim.base)
     evidence.save(arguments.out)
@@ -68,14 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"evidence in {arguments.out}")
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser(
-        prog="python -m owner", description="Tests whether a served model was made from yours."
-    )
-    proofs = parser.add_subparsers(dest="proof", required=True, metavar="PROOF", parser_class=command.Parser)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m owner", description="Tests whether a served model was made from yours.")
+    proofs = parser.add_subparsers(dest="proof", required=True, metavar="PROOF", parser_class=Parser)
     for name, proof in PROOFS.items():
-        sub = proofs.add_parser(name, help=command.summary(proof), description=command.summary(proof))
-        command.add_endpoint(sub)
+        sub = proofs.add_parser(name, help=summary(proof), description=summary(proof))
+        add_endpoint(sub)
         group = sub.add_argument_group("the victim")
         group.add_argument("--victim", dest="victim_url", metavar="URL", required=True, help="the victim's URL")
         group.add_argument("--victim-model", help="its name; not needed if the server has only one")
@@ -84,7 +86,7 @@ def _parser() -> command.Parser:
             default=os.environ.get("MLAAS_VICTIM_KEY"),
             help="API key there (MLAAS_VICTIM_KEY; default: that of --key)",
         )
-        command.add_fields(group, CardOptions, "victim_")  # type: ignore[arg-type]
+        add_fields(group, CardOptions, "victim_")  # type: ignore[arg-type]
         sub.add_argument(
             "--private",
             type=Path,
@@ -104,7 +106,7 @@ def _parser() -> command.Parser:
             help="keeps the victim's features (npz), so that further suspects cost it no row",
         )
         sub.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default: 0)")
-        command.add_fields(sub.add_argument_group("the method"), proof)  # type: ignore[arg-type]
+        add_fields(sub.add_argument_group("the method"), proof)  # type: ignore[arg-type]
     marks.add_commands(proofs)
     return parser
 
@@ -114,8 +116,8 @@ def _endpoint(arguments: argparse.Namespace, prefix: str = "") -> Endpoint:
     return Endpoint(
         given[prefix + "url"],
         model=given[prefix + "model"],
-        key=given[prefix + "key"] or command.read_key(arguments.key, arguments.key_file),
-        options=command.from_fields(CardOptions, arguments, prefix),
+        key=given[prefix + "key"] or read_key(arguments.key, arguments.key_file),
+        options=from_fields(CardOptions, arguments, prefix),
     )
 
 
@@ -140,4 +142,4 @@ def _told(found: Evidence) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

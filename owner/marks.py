@@ -13,10 +13,14 @@ from typing import NamedTuple
 import httpx
 import pydantic
 
+from cli.command import Parser
+from cli.flags import add_endpoint, add_fields, from_fields, summary
+from cli.keys import read_key
+from cli.meter import metered
 from defenses.watermarks.ledger.ledger import Opening
 from owner.dawn import SPENT, Dawn, Marks
 from owner.evidence import expect_writable
-from wire import Answer, Array, BadInput, Card, Malformed, Oracle, Refused, Unreachable, command
+from wire import Answer, Array, BadInput, Card, Malformed, Oracle, Refused, Unreachable
 from wire.http import CardOptions, Endpoint
 from wire.tensors import read_json
 from zoo import folder
@@ -24,9 +28,9 @@ from zoo.families.text import Text
 from zoo.penultimate import inner
 
 
-def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
+def add_commands(proofs: argparse._SubParsersAction[Parser]) -> None:
     """Adds both commands."""
-    claim = proofs.add_parser("dawn", help=command.summary(Dawn), description=command.summary(Dawn))
+    claim = proofs.add_parser("dawn", help=summary(Dawn), description=summary(Dawn))
     claim.add_argument(
         "--marks",
         required=True,
@@ -54,7 +58,7 @@ def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
     )
     judge.add_argument("--victim-key", help="API key there (default: that of --key)")
     for parser in (claim, judge):
-        command.add_endpoint(parser)
+        add_endpoint(parser)
         parser.add_argument(
             "--independent",
             nargs="+",
@@ -64,13 +68,13 @@ def add_commands(proofs: argparse._SubParsersAction[command.Parser]) -> None:
         )
         parser.add_argument("--independent-key", help="API key there (default: that of --key)")
         parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
-        command.add_fields(parser.add_argument_group("the verdict"), Dawn)  # type: ignore[arg-type]
+        add_fields(parser.add_argument_group("the verdict"), Dawn)  # type: ignore[arg-type]
 
 
 def run(arguments: argparse.Namespace) -> str:
     """Runs either, and returns what was found in words."""
-    method = command.from_fields(Dawn, arguments)
-    key = command.read_key(arguments.key, arguments.key_file)
+    method = from_fields(Dawn, arguments)
+    key = read_key(arguments.key, arguments.key_file)
     caution: list[str] = []
     expect_writable(arguments.out)
     evidence = Marks.load(arguments.evidence) if arguments.proof == "judge-dawn" else None
@@ -78,9 +82,9 @@ def run(arguments: argparse.Namespace) -> str:
         raise BadInput("--open asks the victim's server: give the marks' URL, not a file")
     opening = _opening(arguments.marks, arguments.marks_key) if evidence is None else evidence.opening
     with ExitStack() as stack:
-        options = command.from_fields(CardOptions, arguments)
+        options = from_fields(CardOptions, arguments)
         endpoint = Endpoint(arguments.url, model=arguments.model, key=key, options=options)
-        suspect = stack.enter_context(command.metered(endpoint, patience=arguments.patience, label="suspect"))
+        suspect = stack.enter_context(metered(endpoint, patience=arguments.patience, label="suspect"))
         independent = {
             place: stack.enter_context(_model(place, arguments.independent_key or key)).oracle
             for place in arguments.independent
@@ -142,7 +146,7 @@ def _model(place: str, key: str | None) -> Iterator[_Model]:
     if not Path(place).is_dir():
         if not _is_url(place):
             raise BadInput(f"{place}: neither a model's folder nor a URL (http://... or https://...)")
-        with command.metered(Endpoint(place, key=key), label=place) as oracle:
+        with metered(Endpoint(place, key=key), label=place) as oracle:
             yield _Model(oracle)
         return
     model = folder.load(Path(place))

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cli.command import Parser, run
 from server.commands.accounts import add_commands, administrate
 from server.commands.calibrate import add_flags, calibrate
 from server.processes.serve import Serving
 from server.settings import read_settings
 from wire import BadInput
-from wire.command import Parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:

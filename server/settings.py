@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from cli.money import MICRO
 from defenses import DEFENSES, DETECTORS, Monitor
 from wire import BadInput
-from wire.command import MICRO
 
 MOST = 1000  # the highest price of a row or a request, in the currency's unit
 BOUND_AT_START = (

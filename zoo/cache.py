@@ -1,8 +1,9 @@
-"""Folders that are made once, whoever asks."""
+"""The state folder, and folders in it that are made once, whoever asks."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,11 @@ from pathlib import Path
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 log = logging.getLogger(__name__)
+
+
+def state_folder(given: Path | None = None) -> Path:
+    """Returns the folder where a party keeps its state: the one given, MLAAS_STATE, or ``./state``."""
+    return given or Path(os.environ.get("MLAAS_STATE") or "state")
 
 
 def once(folder: Path, make: Callable[[Path], object]) -> Path:

@@ -16,7 +16,7 @@ from attacker.asking import class_names, family_named, new_seed
 from attacker.membership.match_policy import disclose, features
 from attacker.membership.membership import ask
 from wire import Array, BadInput, Card, Labels, Oracle
-from wire.command import state_folder
+from zoo.cache import state_folder
 from zoo.classifier import Classifier
 from zoo.data.pool import Pool
 from zoo.families.mlp import Mlp

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving.rounds import cpu_model
+from cli.flags import at_least
 from experiments.claims.claim import Claim, Finding
 from experiments.claims.dawn_removal import C4
 from experiments.claims.prada_detection import B1
 from experiments.claims.prada_hoda import B2
 from experiments.lab import Lab
 from experiments.processes import Parties
-from wire.command import at_least, state_folder
+from zoo.cache import state_folder
 from zoo.data import data_folder
 
 CLAIMS: dict[str, Claim] = {claim.ID: claim for claim in (B1(), B2(), C4())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wire.command import MICRO
+from cli.money import MICRO
 
 
 def count(number: int) -> str:

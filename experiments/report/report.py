@@ -9,11 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from cli.flags import attribute_notes
 from experiments.demo.sizes import Protocol
 from experiments.report import charts, published
 from experiments.report import formatting as wording
 from experiments.report.summary import agreement, auc, costs, differences, summary
-from wire.command import attribute_notes
 
 Run = Mapping[str, Any]
 

@@ -27,13 +27,14 @@ from tqdm import tqdm
 
 from benchmarks.serving.rounds import cpu_model
 from benchmarks.serving.targets import spread
+from cli.flags import at_least
 from defenses.watermarks.dawn import Keys, cells, rate_spread
 from defenses.watermarks.ledger.ledger import encoded
 from owner.dawn import NEAR
 from server.deployment.engine import engine_of
 from server.settings import Victim
 from wire import Array, Card, Labels
-from wire.command import at_least, state_folder
+from zoo.cache import state_folder
 from zoo.data import data_folder, load, roles
 from zoo.families.cnn import Cnn
 from zoo.network import Network

@@ -33,12 +33,13 @@ from attacker import Jbda, TRnd
 from attacker.extraction.extraction import Extraction
 from benchmarks.serving.rounds import cpu_model
 from benchmarks.serving.targets import spread
+from cli.flags import at_least
 from defenses.detectors.calibration import Calibration
 from defenses.detectors.prada import Prada
 from defenses.detectors.sybils import Nearest, State, Sybils, in_turn
 from experiments.claims.streams import rescanned, tracks
 from wire import Answer, Array, BadInput, Card, Labels, Oracle
-from wire.command import at_least, state_folder
+from zoo.cache import state_folder
 from zoo.data import Dataset, Pool, data_folder, load, roles
 from zoo.families import FAMILIES
 from zoo.network import Network

@@ -6,11 +6,11 @@ import argparse
 import time
 from pathlib import Path
 
+from cli.keys import read_key
 from defenses.store import open_store
 from server.control.log import Account, ControlLog
 from server.settings import Settings
 from wire import BadInput
-from wire.command import read_key
 
 OPERATOR = "the command line"  # who did it, in the audit
 

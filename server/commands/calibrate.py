@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from cli.flags import at_least
 from defenses import DETECTORS, Monitor
 from defenses.detectors.calibration import Calibrated, Calibration
 from defenses.monitoring.monitor import Featurizer
 from server.settings import UNBOUND, Settings, Victim, build_layer, layer_placed
 from wire import Array, BadInput, Card, Labels, Query
-from wire.command import at_least
 from zoo.data.pool import Pool
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from cli.money import MICRO
 from defenses import (
     Admission,
     Dawn,
@@ -27,7 +28,6 @@ from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.settings import Plan, build_layer
 from wire import BadInput, Card
-from wire.command import MICRO
 
 Layers = Sequence[dict[str, Any]]
 Timed = Callable[[str, Defense], Defense]

@@ -19,8 +19,8 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any
 
+from cli.command import run
 from server.http import telemetry
-from wire.command import run
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from fake_server import FakeServer
 import attacker
 from attacker import ATTACKS
 from attacker.__main__ import main
-from wire.command import run
+from cli.command import run
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.network import Network
@@ -296,7 +296,7 @@ def test_a_process_with_nothing_else_in_reach_steals_over_http(
 ) -> None:
     home = tmp_path / "alone"
     root = Path(attacker.__file__).parents[1]
-    for package in ("attacker", "wire", "zoo"):
+    for package in ("attacker", "cli", "wire", "zoo"):
         shutil.copytree(root / package, home / package)
     shutil.copy(pool_file, home / "pool.npz")
     # Without `site` (-S) the environment's link to this checkout is not followed.
@@ -308,7 +308,7 @@ def test_a_process_with_nothing_else_in_reach_steals_over_http(
             [*python, *words], cwd=home, env=environment, capture_output=True, text=True, check=False
         )
 
-    for package in ("server", "defenses", "owner", "bench"):
+    for package in ("server", "defenses", "owner", "experiments"):
         assert "ModuleNotFoundError" in alone("-c", f"import {package}").stderr
     words = ["--url", server.url, "--key", server.key, "--budget", "100", "--out", "out"]
     done = alone("-m", "attacker", "knockoff", *words, *QUICK)

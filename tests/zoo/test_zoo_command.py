@@ -9,10 +9,10 @@ import torch
 from kinds import KINDS
 from safetensors.torch import save_file
 
+from cli.command import run
+from cli.train import main
 from wire import BadInput
-from wire.command import run
 from zoo import folder
-from zoo.__main__ import main
 from zoo.data import DATASETS, Missing, Pool
 from zoo.families import ALL, name_of
 from zoo.families.mlp import Mlp

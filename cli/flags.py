@@ -1,7 +1,7 @@
-"""What the parties' command lines share.
+"""Flags made of dataclasses.
 
 A method's dataclass is its command: its fields are the flags, and the ``Attributes`` of its docstring are their
-help. The endpoint flags, the meter and the way in which commands fail are the same for every party.
+help.
 """
 
 from __future__ import annotations
@@ -11,48 +11,15 @@ import dataclasses
 import inspect
 import os
 import re
-import signal
-import sys
-import threading
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from tqdm import tqdm
-
-from wire.errors import BadInput, WireError
-from wire.http import CardOptions, Endpoint
-from wire.oracle import Oracle
-from wire.patient import Patient
+from wire.http import CardOptions
 
 T = TypeVar("T")
-
-MICRO = 10**8  # micro-cents in one unit of the currency
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, with exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the command."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command; what a person can put right is told in one line, with exit status 2."""
-    try:
-        sys.exit(main(argv) or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read the output wants no more of it
-        sys.exit(1)
-    except (WireError, BadInput, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def summary(cls: type) -> str:
@@ -132,70 +99,6 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=300.0, help="most seconds to wait for one request (default: 300)"
     )
     add_fields(parser.add_argument_group("what the server does not say of itself"), CardOptions)  # type: ignore[arg-type]
-
-
-@contextmanager
-def metered(
-    endpoint: Endpoint, *, budget: int | None = None, patience: float = 300.0, label: str = ""
-) -> Iterator[Oracle]:
-    """Puts a meter and a progress bar on an endpoint.
-
-    The bar shows rows and money spent. An interrupt (Ctrl-C, SIGTERM) ends the budget, so that a method stops
-    with what it has; a second one ends the command.
-    """
-    stop = threading.Event()
-    bar = tqdm(total=budget, desc=label or endpoint.model, unit="row", dynamic_ncols=True, mininterval=0.5)
-
-    def shown(oracle: Oracle) -> None:
-        money = oracle.money
-        if money is not None:
-            bar.set_postfix_str(f"spent {money / MICRO:.4f}", refresh=False)
-        bar.update(oracle.spent - bar.n)
-
-    oracle = Oracle(
-        Patient(endpoint, patience, stop.wait),
-        endpoint.card,
-        budget,
-        prices=endpoint.prices(),
-        on_answer=shown,
-    )
-
-    def interrupted(signum: int, frame: types.FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        oracle.halt("interrupted")
-        bar.write("interrupted: going on with what was answered; once more to end at once", file=sys.stderr)
-
-    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield oracle
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        bar.close()
-        endpoint.close()
-
-
-def read_key(key: str | None, file: Path | None) -> str | None:
-    """Returns the key, or else what the file holds.
-
-    Raises:
-        BadInput: The file cannot be read, or what it holds can be no key.
-    """
-    if not key and file is not None:
-        try:
-            key = file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"key file {file}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
-    if key and not re.fullmatch(r"[!-~]+", key):
-        raise BadInput("the key must be one line of printable ASCII characters without spaces")  # and is not told
-    return key
-
-
-def state_folder(given: Path | None = None) -> Path:
-    """Returns the folder where a party keeps its state: the one given, MLAAS_STATE, or ``./state``."""
-    return given or Path(os.environ.get("MLAAS_STATE") or "state")
 
 
 def _without_none(kind: Any) -> Any:

@@ -5,8 +5,10 @@ from typing import Literal
 
 import pytest
 
+from cli.command import Parser, run
+from cli.flags import add_fields, from_fields
+from cli.keys import read_key
 from wire import BadInput, Unreachable
-from wire.command import Parser, add_fields, from_fields, read_key, run
 from wire.http import CardOptions
 
 

@@ -1,0 +1,1 @@
+"""The command line: what all parties' commands share, and ``mlaas-range``, which finds them by name."""

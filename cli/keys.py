@@ -1,0 +1,25 @@
+"""API keys, given by a flag, by the environment or by a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from wire.errors import BadInput
+
+
+def read_key(key: str | None, file: Path | None) -> str | None:
+    """Returns the key, or else the content of the key file.
+
+    Raises:
+        BadInput: The file cannot be read, or its content cannot be a key.
+    """
+    if not key and file is not None:
+        try:
+            key = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"key file {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    if key and not re.fullmatch(r"[!-~]+", key):
+        # The message must not repeat the key.
+        raise BadInput("the key must be one line of printable ASCII characters without spaces")
+    return key
