@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 
 # Without an NVIDIA GPU, PyTorch's CPU wheels: PyPI's own come with several GB of CUDA. TORCH_INDEX= takes PyPI's.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+export REACH := import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)
 
-.PHONY: demo report test test-slow conformance check serve rivals bench smoke clean
+.PHONY: demo report test test-slow conformance check docs serve rivals bench smoke clean
 
 demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
 	$(BIN)/python -m experiments demo
@@ -34,6 +35,11 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@git ls-files '*.py' '*.lua' '*.html' | xargs wc -l | awk '$$1 > 350 && $$2 != "total" {print $$2 ": " $$1 " lines, more than 350"}'
+
+docs: $(VENV)/ready  ## the pages of docs/, as HTML in out/docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs out/docs
 
 serve: $(VENV)/ready
 	$(BIN)/python -m server
@@ -51,7 +57,9 @@ smoke:  ## needs a Docker engine
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) 'torch>=2.13,<2.14' 'torchvision>=0.28,<0.29'
+	@index=$(TORCH_INDEX); if [ -n "$$index" ] && ! $(BIN)/python -c "$$REACH" $$index/torch/ 2>/dev/null; then \
+		echo "$$index cannot be reached: taking PyTorch from pip's own index"; index=; fi; \
+	set -x; $(BIN)/pip install --quiet --no-deps $${index:+--extra-index-url $$index} 'torch>=2.13,<2.14' 'torchvision>=0.28,<0.29'
 	$(BIN)/pip install --quiet --editable '.[server,bench,dev]'
 	touch $@
 

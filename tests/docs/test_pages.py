@@ -1,0 +1,39 @@
+"""The reference follows the code, links lead somewhere, and the pages build without a warning."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from blocks import ROOT, pages
+
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+def test_the_reference_is_fresh(monkeypatch):
+    for name in ("MLAAS_URL", "MLAAS_KEY", "MLAAS_KEY_FILE", "MLAAS_DATA", "MLAAS_STATE"):
+        monkeypatch.delenv(name, raising=False)
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    written = {path.name: path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md")}
+    assert generate.pages() == written, "stale: run python docs/generate.py"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    for target in LINK.findall(page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 7 * 1024
+
+
+def test_the_pages_build_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path / "site"]
+    done = subprocess.run([*command, "-d", tmp_path / "doctrees"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
