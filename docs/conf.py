@@ -1,12 +1,12 @@
 """How Sphinx builds these pages: ``make docs``."""
 
-import tomllib
+import runpy
 from pathlib import Path
 
-_PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+_VERSION = Path(__file__).parent.parent / "wire" / "version.py"
 
 project = "MLaaS Range"
-release = tomllib.loads(_PYPROJECT.read_text())["project"]["version"]
+release = runpy.run_path(str(_VERSION))["VERSION"]
 extensions = ["myst_parser"]
 exclude_patterns = ["README.md"]
 html_theme = "furo"

@@ -24,7 +24,7 @@ NOTE = "<!-- Generated from the code by `python docs/generate.py`. Do not edit. 
 def main(argv: list[str] | None = None) -> int:
     """Writes the pages, or says which of them are stale."""
     parser = argparse.ArgumentParser(description="Writes docs/reference from the code.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is stale")
     check = parser.parse_args(argv).check
     stale = []
     for name, text in pages().items():
@@ -81,7 +81,7 @@ def parsers() -> Iterator[argparse.ArgumentParser]:
         yield _parser_of(party.__main__)
 
 
-class _Parsed(Exception):  # noqa: N818
+class _Parsed(Exception):
     pass
 
 
@@ -225,7 +225,7 @@ def _attributes(cls: type) -> dict[str, str]:
     """Returns the description of each field, from the docstring's ``Attributes`` section."""
     notes: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        section = (base.__doc__ and inspect.cleandoc(base.__doc__) or "").partition("Attributes:\n")[2]
+        section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
         for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
             notes[name] = re.sub(r"\s+", " ", text)
     return notes

