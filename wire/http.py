@@ -15,6 +15,7 @@ import numpy as np
 
 from wire.errors import BadInput, Malformed, Refused, Unreachable
 from wire.oracle import Prices
+from wire.ratelimit import read_refusal
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
 from wire.types import Answer, Array, Card, Feature
 
@@ -286,9 +287,7 @@ class Endpoint:
             return reply
         detail = _detail(reply)
         if reply.status_code < 500 or reply.status_code == 503:
-            raise Refused(
-                detail, status=reply.status_code, retry_after=_retry_after(reply), left=_rows_left(reply)
-            )
+            raise Refused(detail, status=reply.status_code, **read_refusal(reply.headers)._asdict())
         raise Unreachable(f"{url}: {detail}")
 
 
@@ -336,13 +335,3 @@ def _detail(reply: httpx.Response) -> str:
     except (ValueError, AttributeError):
         text = None
     return f"{text or reply.text[:200] or reply.reason_phrase} (HTTP {reply.status_code})"
-
-
-def _retry_after(reply: httpx.Response) -> float | None:
-    text = reply.headers.get("Retry-After", "")
-    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
-
-
-def _rows_left(reply: httpx.Response) -> int | None:
-    left = [int(rows) for rows in re.findall(r";\s*r=(\d+)", reply.headers.get("RateLimit", ""))]
-    return min(left, default=None)

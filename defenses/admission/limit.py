@@ -1,52 +1,51 @@
-"""A rule of admission."""
+"""A limit of rows."""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from defenses.store.counters import Meter, Number
+from defenses.store.counters import Counter, Number
 from wire import Card, Refused
+from wire.ratelimit import Policy, Remaining
 
 
 @runtime_checkable
 class Limit(Protocol):
-    """A limit of rows: a meter of the account, and what is said when it would pass its cap."""
+    """A limit of rows: a counter of each account, and the refusal when it would exceed its cap."""
 
     @property
     def name(self) -> str:
-        """What the limit is called; no two limits of a stack have one name."""
+        """Its name in the store; no two limits of a stack share one."""
         ...
 
     @property
-    def label(self) -> str:
-        """What answers call the limit in ``RateLimit-Policy`` and ``RateLimit``."""
+    def policy(self) -> Policy:
+        """Its description in headers."""
         ...
 
-    @property
-    def policy(self) -> str:
-        """What ``RateLimit-Policy`` says of it: the quota ``q`` and, if fixed, its window ``w`` in seconds."""
+    def counter(self, name: str, rows: int, at: float) -> Counter:
+        """Returns the counter ``name``, and how much ``rows`` rows at the time ``at`` (seconds) make it rise."""
         ...
 
-    def meter(self, name: str, rows: int, at: float) -> Meter:
-        """Returns the meter of that name, and how much ``rows`` rows at the time ``at`` (seconds) make it rise."""
+    def remaining(self, level: Number, at: float) -> Remaining:
+        """Returns how many rows would pass when the counter stands at ``level``."""
         ...
 
-    def left(self, level: Number) -> int:
-        """Tells how many rows may pass when the meter stands at ``level``."""
-        ...
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
+        """Returns the refusal of ``rows`` rows when the counter stands at ``level``.
 
-    def told(self, level: Number, at: float) -> str:
-        """Returns what ``RateLimit`` says of it: ``r`` are left, and more come in ``t`` seconds, if ever."""
-        ...
-
-    def refusal(self, label: str, rows: int, level: Number, at: float) -> Refused:
-        """Returns what is said to who asks about ``rows`` rows when the meter of ``label`` stands at ``level``."""
+        Args:
+            policy: Its description in this stack.
+            rows: How many rows were asked about.
+            level: The counter's level.
+            at: Seconds since the epoch.
+        """
         ...
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card as it is seen through this rule.
+        """Returns the card as it is seen through this limit.
 
         Raises:
-            BadInput: The card allows requests that the rule would always refuse.
+            BadInput: The card allows requests that the limit would always refuse.
         """
         ...

@@ -1,14 +1,16 @@
-"""A quota of rows for a period."""
+"""A quota of rows per period."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
-from defenses.store.counters import EMPTIES, MOST, Meter, Number
+from defenses.defense import Stage
+from defenses.store.counters import EMPTIES, MOST, Counter, Number
 from wire import BadInput, Card, Refused
+from wire.ratelimit import Policy, Remaining
 
 SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 PERIODS = (*SECONDS, "month", "total")
@@ -16,12 +18,14 @@ PERIODS = (*SECONDS, "month", "total")
 
 @dataclass(frozen=True)
 class Quota:
-    """Lets an account ask about some rows each minute, hour, day or month (of UTC), or once and for all.
+    """Limits the rows of an account per minute, hour, day or month (UTC), or in total.
 
     Attributes:
         rows: Most rows.
-        per: The period after which the quota starts anew; ``total`` never does.
+        per: The period after which the quota starts again; ``total`` never does.
     """
+
+    stage: ClassVar[Stage] = Stage.ADMISSION
 
     rows: int
     per: Literal["minute", "hour", "day", "month", "total"] = "day"
@@ -35,47 +39,40 @@ class Quota:
 
     @property
     def name(self) -> str:
-        """What it is called: quotas of several periods can stand together."""
+        """Its name in the store; quotas of several periods can stand together."""
         return f"quota/{self.per}"
 
     @property
-    def label(self) -> str:
-        """The period."""
-        return self.per
+    def policy(self) -> Policy:
+        """The rows, and the seconds of a period; the length of months varies, and ``total`` never ends."""
+        return Policy(self.per, self.rows, SECONDS.get(self.per))
 
-    @property
-    def policy(self) -> str:
-        """The rows, and the seconds of a period; months differ, and ``total`` never ends."""
-        return f"q={self.rows}" + (f";w={SECONDS[self.per]}" if self.per in SECONDS else "")
+    def counter(self, name: str, rows: int, at: float) -> Counter:
+        """Returns the counter of the rows that were used in the period."""
+        return Counter(name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at))
 
-    def meter(self, name: str, rows: int, at: float) -> Meter:
-        """Returns the meter of the rows that were used in the period."""
-        return Meter(name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at))
+    def remaining(self, level: Number, at: float) -> Remaining:
+        """Returns how many rows the period has left, and when it ends."""
+        return Remaining(self._left(level), self._wait(at))
 
-    def left(self, level: Number) -> int:
-        """Tells how many rows the period has left."""
-        return max(0, int(self.rows - level))  # a quota may have been lowered
-
-    def told(self, level: Number, at: float) -> str:
-        """Tells how many rows the period has left, and the seconds until it ends."""
-        wait = self._wait(at)
-        return f"r={self.left(level)}" if wait is None else f"r={self.left(level)};t={wait}"
-
-    def refusal(self, label: str, rows: int, level: Number, at: float) -> Refused:
-        """Returns a refusal (429) that says when the period ends, or one for good (403)."""
-        wait, left = self._wait(at), self.left(level)
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
+        """Returns a refusal that says when the period ends (429), or a final one (403)."""
+        wait, left = self._wait(at), self._left(level)
         return Refused(
             f"quota: asked for {rows} rows with {left} left of {self.rows} "
             + ("in all" if wait is None else f"this {self.per}"),
             status=403 if wait is None else 429,
             retry_after=wait,
             left=left,
-            policy=f'"{label}";{self.policy}',
+            policy=str(policy),
         )
 
     def disclose(self, card: Card) -> Card:
         """Leaves the card as it is."""
         return card
+
+    def _left(self, level: Number) -> int:
+        return max(0, int(self.rows - level))  # a quota may have been lowered
 
     def _period(self, at: float) -> int:
         """Returns the number of the period."""

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-from defenses.store.counters import MOST, SLACK, Meter, Number
+from defenses.defense import Stage
+from defenses.store.counters import MOST, SLACK, Counter, Number
 from wire import BadInput, Card, Refused
+from wire.ratelimit import Policy, Remaining
 
 
 @dataclass(frozen=True)
 class RateLimit:
-    """Lets an account ask about some rows a second, and about a burst of rows at once.
+    """Limits the rows per second of an account, with a burst of rows at once.
 
     Attributes:
-        rows_per_second: Rows that come back to the bucket each second.
+        rows_per_second: Rows that the bucket regains each second.
         burst: Rows that the bucket holds.
     """
 
+    stage: ClassVar[Stage] = Stage.ADMISSION
+    name: ClassVar[str] = "rate_limit"
+
     rows_per_second: float
     burst: int
-
-    name, label = "rate_limit", "rows"
 
     def __post_init__(self) -> None:
         if not 0 < self.rows_per_second < math.inf or not 1 <= self.burst <= MOST:
@@ -36,33 +40,30 @@ class RateLimit:
             )
 
     @property
-    def policy(self) -> str:
+    def policy(self) -> Policy:
         """The burst, and the seconds in which it comes back."""
-        return f"q={self.burst};w={math.ceil(self.burst / self.rows_per_second)}"
+        return Policy("rows", self.burst, math.ceil(self.burst / self.rows_per_second))
 
-    def meter(self, name: str, rows: int, at: float) -> Meter:
-        """Returns the meter of the tokens that are out, to which a retry pays again."""
-        return Meter(name, rows, self.burst, self.rows_per_second, at, True)
+    def counter(self, name: str, rows: int, at: float) -> Counter:
+        """Returns the counter of the tokens that were taken; a retry takes them again."""
+        return Counter(name, rows, self.burst, self.rows_per_second, at, True)
 
-    def left(self, level: Number) -> int:
-        """Tells how many rows the bucket holds."""
-        return max(0, math.floor(self.burst - level + SLACK))  # a burst may have been lowered
-
-    def told(self, level: Number, at: float) -> str:
-        """Tells how many rows the bucket holds, and the seconds until it holds one more."""
+    def remaining(self, level: Number, at: float) -> Remaining:
+        """Returns how many rows the bucket holds, and the seconds until it holds one more."""
         held = self.burst - level
         left = math.floor(held + SLACK)
-        return f"r={left};t={math.ceil((left + 1 - held) / self.rows_per_second)}"
+        return Remaining(max(0, left), math.ceil((left + 1 - held) / self.rows_per_second))
 
-    def refusal(self, label: str, rows: int, level: Number, at: float) -> Refused:
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
         """Returns a refusal (429) that says when the bucket will hold enough."""
+        left = max(0, math.floor(self.burst - level + SLACK))  # a burst may have been lowered
         return Refused(
-            f"rate limit: asked for {rows} rows with {self.left(level)} in the bucket, "
+            f"rate limit: asked for {rows} rows with {left} in the bucket, "
             f"which gains {self.rows_per_second:g} a second",
             status=429,
             retry_after=math.ceil((level + rows - self.burst) / self.rows_per_second),
-            left=self.left(level),
-            policy=f'"{label}";{self.policy}',
+            left=left,
+            policy=str(policy),
         )
 
     def disclose(self, card: Card) -> Card:

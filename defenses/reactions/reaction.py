@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from defenses.answers.row_noise import row_noise
 from defenses.defense import Handler
+from defenses.reactions.alarm import StandingAlarm
 from wire import Answer, Array, Card, Query
 
 _TOP = 3  # classes that are shuffled
@@ -28,7 +28,7 @@ class Reacting:
     """
 
     classes: int
-    alarms: Callable[[str], Iterable[Mapping[str, Any]]]
+    alarms: Callable[[str], Iterable[StandingAlarm]]
     secret: bytes = field(repr=False)
     unmarked: Handler | None = field(default=None, repr=False)
 
@@ -37,14 +37,14 @@ class Reacting:
         alarms = list(self.alarms(query.account))
         if not alarms:
             return await handle(query)
-        if any(alarm["reaction"] == "deceive" for alarm in alarms):
+        if any(alarm.reaction == "deceive" for alarm in alarms):
             answer = await (self.unmarked or handle)(query)
             answer = shuffled(self.secret, query.x, answer, self.classes)
         else:
             answer = await handle(query)
         for alarm in alarms:
-            if alarm["reaction"] == "coarsen":
-                answer = coarsened(answer, alarm["digits"])
+            if alarm.reaction == "coarsen":
+                answer = coarsened(answer, alarm.digits)
         return answer
 
     def disclose(self, card: Card) -> Card:

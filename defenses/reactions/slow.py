@@ -1,50 +1,48 @@
-"""A limit for an account that raised an alarm: it waits longer and longer."""
+"""The reaction ``slow``: an account that raised an alarm waits longer and longer."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-from defenses.store.counters import Meter, Number
+from defenses.store.counters import Counter, Number
 from wire import Card, Refused
+from wire.ratelimit import Policy, Remaining
 
 
 @dataclass(frozen=True)
 class Slowed:
     """Lets one request pass each time that the time since the alarm has doubled.
 
-    The meter leaks out in half the time since the alarm, but in no less than a second. So what passed ``s``
-    seconds after the alarm has leaked out ``2 s`` seconds after it.
+    The counter drains in half the time since the alarm, but in no less than a second. So a request that passes
+    ``s`` seconds after the alarm lets the next one pass ``2 s`` seconds after it.
 
     Attributes:
         since: When the alarm was raised, in seconds since the epoch.
     """
 
+    name: ClassVar[str] = "slow"
+    policy: ClassVar[Policy] = Policy("slowed", 1)  # one request; the window grows
+
     since: float
 
-    name, label = "slow", "slowed"
-    policy = "q=1"  # a request; its window grows
+    def counter(self, name: str, rows: int, at: float) -> Counter:
+        """Returns the counter of the last request; a retry counts as another."""
+        return Counter(name, 1, 1, 1 / self._pause(at), at, True)
 
-    def meter(self, name: str, rows: int, at: float) -> Meter:
-        """Returns the meter of the last request, to which a retry pays again."""
-        return Meter(name, 1, 1, 1 / self._pause(at), at, True)
+    def remaining(self, level: Number, at: float) -> Remaining:
+        """Returns how many requests would pass, and the seconds until the next does."""
+        return Remaining(int(1 - level), self._wait(level, at))
 
-    def left(self, level: Number) -> int:
-        """Tells how many requests may pass."""
-        return int(1 - level)
-
-    def told(self, level: Number, at: float) -> str:
-        """Tells how many requests may pass, and the seconds until the next may."""
-        return f"r={self.left(level)};t={self._wait(level, at)}"
-
-    def refusal(self, label: str, rows: int, level: Number, at: float) -> Refused:
-        """Returns a refusal (429) that says when the next request may pass."""
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
+        """Returns a refusal (429) that says when the next request will pass."""
         wait = self._wait(level, at)
         return Refused(
             f"slow: this account raised an alarm; its next request may pass in {wait} seconds",
             status=429,
             retry_after=wait,
-            policy=f'"{label}";{self.policy}',
+            policy=str(policy),
         )
 
     def disclose(self, card: Card) -> Card:

@@ -1,12 +1,13 @@
-"""Where stateful defences and accounts remember: meters, receipts and append-only logs.
+"""Where defences and accounts keep their state: counters, receipts and append-only logs.
 
-A store is named by a URL: ``sqlite:///PATH`` (``sqlite://`` alone keeps everything in memory) or ``redis://HOST:PORT/N``.
+A store is named by a URL: ``sqlite:///PATH`` (``sqlite://`` alone keeps everything in memory) or
+``redis://HOST:PORT/N``.
 """
 
 from __future__ import annotations
 
 from defenses.microbatch import Observe
-from defenses.store.counters import EMPTIES, Charge, Level, Meter, Verdict
+from defenses.store.counters import EMPTIES, Charge, Counter, Level, Verdict
 from defenses.store.sqlite import SQLiteStore
 from defenses.store.store import CONTROL, LogSlice, Store, VersionConflict
 from wire import BadInput
@@ -15,9 +16,9 @@ __all__ = [
     "CONTROL",
     "EMPTIES",
     "Charge",
+    "Counter",
     "Level",
     "LogSlice",
-    "Meter",
     "SQLiteStore",
     "Store",
     "Verdict",
@@ -31,10 +32,10 @@ def open_store(url: str, observe: Observe | None = None) -> Store:
 
     Args:
         url: The URL.
-        observe: Is told of each round trip with charges its seconds, and how many charges shared it.
+        observe: Called after each round trip with its seconds, and with the number of charges that shared it.
 
     Raises:
-        BadInput: The URL names no kind of store that there is.
+        BadInput: The URL names no known kind of store.
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite":

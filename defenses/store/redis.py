@@ -1,7 +1,7 @@
-"""The store for many workers and hosts: Redis, one script call for all that is charged at the same time.
+"""The store for many workers and hosts: Redis, with one script call for all charges that arrive together.
 
-A single Redis server, or one with replicas; no cluster, since an account's keys and the control log would lie on
-different nodes.
+It needs a single Redis server, with or without replicas. A cluster would keep an account's keys and the control
+log on different nodes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "mlaas-range:"
 _PAUSES = (0.05, 0.2, None)  # seconds after each attempt to make a trip; after the last its charges are refused
-_SECONDS = 1.0  # that Redis may take to answer
-_CONNECTIONS = 16  # for all but trips
+_CONNECT_SECONDS = 10.0  # for a connection, on a machine that is busy
+_SECONDS = 1.0  # for an answer
+_CONNECTIONS = 16  # for everything but trips
 
 _SETTLE = """
 local last = redis.call('GET', KEYS[1]) or '0 []'
@@ -64,15 +65,15 @@ redis.call('SET', KEYS[1] .. ':snapshot', ARGV[2])
 class RedisStore:
     """A store in Redis.
 
-    A trip whose reply is lost is sent again under its number, which Redis remembers, so that nothing is charged
-    twice. If Redis stays away its charges are refused, and what was charged by then is refunded when it is back.
+    A trip whose reply is lost is sent again under its number, which Redis remembers, so nothing is charged twice.
+    If Redis stays unreachable, the trip's charges are refused, and refunded once it is back if they had been made.
     """
 
     def __init__(self, url: str, observe: Observe | None = None) -> None:
-        """Takes a URL as redis-py reads it, and who is told of trips; connects when it is first used.
+        """Takes a URL in redis-py's form; connects at first use. ``observe`` is called after each trip.
 
         Raises:
-            BadInput: The URL is none.
+            BadInput: The URL is invalid.
         """
         try:
             self._redis, self._trips = (
@@ -80,13 +81,13 @@ class RedisStore:
                     redis.BlockingConnectionPool.from_url(
                         url,
                         max_connections=most,
-                        timeout=_SECONDS,
+                        timeout=_CONNECT_SECONDS,
                         socket_timeout=_SECONDS,
-                        socket_connect_timeout=_SECONDS,
+                        socket_connect_timeout=_CONNECT_SECONDS,
                         retry=Retry(NoBackoff(), 0),
                     )
                 )
-                for most in (_CONNECTIONS, 1)  # trips wait for nothing else
+                for most in (_CONNECTIONS, 1)  # nothing else holds up trips
             )
         except ValueError as error:
             raise BadInput(f"store {url}: {error}") from None
@@ -95,7 +96,7 @@ class RedisStore:
         self._trip_script = self._trips.register_script(lua)
         self._worker = f"{_PREFIX}trip:{secrets.token_hex(8)}"
         self._number = 0
-        self._out: tuple[list[Charge], list[Charge]] | None = None  # what is refunded and charged by the trip out
+        self._out: tuple[list[Charge], list[Charge]] | None = None  # the refunds and charges of the trip under way
         self._owed: list[Charge] = []  # refunds
         self._paying: asyncio.Task[None] | None = None
         self._charges = MicroBatch[Item, Verdict](self._run, undo=undone, observe=observe)
@@ -109,12 +110,12 @@ class RedisStore:
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
-        with suppress(Refused):  # it is owed, and paid when the store is back
+        with suppress(Refused):  # it is paid when the store is back
             await self._charges((charge, False))
         self._see_to_debts()
 
     async def levels(self, account: str) -> dict[str, Level]:
-        """Returns the levels of an account's meters."""
+        """Returns the levels of an account's counters."""
         with _held():
             found = await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(f"{_PREFIX}levels:{account}"))
         return {name.decode(): _level(value) for name, value in found.items()}
@@ -131,11 +132,11 @@ class RedisStore:
         return LogSlice(*await self._call(_READ, log, start))
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
-        """Puts a snapshot in the place of entries; see :class:`~defenses.store.Store`."""
+        """Replaces entries by a snapshot; see :class:`~defenses.store.Store`."""
         await self._call(_COMPACT, log, upto, snapshot)
 
     async def close(self) -> None:
-        """Closes the connections; what is not settled by then stays charged."""
+        """Closes the connections; unsettled charges stay."""
         if self._paying is not None:
             self._paying.cancel()
         await self._redis.aclose()
@@ -155,7 +156,7 @@ class RedisStore:
             try:
                 verdicts = iter(await self._trip([(c, False) for c in self._owed] + [(c, True) for c in charges]))
             except redis.ResponseError as error:
-                if "user_script" in str(error):  # made in part: to make it again would do that part again
+                if "user_script" in str(error):  # half of it is done, and would be done twice
                     log.error("a trip to Redis failed half-way, and what it owed is given up: %s", error)
                     self._out, self._owed = None, []
                 raise
@@ -163,10 +164,9 @@ class RedisStore:
         return [next(verdicts) if forward else CHARGED for _, forward in items]
 
     async def _settle(self) -> None:
-        """Finds out whether the trip that never came back was made, and makes sure that it comes no more.
+        """Finds out whether a lost trip was made, and makes sure that it will not be made later.
 
-        Its charges were refused, so they are to be refunded if it was made; its refunds are still owed if it was
-        not.
+        Its charges were refused, so they are refunded if it was made; its refunds are still owed if it was not.
         """
         if self._out is None:
             return
@@ -187,7 +187,7 @@ class RedisStore:
             self._paying = asyncio.get_running_loop().create_task(self._pay())
 
     async def _pay(self) -> None:
-        """Pays what is owed when Redis is back, even if nobody asks."""
+        """Pays refunds once Redis is back, even without requests."""
         while self._out or self._owed:
             await asyncio.sleep(1)
             with suppress(Refused):
@@ -200,29 +200,29 @@ class RedisStore:
             try:
                 reply = await self._trip_script(keys=[self._worker, _PREFIX], args=arguments)
                 break
-            except (redis.ConnectionError, OSError):  # one that does not answer in time is not asked again
+            except (redis.ConnectionError, OSError):  # a Redis that answers too late is not asked again
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
         return [
-            Verdict(kind, meter, level, tuple(map(float, levels)))
-            for kind, meter, level, *levels in orjson.loads(reply)
+            Verdict(kind, counter, level, tuple(map(float, levels)))
+            for kind, counter, level, *levels in orjson.loads(reply)
         ]
 
 
 def _flat(charge: Charge, forward: bool) -> list[Any]:
-    meters = [
-        [name, amount, -1 if cap is None else cap, leak, mark, retried]
-        for name, amount, cap, leak, mark, retried in charge.meters
+    counters = [
+        [name, amount, -1 if cap is None else cap, refill, as_of, retried]
+        for name, amount, cap, refill, as_of, retried in charge.counters
     ]
-    seen = -1 if charge.seen is None else charge.seen
-    kept = orjson.dumps(meters).decode() if charge.idempotency_key else ""
-    return [forward, charge.account, charge.at, charge.idempotency_key or "", seen, meters, kept]
+    log_position = -1 if charge.log_position is None else charge.log_position
+    kept = orjson.dumps(counters).decode() if charge.idempotency_key else ""
+    return [forward, charge.account, charge.at, charge.idempotency_key or "", log_position, counters, kept]
 
 
 def _level(value: bytes) -> Level:
-    level, _, mark = value.partition(b" ")
-    return Level(float(level), float(mark)) if mark else Level(int(level), 0.0)
+    level, _, as_of = value.partition(b" ")
+    return Level(float(level), float(as_of)) if as_of else Level(int(level), 0.0)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The embedded store: a SQLite file, which other processes of this machine may use too."""
+"""The embedded store: a SQLite file, which other processes on this machine may use too."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from defenses.store.counters import (
     CHARGED,
     RECEIPT_SECONDS,
     Charge,
+    Counter,
     Item,
     Level,
-    Meter,
     Number,
     Receipt,
     Verdict,
@@ -37,19 +37,19 @@ CREATE TABLE IF NOT EXISTS entries (log, position INTEGER, entry BLOB, PRIMARY K
 CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB);
 """
 _LAYOUT = 1  # of the tables
-_SECONDS = 1.0  # that another process may hold the file, for which all wait
+_SECONDS = 1.0  # how long a request waits, and all others with it, while another process holds the file
 _REMEMBERED = 2**14  # levels that are kept in memory
-_PAGES = 8192  # of 4 KiB in the write-ahead log before it is worked in, which waits for the disk and holds all up
+_PAGES = 8192  # of 4 KiB in the write-ahead log before a checkpoint, which waits for the disk and blocks all
 
 
 class SQLiteStore:
-    """A store in a file; a killed process loses nothing of it, a machine without power the last moments."""
+    """A store in a file. A killed process loses nothing; a machine that loses power loses the last moments."""
 
     def __init__(self, path: str, observe: Observe | None = None) -> None:
-        """Opens the file ``path``, and makes it if there is none; takes who is told of trips.
+        """Opens the file ``path``, or creates it; ``observe`` is called after each trip.
 
         Raises:
-            BadInput: It cannot be opened, or is none of ours.
+            BadInput: It cannot be opened, or is not one of ours.
         """
         if path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +65,8 @@ class SQLiteStore:
             self._db.executescript(f"{_TABLES}PRAGMA user_version = {_LAYOUT};")
         except sqlite3.Error as error:
             raise BadInput(f"store {path}: {error}") from None
-        self._owed: list[Charge] = []  # refunds
-        # What the file holds of levels and of the control log's end, as long as no other process writes to it.
+        self._owed: list[Charge] = []  # refunds that the next trip pays
+        # The file's levels and the control log's end, as long as no other process writes to it.
         self._levels: dict[tuple[str, str], tuple[Number, float]] = {}
         self._control: int | None = None
         self._version = 0
@@ -78,14 +78,14 @@ class SQLiteStore:
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
-        with suppress(Refused):  # it is owed, and paid by the next trip
+        with suppress(Refused):  # the next trip pays it
             await self._charges((charge, False))
 
     async def levels(self, account: str) -> dict[str, Level]:
-        """Returns the levels of an account's meters."""
+        """Returns the levels of an account's counters."""
         with _held():
             rows = self._db.execute("SELECT name, level, mark FROM levels WHERE account = ?", (account,))
-            return {name: Level(level, mark) for name, level, mark in rows}
+            return {name: Level(level, as_of) for name, level, as_of in rows}
 
     async def append(self, log: str, entries: Sequence[bytes], expected: int | None = None) -> int:
         """Appends to a log; see :class:`~defenses.store.Store`."""
@@ -112,7 +112,7 @@ class SQLiteStore:
         return LogSlice(start, snapshot, [entry for (entry,) in rows])
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
-        """Puts a snapshot in the place of entries; see :class:`~defenses.store.Store`."""
+        """Replaces entries by a snapshot; see :class:`~defenses.store.Store`."""
         with self._transaction():
             self._db.execute(
                 "INSERT INTO snapshots VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET position = ?2, snapshot = ?3 "
@@ -148,7 +148,7 @@ class SQLiteStore:
             for charge in owed:
                 refunded(charge, levels, receipts)
             verdicts = [
-                BEHIND if charge.seen is not None and charge.seen != end else charged(charge, levels, receipts)
+                charged(charge, levels, receipts) if charge.log_position in (None, end) else BEHIND
                 for charge in charges
             ]
             risen = {key: level for key, level in levels.items() if level is not levels_before.get(key)}
@@ -162,7 +162,7 @@ class SQLiteStore:
         return verdicts
 
     def _read_anew(self) -> int:
-        """Forgets what another process may have changed, and returns the end of the control log."""
+        """Drops cached values that another process may have changed, and returns the end of the control log."""
         version = self._db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version or len(self._levels) > _REMEMBERED:
             self._levels, self._control, self._version = {}, None, version
@@ -176,17 +176,17 @@ class SQLiteStore:
         levels: dict[tuple[str, str], tuple[Number, float]],
         receipts: dict[tuple[str, str], Receipt],
     ) -> None:
-        meters = charge.meters
+        counters = charge.counters
         if charge.idempotency_key:
             key = (charge.account, charge.idempotency_key)
             row = self._db.execute(
                 "SELECT at, attempts, meters FROM receipts WHERE account = ? AND receipt = ?", key
             ).fetchone()
             if row is not None:
-                receipts[key] = Receipt(row[0], row[1], [Meter(*meter) for meter in orjson.loads(row[2])])
-                meters = [*meters, *receipts[key].meters]
-        for meter in meters:
-            key = (charge.account, meter.name)
+                receipts[key] = Receipt(row[0], row[1], [Counter(*counter) for counter in orjson.loads(row[2])])
+                counters = [*counters, *receipts[key].counters]
+        for counter in counters:
+            key = (charge.account, counter.name)
             if key in levels:
                 continue
             level = self._levels.get(key)
@@ -214,7 +214,7 @@ class SQLiteStore:
                     *key,
                     receipt.at,
                     receipt.attempts,
-                    orjson.dumps([[*meter] for meter in receipt.meters]),
+                    orjson.dumps([[*counter] for counter in receipt.counters]),
                 )
                 for key, receipt in after.items()
                 if receipt is not before.get(key)

@@ -1,4 +1,4 @@
-"""What a store can do."""
+"""The protocol of a store."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple, Protocol
 
 from defenses.store.counters import Charge, Level, Verdict
 
-CONTROL = "range"  # the log of which :attr:`~defenses.store.counters.Charge.seen` is a position
+CONTROL = "range"  # the log of which :attr:`~defenses.store.counters.Charge.log_position` is a position
 
 
 class LogSlice(NamedTuple):
-    """The end of a log.
+    """A part of a log.
 
     Attributes:
         start: Position of the first of the entries.
-        snapshot: What stands for all before ``start``, if that is later than was asked for.
+        snapshot: Replaces all entries before ``start``, if ``start`` is later than was asked for.
         entries: The entries from ``start`` on.
     """
 
@@ -29,16 +29,15 @@ class LogSlice(NamedTuple):
         return self.start + len(self.entries)
 
 
-class VersionConflict(Exception):  # no error: who is behind reads on and tries again
-    """A log has grown beyond the position that was told."""
+class VersionConflict(Exception):  # no error: the caller reads on and tries again
+    """A log has grown beyond the expected position."""
 
 
 class Store(Protocol):
-    """Meters, receipts and logs, shared by all workers.
+    """Counters, receipts and logs, shared by all workers.
 
-    What is charged at the same time shares one round trip. A store that is away raises :class:`~wire.Refused`
-    (503): defences fail closed. A charge that was refused so is not charged, or it is refunded when the store is
-    back.
+    Charges that arrive together share one round trip. An unavailable store raises :class:`~wire.Refused` (503), so
+    defences fail closed. Such a charge is not made, or it is refunded when the store is back.
     """
 
     async def charge(self, charge: Charge) -> Verdict:
@@ -50,7 +49,7 @@ class Store(Protocol):
         ...
 
     async def levels(self, account: str) -> dict[str, Level]:
-        """Returns the levels of an account's meters, as they were when each last rose."""
+        """Returns the levels of an account's counters, as they were when each last rose."""
         ...
 
     async def append(self, log: str, entries: Sequence[bytes], expected: int | None = None) -> int:
@@ -59,7 +58,7 @@ class Store(Protocol):
         Args:
             log: Its name.
             entries: What is appended, together.
-            expected: Position at which the log is expected to end; None if it does not matter.
+            expected: Position at which the log must end; None if it does not matter.
 
         Returns:
             The position behind the last entry.
@@ -70,11 +69,11 @@ class Store(Protocol):
         ...
 
     async def read(self, log: str, start: int = 0) -> LogSlice:
-        """Reads a log from a position on, or from its end if that is before; a snapshot stands for the oldest."""
+        """Reads a log from a position, or from its end if that comes first; a snapshot may replace old entries."""
         ...
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
-        """Puts a snapshot in the place of all entries before a position, unless a later one stands there."""
+        """Replaces all entries before a position by a snapshot, unless there is a later one."""
         ...
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ import orjson
 
 from defenses.microbatch import MicroBatch
 from defenses.monitoring.monitor import cleared
+from defenses.reactions.alarm import StandingAlarm
 from defenses.store import CONTROL, Store, VersionConflict
 from wire import BadInput, Refused
 
@@ -264,16 +265,16 @@ class ControlLog:
         else:
             await self._write(lambda: {"do": "replace defenses", "model": model, "defenses": stack}, by)
 
-    def alarms(self, model: str, account: str) -> Collection[Event]:
-        """Returns the alarms that stand at a model for an account."""
-        return self.state.alarms.get(account, {}).get(model, {}).values()
+    def alarms(self, model: str, account: str) -> Sequence[StandingAlarm]:
+        """Returns the alarms of an account at a model."""
+        raised = self.state.alarms.get(account, {}).get(model)
+        return () if not raised else tuple(map(StandingAlarm.of, raised.values()))
 
-    def all_alarms(self) -> list[Event]:
+    def all_alarms(self) -> list[StandingAlarm]:
         """Lists all alarms that stand, the last one last."""
         models = [model for models in self.state.alarms.values() for model in models.values()]
-        return sorted(
-            (alarm for model in models for alarm in model.values()), key=lambda alarm: float(alarm["at"])
-        )
+        standing = [StandingAlarm.of(alarm) for model in models for alarm in model.values()]
+        return sorted(standing, key=lambda alarm: alarm.at)
 
     async def raise_alarm(
         self, account: str, model: str, detector: str, look: Callable[[], Awaitable[Event | None]]
@@ -304,7 +305,7 @@ class ControlLog:
                 await self._store.append(CONTROL, [orjson.dumps(stamped)], expected=position)
             await self.catch_up()
 
-    async def clear_alarm(self, account: str, model: str, detector: str, by: str) -> Event:
+    async def clear_alarm(self, account: str, model: str, detector: str, by: str) -> StandingAlarm:
         """Clears an alarm, and lets the detector start anew with the account.
 
         Returns:
@@ -320,7 +321,7 @@ class ControlLog:
         await self._store.append(alarm["log"], [cleared(account)])
         named = {"account": account, "model": model, "detector": detector}
         await self._write(lambda: {"do": "clear alarm", **named}, by)
-        return alarm
+        return StandingAlarm.of(alarm)
 
     async def note(self, event: Event, by: str) -> None:
         """Notes for the audit what was done elsewhere."""

@@ -12,13 +12,13 @@ import numpy as np
 import orjson
 from fastapi import Request
 
-from defenses.admission.admission import Headers
 from defenses.store import Store, VersionConflict
 from server.control.log import Account, ControlLog
 from server.deployment.models import LoadedModel
 from server.deployment.stack import Deployed, Layers, Timed, deploy, layer_secret
 from server.settings import Settings
 from wire import Answer, Array, BadInput, Query, Refused
+from wire.ratelimit import Limits
 
 STORE_SECONDS = 1.0  # after which it counts as away, for who asks whether the server is ready
 
@@ -202,7 +202,7 @@ class Service:
         model: str,
         version: str | None,
         read: Callable[[Deployed], tuple[Array, str | None, Any]],
-    ) -> tuple[Answer, Headers, Deployed, Any]:
+    ) -> tuple[Answer, Limits, Deployed, Any]:
         """Asks about rows; the same request under the same id is billed once.
 
         Args:
@@ -212,7 +212,7 @@ class Service:
             read: Reads rows, the idempotency key and what else a request holds, for the deployed victim.
 
         Returns:
-            The answer, the headers that tell what is left of the limits, what gave the answer, and what else
+            The answer, the state in which it left the limits, what gave the answer, and what else
             ``read`` returned.
         """
         while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from wire import BadInput, Malformed, Refused
+from wire.ratelimit import policy_name, refusal_headers
 
 PROBLEM = "application/problem+json"
 
@@ -55,9 +55,7 @@ def told(error: Exception, request: str) -> Response:
 def reason(error: Exception) -> str:
     """Returns what metrics and logs call an error: the limit that refused, or a word for its kind."""
     if isinstance(error, Refused):
-        if error.policy is not None:
-            return error.policy.partition(";")[0].strip('"')
-        return _REASONS.get(error.status, "policy")
+        return policy_name(error) or _REASONS.get(error.status, "policy")
     malformed = (Malformed, BadInput, ClientDisconnect, RequestValidationError, HTTPException)
     return "malformed" if isinstance(error, malformed) else "failure"
 
@@ -66,17 +64,8 @@ _REASONS = {401: "key", 402: "money", 404: "model", 408: "slow", 413: "size", 41
 
 
 def _refusal(error: Refused) -> dict[str, str]:
-    headers = {}
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if error.policy is not None:
-        name = error.policy.partition(";")[0]
-        wait = f";t={math.ceil(error.retry_after)}" if error.retry_after is not None else ""
-        headers["RateLimit-Policy"] = error.policy
-        headers["RateLimit"] = f"{name};r={error.left or 0}{wait}"
-    return headers
+    authenticate = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    return authenticate | refusal_headers(error)
 
 
 def install(app: FastAPI) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import orjson
 from starlette.types import Receive
 
-from defenses.admission.admission import Headers
 from server.deployment.service import Service, idempotency_key
 from server.deployment.stack import Deployed
 from server.http.body import read_body
 from server.protocols.rows import read_instances, read_request, request_id
 from wire import Answer, Array, Card, Malformed
+from wire.ratelimit import answer_headers
 from wire.tensors import HEADER_LENGTH, Tensor, pack
 
 NOT_OFFERED = {"classification", "shared_memory_region", "sequence_id", "priority", "timeout"}
@@ -28,6 +28,9 @@ NOT_OFFERED = {"classification", "shared_memory_region", "sequence_id", "priorit
 _LENGTH = HEADER_LENGTH.lower().encode()
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
+
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class Protocol(NamedTuple):
@@ -118,7 +121,7 @@ async def answer(
     answered, limits, deployed, rest = await here.ask(visitor, model, version, read)
     visit.rows = len(answered)
     more, told = protocol.write(answered, deployed.card, rest)
-    return more + limits, told
+    return more + answer_headers(limits), told
 
 
 def _read_v2(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from defenses.reactions.alarm import StandingAlarm
 from server.deployment.service import Service
 from server.http.openapi import KEYED, NAMED
 from server.routes.accounts import Administrator, Here
@@ -36,7 +36,7 @@ class Alarm(BaseModel):
 @router.get("")
 async def alarms(by: Administrator, here: Here) -> list[Alarm]:
     """Lists the alarms that stand, the last one last."""
-    return [Alarm.model_validate(alarm) for alarm in here.registry.all_alarms()]
+    return [Alarm.model_validate(alarm._asdict()) for alarm in here.registry.all_alarms()]
 
 
 _EVENTS = {
@@ -59,19 +59,19 @@ async def stream(request: Request, by: Administrator, here: Here) -> StreamingRe
 @router.delete("/{account}/{model}/{detector}", responses=NAMED)
 async def clear(account: str, model: str, detector: str, by: Administrator, here: Here) -> Alarm:
     """Clears an alarm and ends its reaction; the detector starts anew with the account."""
-    return Alarm.model_validate(await here.registry.clear_alarm(account, model, detector, by.name))
+    return Alarm.model_validate((await here.registry.clear_alarm(account, model, detector, by.name))._asdict())
 
 
 async def events(here: Service, draining: Callable[[], bool]) -> AsyncIterator[str]:
     """Yields server-sent events until the server drains, or the store is away."""
-    told: list[dict[str, Any]] = []
+    told: list[StandingAlarm] = []
     looks = 0
     while not draining():
         standing = here.registry.all_alarms()
         news = [("clear", alarm) for alarm in told if alarm not in standing]
         news += [("alarm", alarm) for alarm in standing if alarm not in told]
         for event, alarm in news:
-            yield f"event: {event}\ndata: {Alarm.model_validate(alarm).model_dump_json()}\n\n"
+            yield f"event: {event}\ndata: {Alarm.model_validate(alarm._asdict()).model_dump_json()}\n\n"
         told = standing
         if looks % _BEATS == 0:
             yield ": the stream lives\n\n"

@@ -24,7 +24,7 @@ import orjson
 import pydantic
 
 from defenses.answers.row_noise import canonical
-from defenses.store import Charge, Meter, Store, VersionConflict
+from defenses.store import Charge, Counter, Store, VersionConflict
 from wire import Array, BadInput
 
 _LENGTH = "length"  # the meter whose mark is the length that a log has at least
@@ -163,7 +163,7 @@ class Chain:
         """
         if self._least is None:
             level = (await self._store.levels(self.name)).get(_LENGTH)
-            self._least = 0 if level is None else int(level.mark)
+            self._least = 0 if level is None else int(level.as_of)
         tail = await self._store.read(self.name, self.length)
         for entry in tail.entries[self.length - tail.start :]:
             said, carried, self.head = linked(self.name, self.length, self.head, entry)
@@ -193,7 +193,7 @@ class Chain:
                 await self.catch_up()
         if self._least is None or self._least < self.length:
             least = self.length
-            await self._store.charge(Charge(self.name, [Meter(_LENGTH, 0, leak=1.0, mark=least)]))
+            await self._store.charge(Charge(self.name, [Counter(_LENGTH, 0, refill=1.0, as_of=least)]))
             self._least = max(self._least or 0, least)
 
 

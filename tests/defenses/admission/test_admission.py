@@ -6,9 +6,11 @@ import pytest
 
 from defenses import Admission, Price, Quota, RateLimit
 from defenses.admission.admission import ledgers
+from defenses.reactions.alarm import StandingAlarm
 from defenses.reactions.slow import Slowed
 from defenses.store import Level, VersionConflict, open_store
 from wire import Answer, BadInput, Card, Query, Refused
+from wire.ratelimit import Limits, answer_headers
 
 DAY = 86400.0
 
@@ -54,15 +56,15 @@ class Kept:
         self.limit, self.level = limit, None
 
     def take(self, rows, at):
-        meter = self.limit.meter("m", rows, at)
-        found = (self.level or Level(0, meter.mark)).at(meter)
-        if found.level + rows > meter.cap + 1e-6:
-            raise self.limit.refusal(self.limit.label, rows, found.level, at)
-        self.level = Level(found.level + rows, found.mark)
-        return self.limit.told(self.level.level, at)
+        counter = self.limit.counter("m", rows, at)
+        found = (self.level or Level(0, counter.as_of)).at(counter)
+        if found.level + rows > counter.cap + 1e-6:
+            raise self.limit.refusal(self.limit.policy, rows, found.level, at)
+        self.level = Level(found.level + rows, found.as_of)
+        return self.limit.remaining(self.level.level, at)
 
     def left(self, at):
-        return self.limit.left(self.level.at(self.limit.meter("m", 0, at)).level)
+        return self.limit.remaining(self.level.at(self.limit.counter("m", 0, at)).level, at).rows
 
 
 def test_the_bucket_lets_its_burst_pass_and_fills_at_its_rate():
@@ -128,17 +130,21 @@ def test_a_month_is_the_calendars():
 
 def test_what_is_left_and_when_more_comes_is_told():
     bucket = Kept(RateLimit(rows_per_second=0.1, burst=20))
-    assert (bucket.limit.policy, bucket.take(5, 100.0)) == ("q=20;w=200", "r=15;t=10")
-    assert bucket.take(15, 106.0) == "r=0;t=4"
-    assert bucket.take(1, 110.0) == "r=0;t=10"
+    assert (bucket.limit.policy, bucket.take(5, 100.0)) == (("rows", 20, 200), (15, 10))
+    assert bucket.take(15, 106.0) == (0, 4)
+    assert bucket.take(1, 110.0) == (0, 10)
     quota = Kept(Quota(rows=10, per="hour"))
-    assert (quota.limit.policy, quota.take(7, 3599.5)) == ("q=10;w=3600", "r=3;t=1")
-    assert quota.take(1, 3600.0) == "r=9;t=3600"
-    assert Kept(Quota(rows=10, per="month")).take(4, 58 * DAY) == f"r=6;t={DAY:.0f}"  # February of 1970
+    assert (quota.limit.policy, quota.take(7, 3599.5)) == (("hour", 10, 3600), (3, 1))
+    assert quota.take(1, 3600.0) == (9, 3600)
+    assert Kept(Quota(rows=10, per="month")).take(4, 58 * DAY) == (6, DAY)  # February of 1970
     total = Kept(Quota(rows=10, per="total"))
-    assert (total.limit.policy, total.take(4, 5.0)) == ("q=10", "r=6")
+    assert (total.limit.policy, total.take(4, 5.0)) == (("total", 10, None), (6, None))
     slowed = Kept(Slowed(since=100.0))
-    assert (slowed.limit.policy, slowed.take(1, 100.5), slowed.take(1, 107.5)) == ("q=1", "r=0;t=1", "r=0;t=8")
+    assert (slowed.limit.policy, slowed.take(1, 100.5), slowed.take(1, 107.5)) == (
+        ("slowed", 1, None),
+        (0, 1),
+        (0, 8),
+    )
 
 
 def test_each_answer_tells_the_limits_that_hold(store_url):
@@ -150,11 +156,11 @@ def test_each_answer_tells_the_limits_that_hold(store_url):
         for rows, at, idempotency_key in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
             answer, told = await admission.admitted(query(rows, at, idempotency_key=idempotency_key), victim)
             assert len(answer) == rows
-            heads.append([(name.decode(), value.decode()) for name, value in told])
+            heads.append([(name.decode(), value.decode()) for name, value in answer_headers(told)])
             left = admission.left(await admission.store.levels("a"), at)
             assert [int(rows) for rows in re.findall(r"r=(\d+)", heads[-1][1][1])][:4] == list(left.values())
             if len(heads) == 3:
-                alarms.append({"reaction": "slow", "at": 5.0})
+                alarms.append(StandingAlarm("a", "m", "prada", 5.0, 3, 0.9, "slow"))
         with pytest.raises(Refused) as caught:
             await admission.admitted(query(1, 9.5), victim)
         return heads, caught.value.policy
@@ -180,7 +186,7 @@ def test_each_answer_tells_the_limits_that_hold(store_url):
 
 
 def test_without_limits_none_are_told(store_url):
-    assert play(store_url, lambda admission: admission.admitted(query(3), victim))[1] == []
+    assert play(store_url, lambda admission: admission.admitted(query(3), victim))[1] == Limits()
 
 
 def test_quotas_of_two_periods_both_hold(store_url):
@@ -206,7 +212,7 @@ def test_a_total_quota_is_refused_for_good():
 
 @pytest.mark.parametrize("limit", [Quota(rows=10), RateLimit(1, 10)])
 def test_a_limit_that_was_lowered_has_nothing_left(limit):
-    assert limit.left(25) == 0
+    assert limit.remaining(25, 0.0).rows == 0
 
 
 @pytest.mark.parametrize(

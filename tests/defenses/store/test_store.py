@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from defenses.store import EMPTIES, Charge, Level, Meter, VersionConflict, open_store
+from defenses.store import EMPTIES, Charge, Counter, Level, VersionConflict, open_store
 from defenses.store.counters import RECEIPT_SECONDS
 from defenses.store.redis import RedisStore
 from wire import BadInput, Refused
@@ -23,7 +23,7 @@ def using(url, script):
 
 
 def counted(amount=1, account="a", **fields):
-    return Charge(account, (Meter("n", amount),), **fields)
+    return Charge(account, (Counter("n", amount),), **fields)
 
 
 def test_levels_outlive_the_connection(store_url):
@@ -34,7 +34,7 @@ def test_levels_outlive_the_connection(store_url):
 
 
 def test_all_meters_rise_or_none(store_url):
-    both = Charge("a", (Meter("n", 6), Meter("capped", 6, cap=10)))
+    both = Charge("a", (Counter("n", 6), Counter("capped", 6, cap=10)))
 
     async def script(store):
         return [await store.charge(both), await store.charge(both), await store.levels("a")]
@@ -46,10 +46,10 @@ def test_all_meters_rise_or_none(store_url):
 
 def test_a_meter_leaks_and_a_quota_empties(store_url):
     def bucket(amount, at):
-        return Charge("a", (Meter("b", amount, cap=10, leak=2.0, mark=at),))
+        return Charge("a", (Counter("b", amount, cap=10, refill=2.0, as_of=at),))
 
     def quota(amount, period):
-        return Charge("a", (Meter("q", amount, cap=10, leak=EMPTIES, mark=period),))
+        return Charge("a", (Counter("q", amount, cap=10, refill=EMPTIES, as_of=period),))
 
     async def script(store):
         charges = (
@@ -75,7 +75,7 @@ def test_a_meter_leaks_and_a_quota_empties(store_url):
 
 
 def test_what_is_asked_at_once_is_charged_in_order(store_url):
-    capped = Charge("a", (Meter("n", 4, cap=10),))
+    capped = Charge("a", (Counter("n", 4, cap=10),))
 
     async def script(store):
         return await asyncio.gather(*[store.charge(capped) for _ in range(4)])
@@ -100,10 +100,12 @@ def test_what_one_client_remembers_another_may_change(store_url):
         kinds = []
         for _ in range(2):  # each knows the level, and then it rises by the other's charges
             for client in (store, other):
-                verdict = await client.charge(Charge("a", (Meter("n", 1), Meter("capped", 1, cap=3)), seen=0))
+                verdict = await client.charge(
+                    Charge("a", (Counter("n", 1), Counter("capped", 1, cap=3)), log_position=0)
+                )
                 kinds.append(verdict.kind)
         await other.append("range", [b"x"])
-        kinds.append((await store.charge(counted(seen=0))).kind)
+        kinds.append((await store.charge(counted(log_position=0))).kind)
         await other.close()
         return kinds, await store.levels("a")
 
@@ -123,7 +125,9 @@ def test_counters_are_exact_beyond_what_a_float_holds(store_url):
 
 def test_a_receipt_is_charged_once_while_it_is_kept(store_url):
     def charge(at):
-        return Charge("a", (Meter("n", 1), Meter("rate", 1, cap=9, leak=0.0, mark=0.0, retried=True)), at, "r")
+        return Charge(
+            "a", (Counter("n", 1), Counter("rate", 1, cap=9, refill=0.0, as_of=0.0, retried=True)), at, "r"
+        )
 
     async def script(store):
         kinds = [(await store.charge(charge(at))).kind for at in (0.0, 1.0, RECEIPT_SECONDS - 1, RECEIPT_SECONDS)]
@@ -140,10 +144,10 @@ def test_levels_are_told_to_the_last_digit_and_to_who_retries_as_they_stand(stor
         return Charge(
             "a",
             (
-                Meter("bucket", 2, 9, 0.1, at, True),
-                Meter("money", 7),
-                Meter("day", 3, 9, EMPTIES, at // 10),
-                Meter("all", 2**52 - 1, most),
+                Counter("bucket", 2, 9, 0.1, at, True),
+                Counter("money", 7),
+                Counter("day", 3, 9, EMPTIES, at // 10),
+                Counter("all", 2**52 - 1, most),
             ),
             at,
             idempotency_key,
@@ -165,7 +169,7 @@ def test_levels_are_told_to_the_last_digit_and_to_who_retries_as_they_stand(stor
 
 
 def test_a_refund_strikes_the_charge_and_its_receipt(store_url):
-    charge = Charge("a", (Meter("n", 5), Meter("b", 5, cap=5, leak=1.0, mark=10.0)), 10.0, "r")
+    charge = Charge("a", (Counter("n", 5), Counter("b", 5, cap=5, refill=1.0, as_of=10.0)), 10.0, "r")
 
     async def script(store):
         await store.charge(charge)
@@ -197,7 +201,7 @@ def test_only_the_last_failed_attempt_strikes_the_charge(store_url):
 
 def test_a_refund_of_a_period_that_is_over_gives_nothing(store_url):
     def quota(period):
-        return Charge("a", (Meter("q", 3, cap=10, leak=EMPTIES, mark=period),))
+        return Charge("a", (Counter("q", 3, cap=10, refill=EMPTIES, as_of=period),))
 
     async def script(store):
         await store.charge(quota(1))
@@ -210,10 +214,10 @@ def test_a_refund_of_a_period_that_is_over_gives_nothing(store_url):
 
 def test_who_is_behind_the_control_log_is_told_and_not_charged(store_url):
     async def script(store):
-        fresh = await store.charge(counted(seen=0))
+        fresh = await store.charge(counted(log_position=0))
         await store.append("range", [b"x"])
-        behind = await store.charge(counted(seen=0))
-        return fresh.kind, behind.kind, (await store.charge(counted(seen=1))).kind, await store.levels("a")
+        behind = await store.charge(counted(log_position=0))
+        return fresh.kind, behind.kind, (await store.charge(counted(log_position=1))).kind, await store.levels("a")
 
     assert using(store_url, script) == ("charged", "behind", "charged", {"n": Level(2, 0)})
 
@@ -242,7 +246,7 @@ def test_a_compacted_log_keeps_its_positions(store_url):
         assert await store.append("l", [b"e"], expected=4) == 5
         await store.append("range", [b"x"])
         await store.compact("range", 1, b"")
-        return whole, tail, await store.read("l"), (await store.charge(counted(seen=0))).kind
+        return whole, tail, await store.read("l"), (await store.charge(counted(log_position=0))).kind
 
     whole, tail, later, kind = using(store_url, script)
     assert whole == (2, b"a+b", [b"c", b"d"]) and tail == (3, None, [b"d"])
@@ -255,28 +259,28 @@ def test_both_stores_come_to_the_same(tmp_path, own_redis):
     rng = random.Random(5)
 
     def drawn(at):
-        meters = (
-            Meter("bucket", rng.randint(1, 6), 20, 1.7, at, True),
-            Meter("day", rng.randint(1, 9), 60, EMPTIES, at // 30),
-            Meter("money", rng.randint(0, 10**12)),
-            Meter("all", 1, 10**6),
+        counters = (
+            Counter("bucket", rng.randint(1, 6), 20, 1.7, at, True),
+            Counter("day", rng.randint(1, 9), 60, EMPTIES, at // 30),
+            Counter("money", rng.randint(0, 10**12)),
+            Counter("all", 1, 10**6),
         )
         idempotency_key = rng.choice([None, "x", "y", "z"])
-        return Charge(rng.choice("ab"), meters, at, idempotency_key), rng.random() < 0.75
+        return Charge(rng.choice("ab"), counters, at, idempotency_key), rng.random() < 0.75
 
     steps = [[drawn(t + rng.random()) for _ in range(rng.randint(1, 5))] for t in range(300)]
 
     async def script(store):
-        seen = []
+        outcomes = []
         for step in steps:
             came = await asyncio.gather(*[store.charge(c) if forward else store.refund(c) for c, forward in step])
-            seen += [v and (v.kind, v.levels) for v in came]
+            outcomes += [v and (v.kind, v.levels) for v in came]
             last = {c.account: (c, v) for (c, _), v in zip(step, came, strict=True) if v and v.levels}
             for charge, verdict in last.values():
                 levels = await store.levels(charge.account)
-                capped = [meter for meter in charge.meters if meter.cap is not None]
-                assert verdict.levels == tuple(levels[meter.name].at(meter).level for meter in capped)
-        return seen, await store.levels("a"), await store.levels("b")
+                capped = [counter for counter in charge.counters if counter.cap is not None]
+                assert verdict.levels == tuple(levels[counter.name].at(counter).level for counter in capped)
+        return outcomes, await store.levels("a"), await store.levels("b")
 
     def on_redis(items):
         # refunds of one moment are made before its charges there
@@ -298,7 +302,7 @@ def test_old_receipts_go(tmp_path):
 
     using(f"sqlite:///{tmp_path / 's.sqlite'}", script)
     with sqlite3.connect(tmp_path / "s.sqlite") as db:
-        assert db.execute("SELECT idempotency_key FROM idempotency_keys").fetchall() == [("new",)]
+        assert db.execute("SELECT receipt FROM receipts").fetchall() == [("new",)]
     db.close()
 
 
@@ -359,7 +363,7 @@ def test_a_lost_reply_neither_loses_nor_doubles_a_charge(own_redis, losses, refu
 
 def test_what_costs_nothing_is_refunded_too(store_url):
     async def script(store):
-        charge = Charge("a", (Meter("n", 3), Meter("money", 0)))
+        charge = Charge("a", (Counter("n", 3), Counter("money", 0)))
         await store.charge(charge)
         await store.refund(charge)
         return (await store.charge(charge)).kind, await store.levels("a")
@@ -372,7 +376,9 @@ def test_a_refund_is_of_what_was_charged(store_url):
 
     async def script(store):
         for first, second in ((100, 900), (900, 100)):
-            charges = [Charge("a", (Meter("n", 1), Meter("money", price)), 0.0, "r") for price in (first, second)]
+            charges = [
+                Charge("a", (Counter("n", 1), Counter("money", price)), 0.0, "r") for price in (first, second)
+            ]
             for charge in charges:
                 await store.charge(charge)
             for charge in charges:

@@ -24,6 +24,7 @@ from defenses import (
     compose,
     disclosed,
 )
+from defenses.reactions.alarm import StandingAlarm
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys, exchanged, lost
 from defenses.watermarks.ledger.ledger import (
@@ -356,7 +357,7 @@ def test_no_mark_is_told_unless_it_is_registered(fails):
         _, opening = await opened()(store)
         assert len(opening.verified()[1]) == (answer.labels != PROBS.argmax(axis=1)).sum()
         level = (await store.levels("marks/m/a"))["length"]
-        assert level.mark == len(opening.entries)
+        assert level.as_of == len(opening.entries)
 
     run("sqlite://", step)
 
@@ -490,7 +491,7 @@ def test_a_deceived_account_is_not_marked():
     async def step(store):
         marking = dawn(store)
         await marking.begin(CARD, [], [])
-        deceived = [{"reaction": "deceive"}]
+        deceived = [StandingAlarm("a", "m", "prada", 0.0, 1, 0.5, "deceive")]
         reacting = Reacting(5, lambda account: deceived if account == "bad" else [], SECRET, victim(X, PROBS))
         handle = compose([reacting, marking], victim(X, PROBS))
         for account in ("bad", "good"):

@@ -140,7 +140,7 @@ def test_detectors_and_reactions_go_on_after_a_restart(config, network, thief):
             labels = [again(rows[at : at + 50]) for at in range(0, len(rows), 50)] if rows is not thief else []
             with pytest.raises(Refused, match="raised an alarm"):
                 again(thief[:1])
-            assert [alarm["row"] for alarm in server_alarms(server)] == [expected.row]
+            assert [alarm.row for alarm in server_alarms(server)] == [expected.row]
             assert labels or rows is thief
 
 
@@ -332,7 +332,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
             expected = detector.observe(detector.begin(), asked[name], said)
             assert layer.account(name).state.to_bytes() == expected.to_bytes()
         await server.store.close()
-        return {alarm["account"]: alarm["row"] for alarm in here.registry.all_alarms()}
+        return {alarm.account: alarm.row for alarm in here.registry.all_alarms()}
 
     assert asyncio.run(script()) == {name: said_on_arrays(network, x).row for name, x in thieves.items()}
     raw = sum(x.nbytes if name in thieves else x.size for name, x in asked.items())

@@ -194,8 +194,8 @@ class Shared:
         async def read(store):
             registry = ControlLog(store, time.time)
             await registry.catch_up()
-            (alarm,) = [alarm for alarm in registry.all_alarms() if alarm["account"] == name]
-            return alarm, [read_entry(content) for content in (await store.read(alarm["log"])).entries]
+            (alarm,) = [alarm for alarm in registry.all_alarms() if alarm.account == name]
+            return alarm, [read_entry(content) for content in (await store.read(alarm.log)).entries]
 
         return self._with_store(read)
 
@@ -270,7 +270,7 @@ def agrees_with_the_paper(shared, name, network, thief):
     by_row = np.lexsort(x.T), np.lexsort(thief.reshape(len(thief), -1).T)
     np.testing.assert_allclose(x[by_row[0]], thief.reshape(len(thief), -1)[by_row[1]], atol=1e-7)
     row, w = naive(Prada(0.95), x, labels)[0]
-    assert alarm["row"] == row and alarm["statistic"] == pytest.approx(w, abs=1e-6)
+    assert alarm.row == row and alarm.statistic == pytest.approx(w, abs=1e-6)
 
 
 def test_one_worker_and_four_give_the_same_answers_refusals_alarms_and_bills(shared, network, rows, thief):

@@ -216,7 +216,7 @@ def logged(config):
         registry = ControlLog(store, lambda: 0.0)
         await registry.catch_up()
         (alarm,) = registry.all_alarms()
-        tail = await store.read(alarm["log"])
+        tail = await store.read(alarm.log)
         await store.close()
         return alarm, [read_entry(entry) for entry in tail.entries]
 
@@ -247,8 +247,8 @@ def test_a_killed_server_goes_on_where_it_was(marked, network, thief, tmp_path):
             np.testing.assert_allclose(rows, thief.reshape(len(thief), -1), atol=1e-7)
             np.testing.assert_array_equal(labels, said)
             expected = naive(Prada(0.95), thief, said)[0]
-            assert alarm["row"] == expected[0] > len(thief) // 5
-            assert alarm["statistic"] == pytest.approx(expected[1], abs=1e-6)
+            assert alarm.row == expected[0] > len(thief) // 5
+            assert alarm.statistic == pytest.approx(expected[1], abs=1e-6)
             endpoint = Endpoint(url, key=key)
             assert endpoint.account()["rows"] == len(thief)
 

@@ -1,0 +1,104 @@
+"""The headers of limits: ``RateLimit-Policy``, ``RateLimit`` and ``Retry-After``.
+
+The first two follow draft-ietf-httpapi-ratelimit-headers-10. The server writes them with this file, and the client
+reads them with it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from wire.errors import Refused
+
+
+class Policy(NamedTuple):
+    """A limit, as ``RateLimit-Policy`` describes it.
+
+    Attributes:
+        name: Its name in headers.
+        quota: How many rows it lets pass in a window.
+        window: Length of the window in seconds; None if the window varies or never ends.
+    """
+
+    name: str
+    quota: int
+    window: int | None = None
+
+    def __str__(self) -> str:
+        return f'"{self.name}";q={self.quota}' + ("" if self.window is None else f";w={self.window}")
+
+
+class Remaining(NamedTuple):
+    """The state of a limit, as ``RateLimit`` describes it.
+
+    Attributes:
+        rows: How many rows would pass now.
+        reset: Seconds until more would pass; None if no more ever will.
+    """
+
+    rows: int
+    reset: int | None = None
+
+
+class Limits(NamedTuple):
+    """The limits that a request met, and the state in which it left them, in the same order."""
+
+    policies: tuple[Policy, ...] = ()
+    remaining: tuple[Remaining, ...] = ()
+
+
+class Refusal(NamedTuple):
+    """What the headers of a refusal say.
+
+    Attributes:
+        retry_after: Seconds after which the same request may pass; None if they do not say.
+        left: How many rows would pass now; None if they do not say.
+    """
+
+    retry_after: float | None
+    left: int | None
+
+
+def answer_headers(limits: Limits) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of an answer; none if no limit applies."""
+    policies, remaining = limits
+    if not policies:
+        return []
+    states = [
+        f'"{policy[0]}";r={rows}' if reset is None else f'"{policy[0]}";r={rows};t={reset}'
+        for policy, (rows, reset) in zip(policies, remaining, strict=True)
+    ]
+    return [(b"ratelimit-policy", _policies(policies)), (b"ratelimit", ", ".join(states).encode())]
+
+
+@lru_cache(1024)  # a server has few stacks, and writes this header with every answer
+def _policies(policies: tuple[Policy, ...]) -> bytes:
+    return ", ".join(map(str, policies)).encode()
+
+
+def refusal_headers(refused: Refused) -> dict[str, str]:
+    """Returns the headers of a refusal."""
+    headers = {}
+    if refused.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+    if refused.policy is not None:
+        wait = "" if refused.retry_after is None else f";t={math.ceil(refused.retry_after)}"
+        headers["RateLimit-Policy"] = refused.policy
+        headers["RateLimit"] = f"{refused.policy.partition(';')[0]};r={refused.left or 0}{wait}"
+    return headers
+
+
+def policy_name(refused: Refused) -> str | None:
+    """Returns the name of the limit that refused; None if none did."""
+    return None if refused.policy is None else refused.policy.partition(";")[0].strip('"')
+
+
+def read_refusal(headers: Mapping[str, str]) -> Refusal:
+    """Reads the headers of a refusal; ``headers`` finds names in any case."""
+    wait = headers.get("Retry-After", "")
+    left = [int(rows) for rows in re.findall(r";\s*r=(\d+)", headers.get("RateLimit", ""))]
+    return Refusal(float(wait) if re.fullmatch(r"\d+(\.\d+)?", wait) else None, min(left, default=None))
