@@ -8,7 +8,7 @@ import numpy as np
 
 from wire import Answer, Array, BadInput, Card, Oracle, WireError
 from zoo.data.pool import Pool
-from zoo.families import FAMILIES, Family
+from zoo.families import NETWORKS, Architecture
 from zoo.network import Network
 
 
@@ -90,22 +90,22 @@ def class_names(card: Card) -> tuple[str, ...]:
     return card.class_names or tuple(map(str, range(card.classes)))
 
 
-def own_model(card: Card, family: Family, *, seed: int) -> Network:
+def own_model(card: Card, family: Architecture, *, seed: int) -> Network:
     """Returns an untrained network of one's own that takes what a victim takes and tells its classes apart."""
-    network = Network.new(family, card.input_shape, class_names(card), seed=seed)
-    network.low, network.high = card.low, card.high
-    return network
+    names = class_names(card)
+    takes = Card(card.model, card.input_shape, len(names), low=card.low, high=card.high, class_names=names)
+    return Network.untrained(family, takes, seed=seed)
 
 
-def family_named(name: str) -> Family:
+def family_named(name: str) -> Architecture:
     """Returns the model family of a name, in its usual size.
 
     Raises:
         BadInput: There is no such family.
     """
-    if name not in FAMILIES:
-        raise BadInput(f"there is no family {name!r}, only {', '.join(FAMILIES)}")
-    return FAMILIES[name]()
+    if name not in NETWORKS:
+        raise BadInput(f"there is no family {name!r}, only {', '.join(NETWORKS)}")
+    return NETWORKS[name]()
 
 
 def new_seed(rng: np.random.Generator) -> int:

@@ -11,11 +11,11 @@ from pathlib import Path
 from cli.command import Parser
 from cli.flags import add_fields, at_least, from_fields, summary
 from wire import BadInput
-from zoo import data, folder
+from zoo import data, folder, tensors
 from zoo.cache import state_folder
 from zoo.data import roles
 from zoo.data.pool import Pool
-from zoo.families import ALL, pretrained
+from zoo.families import FAMILIES, pretrained
 from zoo.network import Network
 from zoo.recipe import READY, Recipe
 from zoo.training import Training
@@ -69,9 +69,9 @@ def _parser() -> Parser:
     )
     trains.add_argument("--device", help="torch device (default: cuda where there is one, else cpu)")
     own = trains.add_argument_group("without a recipe")
-    own.add_argument("--family", choices=ALL, default="cnn", help="model family (default: %(default)s)")
+    own.add_argument("--family", choices=FAMILIES, default="cnn", help="model family (default: %(default)s)")
     add_fields(own, Training)  # type: ignore[arg-type]
-    for name, family in ALL.items():
+    for name, family in FAMILIES.items():
         add_fields(trains.add_argument_group(summary(family)), family, f"{name}_")  # type: ignore[arg-type]
     trains.set_defaults(command=_train)
 
@@ -123,7 +123,7 @@ def _train(arguments: argparse.Namespace) -> None:
         recipe = Recipe(ready.family, ready.training, arguments.seed)
     else:
         name, rows = arguments.family, arguments.rows
-        family = from_fields(ALL[name], arguments, f"{name}_")
+        family = from_fields(FAMILIES[name], arguments, f"{name}_")
         recipe = Recipe(family, from_fields(Training, arguments), arguments.seed)
     pool = Pool.load(rows)
     if arguments.against is not None:
@@ -150,7 +150,7 @@ def _import(arguments: argparse.Namespace) -> None:
     if content.startswith((b"PK", b"\x80")):
         raise BadInput(f"{arguments.weights}: a pickle, which may run anything; {CONVERT}")
     try:
-        folder.fill(network.module, pretrained.renamed(folder.read_tensors(content)))
+        tensors.fill(network.module, pretrained.renamed(tensors.read(content)))
     except ValueError as error:
         raise BadInput(f"{arguments.weights}: {error}") from None
     folder.save(network, arguments.out, weights=arguments.weights.name)
@@ -161,12 +161,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     model, pool = folder.load(arguments.model, arguments.device), Pool.load(arguments.rows)
     if pool.y is None:
         raise BadInput(f"{arguments.rows}: rows without labels tell no accuracy")
-    if pool.input_shape != model.input_shape or pool.class_names != model.class_names:
+    takes = model.card()
+    if pool.input_shape != takes.input_shape or pool.class_names != takes.class_names:
         raise BadInput(
-            f"{arguments.model} takes rows {model.input_shape} of classes {model.class_names}, but "
+            f"{arguments.model} takes rows {takes.input_shape} of classes {takes.class_names}, but "
             f"{arguments.rows} has rows {pool.input_shape} of {pool.class_names}"
         )
-    if (pool.dtype, pool.features) != (model.dtype, model.features) or (pool.missing and not model.missing):
+    if (pool.dtype, pool.features) != (takes.dtype, takes.features) or (pool.missing and not takes.missing):
         raise BadInput(f"{arguments.model} takes other features than {arguments.rows} has")
     print(f"accuracy {(model.predict(pool.x).argmax(1) == pool.y).mean():.4f} on {len(pool)} rows")
 

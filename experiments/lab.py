@@ -91,9 +91,7 @@ class Lab:
     ) -> Network:
         """Trains a network on labelled rows, or finds it trained."""
         made = FAMILIES[family]() if isinstance(family, str) else family
-        network = trained(Recipe(made, training or Training(), seed), pool, self.cache, label=label)
-        assert isinstance(network, Network)
-        return network
+        return trained(Recipe(made, training or Training(), seed), pool, self.cache, label=label).network()
 
     def serve(self, name: str, victims: Mapping[str, tuple[Network, str]]) -> Server:
         """Starts a server.

@@ -20,12 +20,11 @@ from cli.meter import metered
 from defenses.watermarks.ledger.ledger import Opening
 from owner.dawn import SPENT, Dawn, Marks
 from owner.evidence import expect_writable
-from wire import Answer, Array, BadInput, Card, Malformed, Oracle, Refused, Unreachable
+from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
 from wire.http import CardOptions, Endpoint
 from wire.tensors import read_json
 from zoo import folder
-from zoo.families.text import Text
-from zoo.penultimate import inner
+from zoo.penultimate import penultimate
 
 
 def add_commands(proofs: argparse._SubParsersAction[Parser]) -> None:
@@ -155,9 +154,11 @@ def _model(place: str, key: str | None) -> Iterator[_Model]:
         probs = model.predict(x)
         return Answer(probs.argmax(axis=1), probs)
 
-    card = Card(place, model.input_shape, model.classes, dtype=model.dtype, low=model.low, high=model.high)
-    activations = None if isinstance(model, Text) else lambda x: inner(model).logits(x)
-    yield _Model(Oracle(answer, card), folder.fingerprint(model), activations)
+    def activations(x: Array) -> Array:
+        return penultimate(model.network()).logits(x)
+
+    oracle = Oracle(answer, dataclasses.replace(model.card(), model=place))
+    yield _Model(oracle, folder.fingerprint(model), activations)
 
 
 def _opening(place: str, key: str | None) -> Opening:

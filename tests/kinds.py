@@ -4,8 +4,9 @@ import numpy as np
 
 from wire import Feature
 from zoo.data.pool import Pool, texts
-from zoo.families import ALL
+from zoo.families import FAMILIES
 from zoo.families.cnn import Cnn
+from zoo.families.gbdt import Gbdt
 from zoo.families.knn import Knn
 from zoo.families.logistic import Logistic, Softmax
 from zoo.families.mlp import Mlp
@@ -13,7 +14,7 @@ from zoo.families.pretrained import Torchvision
 from zoo.families.resnet import Resnet
 from zoo.families.svm import Svm
 from zoo.families.text import Tfidf
-from zoo.families.trees import Forest, Gbdt, Tree
+from zoo.families.trees import Forest, Tree
 from zoo.recipe import Recipe
 from zoo.training import Training
 
@@ -71,7 +72,7 @@ KINDS = {
     "tfidf": (Tfidf(), sentences()),
     "tfidf-two": (Tfidf(words=1), Pool(sentences().x, (sentences().y > 0).astype(np.int64), ("a", "b"))),
 }
-assert {name.partition("-")[0] for name in KINDS} == set(ALL)
+assert {name.partition("-")[0] for name in KINDS} == set(FAMILIES)
 
 
 def trained(kind, seed=0):

@@ -1,4 +1,4 @@
-"""A model in a folder: what it learnt as safetensors, and a card that says what that is.
+"""A model in a folder: its tensors as safetensors, and a card that says whose they are.
 
 A network's folder may also hold the weights that it had at earlier checkpoints of its training.
 """
@@ -12,24 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as read_weights
-from safetensors.torch import save as write_weights
-from torch.nn import Module
 
-from wire import BadInput, Feature
-from zoo.families import ALL, AnyFamily, Learner, name_of
-from zoo.families.fitted import Form, Learnt, check
-from zoo.families.text import Text, Tfidf
-from zoo.network import Network
+from wire import BadInput, Card, Feature
+from zoo.families import FAMILIES, Family, check_rows, name_of
+from zoo.model import Model
+from zoo.tensors import Tensors, check_module, read
 from zoo.training import Training
 
 CARD, WEIGHTS, CHECKPOINTS = "card.json", "weights.safetensors", "checkpoints.safetensors"
 
 
 class ModelCard(BaseModel):
-    """What stands in ``card.json``.
+    """The content of ``card.json``.
 
     Attributes:
         family: Name of the family.
@@ -63,41 +59,64 @@ class ModelCard(BaseModel):
     checkpoints: str | None = None
     about: dict[str, Any] = {}
 
-    def built(self) -> AnyFamily:
+    def takes(self) -> Card:
+        """Returns which rows the model takes and which classes it knows.
+
+        Raises:
+            ValueError: There are fewer than two classes, or not as many features as a row has.
+        """
+        if len(self.class_names) < 2:
+            raise ValueError(f"a classifier needs at least 2 classes, not {len(self.class_names)}")
+        if self.features and self.input_shape != (len(self.features),):
+            raise ValueError(f"{len(self.features)} features make no rows of shape {self.input_shape}")
+        return Card(
+            "",
+            self.input_shape,
+            len(self.class_names),
+            dtype=self.dtype,
+            low=self.low,
+            high=self.high,
+            class_names=self.class_names,
+            missing=self.missing,
+            features=self.features,
+        )
+
+    def built(self) -> Family:
         """Returns the family with its fields.
 
         Raises:
             ValueError: There is no such family, or it has no such fields.
         """
-        if self.family not in ALL:
-            raise ValueError(f'"family" is {self.family!r}; there are {", ".join(ALL)}')
-        cls = ALL[self.family]
+        if self.family not in FAMILIES:
+            raise ValueError(f'"family" is {self.family!r}; there are {", ".join(FAMILIES)}')
+        cls = FAMILIES[self.family]
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(self.fields) != expected:
             raise ValueError(f'"fields" must have {sorted(expected)}, not {sorted(self.fields)}')
-        family: AnyFamily = TypeAdapter(cls).validate_python(self.fields)
+        family: Family = TypeAdapter(cls).validate_python(self.fields)
         return family
 
 
-def save(model: Network | Text, folder: Path, **about: Any) -> None:
+def save(model: Model, folder: Path, **about: Any) -> None:
     """Writes a model to a folder, which is made if it is not there.
 
     Args:
-        model: What to write.
-        folder: Where to.
+        model: The model.
+        folder: Where to write.
         about: Whatever else the card should say; it must go into JSON.
     """
     weights, earlier = _weights(model), _checkpoints(model)
+    takes = model.card()
     card = ModelCard(
         family=name_of(model.family),
         fields=dataclasses.asdict(model.family),
-        input_shape=model.input_shape,
-        class_names=model.class_names,
-        low=model.low,
-        high=model.high,
-        dtype="BYTES" if model.dtype == "BYTES" else "FP32",
-        missing=model.missing,
-        features=model.features,
+        input_shape=takes.input_shape,
+        class_names=takes.class_names,
+        low=takes.low,
+        high=takes.high,
+        dtype="BYTES" if takes.dtype == "BYTES" else "FP32",
+        missing=takes.missing,
+        features=takes.features,
         training=model.training,
         sha256=_hash(weights),
         checkpoints=None if earlier is None else _hash(earlier),
@@ -114,21 +133,24 @@ def save(model: Network | Text, folder: Path, **about: Any) -> None:
         partial.replace(folder / name)
 
 
-def fingerprint(model: Network | Text) -> str:
-    """Returns the SHA-256 of what a model learnt, in hexadecimal: that of its weights' file."""
+def fingerprint(model: Model) -> str:
+    """Returns the SHA-256 of a model's tensors, in hexadecimal: that of its weights' file."""
     return _hash(_weights(model))
 
 
-def _weights(model: Network | Text) -> bytes:
-    learnt = model.learnt if isinstance(model, Text) else model.module.state_dict()
-    return write_weights({name: tensor.cpu().contiguous() for name, tensor in learnt.items()})
+def _weights(model: Model) -> bytes:
+    return _saved(model.tensors())
 
 
-def _checkpoints(model: Network | Text) -> bytes | None:
-    if isinstance(model, Text) or not model.checkpoints:
+def _checkpoints(model: Model) -> bytes | None:
+    if not model.checkpoints:
         return None
-    all_ = enumerate(model.checkpoints)
-    return write_weights({f"{i}/{name}": tensor.contiguous() for i, one in all_ for name, tensor in one.items()})
+    named = {f"{i}/{name}": t for i, one in enumerate(model.checkpoints) for name, t in one.items()}
+    return _saved(named)
+
+
+def _saved(tensors: Tensors) -> bytes:
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
 
 
 def _hash(content: bytes) -> str:
@@ -150,7 +172,7 @@ def read_card(folder: Path) -> ModelCard:
         return ModelCard.model_validate_json(content)
 
 
-def load(folder: Path, device: str | None = None) -> Network | Text:
+def load(folder: Path, device: str | None = None) -> Model:
     """Reads a model from a folder; None chooses CUDA where there is one.
 
     Raises:
@@ -158,50 +180,30 @@ def load(folder: Path, device: str | None = None) -> Network | Text:
     """
     card = read_card(folder)
     with _naming(folder / CARD):
-        family = card.built()
-        if len(card.class_names) < 2:
-            raise ValueError(f"a classifier needs at least 2 classes, not {len(card.class_names)}")
-        texts = isinstance(family, Tfidf)
-        if (card.dtype == "BYTES", not card.input_shape) != (texts, texts):
-            raise ValueError(f"{card.family} takes no {card.dtype} rows of shape {card.input_shape}")
-        if card.features and card.input_shape != (len(card.features),):
-            raise ValueError(f"{len(card.features)} features make no rows of shape {card.input_shape}")
-        network = None
-        if not isinstance(family, Tfidf | Learner):
-            network = Network.new(family, card.input_shape, card.class_names, seed=0, device=device)
-    with _naming(folder / WEIGHTS):
-        learnt = _read((folder / WEIGHTS).read_bytes(), card.sha256)
-        if isinstance(family, Tfidf):
-            return Text(family, card.class_names, learnt)
-        if isinstance(family, Learner):
-            module = family.module(learnt, card.input_shape, len(card.class_names))
-            network = Network(module, family, card.input_shape, card.class_names, device=device)
-        else:
-            assert network is not None
-            fill(network.module, learnt)
+        family, takes = card.built(), card.takes()
+        check_rows(family, takes)
+    with _naming(folder / WEIGHTS, card=folder / CARD):
+        model = family.restore(takes, _read(folder / WEIGHTS, card.sha256), device=device)
+        model.training = card.training
     if card.checkpoints is not None:
         with _naming(folder / CHECKPOINTS):
-            network.checkpoints = _sorted(_read((folder / CHECKPOINTS).read_bytes(), card.checkpoints))
-            for weights in network.checkpoints:
-                check(weights, _forms(network.module))
-    network.low, network.high, network.training = card.low, card.high, card.training
-    network.missing, network.features = card.missing, card.features
-    return network
+            model.checkpoints = _sorted(_read(folder / CHECKPOINTS, card.checkpoints))
+            for tensors in model.checkpoints:
+                check_module(tensors, model.network().module)
+    return model
 
 
-def fill(module: Module, weights: Learnt) -> None:
-    """Puts weights into a network's module, or raises ValueError where they are not its own."""
-    check(weights, _forms(module))
-    module.load_state_dict(weights)
+def _read(path: Path, sha256: str) -> Tensors:
+    content = path.read_bytes()
+    found = _hash(content)
+    if found != sha256:
+        raise ValueError(f"its SHA-256 is {found}, but the card says {sha256}")
+    return read(content)
 
 
-def _forms(module: Module) -> dict[str, Form]:
-    return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
-
-
-def _sorted(tensors: Learnt) -> list[Learnt]:
-    """Returns the weights of each checkpoint; their tensors' names begin with its number and a slash."""
-    found = dict[str, Learnt]()
+def _sorted(tensors: Tensors) -> list[Tensors]:
+    """Returns the tensors of each checkpoint; their names begin with its number and a slash."""
+    found = dict[str, Tensors]()
     for name, tensor in tensors.items():
         number, _, of = name.partition("/")
         found.setdefault(number, {})[of] = tensor
@@ -210,34 +212,17 @@ def _sorted(tensors: Learnt) -> list[Learnt]:
     return [found[str(i)] for i in range(len(found))]
 
 
-def read_tensors(content: bytes) -> Learnt:
-    """Reads finite tensors from the bytes of a safetensors file, or raises ValueError."""
-    try:
-        tensors: Learnt = read_weights(content)
-    except SafetensorError as error:
-        raise ValueError(f"not a safetensors file: {error}") from None
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"tensor {name} is not finite")
-    return tensors
-
-
-def _read(content: bytes, sha256: str) -> Learnt:
-    found = _hash(content)
-    if found != sha256:
-        raise ValueError(f"its SHA-256 is {found}, but the card says {sha256}")
-    return read_tensors(content)
-
-
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Says in which file a fault is."""
+def _naming(path: Path, card: Path | None = None) -> Iterator[None]:
+    """Names the file in the errors of a block; in those of a family that can make no such model, its card."""
     try:
         yield
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         raise BadInput(f"{path}: {_first(error)}") from None
+    except BadInput as error:
+        raise BadInput(f"{card or path}: {error}") from None
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from wire import Array, BadInput, Feature, Labels
-from zoo.families import Family, Learner
-from zoo.training import Training, Weights, train
+from wire import Array, BadInput, Card, Labels
+from zoo.model import Model
+from zoo.tensors import Tensors
+from zoo.training import Training, train
+
+if TYPE_CHECKING:
+    from zoo.families.family import Architecture, Family
 
 GRAIN = 8  # rows
 PASS = {"cpu": 32, "cuda": 1024}  # rows in one pass: what stays in a CPU's caches, and what fills a GPU
@@ -31,7 +37,7 @@ class Answering(torch.nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Returns probabilities, ``(n, k)`` float32, of rows of floats or bytes."""
         rows = _floats(rows)
-        weights = next(self.module.parameters(), rows)  # what learns without gradients has none
+        weights = next(self.module.parameters(), rows)  # a fitted family's module has none
         probs: torch.Tensor = self.module(rows.to(weights.dtype)).float().softmax(1)
         return probs
 
@@ -49,81 +55,88 @@ class Abreast(torch.nn.Module):
         return torch.stack([member(rows) for member in self.members], dim=2)
 
 
-class Network:
-    """A model of some family; a :class:`~zoo.classifier.Differentiable`.
+class Network(Model):
+    """A model whose answers a torch module computes.
 
     Attributes:
         module: The torch module, from rows to logits.
-        family: The family with its fields.
-        input_shape: Shape of one row.
-        class_names: Names of the classes.
-        low: Least value that a feature takes, None if unbounded.
-        high: Greatest value that a feature takes, None if unbounded.
-        dtype: The protocol's datatype of the rows.
-        missing: Whether a feature may be missing (NaN).
-        features: The features of a table, in order; empty where they have no names.
-        training: How it was last trained; None if it was not, or not by gradients.
-        checkpoints: Its weights at the checkpoints before the last, from the earliest on, if they were kept.
+        device: Where it is.
     """
 
-    dtype = "FP32"
+    def __init__(self, module: torch.nn.Module, family: Family, card: Card, *, device: str | None = None) -> None:
+        """Puts a module on a device.
 
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        family: Family | Learner,
-        input_shape: tuple[int, ...],
-        class_names: tuple[str, ...],
-        *,
-        low: float | None = 0.0,
-        high: float | None = 1.0,
-        missing: bool = False,
-        features: tuple[Feature, ...] = (),
-        training: Training | None = None,
-        device: str | None = None,
-    ) -> None:
-        """Puts a module on a device; None chooses CUDA where there is one.
+        Args:
+            module: The torch module, from rows to logits.
+            family: The family with its fields.
+            card: Which rows it takes and which classes it knows.
+            device: The torch device; None chooses CUDA where there is one.
 
         Raises:
             BadInput: There is no such device.
         """
+        self.family, self._card = family, card
         self.device = _device(device)
-        self._layout = torch.channels_last if len(input_shape) == 3 else torch.contiguous_format
+        self._layout = torch.channels_last if len(card.input_shape) == 3 else torch.contiguous_format
         self.module = module.to(self.device)
-        if len(input_shape) == 3:
+        if len(card.input_shape) == 3:
             self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module.eval()
-        self.family, self.input_shape, self.class_names = family, tuple(input_shape), tuple(class_names)
-        self.low, self.high, self.training = low, high, training
-        self.missing, self.features = missing, features
-        self.checkpoints: Sequence[Weights] = ()
+
+    @classmethod
+    def untrained(cls, family: Architecture, card: Card, *, seed: int, device: str | None = None) -> Network:
+        """Returns an untrained network; the same seed makes the same weights.
+
+        Raises:
+            BadInput: The family does not take rows of this shape, or there are fewer than two classes.
+        """
+        if card.classes < 2:
+            raise BadInput(f"a classifier needs at least 2 classes, not {card.classes}")
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            module = family.module(card.input_shape, card.classes)
+        return cls(module, family, card, device=device)
 
     @classmethod
     def new(
         cls,
-        family: Family,
+        family: Architecture,
         input_shape: tuple[int, ...],
         class_names: tuple[str, ...],
         *,
         seed: int,
         device: str | None = None,
     ) -> Network:
-        """Returns an untrained network; the same seed makes the same weights.
+        """Returns an untrained network for rows from 0 to 1; see :meth:`untrained`."""
+        card = Card("", tuple(input_shape), len(class_names), class_names=tuple(class_names))
+        return cls.untrained(family, card, seed=seed, device=device)
 
-        Raises:
-            BadInput: The family does not take rows of this shape, or there are fewer than two classes.
-        """
-        if len(class_names) < 2:
-            raise BadInput(f"a classifier needs at least 2 classes, not {len(class_names)}")
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            module = family.module(tuple(input_shape), len(class_names))
-        return cls(module, family, input_shape, class_names, device=device)
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self._card.input_shape
 
     @property
     def classes(self) -> int:
         """Number of classes k."""
-        return len(self.class_names)
+        return self._card.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self._card.class_names
+
+    def card(self) -> Card:
+        """Returns which rows it takes and which classes it knows."""
+        return self._card
+
+    def tensors(self) -> Tensors:
+        """Returns its weights and buffers, on the CPU."""
+        return {name: tensor.cpu() for name, tensor in self.module.state_dict().items()}
+
+    def network(self) -> Network:
+        """Returns this network."""
+        return self
 
     def fit(self, x: Array, y: Array, training: Training, *, seed: int, label: str = "") -> Network:
         """Trains from the present weights on.
@@ -160,22 +173,12 @@ class Network:
         Raises:
             BadInput: None were kept.
         """
-        if not self.checkpoints or isinstance(self.family, Learner):
+        if not self.checkpoints:
             raise BadInput("it was saved without checkpoints; train it with --checkpoints 11")
-        members = []
-        for weights in self.checkpoints:
-            member = Network.new(self.family, self.input_shape, self.class_names, seed=0, device="cpu").module
-            member.load_state_dict(weights)
-            members.append(member)
-        return Network(
-            Abreast(members),
-            self.family,
-            self.input_shape,
-            self.class_names,
-            low=self.low,
-            high=self.high,
-            device=str(self.device),
-        )
+        members = [deepcopy(self.module) for _ in self.checkpoints]
+        for member, tensors in zip(members, self.checkpoints, strict=True):
+            member.load_state_dict(tensors)
+        return Network(Abreast(members), self.family, self._card, device=str(self.device))
 
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:

@@ -12,16 +12,17 @@ from wire import BadInput
 from zoo import folder
 from zoo.cache import once
 from zoo.data.pool import Pool
-from zoo.families import LEARNERS, AnyFamily, Learner, name_of
+from zoo.families import Family, check_rows, name_of
 from zoo.families.cnn import Cnn
+from zoo.families.gbdt import Gbdt
 from zoo.families.knn import Knn
 from zoo.families.logistic import Logistic, Softmax
 from zoo.families.mlp import Mlp
 from zoo.families.resnet import Resnet
 from zoo.families.svm import Svm
-from zoo.families.text import Text, Tfidf
-from zoo.families.trees import Forest, Gbdt, Tree
-from zoo.network import Network
+from zoo.families.text import Tfidf
+from zoo.families.trees import Forest, Tree
+from zoo.model import Model
 from zoo.training import Training
 
 VERSION = 2  # to be raised when the same recipe comes to mean another model
@@ -29,7 +30,7 @@ VERSION = 2  # to be raised when the same recipe comes to mean another model
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a model depends on beside its rows.
+    """All that a model depends on besides its rows.
 
     Attributes:
         family: The model family with its fields.
@@ -37,7 +38,7 @@ class Recipe:
         seed: Seeds the first weights and the order of the rows.
     """
 
-    family: AnyFamily
+    family: Family
     training: Training = field(default_factory=Training)
     seed: int = 0
 
@@ -47,37 +48,16 @@ class Recipe:
         text = json.dumps({**parts, **dataclasses.asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def train(self, pool: Pool, *, device: str | None = None, label: str = "") -> Network | Text:
+    def train(self, pool: Pool, *, device: str | None = None, label: str = "") -> Model:
         """Trains a model on a pool with labels and names of its classes.
 
         Raises:
-            BadInput: The rows have no labels, or are none that the family takes.
+            BadInput: The rows have no labels, or the family does not take them.
         """
         if pool.y is None:
             raise BadInput("these rows have no labels to train on")
-        _check_rows(self.family, pool)
-        if isinstance(self.family, Tfidf):
-            return Text(self.family, pool.class_names, self.family.learn(pool, self.seed))
-        if isinstance(self.family, Learner):
-            learnt = self.family.learn(pool, self.seed)
-            module = self.family.module(learnt, pool.input_shape, len(pool.class_names))
-            network = Network(module, self.family, pool.input_shape, pool.class_names, device=device)
-        else:
-            network = Network.new(self.family, pool.input_shape, pool.class_names, seed=self.seed, device=device)
-            network.fit(pool.x, pool.y, self.training, seed=self.seed, label=label)
-        network.low, network.high = pool.bounds
-        network.missing, network.features = pool.missing, pool.features
-        return network
-
-
-def _check_rows(family: AnyFamily, pool: Pool) -> None:
-    name = name_of(family)
-    if isinstance(family, Tfidf) != (pool.dtype == "BYTES"):
-        raise BadInput(f"{name} takes {'texts' if pool.dtype == 'FP32' else 'numbers'}, and these rows are none")
-    plain = not pool.missing and not any(feature.categories for feature in pool.features)
-    if not plain and not (isinstance(family, Learner) and family.tabular):
-        able = ", ".join(name for name, cls in LEARNERS.items() if cls.tabular)
-        raise BadInput(f"{name} takes no rows with missing features or categories; these do: {able}")
+        check_rows(self.family, pool.card())
+        return self.family.train(pool, self.training, self.seed, device=device, label=label)
 
 
 @dataclass(frozen=True)
@@ -91,7 +71,7 @@ class Ready:
     """
 
     data: str
-    family: AnyFamily
+    family: Family
     training: Training = field(default_factory=Training)
 
 
@@ -116,9 +96,7 @@ READY: dict[str, Ready] = {
 """Victims that are ready to be trained by name."""
 
 
-def trained(
-    recipe: Recipe, pool: Pool, cache: Path, *, device: str | None = None, label: str = ""
-) -> Network | Text:
+def trained(recipe: Recipe, pool: Pool, cache: Path, *, device: str | None = None, label: str = "") -> Model:
     """Returns the model of a recipe, which is trained only the first time.
 
     Args:
@@ -129,7 +107,7 @@ def trained(
         label: What the progress bar calls it.
 
     Raises:
-        BadInput: The rows have no labels, or are none that the family takes, or what was kept is broken.
+        BadInput: The rows have no labels, or the family does not take them, or what was kept is broken.
     """
 
     def make(path: Path) -> None:

@@ -12,10 +12,9 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from wire import BadInput
+from zoo.tensors import Tensors
 
 MOST_CHECKPOINTS = 50
-
-Weights = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Training:
 
 def train(
     module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, training: Training, *, seed: int, label: str = ""
-) -> list[Weights]:
+) -> list[Tensors]:
     """Trains a module in place by cross-entropy.
 
     Args:
@@ -80,7 +79,7 @@ def train(
     """
     order = torch.Generator().manual_seed(seed)
     total, kept_after = training.steps(len(x)), training.kept_after(len(x))
-    kept, step = list[Weights](), 0
+    kept, step = list[Tensors](), 0
     optimizer = _optimizer(module, training)
     scheduler = _scheduler(optimizer, training, total)
     module.train()

@@ -12,7 +12,6 @@ import numpy as np
 
 from attacker.asking import bounds, family_named, new_seed, own_model, some
 from wire import Array, BadInput, Labels, Oracle
-from zoo.classifier import Differentiable
 from zoo.data.pool import Pool
 from zoo.families.mlp import Mlp
 from zoo.network import Network
@@ -79,9 +78,7 @@ class Jbda:
             x, labels = np.concatenate([x, new[: len(told)]]), np.concatenate([labels, told])
         return surrogate
 
-    def _augment(
-        self, surrogate: Differentiable, x: Array, labels: Labels, rho: int, low: float, high: float
-    ) -> Array:
+    def _augment(self, surrogate: Network, x: Array, labels: Labels, rho: int, low: float, high: float) -> Array:
         """Makes one new row, ``(n, *input_shape)``, of each labelled one."""
         step = self.step * (-1) ** (rho // self.flip)
         return np.clip(x + np.float32(step) * np.sign(surrogate.gradient(x, labels)), low, high).astype(np.float32)

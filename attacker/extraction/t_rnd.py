@@ -13,7 +13,6 @@ import numpy as np
 
 from attacker.asking import bounds, family_named, new_seed, own_model, some
 from wire import Array, BadInput, Card, Labels, Oracle
-from zoo.classifier import Differentiable
 from zoo.data.pool import Pool
 from zoo.network import Network
 from zoo.training import Training
@@ -100,7 +99,7 @@ class TRnd:
 
     def _synthesise(
         self,
-        surrogate: Differentiable,
+        surrogate: Network,
         x: Array,
         labels: Labels,
         rng: np.random.Generator,

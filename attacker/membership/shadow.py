@@ -17,9 +17,9 @@ from attacker.membership.match_policy import disclose, features
 from attacker.membership.membership import ask
 from wire import Array, BadInput, Card, Labels, Oracle
 from zoo.cache import state_folder
-from zoo.classifier import Classifier
 from zoo.data.pool import Pool
 from zoo.families.mlp import Mlp
+from zoo.model import Model
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
@@ -131,7 +131,7 @@ class Shadow:
                 member.append(np.full(len(rows), inside, np.int64))
         return np.concatenate(probs), np.concatenate(labels), np.concatenate(member)
 
-    def _shadow_model(self, card: Card, members: Pool, rng: np.random.Generator, label: str) -> Classifier:
+    def _shadow_model(self, card: Card, members: Pool, rng: np.random.Generator, label: str) -> Model:
         training = Training(self.epochs, self.batch, self.lr, weight_decay=self.l2, schedule="constant")
         recipe = Recipe(family_named(self.family), training, new_seed(rng))
         named = replace(members, class_names=class_names(card))

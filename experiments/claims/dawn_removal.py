@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from statistics import median
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -28,9 +28,9 @@ from experiments.claims.removal import noisy, pruned, shaken, shifted
 from experiments.lab import Asked, Lab
 from experiments.processes import Server
 from owner.dawn import Dawn
-from wire import Answer, Array, Card, Labels, Oracle
+from wire import Answer, Array, Labels, Oracle
 from zoo.data import Pool
-from zoo.families import Learner
+from zoo.families import Architecture
 from zoo.network import Network
 from zoo.training import Training
 
@@ -348,10 +348,7 @@ class _Case:
         return _Suspect(name, model, metrics.agreement(model(held.x), _truth(held)))
 
     def _oracle(self, suspect: _Suspect) -> Oracle:
-        card = Card(
-            suspect.name, self.victim.input_shape, self.victim.classes, low=self.victim.low, high=self.victim.high
-        )
-        return Oracle(lambda x: Answer(suspect.model(x)), card)
+        return Oracle(lambda x: Answer(suspect.model(x)), replace(self.victim.card(), model=suspect.name))
 
 
 @dataclass(frozen=True)
@@ -371,8 +368,7 @@ def _asked_with_noise(model: _Model, level: float, seed: int, x: Array) -> Label
 
 
 def _like(network: Network, seed: int) -> Network:
-    assert not isinstance(network.family, Learner)
-    return Network.new(network.family, network.input_shape, network.class_names, seed=seed)
+    return Network.untrained(cast(Architecture, network.family), network.card(), seed=seed)
 
 
 def _truth(pool: Pool) -> Labels:

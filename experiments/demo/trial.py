@@ -28,10 +28,10 @@ from experiments.processes import Job, Parties, Server
 from owner.evidence import Evidence, accusations
 from wire import Array
 from zoo import folder
-from zoo.classifier import Classifier
 from zoo.data import Dataset, Pool, load, load_or_digits, roles
 from zoo.exact_interval import exact_interval
 from zoo.families import FAMILIES
+from zoo.model import Model
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
@@ -166,9 +166,8 @@ class Trial:
         return path
 
     def _train(self, pool: Pool, seed: int, label: str) -> Network:
-        network = trained(Recipe(FAMILIES["cnn"](), Training(), seed), pool, self.state / "cache", label=label)
-        assert isinstance(network, Network)
-        return network
+        recipe = Recipe(FAMILIES["cnn"](), Training(), seed)
+        return trained(recipe, pool, self.state / "cache", label=label).network()
 
     def _independent(self, control: Pool, number: int) -> Network:
         """Trains a model on rows of the control role; those of different models overlap."""
@@ -251,7 +250,7 @@ class Trial:
         surrogate = folder.load(self.out / "attacker" / "runs" / run["account"] / "surrogate")
         return {**run, **self._worth(surrogate, victim, held["evaluation"])}
 
-    def _worth(self, surrogate: Classifier, victim: Classifier, evaluation: Pool) -> dict[str, Any]:
+    def _worth(self, surrogate: Model, victim: Model, evaluation: Pool) -> dict[str, Any]:
         """Measures a surrogate's accuracy, and its agreement with the bare victim, on rows nobody else has."""
         ours, theirs = (network.predict(evaluation.x).argmax(axis=1) for network in (surrogate, victim))
         assert evaluation.y is not None
@@ -364,7 +363,7 @@ class Trial:
             "ledgers": {"victims": victims.ledgers()["owner"], "suspects": suspects.ledgers()["owner"]},
         }
 
-    def _hits(self, network: Classifier, pool: Pool) -> tuple[int, int]:
+    def _hits(self, network: Model, pool: Pool) -> tuple[int, int]:
         assert pool.y is not None
         return int((network.predict(pool.x).argmax(axis=1) == pool.y).sum()), len(pool)
 

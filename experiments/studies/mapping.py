@@ -33,12 +33,12 @@ from defenses.watermarks.ledger.ledger import encoded
 from owner.dawn import NEAR
 from server.deployment.engine import engine_of
 from server.settings import Victim
-from wire import Array, Card, Labels
+from wire import Array, Labels
 from zoo.cache import state_folder
 from zoo.data import data_folder, load, roles
 from zoo.families.cnn import Cnn
 from zoo.network import Network
-from zoo.penultimate import above, inner
+from zoo.penultimate import activation_bits, penultimate
 from zoo.recipe import Recipe, trained
 
 PUBLISHED = {0.05: 0.9618, 0.075: 0.9484, 0.09: 0.9417, 0.1: 0.9391, 0.2: 0.9184}  # agreement, by eps
@@ -78,11 +78,10 @@ class Mapping:
 
     def _measure(self, name: str, data: Path | None, cache: Path) -> dict[str, Any]:
         held = roles.draw(load(name, data, cache), self.seed)
-        network = trained(Recipe(Cnn(), seed=self.seed), held["victim"], cache, device="cpu", label=name)
-        assert isinstance(network, Network)
+        network = trained(Recipe(Cnn(), seed=self.seed), held["victim"], cache, device="cpu", label=name).network()
         x, y = held["control"].x[: self.rows], held["control"].y
         assert y is not None
-        limits = np.median(inner(network).logits(held["victim"].x[: self.rows]), axis=0)
+        limits = np.median(penultimate(network).logits(held["victim"].x[: self.rows]), axis=0)
         seen = _Seen.of(network, limits, x)
         keys = [Keys(number.to_bytes(32, "big")) for number in range(self.keys)]
         _, counts = np.unique(seen.median[1], return_counts=True)
@@ -143,7 +142,7 @@ class _Seen:
 
     @staticmethod
     def of(network: Network, limits: Array, x: Array) -> _Seen:
-        activations = inner(network).logits(x)
+        activations = penultimate(network).logits(x)
         over, apart = activations > limits, np.abs(activations - limits)
         near = (apart > 0) & (apart <= NEAR * (1 + np.abs(limits)))  # both are equal only where ReLU made them 0
         said = network.predict(x).argmax(axis=1)
@@ -179,8 +178,8 @@ def _jpeg(x: Array, *, quality: int) -> Array:
 def _passes(network: Network, limits: Array, x: Array, cache: Path, rounds: int) -> dict[str, Any]:
     """Times what maps rows beside the victim's own passes, in CPU time, in turn within each round."""
     victim = Victim.model_validate({"name": "victim", "folder": Path()})
-    card = Card("victim", network.input_shape, network.classes, low=network.low, high=network.high)
-    engines = [engine_of(one, victim, card, cache, 1) for one in (network, above(network, limits))]
+    card = network.card()
+    engines = [engine_of(one, victim, card, cache, 1) for one in (network, activation_bits(network, limits))]
     found: dict[str, Any] = {"engines": [engine.platform for engine in engines]}
     for n in (1, len(x)):
         took = [[_seconds(engine.predict, x[:n]) for engine in engines] for _ in range(rounds + 1)][1:]

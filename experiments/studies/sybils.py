@@ -42,7 +42,6 @@ from wire import Answer, Array, BadInput, Card, Labels, Oracle
 from zoo.cache import state_folder
 from zoo.data import Dataset, Pool, data_folder, load, roles
 from zoo.families import FAMILIES
-from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
 
@@ -124,9 +123,7 @@ class _Trial:
             raise BadInput(f"{settings.foreign} has images of another shape than {settings.dataset}")
         taught = self.roles["victim"].take(slice(settings.trained))
         recipe = Recipe(FAMILIES["cnn"](), Training(epochs=settings.epochs), seed)
-        victim = trained(recipe, taught, cache, label="victim")
-        assert isinstance(victim, Network)
-        self.victim = victim
+        self.victim = trained(recipe, taught, cache, label="victim").network()
         self.roles["unseen"].save(work / f"{seed}.npz")
         self.monitor = Sybils(work / f"{seed}.npz", **Sybils.blank, share=settings.share, window=settings.window)
 

@@ -16,9 +16,9 @@ from server.deployment.engine import engine_of
 from server.settings import Victim
 from wire import Array, BadInput, Card
 from zoo import folder
-from zoo.families.text import Text
+from zoo.model import Model
 from zoo.network import Network
-from zoo.penultimate import above, inner
+from zoo.penultimate import activation_bits, penultimate
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Models:
         turns: Runs passes that take too long for the event loop.
     """
 
-    model: Network | Text
+    model: Model
     victim: Victim
     card: Card
     cache: Path
@@ -53,7 +53,7 @@ class Models:
         Raises:
             BadInput: It was saved without any.
         """
-        return await self._passes("its checkpoints", self._earlier)
+        return await self._passes("its checkpoints", lambda: self.model.network().earlier())
 
     async def load(self, folder: Path) -> Forward:
         """Returns a saved model's class probabilities, ``(n, k)``.
@@ -69,7 +69,7 @@ class Models:
         Raises:
             BadInput: The victim has no such layer, or takes other rows.
         """
-        layer = inner(self._network())
+        layer = penultimate(self.model.network())
         if rows.shape[1:] != layer.input_shape:
             raise BadInput(f"the victim takes rows of shape {layer.input_shape}, not {rows.shape[1:]}")
         return await asyncio.to_thread(layer.logits, rows)
@@ -82,7 +82,7 @@ class Models:
         """
         name = f"its inner layer above {hashlib.sha256(limits.tobytes()).hexdigest()[:8]}"
         victim = self.victim.model_copy(update={"engine": "auto"})  # whichever answers: decisions must not change
-        return await self._passes(name, lambda: above(self._network(), limits), victim)
+        return await self._passes(name, lambda: activation_bits(self.model.network(), limits), victim)
 
     async def _passes(self, name: str, make: Callable[[], Network], victim: Victim | None = None) -> Forward:
         if name not in self._made:
@@ -96,22 +96,11 @@ class Models:
                 engine = engine_of(make(), victim, card, self.cache, self.threads)
                 self._made[name] = Batcher(engine, self.turns)
 
-    def _network(self) -> Network:
-        if isinstance(self.model, Text):
-            raise BadInput("a model of texts has no inner layer")
-        return self.model
-
-    def _earlier(self) -> Network:
-        if isinstance(self.model, Text):
-            raise BadInput("a model of texts has no checkpoints")
-        return self.model.earlier()
-
     def _loaded(self, path: Path) -> Network:
-        model = folder.load(path, str(self.model.device) if isinstance(self.model, Network) else "cpu")
-        if isinstance(model, Text):
-            raise BadInput(f"{path}: a model of texts; expected one of rows of numbers")
-        if model.input_shape != self.card.input_shape:
-            raise BadInput(f"{path}: it takes rows {model.input_shape}, and the victim {self.card.input_shape}")
-        if model.features != self.card.features or (self.card.missing and not model.missing):
+        model = folder.load(path, str(self.model.network().device))
+        takes = model.card()
+        if takes.input_shape != self.card.input_shape:
+            raise BadInput(f"{path}: it takes rows {takes.input_shape}, and the victim {self.card.input_shape}")
+        if takes.features != self.card.features or (self.card.missing and not takes.missing):
             raise BadInput(f"{path}: it takes other features than the victim")
-        return model
+        return model.network()

@@ -25,8 +25,8 @@ from server.settings import Victim
 from wire import Array, BadInput, Card
 from wire.tensors import DATATYPES
 from zoo.cache import once
-from zoo.classifier import Classifier
 from zoo.families import name_of
+from zoo.model import Model
 from zoo.network import PASS as TORCH_PASS
 from zoo.network import Answering, Network
 
@@ -60,7 +60,7 @@ class Engine:
     seconds: float
 
 
-def engine_of(model: Classifier, victim: Victim, card: Card, cache: Path, threads: int) -> Engine:
+def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: int) -> Engine:
     """Chooses the engine of a victim, and tries it.
 
     Args:
@@ -73,27 +73,29 @@ def engine_of(model: Classifier, victim: Victim, card: Card, cache: Path, thread
     Raises:
         BadInput: The model cannot be served as the settings want it.
     """
-    if not isinstance(model, Network):
+    try:
+        network = model.network()
+    except BadInput as error:
         if (victim.engine, victim.precision) != ("auto", "float32"):
             raise BadInput(
-                f'engine = "{victim.engine}" and precision = "{victim.precision}" are for networks; '
+                f'engine = "{victim.engine}" and precision = "{victim.precision}" are for networks, and {error}; '
                 f'expected "auto" and "float32"'
-            )
+            ) from None
         return _tried(model.predict, "python_classifier", PASS, card)
-    if next(model.module.parameters(), None) is None and victim.precision != "float32":
+    if next(network.module.parameters(), None) is None and victim.precision != "float32":
         raise BadInput(
-            f'precision = "{victim.precision}" is for weights, of which a {name_of(model.family)} has none'
+            f'precision = "{victim.precision}" is for weights, of which a {name_of(network.family)} has none'
         )
     if victim.precision == "bfloat16":
-        model.module.to(torch.bfloat16)
-    elif victim.engine != "torch" and model.device.type == "cpu":
-        served = _exported(model, card, cache, threads)
+        network.module.to(torch.bfloat16)
+    elif victim.engine != "torch" and network.device.type == "cpu":
+        served = _exported(network, card, cache, threads)
         if isinstance(served, Engine):
             return served
         if victim.engine == "onnxruntime":
             raise BadInput(f"ONNX Runtime cannot serve it, since {served}")
         log.warning("%s is served by torch, since %s", card.model, served)
-    return _tried(model.predict, f"pytorch_{victim.precision}", TORCH_PASS[model.device.type], card)
+    return _tried(network.predict, f"pytorch_{victim.precision}", TORCH_PASS[network.device.type], card)
 
 
 def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine | str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,9 +19,8 @@ from server.settings import Recipe, Settings, Victim
 from wire import Answer, BadInput, Card, Query
 from zoo import folder
 from zoo.data import Pool, load, load_or_digits, roles
-from zoo.families import ALL, AnyFamily
-from zoo.families.text import Text
-from zoo.network import Network
+from zoo.families import FAMILIES, Family
+from zoo.model import Model
 from zoo.recipe import READY, trained
 from zoo.recipe import Recipe as ModelRecipe
 from zoo.training import Training
@@ -69,7 +68,7 @@ def load_all(
     Raises:
         BadInput: A victim's folder is broken, or its data cannot be had; no victim is served then.
     """
-    models: dict[Hashable, Network | Text] = {}
+    models: dict[Hashable, Model] = {}
     for victim in settings.victims:
         if _source(victim) not in models:
             models[_source(victim)] = _model(victim, settings)
@@ -101,28 +100,16 @@ def _source(victim: Victim) -> Hashable:
     return victim.folder, victim.recipe, victim.engine, victim.precision, victim.dtype
 
 
-def _card(victim: Victim, model: Network | Text) -> Card:
-    dtype, low, high = model.dtype, model.low, model.high
-    if victim.dtype == "UINT8":
-        if (low, high) != (0, 1):
-            raise BadInput(f'dtype = "UINT8" is for rows from 0 to 1, but the model takes {low} to {high}')
-        dtype, low, high = victim.dtype, 0.0, 255.0
-    return Card(
-        model=victim.name,
-        input_shape=model.input_shape,
-        classes=model.classes,
-        version=victim.version,
-        dtype=dtype,
-        low=low,
-        high=high,
-        max_rows=victim.max_rows,
-        class_names=model.class_names,
-        missing=model.missing,
-        features=model.features,
-    )
+def _card(victim: Victim, model: Model) -> Card:
+    card = replace(model.card(), model=victim.name, version=victim.version, max_rows=victim.max_rows)
+    if victim.dtype != "UINT8":
+        return card
+    if (card.low, card.high) != (0, 1):
+        raise BadInput(f'dtype = "UINT8" is for rows from 0 to 1, but the model takes {card.low} to {card.high}')
+    return replace(card, dtype=victim.dtype, low=0.0, high=255.0)
 
 
-def _model(victim: Victim, settings: Settings) -> Network | Text:
+def _model(victim: Victim, settings: Settings) -> Model:
     device = None if settings.device == "auto" else settings.device
     if victim.engine == "onnxruntime":
         device = "cpu"
@@ -135,7 +122,7 @@ def _model(victim: Victim, settings: Settings) -> Network | Text:
         raise BadInput(f"victim {victim.name}: {error}") from None
 
 
-def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Network | Text:
+def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Model:
     """Trains on the victim's role; the files of all roles go to the state folder, each for its party."""
     cache = settings.state / "cache"
     name, family, training = _told(recipe)
@@ -151,13 +138,13 @@ def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Network 
     return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label="victim")
 
 
-def _told(recipe: Recipe) -> tuple[str | None, AnyFamily, Training]:
+def _told(recipe: Recipe) -> tuple[str | None, Family, Training]:
     """Returns the name of the data set, the family and how to train."""
     if recipe.name is not None:
         if recipe.name not in READY:
             raise BadInput(f"there is no recipe {recipe.name!r}; there are {', '.join(READY)}")
         ready = READY[recipe.name]
         return ready.data, ready.family, ready.training
-    if recipe.family not in ALL:
-        raise BadInput(f"there is no family {recipe.family!r}; there are {', '.join(ALL)}")
-    return recipe.data, ALL[recipe.family](), Training(checkpoints=recipe.checkpoints)
+    if recipe.family not in FAMILIES:
+        raise BadInput(f"there is no family {recipe.family!r}; there are {', '.join(FAMILIES)}")
+    return recipe.data, FAMILIES[recipe.family](), Training(checkpoints=recipe.checkpoints)

@@ -50,7 +50,7 @@ def test_the_surrogate_agrees_with_the_victim(digits: Pool, victim: Network) -> 
     test = digits.x[1500:]
     agreement = (surrogate.predict(test).argmax(axis=1) == victim.predict(test).argmax(axis=1)).mean()
     assert agreement > 0.85
-    assert (surrogate.low, surrogate.high) == (0.0, 1.0)
+    assert (surrogate.card().low, surrogate.card().high) == (0.0, 1.0)
 
 
 def test_the_whole_answer_is_learned_and_not_its_label_alone(digits: Pool) -> None:

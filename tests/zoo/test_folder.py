@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save as write_weights
 
-from wire import BadInput
+from wire import BadInput, Card
 from zoo import folder
 from zoo.families.logistic import Softmax
 from zoo.families.mlp import Mlp
@@ -23,11 +23,12 @@ def saved(tmp_path):
 
 
 def test_the_range_of_features_and_the_training_come_back(tmp_path):
-    network = Network.new(Softmax(), (4,), ("a", "b"), seed=0)
-    network.low, network.high, network.training = -1.0, None, Training(epochs=1)
+    card = Card("", (4,), 2, low=-1.0, high=None, class_names=("a", "b"))
+    network = Network.untrained(Softmax(), card, seed=0)
+    network.training = Training(epochs=1)
     folder.save(network, tmp_path / "new" / "model")
     loaded = folder.load(tmp_path / "new" / "model")
-    assert (loaded.low, loaded.high, loaded.training) == (-1.0, None, Training(epochs=1))
+    assert (loaded.card(), loaded.training) == (card, Training(epochs=1))
 
 
 def test_the_card_tells_what_is_free_to_tell(saved):

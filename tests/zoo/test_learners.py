@@ -24,11 +24,12 @@ from sklearn.tree import DecisionTreeClassifier
 from wire import BadInput, Feature
 from zoo import folder
 from zoo.data.pool import Pool
-from zoo.families import LEARNERS
+from zoo.families import FITTED
+from zoo.families.gbdt import Gbdt
 from zoo.families.knn import Knn
 from zoo.families.svm import Svm
 from zoo.families.text import Tfidf
-from zoo.families.trees import Forest, Gbdt, Tree
+from zoo.families.trees import Forest, Tree
 from zoo.folder import CARD, WEIGHTS
 from zoo.recipe import Recipe
 
@@ -72,7 +73,7 @@ def test_the_answers_are_scikit_learn_s(kind):
 
 
 def test_every_learner_is_compared():
-    assert {kind.partition("-")[0] for kind in TRUTH} == {*LEARNERS, "tfidf"}
+    assert {kind.partition("-")[0] for kind in TRUTH} == {*FITTED, "tfidf"}
 
 
 def test_a_code_that_no_training_row_had_is_as_if_missing():
@@ -159,7 +160,7 @@ def with_value(name, index, value):
         ("knn", lambda w: {name: tensor[:2].clone() for name, tensor in w.items()}, "2 rows have no 3 neighbours"),
         ("svm", lambda w: w | {"weight": w["weight"][:, :1].clone()}, r"tensor (weight|support) is"),
         ("svm", lambda w: w | {"gamma": w["gamma"].float()}, r"tensor gamma is \(1,\) torch.float32"),
-        ("tfidf", lambda w: w | {"terms": w["terms"][:-1].clone()}, "tensor terms is no JSON"),
+        ("tfidf", lambda w: w | {"terms": w["terms"][:-1].clone()}, "tensor terms is not JSON"),
         ("tfidf", lambda w: w | {"terms": torch.tensor(list(b"[1]"), dtype=torch.uint8)}, "different strings"),
         ("tree", lambda w: {}, "tensors missing: .*base"),
         ("tree", lambda w: w | {"more": w["base"].clone()}, "family lacks: .*more"),
@@ -185,9 +186,9 @@ def test_a_pickle_is_never_opened(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "changes", "fault"),
     [
-        ("tfidf", {"dtype": "FP32"}, "tfidf takes no FP32 rows"),
-        ("tfidf", {"input_shape": [3]}, "tfidf takes no BYTES rows of shape"),
-        ("tree", {"dtype": "BYTES"}, "tree takes no BYTES rows"),
+        ("tfidf", {"dtype": "FP32"}, "tfidf takes texts, not FP32 rows"),
+        ("tfidf", {"input_shape": [3]}, "tfidf takes texts, not BYTES rows of shape"),
+        ("tree", {"dtype": "BYTES"}, "tree takes rows of numbers, not BYTES rows"),
         ("tree", {"features": [{"name": "age"}]}, "1 features make no rows of shape"),
         ("tree", {"class_names": ["only"]}, "at least 2 classes, not 1"),
     ],

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from wire import Array, BadInput, Feature, Labels
+from wire import Array, BadInput, Card, Feature, Labels
 from wire.types import code_fault
 
 
@@ -70,6 +70,21 @@ class Pool:
         """Least and greatest value of a feature: 0 and 1 where all rows keep to them, else none."""
         inside = self.dtype == "FP32" and self.x.size and np.nanmin(self.x) >= 0 and np.nanmax(self.x) <= 1
         return (0.0, 1.0) if inside else (None, None)
+
+    def card(self) -> Card:
+        """Returns which rows and classes these are, as a model that is trained on them says it."""
+        low, high = self.bounds
+        return Card(
+            "",
+            self.input_shape,
+            len(self.class_names),
+            dtype=self.dtype,
+            low=low,
+            high=high,
+            class_names=self.class_names,
+            missing=self.missing,
+            features=self.features,
+        )
 
     def take(self, indices: npt.ArrayLike | slice) -> Pool:
         """Returns the rows of these indices, in their order."""

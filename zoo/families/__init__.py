@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
-
-from torch import nn
-
-from zoo.data.pool import Pool
+from wire import BadInput, Card
 from zoo.families.cnn import Cnn
-from zoo.families.fitted import Learnt
+from zoo.families.family import Architecture, Family
+from zoo.families.fitted import Fitted
+from zoo.families.gbdt import Gbdt
 from zoo.families.knn import Knn
 from zoo.families.logistic import Logistic, Softmax
 from zoo.families.mlp import Mlp
@@ -16,44 +14,9 @@ from zoo.families.pretrained import Torchvision
 from zoo.families.resnet import Resnet
 from zoo.families.svm import Svm
 from zoo.families.text import Tfidf
-from zoo.families.trees import Forest, Gbdt, Tree
+from zoo.families.trees import Forest, Tree
 
-
-class Family(Protocol):
-    """A frozen dataclass whose fields say how large a network is."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def module(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns an untrained module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``."""
-        ...
-
-
-@runtime_checkable
-class Learner(Protocol):
-    """A frozen dataclass whose fields say how a model is learnt at once, without gradients.
-
-    Attributes:
-        tabular: Whether its models take rows with missing features and codes of categories.
-    """
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-    tabular: ClassVar[bool]
-
-    def learn(self, pool: Pool, seed: int) -> Learnt:
-        """Learns from rows with labels."""
-        ...
-
-    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``.
-
-        Raises:
-            ValueError: What it learnt is not of this family, or not for such rows.
-        """
-        ...
-
-
-FAMILIES: dict[str, type[Family]] = {
+NETWORKS: dict[str, type[Architecture]] = {
     "softmax": Softmax,
     "logistic": Logistic,
     "mlp": Mlp,
@@ -61,18 +24,34 @@ FAMILIES: dict[str, type[Family]] = {
     "resnet": Resnet,
     "torchvision": Torchvision,
 }
-"""Networks, trained by gradients."""
+"""Trained by gradients."""
 
-LEARNERS: dict[str, type[Learner]] = {"svm": Svm, "tree": Tree, "forest": Forest, "gbdt": Gbdt, "knn": Knn}
-"""What learns at once."""
+FITTED: dict[str, type[Fitted]] = {"svm": Svm, "tree": Tree, "forest": Forest, "gbdt": Gbdt, "knn": Knn}
+"""Fitted at once."""
 
-TEXTS = {"tfidf": Tfidf}
-"""What takes words."""
-
-AnyFamily = Family | Learner | Tfidf
-ALL: dict[str, type[AnyFamily]] = {**FAMILIES, **LEARNERS, **TEXTS}
+FAMILIES: dict[str, type[Family]] = {**NETWORKS, **FITTED, "tfidf": Tfidf}
 
 
-def name_of(family: AnyFamily) -> str:
-    """Returns the name under which a family stands in :data:`ALL`."""
-    return next(name for name, cls in ALL.items() if type(family) is cls)
+def name_of(family: Family) -> str:
+    """Returns the name of a family in :data:`FAMILIES`."""
+    return next(name for name, cls in FAMILIES.items() if type(family) is cls)
+
+
+def check_rows(family: Family, card: Card) -> None:
+    """Refuses rows that a family does not take, whatever its fields.
+
+    Raises:
+        BadInput: These are texts and it takes numbers or the reverse, or features are missing or categories and it
+            takes neither.
+    """
+    name, texts = name_of(family), card.dtype == "BYTES"
+    if family.texts != texts or texts == bool(card.input_shape):
+        wanted = "texts" if family.texts else "rows of numbers"
+        raise BadInput(f"{name} takes {wanted}, not {card.dtype} rows of shape {card.input_shape}")
+    plain = not card.missing and not any(feature.categories for feature in card.features)
+    if not plain and not family.tabular:
+        able = ", ".join(name for name, cls in FAMILIES.items() if cls.tabular)
+        raise BadInput(f"{name} takes no rows with missing features or categories; these do: {able}")
+
+
+__all__ = ["FAMILIES", "FITTED", "NETWORKS", "Architecture", "Family", "Fitted", "check_rows", "name_of"]

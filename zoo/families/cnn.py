@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from wire import BadInput
+from zoo.families.family import Architecture
 from zoo.linear import Linear
 
 
 @dataclass(frozen=True)
-class Cnn:
+class Cnn(Architecture):
     """Two convolutional blocks and a hidden layer, after LeNet-5 with batch normalisation and ReLU.
 
     Source: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 1998, section II.B.

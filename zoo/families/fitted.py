@@ -1,20 +1,53 @@
-"""What families learn that are not trained by gradients: arrays whose sizes depend on the rows."""
+"""Families that are fitted at once, without gradients: they learn tensors whose sizes depend on the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
-import torch
+from torch import nn
 
-from wire import Array, BadInput
+from wire import Array, BadInput, Card
 from zoo.data.pool import Pool
+from zoo.families.family import Family
+from zoo.network import Network
+from zoo.tensors import Tensors
+from zoo.training import Training
 
-Learnt = dict[str, torch.Tensor]
-Form = tuple[torch.dtype, tuple[int | str, ...]]
+
+class Fitted(Family):
+    """Base of these families: they say what is fitted, and which module answers with it."""
+
+    texts: ClassVar[bool] = False
+    tabular: ClassVar[bool] = False
+
+    def fit(self, pool: Pool, seed: int) -> Tensors:
+        """Learns from rows with labels.
+
+        Raises:
+            BadInput: The family cannot learn from these rows.
+        """
+        raise NotImplementedError
+
+    def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``.
+
+        Raises:
+            ValueError: The tensors are not of this family, or not for such rows.
+        """
+        raise NotImplementedError
+
+    def train(self, pool: Pool, training: Training, seed: int, *, device: str | None, label: str) -> Network:
+        """Fits a model; see :class:`Family`."""
+        return self.restore(pool.card(), self.fit(pool, seed), device=device)
+
+    def restore(self, card: Card, tensors: Tensors, *, device: str | None) -> Network:
+        """Returns a fitted model; see :class:`Family`."""
+        module = self.module(tensors, card.input_shape, card.classes)
+        return Network(module, self, card, device=device)
 
 
-def table(pool: Pool, *, least: int = 1) -> tuple[Array, Array]:
+def flat(pool: Pool, *, least: int = 1) -> tuple[Array, Array]:
     """Returns rows flattened, ``(n, d)``, and labels, of which every class must have some.
 
     Raises:
@@ -26,37 +59,3 @@ def table(pool: Pool, *, least: int = 1) -> tuple[Array, Array]:
         name = pool.class_names[counts.argmin()]
         raise BadInput(f"class {name!r} has {counts.min()} rows to learn from; expected at least {least}")
     return pool.x.reshape(len(pool), -1), pool.y
-
-
-def check(learnt: Learnt, forms: Mapping[str, Form], **sizes: int) -> None:
-    """Checks what was read from a file before anything is computed with it.
-
-    Args:
-        learnt: The tensors by name.
-        forms: The dtype and the shape of each; a size may be a name, which stands for the same number everywhere.
-        sizes: The numbers that are known.
-
-    Raises:
-        ValueError: A tensor is missing or too many, or of another form.
-    """
-    if learnt.keys() != forms.keys():
-        missing, extra = sorted(forms.keys() - learnt.keys()), sorted(learnt.keys() - forms.keys())
-        raise ValueError(f"tensors missing: {missing}, tensors that the card's family lacks: {extra}")
-    for name, (dtype, form) in forms.items():
-        tensor = learnt[name]
-        if tensor.ndim == len(form):
-            for size, found in zip(form, tensor.shape, strict=True):
-                if isinstance(size, str):
-                    sizes.setdefault(size, found)
-        shape = tuple(sizes.get(size, -1) if isinstance(size, str) else size for size in form)
-        if (tensor.dtype, tuple(tensor.shape)) != (dtype, shape):
-            found_form = f"{tuple(tensor.shape)} {tensor.dtype}"
-            raise ValueError(f"tensor {name} is {found_form}, but the card's family takes {shape} {dtype}")
-
-
-def check_range(name: str, tensor: torch.Tensor, low: int | torch.Tensor, end: int) -> None:
-    """Checks that indices lie between ``low`` and ``end``, which is not among them, or raises ValueError."""
-    if bool(((tensor < low) | (tensor >= end)).any()):
-        raise ValueError(
-            f"tensor {name} points out of {end} (it holds {int(tensor.min())} to {int(tensor.max())})"
-        )

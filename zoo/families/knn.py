@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -12,12 +11,13 @@ from torch.nn import functional
 
 from wire import BadInput
 from zoo.data.pool import Pool
-from zoo.families.fitted import Learnt, check, check_range, table
+from zoo.families.fitted import Fitted, flat
 from zoo.families.svm import squared_distances
+from zoo.tensors import Tensors, check, check_range
 
 
 @dataclass(frozen=True)
-class Knn:
+class Knn(Fitted):
     """Nearest neighbours by Euclidean distance; a probability is a share of the neighbours.
 
     Source: Cover and Hart, "Nearest Neighbor Pattern Classification", IEEE Transactions on Information Theory 13,
@@ -27,41 +27,39 @@ class Knn:
         neighbours: How many of the nearest training rows vote.
     """
 
-    tabular: ClassVar[bool] = False
-
     neighbours: int = 5
 
     def __post_init__(self) -> None:
         if self.neighbours < 1:
             raise BadInput(f"{self}: neighbours must be at least 1")
 
-    def learn(self, pool: Pool, seed: int) -> Learnt:
+    def fit(self, pool: Pool, seed: int) -> Tensors:
         """Keeps the rows.
 
         Raises:
             BadInput: There are fewer rows than neighbours.
         """
-        x, y = table(pool)
+        x, y = flat(pool)
         if len(x) < self.neighbours:
             raise BadInput(f"{len(x)} rows have no {self.neighbours} neighbours")
         return {"rows": torch.from_numpy(x), "labels": torch.from_numpy(y)}
 
-    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """Returns the module that answers."""
-        check(learnt, {"rows": (torch.float32, ("n", math.prod(input_shape))), "labels": (torch.int64, ("n",))})
-        check_range("labels", learnt["labels"], 0, classes)
-        if len(learnt["labels"]) < self.neighbours:
-            raise ValueError(f"{len(learnt['labels'])} rows have no {self.neighbours} neighbours")
-        return _Neighbours(learnt, self.neighbours, classes)
+        check(tensors, {"rows": (torch.float32, ("n", math.prod(input_shape))), "labels": (torch.int64, ("n",))})
+        check_range("labels", tensors["labels"], 0, classes)
+        if len(tensors["labels"]) < self.neighbours:
+            raise ValueError(f"{len(tensors['labels'])} rows have no {self.neighbours} neighbours")
+        return _Neighbours(tensors, self.neighbours, classes)
 
 
 class _Neighbours(nn.Module):
     rows: torch.Tensor
     labels: torch.Tensor
 
-    def __init__(self, learnt: Learnt, neighbours: int, classes: int) -> None:
+    def __init__(self, tensors: Tensors, neighbours: int, classes: int) -> None:
         super().__init__()
-        for name, tensor in learnt.items():
+        for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
         self.neighbours, self.classes = neighbours, classes
 

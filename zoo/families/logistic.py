@@ -10,11 +10,12 @@ from torch import nn
 from torch.nn import functional
 
 from wire import BadInput
+from zoo.families.family import Architecture
 from zoo.linear import Linear
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Architecture):
     """Multinomial logistic regression: one linear map of the features.
 
     Source: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning (2nd ed., 2009), section 4.4.
@@ -26,7 +27,7 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(Architecture):
     """Logistic regression of two classes: one weight vector, and the sigmoid as the probability of the second.
 
     Source: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning (2nd ed., 2009), section 4.4; the

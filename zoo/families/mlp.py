@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from wire import BadInput
+from zoo.families.family import Architecture
 from zoo.linear import Linear
 
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Architecture):
     """Multilayer perceptron with ReLU.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning (2016), chapter 6.

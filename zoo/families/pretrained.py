@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from wire import BadInput
+from zoo.families.family import Architecture
 
 
 @dataclass(frozen=True)
-class Torchvision:
+class Torchvision(Architecture):
     """Any of torchvision's classifiers, with weights of one's own.
 
     Source: torchvision.models, whose documentation cites each network's paper.

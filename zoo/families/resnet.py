@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn import functional
 
 from wire import BadInput
+from zoo.families.family import Architecture
 
 
 @dataclass(frozen=True)
-class Resnet:
+class Resnet(Architecture):
     """CIFAR-style residual network of depth 6n + 2, with parameter-free shortcuts (option A).
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.

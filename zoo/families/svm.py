@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from wire import BadInput
 from zoo.data.pool import Pool
-from zoo.families.fitted import Form, Learnt, check, table
+from zoo.families.fitted import Fitted, flat
 from zoo.linear import linear
+from zoo.tensors import Form, Tensors, check
 
 FOLDS = 3
 
@@ -22,11 +23,11 @@ _FLOAT = torch.float64
 
 
 @dataclass(frozen=True)
-class Svm:
+class Svm(Fitted):
     """Support vector machine, one against the rest, with a linear or an RBF kernel.
 
     Source: Cortes and Vapnik, "Support-Vector Networks", Machine Learning 20, 1995; solved by liblinear and libsvm
-    in scikit-learn. Probabilities are had by Platt scaling ("Probabilistic Outputs for Support Vector Machines and
+    in scikit-learn. Probabilities come from Platt scaling ("Probabilistic Outputs for Support Vector Machines and
     Comparisons to Regularized Likelihood Methods", 1999): for each machine a sigmoid of its decision values is
     fitted, on values that it gave to rows that it was not trained on, by cross-validation over three folds as in
     section 2.1; the machines are then trained on all rows. Of more than two classes the sigmoids are normalised.
@@ -36,8 +37,6 @@ class Svm:
         c: Price of a training row on the wrong side.
     """
 
-    tabular: ClassVar[bool] = False
-
     kernel: Literal["linear", "rbf"] = "rbf"
     c: float = 1.0
 
@@ -45,14 +44,14 @@ class Svm:
         if not 0 < self.c < math.inf:
             raise BadInput(f"{self}: c must be greater than 0 and finite")
 
-    def learn(self, pool: Pool, seed: int) -> Learnt:
+    def fit(self, pool: Pool, seed: int) -> Tensors:
         """Trains the machines and their sigmoids; the seed draws the folds and the order of the rows."""
         from sklearn.calibration import CalibratedClassifierCV  # here, since importing scikit-learn takes a second
         from sklearn.model_selection import StratifiedKFold
         from sklearn.multiclass import OneVsRestClassifier
         from sklearn.svm import SVC, LinearSVC
 
-        x, y = table(pool, least=FOLDS)
+        x, y = flat(pool, least=FOLDS)
         gamma = 1 / (x.shape[1] * max(float(x.var()), np.finfo(np.float32).tiny))
         machine = (
             LinearSVC(C=self.c, max_iter=100_000, random_state=seed)
@@ -66,17 +65,17 @@ class Svm:
         sigmoids = np.array([(sigmoid.a_, sigmoid.b_) for sigmoid in found.calibrators])
         bias = np.array([float(m.intercept_[0]) for m in machines])
         if self.kernel == "linear":
-            learnt = {"weight": np.concatenate([m.coef_ for m in machines])}
+            arrays = {"weight": np.concatenate([m.coef_ for m in machines])}
         else:
             support = np.unique(np.concatenate([m.support_ for m in machines]))
             weight = np.zeros((len(machines), len(support)))
             for row, m in zip(weight, machines, strict=True):
                 row[np.searchsorted(support, m.support_)] = m.dual_coef_[0]
-            learnt = {"weight": weight, "support": x[support], "gamma": np.array([gamma])}
-        learnt |= {"bias": bias, "sigmoid": sigmoids}
-        return {name: torch.from_numpy(array).to(_FLOAT) for name, array in learnt.items()}
+            arrays = {"weight": weight, "support": x[support], "gamma": np.array([gamma])}
+        arrays |= {"bias": bias, "sigmoid": sigmoids}
+        return {name: torch.from_numpy(array).to(_FLOAT) for name, array in arrays.items()}
 
-    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """Returns the module that answers."""
         machines, features = (1 if classes == 2 else classes), math.prod(input_shape)
         forms: dict[str, Form] = {"bias": (_FLOAT, (machines,)), "sigmoid": (_FLOAT, (machines, 2))}
@@ -88,8 +87,8 @@ class Svm:
                 "support": (_FLOAT, ("support", features)),
                 "gamma": (_FLOAT, (1,)),
             }
-        check(learnt, forms)
-        return _Machines(learnt)
+        check(tensors, forms)
+        return _Machines(tensors)
 
 
 class _Machines(nn.Module):
@@ -99,9 +98,9 @@ class _Machines(nn.Module):
     support: torch.Tensor
     gamma: torch.Tensor
 
-    def __init__(self, learnt: Learnt) -> None:
+    def __init__(self, tensors: Tensors) -> None:
         super().__init__()
-        for name, tensor in learnt.items():
+        for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

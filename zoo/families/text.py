@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import orjson
 import torch
 
-from wire import Array, BadInput, Feature
+from wire import Array, BadInput, Card
 from zoo.data.pool import Pool
-from zoo.families.fitted import Form, Learnt, check, table
+from zoo.families.family import Family
+from zoo.families.fitted import flat
+from zoo.model import Model
+from zoo.network import Network
+from zoo.tensors import Form, Tensors, check
+from zoo.training import Training
 
 _FLOAT = torch.float64
 
 
 @dataclass(frozen=True)
-class Tfidf:
+class Tfidf(Family):
     """Logistic regression over the words of a text and their neighbours, weighed by TF-IDF.
 
     Source: Salton and Buckley, "Term-Weighting Approaches in Automatic Text Retrieval", Information Processing
@@ -30,6 +35,9 @@ class Tfidf:
         c: Inverse strength of the L2 penalty on the weights.
     """
 
+    texts: ClassVar[bool] = True
+    tabular: ClassVar[bool] = False
+
     words: int = 2
     c: float = 4.0
 
@@ -37,8 +45,8 @@ class Tfidf:
         if self.words < 1 or not 0 < self.c < math.inf:
             raise BadInput(f"{self}: words must be at least 1, and c greater than 0 and finite")
 
-    def learn(self, pool: Pool, seed: int) -> Learnt:
-        """Learns the terms and their weights; nothing is random.
+    def train(self, pool: Pool, training: Training, seed: int, *, device: str | None, label: str) -> Text:
+        """Learns the terms and their weights; nothing is random. See :class:`Family`.
 
         Raises:
             BadInput: There are no words in the texts, or a class has no text.
@@ -46,7 +54,7 @@ class Tfidf:
         from sklearn.linear_model import LogisticRegression
 
         assert pool.y is not None
-        table(pool)
+        flat(pool)
         counts = self.counts()
         try:
             x = counts.fit_transform(pool.x)
@@ -57,75 +65,65 @@ class Tfidf:
         if len(pool.class_names) == 2:  # one weight vector, of the second class
             weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
         terms = orjson.dumps(counts.get_feature_names_out().tolist())
-        return {
-            "terms": torch.tensor(list(terms), dtype=torch.uint8),
-            **{
-                name: torch.from_numpy(array).to(_FLOAT)
-                for name, array in (("idf", counts.idf_), ("weight", weight), ("bias", bias))
-            },
-        }
+        learnt = {"idf": counts.idf_, "weight": weight, "bias": bias}
+        tensors = {name: torch.from_numpy(array).to(_FLOAT) for name, array in learnt.items()}
+        return Text(self, pool.card(), {"terms": torch.tensor(list(terms), dtype=torch.uint8), **tensors})
+
+    def restore(self, card: Card, tensors: Tensors, *, device: str | None) -> Text:
+        """Returns a trained model; see :class:`Family`."""
+        return Text(self, card, tensors)
 
     def counts(self, terms: list[str] | None = None) -> Any:
-        """Returns what makes rows of weighed terms of texts; of these terms, if they are known."""
+        """Returns the vectorizer from texts to rows of weighed terms; of these terms, if they are known."""
         from sklearn.feature_extraction.text import TfidfVectorizer  # here, since importing it takes a second
 
         return TfidfVectorizer(ngram_range=(1, self.words), sublinear_tf=True, vocabulary=terms)
 
 
-class Text:
-    """A model of a text family; a :class:`~zoo.classifier.Classifier` whose rows are strings.
+class Text(Model):
+    """A model of texts: a linear map of their weighed terms."""
 
-    Beside these it has the attributes that say of a :class:`~zoo.network.Network` what it takes.
-
-    Attributes:
-        family: The family with its fields.
-        class_names: Names of the classes.
-        learnt: What it learnt.
-    """
-
-    input_shape: tuple[int, ...] = ()
-    low: float | None = None
-    high: float | None = None
-    dtype = "BYTES"
-    missing = False
-    features: tuple[Feature, ...] = ()
-    training = None
-
-    def __init__(self, family: Tfidf, class_names: tuple[str, ...], learnt: Learnt) -> None:
+    def __init__(self, family: Tfidf, card: Card, tensors: Tensors) -> None:
         """Takes what a family learnt.
 
         Raises:
-            ValueError: It is not what such a family learns.
+            ValueError: The tensors are not those of such a model.
         """
-        k = len(class_names)
         forms: dict[str, Form] = {
             "terms": (torch.uint8, ("bytes",)),
             "idf": (_FLOAT, ("terms",)),
-            "weight": (_FLOAT, (k, "terms")),
-            "bias": (_FLOAT, (k,)),
+            "weight": (_FLOAT, (card.classes, "terms")),
+            "bias": (_FLOAT, (card.classes,)),
         }
-        check(learnt, forms)
+        check(tensors, forms)
         try:
-            terms = orjson.loads(learnt["terms"].numpy().tobytes())
+            terms = orjson.loads(tensors["terms"].numpy().tobytes())
         except orjson.JSONDecodeError as error:
-            raise ValueError(f"tensor terms is no JSON: {error}") from None
-        count = len(learnt["idf"])
+            raise ValueError(f"tensor terms is not JSON: {error}") from None
+        count = len(tensors["idf"])
         if not isinstance(terms, list) or {*map(type, terms)} != {str} or not len({*terms}) == len(terms) == count:
             raise ValueError(f"tensor terms must be a list of {count} different strings")
-        self.family, self.class_names, self.learnt = family, class_names, learnt
+        self.family, self._card, self._tensors = family, card, tensors
         self._counts = family.counts(terms)
-        self._counts.idf_ = learnt["idf"].numpy()
-        self._weight, self._bias = learnt["weight"].numpy(), learnt["bias"].numpy()
+        self._counts.idf_ = tensors["idf"].numpy()
+        self._weight, self._bias = tensors["weight"].numpy(), tensors["bias"].numpy()
 
-    @property
-    def classes(self) -> int:
-        """Number of classes k."""
-        return len(self.class_names)
+    def card(self) -> Card:
+        """Returns that it takes texts, and which classes it knows."""
+        return self._card
+
+    def tensors(self) -> Tensors:
+        """Returns its terms, as JSON in bytes, and their weights."""
+        return self._tensors
+
+    def network(self) -> Network:
+        """Raises BadInput: scikit-learn and numpy answer, not torch."""
+        raise BadInput("a model of texts is no network: it has no layers, no gradients and no checkpoints")
 
     def predict(self, x: Array) -> Array:
         """Returns class probabilities, ``(n, k)`` float32, of texts ``x``, ``(n,)`` of strings."""
         if not len(x):
-            return np.empty((0, self.classes), np.float32)
+            return np.empty((0, self._card.classes), np.float32)
         logits = self._counts.transform(x) @ self._weight.T + self._bias
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         probs: Array = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Decision trees, alone and in ensembles. They take rows with missing features."""
+"""Decision trees, alone and in forests, and the module that answers for these and for boosted ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import nn
 
 from wire import Array, BadInput
 from zoo.data.pool import Pool
-from zoo.families.fitted import Form, Learnt, check, check_range, table
+from zoo.families.fitted import Fitted, flat
+from zoo.tensors import Form, Tensors, check, check_range
 
 _INT, _FLOAT = torch.int64, torch.float64
 _FORMS: dict[str, Form] = {
@@ -35,7 +36,7 @@ class Trees(nn.Module):
 
     A node comes before its children, and a leaf is its own child. A row goes left where its feature is at most the
     threshold; where the node's ``choice`` is not negative, that row of ``chosen`` says which codes of the category
-    go left; and what is missing goes where ``missing_left`` says.
+    go left; and a missing feature goes where ``missing_left`` says.
     """
 
     root: torch.Tensor
@@ -49,12 +50,31 @@ class Trees(nn.Module):
     value: torch.Tensor
     base: torch.Tensor
 
-    def __init__(self, learnt: Learnt, *, log: bool) -> None:
-        """Takes the table, and whether values are probabilities, of which logits are the logarithms."""
+    def __init__(self, tensors: Tensors, *, features: int, classes: int, log: bool) -> None:
+        """Checks and takes the table.
+
+        Args:
+            tensors: The table.
+            features: Number of features of a row.
+            classes: Number of classes k.
+            log: Whether values are probabilities, of which logits are the logarithms.
+
+        Raises:
+            ValueError: The tensors are no such table.
+        """
         super().__init__()
-        for name, tensor in learnt.items():
+        check(tensors, _FORMS, k=classes)
+        nodes, own = len(tensors["feature"]), torch.arange(len(tensors["feature"]))
+        if not nodes or not len(tensors["root"]):
+            raise ValueError("there are no trees")
+        check_range("root", tensors["root"], 0, nodes)
+        check_range("feature", tensors["feature"], 0, features)
+        for side in ("left", "right"):
+            check_range(side, tensors[side], own + (tensors["left"] != own), nodes)  # a child comes after its node
+        check_range("choice", tensors["choice"], -1, len(tensors["chosen"]))
+        for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
-        self.log, self.depth = log, _depth(learnt["left"].tolist(), learnt["right"].tolist())
+        self.log, self.depth = log, _depth(tensors["left"].tolist(), tensors["right"].tolist())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps rows, ``(n, ...)``, to logits, ``(n, k)``."""
@@ -81,61 +101,64 @@ def _depth(left: Sequence[int], right: Sequence[int]) -> int:
     return max(depth)
 
 
-def _module(learnt: Learnt, input_shape: tuple[int, ...], classes: int, *, log: bool) -> Trees:
-    features = math.prod(input_shape)
-    check(learnt, _FORMS, k=classes)
-    nodes = len(learnt["feature"])
-    if not nodes or not len(learnt["root"]):
-        raise ValueError("there are no trees")
-    own = torch.arange(nodes)
-    check_range("root", learnt["root"], 0, nodes)
-    check_range("feature", learnt["feature"], 0, features)
+def joined(trees: Sequence[dict[str, Array]], base: Array, chosen: Array) -> Tensors:
+    """Puts the tables of trees below one another.
+
+    Args:
+        trees: Of each tree the columns that have a row for each node; a leaf's children are of no account.
+        base: What is added to the values of the leaves, ``(k,)``.
+        chosen: Which codes go left, ``(choices, codes)`` bool.
+    """
+    starts = np.cumsum([0, *(len(tree["feature"]) for tree in trees)])
+    table = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
+    leaf, own = table.pop("leaf").astype(bool), np.arange(starts[-1])
+    start = np.repeat(starts[:-1], np.diff(starts))
     for side in ("left", "right"):
-        check_range(side, learnt[side], own + (learnt["left"] != own), nodes)  # a child comes after its node
-    check_range("choice", learnt["choice"], -1, len(learnt["chosen"]))
-    return Trees(learnt, log=log)
-
-
-def _joined(trees: Sequence[dict[str, Array]], base: Array, chosen: Array) -> Learnt:
-    """Puts the tables of trees below one another."""
-    root = np.cumsum([0, *(len(tree["feature"]) for tree in trees)])
-    learnt = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
-    for side in ("left", "right"):
-        learnt[side] = np.concatenate([start + tree[side] for start, tree in zip(root, trees, strict=False)])
-    learnt["threshold"] = np.nan_to_num(learnt["threshold"])  # infinite where only what is missing goes right
-    learnt |= {"root": root[:-1], "base": base, "chosen": chosen}
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(array)).to(_FORMS[name][0]) for name, array in learnt.items()
-    }
-
-
-def _own_children(leaf: Array, child: Array) -> Array:
-    return np.where(leaf, np.arange(len(leaf)), child)
+        table[side] = np.where(leaf, own, start + table[side])
+    table["feature"] = np.where(leaf, 0, table["feature"])
+    table["threshold"] = np.nan_to_num(table["threshold"])  # infinite where only a missing feature goes right
+    table |= {"root": starts[:-1], "base": base, "chosen": chosen}
+    return {name: torch.from_numpy(np.ascontiguousarray(a)).to(_FORMS[name][0]) for name, a in table.items()}
 
 
 def _cart(tree: Any, share: float) -> dict[str, Array]:
     """Reads a tree of scikit-learn's; its leaves' probabilities count for a share."""
-    leaf = tree.children_left < 0
     value = tree.value[:, 0]
     return {
-        "feature": np.where(leaf, 0, tree.feature),
+        "leaf": tree.children_left < 0,
+        "feature": tree.feature,
         "threshold": tree.threshold,
         "missing_left": tree.missing_go_to_left,
-        "left": _own_children(leaf, tree.children_left),
-        "right": _own_children(leaf, tree.children_right),
-        "choice": np.full(len(leaf), -1),
+        "left": tree.children_left,
+        "right": tree.children_right,
+        "choice": np.full(len(value), -1),
         "value": share * value / value.sum(1, keepdims=True),
     }
 
 
-def _carts(trees: Sequence[Any], classes: int) -> Learnt:
-    return _joined(
-        [_cart(tree, 1 / len(trees)) for tree in trees], np.zeros(classes), np.zeros((0, 1), dtype=bool)
-    )
+class _Carts(Fitted):
+    """Base of the families whose trees hold probabilities."""
+
+    tabular: ClassVar[bool] = True
+
+    def fit(self, pool: Pool, seed: int) -> Tensors:
+        """Grows the trees."""
+        x, y = flat(pool)
+        trees = self._grown(x, y, seed)
+        columns = [_cart(tree, 1 / len(trees)) for tree in trees]
+        return joined(columns, np.zeros(len(pool.class_names)), np.zeros((0, 1), dtype=bool))
+
+    def _grown(self, x: Array, y: Array, seed: int) -> list[Any]:
+        """Returns the trees as scikit-learn grows them."""
+        raise NotImplementedError
+
+    def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Returns the module that answers."""
+        return Trees(tensors, features=math.prod(input_shape), classes=classes, log=True)
 
 
 @dataclass(frozen=True)
-class Tree:
+class Tree(_Carts):
     """Decision tree, grown by CART; a probability is a share of a leaf's training rows.
 
     Source: Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984); grown by scikit-learn.
@@ -146,29 +169,21 @@ class Tree:
         leaf: Fewest training rows in a leaf.
     """
 
-    tabular: ClassVar[bool] = True
-
     depth: int | None = None
     leaf: int = 1
 
     def __post_init__(self) -> None:
-        _at_least_1(self, depth=self.depth, leaf=self.leaf)
+        at_least_1(self, depth=self.depth, leaf=self.leaf)
 
-    def learn(self, pool: Pool, seed: int) -> Learnt:
-        """Grows the tree."""
+    def _grown(self, x: Array, y: Array, seed: int) -> list[Any]:
         from sklearn.tree import DecisionTreeClassifier  # here, since importing scikit-learn takes a second
 
-        x, y = table(pool)
         model = DecisionTreeClassifier(max_depth=self.depth, min_samples_leaf=self.leaf, random_state=seed)
-        return _carts([model.fit(x, y).tree_], len(pool.class_names))
-
-    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module that answers."""
-        return _module(learnt, input_shape, classes, log=True)
+        return [model.fit(x, y).tree_]
 
 
 @dataclass(frozen=True)
-class Forest:
+class Forest(_Carts):
     """Random forest; a probability is the mean of the trees'.
 
     Source: Breiman, "Random Forests", Machine Learning 45, 2001; grown by scikit-learn. Codes of categories are
@@ -180,125 +195,23 @@ class Forest:
         leaf: Fewest training rows in a leaf.
     """
 
-    tabular: ClassVar[bool] = True
-
     trees: int = 100
     depth: int | None = None
     leaf: int = 1
 
     def __post_init__(self) -> None:
-        _at_least_1(self, trees=self.trees, depth=self.depth, leaf=self.leaf)
+        at_least_1(self, trees=self.trees, depth=self.depth, leaf=self.leaf)
 
-    def learn(self, pool: Pool, seed: int) -> Learnt:
-        """Grows the trees."""
+    def _grown(self, x: Array, y: Array, seed: int) -> list[Any]:
         from sklearn.ensemble import RandomForestClassifier
 
-        x, y = table(pool)
         model = RandomForestClassifier(
             self.trees, max_depth=self.depth, min_samples_leaf=self.leaf, random_state=seed
         )
-        return _carts([tree.tree_ for tree in model.fit(x, y).estimators_], len(pool.class_names))
-
-    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module that answers."""
-        return _module(learnt, input_shape, classes, log=True)
+        return [tree.tree_ for tree in model.fit(x, y).estimators_]
 
 
-@dataclass(frozen=True)
-class Gbdt:
-    """Gradient-boosted trees over histograms; categories are split into sets of codes, not compared as numbers.
-
-    Source: Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NeurIPS 2017, after
-    Friedman, "Greedy Function Approximation", Annals of Statistics 29, 2001; grown by scikit-learn's
-    HistGradientBoostingClassifier. A code that no training row had goes the way of what is missing.
-
-    Attributes:
-        rounds: Trees for each class; with two classes, trees.
-        leaves: Most leaves of a tree.
-        lr: Factor of what each tree adds.
-    """
-
-    tabular: ClassVar[bool] = True
-
-    rounds: int = 100
-    leaves: int = 31
-    lr: float = 0.1
-
-    def __post_init__(self) -> None:
-        _at_least_1(self, rounds=self.rounds, leaves=self.leaves - 1)
-        if not 0 < self.lr < math.inf:
-            raise BadInput(f"{self}: lr must be greater than 0 and finite")
-
-    def learn(self, pool: Pool, seed: int) -> Learnt:
-        """Grows the trees, and checks that they were read as scikit-learn reads them.
-
-        Raises:
-            BadInput: A category has more than 255 codes.
-        """
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        x, y = table(pool)
-        categorical = np.array([bool(feature.categories) for feature in pool.features] or [False] * x.shape[1])
-        model = HistGradientBoostingClassifier(
-            max_iter=self.rounds,
-            max_leaf_nodes=self.leaves,
-            learning_rate=self.lr,
-            categorical_features=categorical if categorical.any() else None,
-            early_stopping=False,
-            random_state=seed,
-        )
-        most = max((len(feature.categories) for feature in pool.features), default=0)
-        if most > 255:
-            raise BadInput(f"a feature has {most} categories; at most 255 can be split into sets")
-        learnt = self._read(model.fit(x, y), categorical, most, len(pool.class_names))
-        some = x[:1000]
-        probs = self.module(learnt, pool.input_shape, len(pool.class_names))(torch.from_numpy(some)).softmax(1)
-        if not np.allclose(probs.numpy(), model.predict_proba(some), atol=1e-6):
-            raise RuntimeError("this scikit-learn keeps its boosted trees in another way than is read here")
-        return learnt
-
-    def _read(self, model: Any, categorical: Array, most: int, classes: int) -> Learnt:
-        order = np.concatenate([np.flatnonzero(categorical), np.flatnonzero(~categorical)])  # as it reorders them
-        known = model._preprocessor.named_transformers_["encoder"].categories_ if categorical.any() else ()
-        trees: list[dict[str, Array]] = []
-        chosen: list[Array] = []
-        for round_of in model._predictors:
-            for column, predictor in enumerate(round_of):
-                nodes = predictor.nodes
-                leaf = nodes["is_leaf"].astype(bool)
-                choice = np.full(len(nodes), -1)
-                for node in np.flatnonzero(nodes["is_categorical"] & ~leaf):
-                    bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
-                    codes = np.full(most, bool(nodes["missing_go_to_left"][node]))
-                    for index, code in enumerate(known[nodes["feature_idx"][node]]):
-                        if not np.isnan(code):
-                            codes[int(code)] = bits[index // 32] >> (index % 32) & 1
-                    choice[node] = len(chosen)
-                    chosen.append(codes)
-                value = np.zeros((len(nodes), classes))
-                value[:, column if classes > 2 else 1] = np.where(leaf, nodes["value"], 0)
-                tree = {
-                    "feature": np.where(leaf, 0, order[nodes["feature_idx"]]),
-                    "threshold": nodes["num_threshold"],
-                    "missing_left": nodes["missing_go_to_left"],
-                    "left": _own_children(leaf, nodes["left"]),
-                    "right": _own_children(leaf, nodes["right"]),
-                    "choice": choice,
-                    "value": value,
-                }
-                trees.append(tree)
-        base = model._baseline_prediction.reshape(-1)
-        return _joined(
-            trees,
-            base if classes > 2 else np.array([0, base[0]]),
-            np.array(chosen) if chosen else np.zeros((0, 1), dtype=bool),
-        )
-
-    def module(self, learnt: Learnt, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module that answers."""
-        return _module(learnt, input_shape, classes, log=False)
-
-
-def _at_least_1(family: object, **numbers: int | None) -> None:
+def at_least_1(family: object, **numbers: int | None) -> None:
+    """Raises BadInput where one of a family's fields is too small for a tree."""
     if any(number is not None and number < 1 for number in numbers.values()):
         raise BadInput(f"{family}: {', '.join(numbers)} must be large enough to grow a tree")

@@ -192,9 +192,10 @@ def test_bytes_are_answered_as_the_floats_that_they_stand_for(cache, name):
 
 
 class Shares:
-    """A classifier that is no network."""
+    """A model that is no network."""
 
-    classes = 2
+    def network(self):
+        raise BadInput("it is none")
 
     def predict(self, x):
         share = x.reshape(len(x), -1).mean(axis=1, keepdims=True).astype(np.float32)
@@ -268,8 +269,8 @@ def test_victims_tell_what_serves_them_and_passes_are_told_by_victim(config):
 
 def test_bytes_are_for_rows_from_0_to_1(config):
     network = network_of(Softmax(), (4,))
-    network.low, network.high = None, None
-    folder.save(network, config.parent / "net")
+    unbounded = dataclasses.replace(network.card(), low=None, high=None)
+    folder.save(Network(network.module, network.family, unbounded), config.parent / "net")
     with pytest.raises(BadInput, match=r'victim bytes: dtype = "UINT8" is for .* takes None to None'):
         load_all(read_settings(config))
 

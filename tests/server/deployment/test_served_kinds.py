@@ -34,7 +34,7 @@ def served(tmp_path_factory, models):
     for kind, (model, _) in models.items():
         folder.save(model, path / kind)
         config += f'[[victims]]\nname = "{kind}"\nfolder = "{kind}"\nmax_rows = 300\n'
-        if kind not in EXPORTED and model.dtype == "FP32":
+        if kind not in EXPORTED and model.card().dtype == "FP32":
             config += 'engine = "torch"\n'
     for kind in ("gbdt", "tfidf"):
         config += f'[[victims]]\nname = "noisy-{kind}"\nfolder = "{kind}"\ndefenses = {NOISE}\n'
@@ -82,7 +82,7 @@ def test_a_victim_answers_in_json_as_its_model_does(served, models, kind):
     told = {output["name"]: output["data"] for output in reply.json()["outputs"]}
     np.testing.assert_allclose(np.array(told["probabilities"]).reshape(truth.shape), truth, atol=1e-5)
     for prediction, row in zip(predict(served, kind, as_json(pool)).json()["predictions"], truth, strict=True):
-        assert prediction["class"] == model.class_names[row.argmax()]
+        assert prediction["class"] == model.card().class_names[row.argmax()]
         np.testing.assert_allclose(prediction["probabilities"], row, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_a_card_says_what_a_victim_takes(served, models, kind):
     model, _ = models[kind]
     card = endpoint(served, kind).card
     for name in ("input_shape", "class_names", "low", "high", "dtype", "missing", "features"):
-        assert getattr(card, name) == getattr(model, name), name
+        assert getattr(card, name) == getattr(model.card(), name), name
 
 
 @every_kind
@@ -182,7 +182,7 @@ def test_a_table_is_stolen_by_its_numbers(served, models):
     whole = Pool(pool.x[~np.isnan(pool.x).any(axis=1)])
     ask = endpoint(served, "gbdt")
     surrogate = Knockoff(family="mlp", epochs=5).extract(Oracle(ask, ask.card), whole, np.random.default_rng(0))
-    assert surrogate.class_names == model.class_names
+    assert surrogate.class_names == model.card().class_names
     assert surrogate.predict(whole.x).shape == (len(whole), 2)
 
 

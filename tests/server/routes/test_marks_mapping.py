@@ -18,7 +18,7 @@ from wire.local import local_client
 from zoo.data.pool import Pool
 from zoo.families import FAMILIES
 from zoo.network import Network
-from zoo.penultimate import inner
+from zoo.penultimate import penultimate
 
 MAPPED = """
 state = "state"
@@ -72,8 +72,8 @@ def asked(config, name, *queries):
 
 def test_near_duplicates_are_told_alike_in_any_company_and_after_a_restart(begun, network, rows):
     near = np.nextafter(rows, np.float32(2))
-    limits = np.median(inner(network).logits(rows), axis=0)
-    above, beside = (inner(network).logits(x) > limits for x in (rows, near))
+    limits = np.median(penultimate(network).logits(rows), axis=0)
+    above, beside = (penultimate(network).logits(x) > limits for x in (rows, near))
     alike = (above == beside).all(axis=1)
     before, opening, key = asked(begun, "before", (rows, 64), (near, 64))
     begun.write_text(MAPPED.replace('engine = "torch"', 'engine = "auto"'))
