@@ -11,12 +11,13 @@ import torch
 import uvicorn
 
 from defenses.store import open_store
-from server.app import VERSION, create_app, server_secret
+from server.app import create_app, server_secret
 from server.deployment.engine import settle
 from server.deployment.models import load_all
 from server.http import logs, telemetry
 from server.http.listener import server
 from server.processes.serve import Serving
+from wire.version import VERSION
 
 
 def serve(serving: Serving, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
