@@ -24,7 +24,7 @@ import numpy as np
 import pydantic
 
 from defenses.watermarks.dawn import Keys, cells, commitment_to
-from defenses.watermarks.ledger.ledger import Mark, Opening, WatermarkParameters
+from defenses.watermarks.ledger import Mark, Opening, WatermarkParameters
 from defenses.watermarks.verification import chance_bound, marks_needed, tail
 from owner.evidence import read
 from wire import Array, BadInput, Labels, Oracle
@@ -164,8 +164,8 @@ class Dawn:
         for model in (victim, suspect, *independent.values()):
             _check(model, common, marks)
         moved = _check_cells(common, marks, inner)
-        labels, said = victim.query(_rows(marks)).labels, _labels(marks, "said")
-        same = np.flatnonzero(labels == _labels(marks, "told"))
+        labels, said = victim.query(_rows(marks)).labels, _labels(marks, "victim_label")
+        same = np.flatnonzero(labels == _labels(marks, "told_label"))
         if len(same):
             raise Rejected(f"mark {same[0]} is what the victim itself answers: it marks nothing")
         found = self._found(common, marks, moved | (labels != said), suspect, independent, evidence.opening, where)
@@ -181,7 +181,7 @@ class Dawn:
         opening: Opening,
         where: str,
     ) -> Marks:
-        x, told = _rows(marks), _labels(marks, "told")
+        x, told = _rows(marks), _labels(marks, "told_label")
         agreed = {name: int((model.query(x).labels == told).sum()) for name, model in independent.items()}
         p0 = chance_bound(list(agreed.values()), len(marks), common.classes)
         matches = int(((suspect.query(x).labels == told) & ~doubtful).sum())
@@ -226,11 +226,11 @@ def _check_marks(common: WatermarkParameters, marks: Sequence[Mark], key: str | 
             raise Rejected(
                 f"mark {i} is not one that the key decides at the rate {common.rate}: it was picked by hand"
             )
-        if not 0 <= mark.said < common.classes:
-            raise Rejected(f"mark {i} has the victim say class {mark.said} of {common.classes}")
-        told = keys.label(form, point, mark.said, common.classes)
-        if told != mark.told:
-            raise Rejected(f"mark {i} says that class {mark.told} was told, but the key tells {told}")
+        if not 0 <= mark.victim_label < common.classes:
+            raise Rejected(f"mark {i} has the victim say class {mark.victim_label} of {common.classes}")
+        told = keys.label(form, point, mark.victim_label, common.classes)
+        if told != mark.told_label:
+            raise Rejected(f"mark {i} says that class {mark.told_label} was told, but the key tells {told}")
         if (mark.form, mark.row) in seen:
             raise Rejected(f"mark {i} counts a row twice")
         seen.add((mark.form, mark.row))
@@ -298,5 +298,5 @@ def _rows(marks: Sequence[Mark]) -> Array:
     return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
 
 
-def _labels(marks: Sequence[Mark], which: Literal["said", "told"]) -> Labels:
+def _labels(marks: Sequence[Mark], which: Literal["victim_label", "told_label"]) -> Labels:
     return np.array([getattr(mark, which) for mark in marks], np.int64)

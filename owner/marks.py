@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import pydantic
 
 from cli.command import Parser
 from cli.flags import add_endpoint, add_fields, from_fields, summary
 from cli.keys import read_key
 from cli.meter import metered
-from defenses.watermarks.ledger.ledger import Opening
+from defenses.watermarks.ledger import Opening
 from owner.dawn import SPENT, Dawn, Marks
 from owner.evidence import expect_writable
 from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
@@ -163,10 +162,7 @@ def _model(place: str, key: str | None) -> Iterator[_Model]:
 
 def _opening(place: str, key: str | None) -> Opening:
     content = _asked("GET", place, key) if _is_url(place) else _read(Path(place))
-    try:
-        return pydantic.TypeAdapter(Opening).validate_json(content)
-    except pydantic.ValidationError as error:
-        raise BadInput(f"{place}: these are no marks: {error.errors()[0]['msg']}") from None
+    return Opening.from_json(content, place)
 
 
 def _opened(found: Marks, place: str, key: str | None) -> Marks:

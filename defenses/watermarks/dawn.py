@@ -43,7 +43,7 @@ from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.companions import Auxiliary
 from defenses.defense import Defense, Handler, compose
 from defenses.store import Store
-from defenses.watermarks.ledger.ledger import Mark, WatermarkParameters, encoded, shared
+from defenses.watermarks.ledger import Mark, MarkLedger, WatermarkParameters, encode_rows
 from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
 from zoo.data.pool import Pool
 
@@ -103,7 +103,7 @@ def _below(rate: float) -> bytes:
 
 
 def cells(above: Array) -> tuple[str, list[bytes]]:
-    """Encodes which units are above their medians, ``(n, units)`` bool, as :func:`encoded` does rows.
+    """Encodes which units are above their medians, ``(n, units)`` bool, as :func:`encode_rows` does rows.
 
     No row has this form, so that one key serves both mappings.
     """
@@ -166,7 +166,7 @@ class Dawn:
         if self.mapping == "exact" and self.pool is not None:
             raise BadInput('dawn: a pool has medians for mapping = "median"; the exact mapping takes none')
         object.__setattr__(self, "_keys", Keys(self.secret))
-        object.__setattr__(self, "_register", shared(self.store, self.model))
+        object.__setattr__(self, "_register", MarkLedger(self.store, self.model))
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with marks.
@@ -183,12 +183,12 @@ class Dawn:
 
     async def _marking(self, query: Query, answer: Answer) -> Answer:
         exact = self.mapping == "exact"
-        form, points = encoded(query.x) if exact else await self._cells(query.x, probs_of(answer).shape[1])
+        form, points = encode_rows(query.x) if exact else await self._cells(query.x, probs_of(answer).shape[1])
         marked = self._keys.marked(self.rate, form, points)
         if not marked:
             return answer
         classes = probs_of(answer).shape[1]
-        kind, rows = encoded(query.x[marked])
+        kind, rows = encode_rows(query.x[marked])
         marks = []
         for i, row in zip(marked, rows, strict=True):
             said = int(answer.labels[i])
@@ -196,13 +196,13 @@ class Dawn:
             marks.append(Mark(kind, row, said, told, query.at, None if exact else points[i].hex()))
         await self._begin(classes)
         await self._register.add(query.account, marks)
-        return exchanged(answer, np.array(marked), np.array([mark.told for mark in marks]))
+        return exchanged(answer, np.array(marked), np.array([mark.told_label for mark in marks]))
 
     async def _cells(self, x: Array, classes: int) -> tuple[str, list[bytes]]:
         """Returns the cells of rows ``(n, ...)``, as :func:`cells` does."""
         await self._begin(classes)
         assert self.auxiliary is not None
-        of = await self.auxiliary.above(self._register.common.limits)
+        of = await self.auxiliary.above(self._register.parameters.limits)
         told = await of(x)
         return cells(told[:, 1] > told[:, 0])
 
@@ -227,7 +227,7 @@ class Dawn:
         await self._register.read()
         if self.mapping == "median":
             assert self.auxiliary is not None
-            await self.auxiliary.above(self._register.common.limits)
+            await self.auxiliary.above(self._register.parameters.limits)
         certain, likely, even = [await lost(outside, card.classes, confidence) for confidence in (1.0, 0.6, 0.5)]
         if certain > _LOST:
             raise BadInput(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from attacker import Extraction, Jbda, Knockoff
 from attacker.extraction.targets import targets
-from defenses.watermarks.ledger.ledger import Opening
+from defenses.watermarks.ledger import Opening
 from experiments import metrics
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.claims.removal import noisy, pruned, shaken, shifted

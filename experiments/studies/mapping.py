@@ -29,7 +29,7 @@ from benchmarks.serving.rounds import cpu_model
 from benchmarks.serving.targets import spread
 from cli.flags import at_least
 from defenses.watermarks.dawn import Keys, cells, rate_spread
-from defenses.watermarks.ledger.ledger import encoded
+from defenses.watermarks.ledger import encode_rows
 from owner.dawn import NEAR
 from server.deployment.engine import engine_of
 from server.settings import Victim
@@ -146,7 +146,7 @@ class _Seen:
         over, apart = activations > limits, np.abs(activations - limits)
         near = (apart > 0) & (apart <= NEAR * (1 + np.abs(limits)))  # both are equal only where ReLU made them 0
         said = network.predict(x).argmax(axis=1)
-        return _Seen(said, network.classes, over, float(near.any(axis=1).mean()), cells(over), encoded(x))
+        return _Seen(said, network.classes, over, float(near.any(axis=1).mean()), cells(over), encode_rows(x))
 
 
 def _copies(rng: np.random.Generator) -> Iterator[tuple[str, Callable[[Array], Array]]]:

@@ -7,24 +7,20 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field
 
-from defenses.watermarks.ledger.ledger import Broken, MarkLedger, Opening
+from defenses.watermarks.ledger import Broken, MarkLedger, Opening
 from server.http.openapi import NAMED
 from server.routes.accounts import Administrator, Here
 from wire import BadInput, Refused
 
 router = APIRouter(prefix="/admin/models/{model}/marks", tags=["Marks"], responses=NAMED)
 
-_OPENING = TypeAdapter(Opening)
-
 
 class Committed(BaseModel):
     """A commitment to all marks of a model."""
 
-    root: str = Field(
-        description="Root of the Merkle tree over the accounts' marks: publish it.", examples=["9f2c"]
-    )
+    root: str = Field(description="Hash over the marks of all accounts: publish it.", examples=["9f2c"])
     at: float = Field(description="Seconds since the epoch.", examples=[1763733600.0])
     marks: int = Field(description="How many marks it binds.", examples=[162])
 
@@ -67,7 +63,7 @@ async def marks(
     here.stack(model)
     with _refusing():
         opening = await MarkLedger(here.store, model).open(account, root)
-    return Response(_OPENING.dump_json(opening), media_type="application/json")
+    return Response(opening.to_json(), media_type="application/json")
 
 
 @contextmanager

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import owner.__main__
+from cli import command
 from owner import Evidence
-from wire import Answer, BadInput, Card, command
+from wire import Answer, BadInput, Card
 from zoo.data.pool import Pool
 
 CARD = Card("digits", (6,), 2)

@@ -11,8 +11,7 @@ import pytest
 from defenses import Dawn
 from defenses.store import open_store
 from defenses.watermarks.dawn import rate_spread
-from defenses.watermarks.ledger import ledger as registers
-from defenses.watermarks.ledger.ledger import MarkLedger, Opening
+from defenses.watermarks.ledger import MarkLedger
 from wire import Answer, BadInput, Card, Query
 from zoo.data.pool import Pool
 
@@ -109,7 +108,7 @@ def test_medians_are_those_of_the_first_start(url, pool, tmp_path):
         later, reopened = asked(url, X[::-1][:50], where)
         marked = later.labels != SAID[:50]
         np.testing.assert_array_equal(marked, (first.labels != SAID)[::-1][:50])
-        assert reopened.common == opening.common
+        assert reopened.parameters == opening.parameters
     with pytest.raises(BadInput, match="made with mapping median, not exact"):
         asked(url, X, mapping="exact")
 
@@ -138,7 +137,7 @@ def test_workers_that_start_at_once_have_the_medians_of_one(store_url, tmp_path)
 def test_an_exact_register_stays_what_it_was(url, pool):
     _, opening = asked(url, X, mapping="exact")
     said = {"model": "m", "rate": 0.3, "classes": 5, "key": hashlib.sha256(b"dawn key\n" + SECRET).hexdigest()}
-    assert opening.common == orjson.dumps({**said, "victim": "ab"})
+    assert opening.parameters == orjson.dumps({**said, "victim": "ab"})
     entry = orjson.loads(opening.entries[0].partition(b"\n")[0])
     assert list(entry) == ["previous", "form", "said", "told", "at"]
     with pytest.raises(BadInput, match="made with mapping exact, not median"):
@@ -175,35 +174,3 @@ def test_the_spread_of_the_rate_is_that_over_keys():
     realised = marked @ sizes / sizes.sum()
     assert rate_spread(rows, 0.1) == pytest.approx(realised.std() / 0.1, rel=0.05)
     assert rate_spread([bytes([i]) for i in range(200)], 0.1) == 0
-
-
-def test_a_register_keeps_few_rows_and_each_once(monkeypatch, url):
-    monkeypatch.setattr(registers, "_HELD", 60)
-
-    async def handle(query):
-        return Answer(np.zeros(len(query.x), np.int64), np.eye(5, dtype=np.float32)[np.zeros(len(query.x), int)])
-
-    async def main():
-        store = open_store(url)
-        options = {"rate": 0.3, "model": "m", "victim": "ab", "secret": SECRET, "store": store}
-        layers = [Dawn(**options), Dawn(**options)]
-        shared = layers[0]._register
-        assert layers[1]._register is shared is not Dawn(**{**options, "model": "n"})._register
-        told = {}
-        for i in range(40):
-            account, at = f"a{i % 7}", 37 * i % 400
-            answer = await layers[i % 2](Query(account, X[at : at + 60], 1.0), handle)
-            told.setdefault(account, set()).update(X[at + j].tobytes() for j in np.flatnonzero(answer.labels))
-            held = sum(len(known.rows) for known in shared._accounts.values())
-            assert shared._held == held <= max(60, len(shared._accounts[account].rows))
-        roots = [(await MarkLedger(store, "m").commit(float(i))).root for i in (1, 2)]
-        assert roots[0] == roots[1] == (await shared.commit(3.0)).root
-        openings = {account: await shared.open(account) for account in told}
-        await store.close()
-        return told, openings
-
-    told, openings = asyncio.run(main())
-    for account, opening in openings.items():
-        assert isinstance(opening, Opening)
-        rows = [mark.row for mark in opening.verified()[1]]
-        assert len(rows) == len(set(rows)) > 60 and set(rows) == told[account]

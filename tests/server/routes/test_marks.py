@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from parts import Local, serving
 from plain_prada import naive
-from pydantic import TypeAdapter
 
 import owner.__main__
 from defenses import Prada
 from defenses.monitoring.monitor import read_entry
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys
-from defenses.watermarks.ledger.ledger import Opening
+from defenses.watermarks.ledger import Opening
 from owner.dawn import Marks
 from server.control.log import ControlLog
 from server.settings import read_settings
@@ -67,7 +66,7 @@ def answers(endpoint, rows):
 def opening_of(local, account, admin):
     reply = local.client.get(f"/admin/models/marked/marks/{account}", headers=admin)
     assert reply.status_code == 200, reply.text
-    return TypeAdapter(Opening).validate_json(reply.content)
+    return Opening.from_json(reply.content, "there")
 
 
 def test_accounts_are_told_the_same_and_the_register_says_what(local, network, rows):
@@ -87,7 +86,7 @@ def test_accounts_are_told_the_same_and_the_register_says_what(local, network, r
     told = np.flatnonzero(one != bare)
     assert 50 < len(told) < 140
     assert [mark.row for mark in marks] == [rows[i].tobytes() for i in told]
-    assert [(mark.said, mark.told) for mark in marks] == [(bare[i], one[i]) for i in told]
+    assert [(mark.victim_label, mark.told_label) for mark in marks] == [(bare[i], one[i]) for i in told]
     assert made.json()["marks"] == 3 * len(told)
     assert (common.model, common.rate, common.classes) == ("marked", 0.3, 5)
     assert common.victim == folder.fingerprint(network)
@@ -258,7 +257,7 @@ def test_a_killed_server_goes_on_where_it_was(marked, network, thief, tmp_path):
             place = f"{url}/admin/models/marked/marks"
             root = httpx.post(f"{place}/commit", headers=header).json()["root"]
             opened = httpx.get(f"{place}/thief", headers=header).content
-            marks = TypeAdapter(Opening).validate_json(opened).verified()[1]
+            marks = Opening.from_json(opened, "there").verified()[1]
             assert [mark.row for mark in marks] == [thief[i].tobytes() for i in np.flatnonzero(told != said)]
 
             # The thief's model is the server itself: it answers as the thief was told.

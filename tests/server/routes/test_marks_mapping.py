@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from parts import SHAPE, Local
-from pydantic import TypeAdapter
 
 from defenses.watermarks.dawn import Keys, cells
-from defenses.watermarks.ledger.ledger import Opening
+from defenses.watermarks.ledger import Opening
 from owner.dawn import Dawn
 from owner.marks import _model
 from wire import Answer, BadInput, Oracle
@@ -66,7 +65,7 @@ def asked(config, name, *queries):
         admin = server.headers("admin", f"admin-{name}")
         place = "/admin/models/marked/marks"
         client.post(f"{place}/commit", headers=admin)
-        opening = TypeAdapter(Opening).validate_json(client.get(f"{place}/before", headers=admin).content)
+        opening = Opening.from_json(client.get(f"{place}/before", headers=admin).content, "there")
         return told, opening, client.post(f"{place}/open", headers=admin).json()["key"]
 
 
