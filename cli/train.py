@@ -44,8 +44,14 @@ def _parser() -> Parser:
         "dependency carries where that cannot be had)",
     )
     draws.add_argument("--data", type=Path, help="data folder, where to look first (MLAAS_DATA)")
-    draws.add_argument("--out", type=Path, required=True, help="folder for the files")
-    draws.add_argument("--seed", type=at_least(0), default=0, help="seeds the draw (default: %(default)s)")
+    draws.add_argument("--out", type=Path, help="folder for copies of the files, with a folder for each party")
+    draws.add_argument("--party", choices=roles.PARTIES, help="write this party's files alone, into --out itself")
+    draws.add_argument(
+        "--seed",
+        type=at_least(0),
+        help="draw by this seed, so that anyone can draw the same (default: draw at random once, and keep it "
+        "in the state folder, MLAAS_STATE or ./state)",
+    )
     draws.set_defaults(command=_roles)
 
     trains = commands.add_parser(
@@ -65,7 +71,9 @@ def _parser() -> Parser:
     )
     trains.add_argument("--out", type=Path, required=True, help="folder for weights and card")
     trains.add_argument(
-        "--seed", type=at_least(0), default=0, help="seeds roles, weights and order (default: %(default)s)"
+        "--seed",
+        type=at_least(0),
+        help="seeds weights and order, and a recipe's roles (default: 0, and roles drawn at random once)",
     )
     trains.add_argument("--device", help="torch device (default: cuda where there is one, else cpu)")
     own = trains.add_argument_group("without a recipe")
@@ -100,6 +108,8 @@ def _parser() -> Parser:
 
 
 def _roles(arguments: argparse.Namespace) -> None:
+    if arguments.party is not None and arguments.out is None:
+        raise BadInput("--party needs --out, the folder for the party's files")
     where = data.data_folder(arguments.data), state_folder() / "cache"
     if arguments.dataset is None:
         found, missed = data.load_or_digits("fashion_mnist", *where)
@@ -108,7 +118,14 @@ def _roles(arguments: argparse.Namespace) -> None:
     else:
         found = data.load(arguments.dataset, *where)
     print(f"{found.name}: {len(found.pool)} rows from {found.source}")
-    for path in sorted(roles.written(found, arguments.seed, arguments.out).glob("*.npz")):
+    drawn, out = roles.kept(found, arguments.seed, state_folder()), arguments.out
+    if out is None:
+        paths = sorted(drawn.glob("*.npz"))
+    elif arguments.party is not None:
+        paths = roles.hand_out(drawn, arguments.party, out)
+    else:
+        paths = [path for party in roles.PARTIES for path in roles.hand_out(drawn, party, out / party)]
+    for path in paths:
         print(path)
 
 
@@ -118,13 +135,13 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.recipe is not None:
         ready = READY[arguments.recipe]
         found = data.load(ready.data, data.data_folder(arguments.data), state_folder() / "cache")
-        drawn = roles.written(found, arguments.seed, state_folder() / "roles" / f"{found.name}-{arguments.seed}")
+        drawn = roles.kept(found, arguments.seed, state_folder())
         name, rows = arguments.recipe, drawn / "victim.npz"
-        recipe = Recipe(ready.family, ready.training, arguments.seed)
+        recipe = Recipe(ready.family, ready.training, arguments.seed or 0)
     else:
         name, rows = arguments.family, arguments.rows
         family = from_fields(FAMILIES[name], arguments, f"{name}_")
-        recipe = Recipe(family, from_fields(Training, arguments), arguments.seed)
+        recipe = Recipe(family, from_fields(Training, arguments), arguments.seed or 0)
     pool = Pool.load(rows)
     if arguments.against is not None:
         pool = pool.against(Pool.load(arguments.against))

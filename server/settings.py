@@ -89,14 +89,16 @@ class Recipe(_Strict):
             be had; and
         family: name of a model family; and
         checkpoints: how many states of the weights are kept; the detector HODA takes 11.
-        seed: Seed of the split into roles and of the training.
+        seed: Seed of the split into roles and of the training, for experiments that are to be reproduced: anyone
+            who knows it can split a public data set alike. By default the split is drawn at random once, and lies
+            in the state folder.
     """
 
     name: str | None = None
     data: str | None = None
     family: str = "cnn"
     checkpoints: int = Field(0, ge=0)
-    seed: int = Field(0, ge=0)
+    seed: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _one_way(self) -> Recipe:

@@ -26,7 +26,7 @@ key=$(inside attacker cat key)
 curl -sSf -H "Authorization: Bearer $key" "$url/v2/models/open" | grep -q '"max_rows"'
 
 say "the attacker's image holds the attacker, and its container reaches the proxy only"
-[ "$(inside attacker ls /app | xargs)" = "attacker wire zoo" ] || die "the attacker's image holds $(inside attacker ls /app)"
+[ "$(inside attacker ls /app | xargs)" = "attacker cli wire zoo" ] || die "the attacker's image holds $(inside attacker ls /app)"
 [ "$(inside attacker ls /party | xargs)" = "candidates.npz key pool.npz shadow.npz" ] || die "the attacker was given $(inside attacker ls /party)"
 [ "$(inside attacker id -u)" != 0 ] || die "the attacker is root"
 inside attacker python -c '
@@ -56,7 +56,7 @@ assert result["rows"] == 500 == after - before, (result["rows"], before, after)
 inside attacker ls /out/smoke/surrogate/card.json /out/smoke/surrogate/weights.safetensors
 
 say "the owner tests an endpoint"
-[ "$(inside owner ls /app | xargs)" = "defenses owner wire zoo" ] || die "the owner's image holds $(inside owner ls /app)"
+[ "$(inside owner ls /app | xargs)" = "cli defenses owner wire zoo" ] || die "the owner's image holds $(inside owner ls /app)"
 "${compose[@]}" run --rm -T owner dataset-inference --model open --victim http://proxy:8000 --victim-model open \
     --fit-images 20 --test-images 20 --starts 1 --out /out/smoke.json
 inside owner grep '"p_value"' /out/smoke.json

@@ -132,9 +132,9 @@ def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Model:
             log.warning(missed)
     else:
         dataset = load(name, settings.data, cache)
-    files = roles.written(dataset, recipe.seed, settings.state / "roles" / f"{dataset.name}-{recipe.seed}")
+    files = roles.kept(dataset, recipe.seed, settings.state)
     log.info("%s, from %s; the roles' rows are in %s", dataset.name, dataset.source, files)
-    made = ModelRecipe(family, training, recipe.seed)
+    made = ModelRecipe(family, training, recipe.seed or 0)
     return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label="victim")
 
 

@@ -19,7 +19,8 @@ import attacker
 from attacker import ATTACKS
 from attacker.__main__ import main
 from cli.command import run
-from zoo import folder
+from zoo import data, folder
+from zoo.data import roles
 from zoo.data.pool import Pool
 from zoo.network import Network
 
@@ -291,14 +292,13 @@ def test_every_field_of_an_attack_is_a_flag_with_help(name: str, capsys: pytest.
         assert len(flag.split()) > 3
 
 
-def test_a_process_with_nothing_else_in_reach_steals_over_http(
-    server: FakeServer, pool_file: Path, tmp_path: Path
-) -> None:
+def test_a_process_with_nothing_else_in_reach_steals_over_http(server: FakeServer, tmp_path: Path) -> None:
     home = tmp_path / "alone"
     root = Path(attacker.__file__).parents[1]
     for package in ("attacker", "cli", "wire", "zoo"):
         shutil.copytree(root / package, home / package)
-    shutil.copy(pool_file, home / "pool.npz")
+    drawn = roles.kept(data.load("digits", None, tmp_path), None, tmp_path / "state")
+    roles.hand_out(drawn, "attacker", home)
     # Without `site` (-S) the environment's link to this checkout is not followed.
     environment = {"PYTHONPATH": f"{home}{os.pathsep}{sysconfig.get_path('purelib')}", "PATH": os.environ["PATH"]}
     python = [sys.executable, "-S"]
@@ -317,3 +317,14 @@ def test_a_process_with_nothing_else_in_reach_steals_over_http(
     assert "100/100" in done.stderr and "spent 0.0010" in done.stderr
     assert server.rows == 100
     assert (home / "out" / "surrogate" / "weights.safetensors").exists()
+
+    # It holds no private row that is marked as one, and what it draws itself is another split.
+    assert {path.name for path in home.glob("*.npz")} == {"pool.npz", "shadow.npz", "candidates.npz"}
+    private = {row.tobytes() for row in Pool.load(drawn / "victim.npz").x}
+    assert not private & {
+        row.tobytes() for name in ("pool", "shadow") for row in Pool.load(home / f"{name}.npz").x
+    }
+    again = alone("-m", "zoo", "roles", "digits")
+    assert again.returncode == 0, again.stderr
+    redrawn = {row.tobytes() for row in Pool.load(home / "state" / "roles" / "digits" / "victim.npz").x}
+    assert 0.1 < len(private & redrawn) / len(private) < 0.5  # by chance, two sevenths

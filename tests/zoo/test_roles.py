@@ -75,6 +75,36 @@ def test_written_roles_of_other_rows_are_refused(tmp_path):
             roles.written(dataset, seed, tmp_path / "roles")
 
 
+def test_a_draw_without_a_seed_is_another_in_every_state_folder(tmp_path):
+    ours, theirs = (roles.kept(numbered(700), None, tmp_path / place) for place in ("ours", "theirs"))
+    assert ours == tmp_path / "ours" / "roles" / "numbers"
+    victims = [set(Pool.load(folder / "victim.npz").x[:, 0]) for folder in (ours, theirs)]
+    assert victims[0] != victims[1] and victims[0] != set(roles.draw(numbered(700), 0)["victim"].x[:, 0])
+    assert (ours / "truth.npz").read_bytes() != (theirs / "truth.npz").read_bytes()
+    before = (ours / "victim.npz").read_bytes()
+    assert (roles.kept(numbered(700), None, tmp_path / "ours") / "victim.npz").read_bytes() == before
+    assert roles.kept(numbered(700), 5, tmp_path / "ours") == tmp_path / "ours" / "roles" / "numbers-5"
+
+
+@pytest.mark.parametrize("party", roles.PARTIES)
+def test_a_party_gets_copies_of_its_files_and_no_others(party, tmp_path):
+    drawn = roles.written(numbered(70), 0, tmp_path / "roles")
+    paths = roles.hand_out(drawn, party, tmp_path / party)
+    assert sorted(paths) == sorted((tmp_path / party).iterdir())
+    assert [path.stem for path in paths] == list(roles.PARTIES[party])
+    assert all(path.read_bytes() == (drawn / path.name).read_bytes() for path in paths)
+    assert roles.hand_out(drawn, party, tmp_path / party) == paths
+    others = roles.written(numbered(70), 1, tmp_path / "others")
+    with pytest.raises(BadInput, match=r"holds other rows than .*others; remove it"):
+        roles.hand_out(others, party, tmp_path / party)
+
+
+def test_every_file_of_a_draw_has_one_holder(tmp_path):
+    drawn = roles.written(numbered(70), 0, tmp_path / "roles")
+    held = [name for names in roles.PARTIES.values() for name in names]
+    assert sorted(held) == sorted(path.stem for path in drawn.glob("*.npz"))
+
+
 def test_candidates_are_members_and_as_many_others_in_any_order(tmp_path):
     drawn = roles.draw(numbered(700), 0)
     rows, member = roles.candidates(drawn["victim"], drawn["evaluation"], 0)

@@ -26,22 +26,41 @@ def drawn(tmp_path, monkeypatch):
     """Returns a folder with the roles of scikit-learn's digits."""
     monkeypatch.setenv("MLAAS_STATE", str(tmp_path / "state"))
     monkeypatch.delenv("MLAAS_DATA", raising=False)
-    main(["roles", "digits", "--out", str(tmp_path / "roles"), "--seed", "3"])
-    return tmp_path / "roles"
+    main(["roles", "digits", "--seed", "3"])
+    return tmp_path / "state" / "roles" / "digits-3"
 
 
-def test_roles_are_written_and_told(drawn, capsys):
+def names(folder):
+    return {path.stem for path in folder.glob("*")}
+
+
+def test_roles_are_written_and_listed(drawn, capsys):
     sizes = {path.stem: len(Pool.load(path)) for path in drawn.glob("*.npz") if path.stem != "truth"}
     roles = {"victim": 513, "unseen": 128, "pool": 256, "shadow": 256, "control": 513, "evaluation": 128}
     assert sizes == {**roles, "candidates": 256}
-    main(["roles", "digits", "--out", str(drawn), "--seed", "3"])  # again: they are found
+    main(["roles", "digits", "--seed", "3"])  # again: they are found
     assert str(drawn / "victim.npz") in capsys.readouterr().out
 
 
-def test_the_seed_changes_the_roles(drawn, tmp_path):
-    main(["roles", "digits", "--out", str(tmp_path / "others"), "--seed", "4"])
-    one, other = (Pool.load(folder / "victim.npz") for folder in (drawn, tmp_path / "others"))
-    assert not np.array_equal(one.x, other.x)
+def test_a_party_gets_the_files_of_its_roles_alone(drawn, tmp_path, capsys):
+    attackers, owners = {"pool", "shadow", "candidates"}, {"victim", "unseen"}
+    main(["roles", "digits", "--seed", "3", "--party", "attacker", "--out", str(tmp_path / "attacker")])
+    assert names(tmp_path / "attacker") == attackers
+    main(["roles", "digits", "--seed", "3", "--out", str(tmp_path / "all")])
+    assert names(tmp_path / "all") == {"attacker", "owner", "judge"}
+    assert names(tmp_path / "all" / "attacker") == attackers and names(tmp_path / "all" / "owner") == owners
+    assert names(tmp_path / "all" / "judge") == {"evaluation", "control", "truth"}
+    assert str(tmp_path / "all" / "judge" / "truth.npz") in capsys.readouterr().out
+    with pytest.raises(BadInput, match="--party needs --out"):
+        main(["roles", "digits", "--party", "attacker"])
+
+
+def test_without_a_seed_a_party_s_rows_are_those_of_the_state_folder_s_draw(drawn, tmp_path):
+    for party in ("owner", "attacker"):
+        main(["roles", "digits", "--party", party, "--out", str(tmp_path / "here")])
+    kept = tmp_path / "state" / "roles" / "digits"
+    for name in ("victim", "unseen", "pool"):
+        assert (tmp_path / "here" / f"{name}.npz").read_bytes() == (kept / f"{name}.npz").read_bytes()
 
 
 def test_without_a_name_the_digits_stand_in(drawn, tmp_path, monkeypatch, capsys):
@@ -49,9 +68,9 @@ def test_without_a_name_the_digits_stand_in(drawn, tmp_path, monkeypatch, capsys
         raise Missing("fashion_mnist: nowhere")
 
     monkeypatch.setitem(DATASETS, "fashion_mnist", nowhere)
-    main(["roles", "--out", str(tmp_path / "others")])
+    main(["roles"])
     assert capsys.readouterr().err == "fashion_mnist: nowhere; going on with 5,000 MNIST digits\n"
-    assert len(Pool.load(tmp_path / "others" / "victim.npz")) == 5000 * 20 // 70
+    assert len(Pool.load(tmp_path / "state" / "roles" / "mnist_digits" / "victim.npz")) == 5000 * 20 // 70
 
 
 def test_a_model_is_trained_evaluated_and_described(drawn, tmp_path, capsys):

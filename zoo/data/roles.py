@@ -1,7 +1,12 @@
-"""Who holds which rows: disjoint draws from one pool, made before anything is trained."""
+"""Who holds which rows: disjoint draws from one pool, made before anything is trained.
+
+Whoever knows a public data set and the seed of the draw knows the victim's private rows. So by default the seed is
+random and kept nowhere: the files in the state folder are the draw.
+"""
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +23,15 @@ SHARES = {
     "pool": 10,  # the attacker's, to query with
     "shadow": 10,  # the attacker's, to train shadow models on
     "control": 20,  # trains independent models of the same distribution
-    "evaluation": 5,  # nobody's
+    "evaluation": 5,  # held out from everybody, to judge models by
 }
+
+PARTIES = {
+    "attacker": ("pool", "shadow", "candidates"),
+    "owner": ("victim", "unseen"),
+    "judge": ("evaluation", "control", "truth"),
+}
+"""The files that a party may hold."""
 
 
 def draw(dataset: Dataset, seed: int) -> dict[str, Pool]:
@@ -51,7 +63,7 @@ def candidates(members: Pool, others: Pool, seed: int) -> tuple[Pool, Array]:
     Args:
         members: Rows that trained the victim, with their labels; as many of them are taken as there are others.
         others: Rows that did not, with theirs.
-        seed: Seeds the order together with the members' rows, so that who has neither cannot find it again.
+        seed: Seeds the order, together with the members' rows.
 
     Returns:
         The candidates with their labels, and which of them are members, ``(2 n,)`` bool: not for the attacker.
@@ -64,29 +76,37 @@ def candidates(members: Pool, others: Pool, seed: int) -> tuple[Pool, Array]:
     return replace(members, x=x[order], y=y[order]), order < n
 
 
-def written(dataset: Dataset, seed: int, folder: Path) -> Path:
+def kept(dataset: Dataset, seed: int | None, state: Path) -> Path:
+    """Returns the folder of a data set's roles in a state folder, drawn first if it is not there yet."""
+    name = dataset.name if seed is None else f"{dataset.name}-{seed}"
+    return written(dataset, seed, state / "roles" / name)
+
+
+def written(dataset: Dataset, seed: int | None, folder: Path) -> Path:
     """Returns a folder with the files of all roles, drawn and written if it is not there yet.
 
-    There is a file ``<role>.npz`` for each role; that of the pool has no labels, since who steals has rows only.
-    Beside them stand the ``candidates.npz`` of a membership attack, and ``truth.npz``, whose ``member`` says which
-    of them trained the victim.
+    There is a file ``<role>.npz`` for each role; the pool's has no labels, since a thief has rows only. Beside
+    them stand the ``candidates.npz`` of a membership attack, and ``truth.npz``, whose ``member`` says which
+    candidates trained the victim.
 
     Args:
         dataset: The data set.
-        seed: Seeds the draw.
+        seed: Seeds the draw; None draws a seed that nobody learns.
         folder: Where the folder stands, or is made.
 
     Raises:
         BadInput: Some role would get no row, or the folder was drawn from other rows or by another seed.
     """
-    made_of = f"{dataset.name}, rows {dataset.pool.fingerprint}, seed {seed}"
+    made_of = f"{dataset.name}, rows {dataset.pool.fingerprint}"
+    made_of += ", by a secret seed" if seed is None else f", seed {seed}"
 
     def make(path: Path) -> None:
-        drawn = draw(dataset, seed)
+        chosen = secrets.randbits(128) if seed is None else seed
+        drawn = draw(dataset, chosen)
         for role, pool in drawn.items():
             kept = replace(pool, y=None) if role == "pool" else pool
             kept.save(path / f"{role}.npz")
-        rows, member = candidates(drawn["victim"], drawn["evaluation"], seed)
+        rows, member = candidates(drawn["victim"], drawn["evaluation"], chosen)
         rows.save(path / "candidates.npz")
         np.savez(path / "truth.npz", member=member)
         (path / "made-of.txt").write_text(made_of)
@@ -95,3 +115,26 @@ def written(dataset: Dataset, seed: int, folder: Path) -> Path:
     if not note.exists() or note.read_text() != made_of:
         raise BadInput(f"{folder} holds no roles, or roles of other rows; expected those of {made_of}")
     return folder
+
+
+def hand_out(folder: Path, party: str, out: Path) -> list[Path]:
+    """Copies the files that a party may hold, and returns where they are.
+
+    Args:
+        folder: All roles' files, as :func:`written` leaves them.
+        party: One of :data:`PARTIES`.
+        out: The party's folder, which is made if it is not there.
+
+    Raises:
+        BadInput: The party holds other rows under such a name, those of another draw for instance.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"{name}.npz" for name in PARTIES[party]]
+    for path in paths:
+        content = (folder / path.name).read_bytes()
+        if path.exists() and path.read_bytes() != content:
+            raise BadInput(f"{path} holds other rows than {folder}; remove it, or name another folder")
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+    return paths
