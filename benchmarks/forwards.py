@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.serving.targets import ratios, spread
-from defenses import Dawn, Hoda, Ood
+from defenses import Dawn, Hoda, Ood, Site
 from defenses.store import Store, open_store
 from server.deployment.companions import Models
 from server.deployment.engine import Engine, engine_of
@@ -110,8 +110,7 @@ def _cnn(classes: int, seed: int) -> Network:
 
 async def _asks(models: Models, card: Card, store: Store, other: Path) -> dict[str, _Ask]:
     """Returns what each layer does about a request and its answer."""
-    dawn = Dawn(_RATE, card.model, "0" * 64, bytes(32), store)
-    await dawn.begin(card, (), ())
+    dawn = Dawn(_RATE).bind(Site(card.model, card, "0" * 64, bytes(32), store, cast(Any, None), models))
 
     async def mark(x: Array, answer: Answer) -> object:
         async def handle(query: Query) -> Answer:
@@ -123,7 +122,7 @@ async def _asks(models: Models, card: Card, store: Store, other: Path) -> dict[s
         state = detector.begin()
 
         async def ask(x: Array, answer: Answer) -> object:
-            return detector.observe(state, await detector.note(x, answer.labels), answer.labels)
+            return detector.observe(state, await detector.features(x, answer.labels), answer.labels)
 
         return ask
 

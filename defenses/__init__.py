@@ -1,6 +1,5 @@
 """Defences of a served model, usable with or without our server."""
 
-import wire.openmp  # noqa: F401
 from defenses.admission.admission import Admission
 from defenses.admission.limit import Limit
 from defenses.admission.price import Price
@@ -10,17 +9,21 @@ from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.label_only import LabelOnly
 from defenses.answers.laplace_noise import LaplaceNoise
+from defenses.answers.ood_filter import OodFilter
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
-from defenses.defense import Defense, Handler, Redundant, Remembering, compose, disclosed
+from defenses.defense import Defense, Handler, Layer, Redundant, Stage, Starting, check_order, compose, disclosed
+from defenses.detectors.detector import CrossAccountDetector, Detector
 from defenses.detectors.hoda import Hoda
-from defenses.detectors.ood import Ood, OodFilter
+from defenses.detectors.ood import Ood
 from defenses.detectors.prada import Prada
 from defenses.detectors.sybils import Sybils
-from defenses.monitoring.monitor import CrossAccountDetector, Detector, Monitor
-from defenses.reactions.reaction import Reacting
+from defenses.monitoring.monitor import Consequence, Monitor, Monitored
+from defenses.reactions.alarm import StandingAlarm
+from defenses.reactions.reaction import Reaction
+from defenses.site import Site
 from defenses.watermarks.dawn import Dawn
 
 DEFENSES: dict[str, type[Limit] | type[Defense]] = {
@@ -44,12 +47,13 @@ DETECTORS: dict[str, type[Detector | CrossAccountDetector]] = {
     "ood": Ood,
     "sybils": Sybils,
 }
-"""Detectors, each of which a :class:`Monitor` lets watch."""
+"""Detectors; :class:`Monitored` makes a defence of one."""
 
 __all__ = [
     "DEFENSES",
     "DETECTORS",
     "Admission",
+    "Consequence",
     "CrossAccountDetector",
     "Dawn",
     "Defense",
@@ -60,21 +64,28 @@ __all__ = [
     "LabelFlips",
     "LabelOnly",
     "LaplaceNoise",
+    "Layer",
     "Limit",
     "Monitor",
+    "Monitored",
     "Ood",
     "OodFilter",
+    "Prada",
     "Price",
     "Quota",
     "RateLimit",
-    "Reacting",
+    "Reaction",
     "Redundant",
-    "Remembering",
     "ReverseSigmoid",
     "Rounding",
+    "Site",
+    "Stage",
+    "StandingAlarm",
+    "Starting",
     "Sybils",
     "Temperature",
     "TopK",
+    "check_order",
     "compose",
     "disclosed",
 ]

@@ -1,4 +1,4 @@
-"""What else may be computed about a victim's rows: models beside the one that is served."""
+"""Models that can be evaluated beside the served one, on the same rows."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from typing import Protocol
 from wire import Array
 
 Forward = Callable[[Array], Awaitable[Array]]
-"""From rows ``(n, *input_shape)``, as the victim takes them on the wire, to ``(n, ...)`` float32."""
+"""From rows ``(n, *input_shape)``, in the wire's type, to ``(n, ...)`` float32."""
 
 
-class Auxiliary(Protocol):
-    """Models beside a victim, on its device; rows that are asked about at once share their passes.
+class Companions(Protocol):
+    """The companions of one victim, on its device; queries that arrive together share their passes.
 
-    A server fills it into a field ``auxiliary`` of a defence or a detector. What is asked for is made at the first
-    call, in a thread, and kept; a layer asks at start too, so that faults are found then. A further kind of pass
-    (the victim's inner layer, say) is one more method here and in the server's ``Models``, which makes passes of
-    any network from rows to ``(n, k, ...)``.
+    A companion is made at the first request for it, in a thread, and kept. Layers request theirs at start too, so
+    that faults are found then. A further kind of companion is one more method here and in the server's
+    ``deployment/companions.py``, which serves any network from rows to ``(n, k, ...)``.
     """
 
     async def checkpoints(self) -> Forward:
-        """Returns what the victim said at its checkpoints but the last, from the earliest on.
+        """Returns the victim's checkpoints but the last, earliest first.
 
-        The passes give class probabilities ``(n, k, c)``, and cost as much as c of the victim's.
+        The result has shape ``(n, k, c)``: class probabilities at c checkpoints. It costs c forward passes.
 
         Raises:
-            BadInput: It was saved without any.
+            BadInput: The victim was saved without checkpoints.
         """
         ...
 
     async def load(self, folder: Path) -> Forward:
-        """Returns a saved model's class probabilities, ``(n, k)``.
+        """Returns a saved model, as class probabilities ``(n, k)``.
 
         Raises:
             BadInput: The folder is broken, or its model takes other rows than the victim.
@@ -40,18 +39,18 @@ class Auxiliary(Protocol):
         ...
 
     async def activations(self, rows: Array) -> Array:
-        """Returns what the victim's last layer is given, ``(n, units)`` float32; for a start, not for answers.
+        """Returns the input of the victim's last layer, ``(n, units)`` float32; for use at start only.
 
         Raises:
             BadInput: The victim has no such layer, or takes other rows.
         """
         ...
 
-    async def above(self, limits: Array) -> Forward:
-        """Returns whether each of these activations is above its limit, by passes that cost as the victim's.
+    async def activation_bits(self, limits: Array) -> Forward:
+        """Returns a pass that compares each of these activations with a limit.
 
-        They run on a CPU, whatever the victim's device, and a row's answer depends on that row alone. They give
-        ``(n, 2, units)``, of which the second is greater than the first where the activation is above.
+        It runs on a CPU whatever the victim's device, so a row's bits depend on that row alone. The result has
+        shape ``(n, 2, units)``; the second entry is the greater one where the activation exceeds its limit.
 
         Args:
             limits: The limits, ``(units,)`` float32.

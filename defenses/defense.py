@@ -1,16 +1,22 @@
-"""A defence wraps a victim: it may refuse, answer by itself, change the query or the answer, and remember."""
+"""A defence is data; bound at a site it becomes a layer around a victim.
+
+A layer may refuse a query, answer it itself, change the query or the answer, and remember. Layers nest like the
+skins of an onion: the outermost sees a query first and its answer last.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from functools import partial
-from typing import Protocol, runtime_checkable
+from itertools import combinations
+from typing import ClassVar, Protocol, runtime_checkable
 
+from defenses.site import Site
 from wire import Answer, BadInput, Card, Query
 
 Handler = Callable[[Query], Awaitable[Answer]]
-"""A victim, or a victim behind defences."""
+"""A victim, or a victim behind layers."""
 
 
 class Stage(IntEnum):
@@ -21,7 +27,7 @@ class Stage(IntEnum):
     """
 
     ADMISSION = 0
-    """Limits and prices: whether the query is answered at all."""
+    """Limits and prices decide whether the query is answered at all."""
     REACTION = 1
     """What becomes of accounts that raised an alarm."""
     PRECISION = 2
@@ -35,7 +41,7 @@ class Stage(IntEnum):
 
 
 class Layer(Protocol):
-    """What runs around a victim. What it raises goes out to the client: a layer that breaks fails closed."""
+    """A bound defence. An exception that it raises goes to the client, so a layer that breaks fails closed."""
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers a query with the help of the layers inside."""
@@ -44,22 +50,45 @@ class Layer(Protocol):
 
 @runtime_checkable
 class Starting(Protocol):
-    """A layer that reads at start what it needs."""
+    """A layer that reads something before the first query."""
 
     async def start(self) -> None:
         """Reads it.
 
         Raises:
-            BadInput: What it finds is broken or belongs to another model.
+            BadInput: It is broken, or belongs to another model.
+        """
+        ...
+
+
+class Staged(Protocol):
+    """What has its place in a stack."""
+
+    stage: ClassVar[Stage]
+
+
+class Defense(Staged, Protocol):
+    """A frozen dataclass of hyper-parameters."""
+
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that runs at a site."""
+        ...
+
+    def disclose(self, card: Card) -> Card:
+        """Returns the card as it is seen through this layer.
+
+        Raises:
+            BadInput: It cannot work on what the layers inside disclose.
+            Redundant: It can, but one of them has no effect.
         """
         ...
 
 
 class Redundant(BadInput):
-    """A layer could be left out, or one inside it: who stacked them meant something else.
+    """A layer, or one inside it, has no effect: a mistake in one stack, harmless where two stacks meet.
 
     Attributes:
-        card: The card as it would be seen through the layer, which does no harm.
+        card: The card as it would be seen through the layer.
     """
 
     def __init__(self, why: str, card: Card) -> None:
@@ -67,45 +96,47 @@ class Redundant(BadInput):
         self.card = card
 
 
-class Defense(Protocol):
-    """One layer around a victim. What it raises goes out to the client: a defence that breaks fails closed."""
+def answering(change: Callable[[Query, Answer], Answer]) -> Layer:
+    """Returns a layer that changes the answer of the layers inside."""
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers a query with the help of the layers inside."""
-        ...
+    async def layer(query: Query, handle: Handler) -> Answer:
+        return change(query, await handle(query))
 
-    def disclose(self, card: Card) -> Card:
-        """Returns the card as it is seen through this layer.
-
-        Raises:
-            BadInput: It cannot work on what the layers inside tell.
-            Redundant: It can, but one of them does nothing.
-        """
-        ...
+    return layer
 
 
-@runtime_checkable
-class Remembering(Protocol):
-    """A layer that reads at start what it remembers."""
+def check_order(stack: Sequence[tuple[str, Staged]]) -> None:
+    """Checks the stages of a stack.
 
-    async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
-        """Reads it.
+    Between precision and noise the cards decide (:meth:`Defense.disclose`), since a layer of noise that needs no
+    probabilities may stand on either side.
 
-        Args:
-            card: The bare victim's.
-            inside: The layers inside this one, the outermost first.
-            outside: Those outside, likewise.
+    Args:
+        stack: The defences with their kinds, outermost first.
 
-        Raises:
-            BadInput: What it finds is broken or does not belong here, or another layer would undo its work.
-        """
-        ...
+    Raises:
+        BadInput: A defence stands inside one of a later stage, or a detector stands twice.
+    """
+    blurring = {Stage.PRECISION, Stage.NOISE}
+    for (outer, outside), (inner, inside) in combinations(stack, 2):
+        if outside.stage is Stage.MONITOR and outer == inner:
+            raise BadInput(f"{outer}: stands twice; an account has one alarm and one reaction of each detector")
+        both_mark = outside.stage is inside.stage is Stage.WATERMARK
+        if both_mark or (outside.stage > inside.stage and {outside.stage, inside.stage} != blurring):
+            why = _REASONS.get(outside.stage, "limits come first in a stack")
+            raise BadInput(f"{outer}: {inner} stands inside it; {why}")
 
 
-def compose(defenses: Sequence[Defense], victim: Handler) -> Handler:
-    """Wraps a victim: the first defence sees queries first and answers last."""
-    for defense in reversed(defenses):
-        victim = partial(defense, handle=victim)
+_REASONS = {
+    Stage.WATERMARK: "marks are counted against the victim's own labels, so nothing inside may change an answer",
+    Stage.MONITOR: "detectors see the victim's own answers, so they come last in a stack",
+}
+
+
+def compose(layers: Sequence[Layer], victim: Handler) -> Handler:
+    """Wraps a victim: the first layer sees queries first and answers last."""
+    for layer in reversed(layers):
+        victim = partial(layer, handle=victim)
     return victim
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from defenses.companions import Auxiliary
+from defenses.companions import Companions
 from defenses.store import Store
 from wire import Card
 
@@ -41,4 +41,4 @@ class Site:
     secret: bytes = field(repr=False)
     store: Store
     alarms: Alarms
-    companions: Auxiliary
+    companions: Companions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
@@ -11,22 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from cli.money import MICRO
-from defenses import DEFENSES, DETECTORS, Monitor
+from defenses import DEFENSES, DETECTORS, Consequence, Defense, Limit, Monitored
 from wire import BadInput
 
 MOST = 1000  # the highest price of a row or a request, in the currency's unit
-BOUND_AT_START = (
-    "secret",
-    "store",
-    "model",
-    "victim",
-    "alarms",
-    "auxiliary",
-    "detector",
-    "kind",
-)  # fields of a defence that the server fills in; a person never writes them
-UNBOUND = {"secret": bytes(32), "store": None, "model": "", "victim": "", "alarms": None, "auxiliary": None}
-"""What they are filled with where a defence is only looked at."""
 
 
 class _Strict(BaseModel):
@@ -69,7 +58,7 @@ class Plan(_Strict):
     @classmethod
     def _layers(cls, layers: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         for layer in layers:
-            check_layer(layer)
+            defense_of(layer)
         return layers
 
     @field_validator("skip")
@@ -139,7 +128,7 @@ class Victim(_Strict):
         if self.engine == "onnxruntime" and self.precision != "float32":
             raise ValueError(f'precision = "{self.precision}" is torch\'s; expected engine = "torch" or "auto"')
         for layer in self.defenses:
-            check_layer(layer)
+            defense_of(layer)
         return self
 
 
@@ -284,51 +273,42 @@ def faults(error: ValidationError) -> str:
     return "; ".join(told)
 
 
-def check_layer(layer: dict[str, Any]) -> None:
-    """Checks one table of a defence stack.
-
-    Raises:
-        ValueError: It names no defence that there is, or fields that the defence does not have.
-    """
-    build_layer(layer, UNBOUND)
-
-
-def build_layer(layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
-    """Builds a defence from its table.
+def defense_of(table: Mapping[str, Any]) -> Defense | Limit:
+    """Returns the defence that a table of a stack describes.
 
     Args:
-        layer: The ``type`` of the defence and its fields.
-        supplies: Values of the fields that the server fills in.
+        table: The ``type`` of the defence and its fields.
+
+    Raises:
+        BadInput: There is no such defence, or the fields are not its own.
     """
-    cls = _defense_class(layer.get("type"))
-    kind = layer["type"]
-    layers = [cls, Monitor] if kind in DETECTORS else [cls]
-    known = [name for each in layers for name in _options(each)]
-    for name in layer:
+    cls = _defense_class(table.get("type"))
+    kind = table["type"]
+    classes = [cls, Consequence] if kind in DETECTORS else [cls]
+    known = [name for each in classes for name in options(each)]
+    for name in table:
         if name not in known and name != "type":
             raise BadInput(f"{kind} has no field {name!r}; it has {', '.join(known) or 'none'}")
-    built = _build(kind, cls, layer, supplies)
-    return (
-        _build(kind, Monitor, layer, {**supplies, "detector": built, "kind": kind}) if kind in DETECTORS else built
-    )
+    built = [_built(kind, each, table) for each in classes]
+    return Monitored(built[0], kind, built[1]) if kind in DETECTORS else built[0]
 
 
-def _options(cls: Any) -> list[str]:
-    return [field.name for field in fields(cls) if field.init and field.name not in BOUND_AT_START]
+def options(cls: Any) -> list[str]:
+    """Returns the names of a defence's fields."""
+    return [field.name for field in fields(cls) if field.init and field.name != "auxiliary"]
 
 
-def _build(kind: str, cls: Any, layer: dict[str, Any], supplies: dict[str, Any]) -> Any:
-    options = {name: layer[name] for name in _options(cls) if name in layer}
-    needed = {name: supplies[name] for name in BOUND_AT_START if name in {field.name for field in fields(cls)}}
+def _built(kind: str, cls: Any, table: Mapping[str, Any]) -> Any:
+    given = {name: table[name] for name in options(cls) if name in table}
     try:
-        return TypeAdapter(cls).validate_python({**options, **needed}, strict=False)
+        return TypeAdapter(cls).validate_python(given, strict=False)
     except ValidationError as error:
-        told = faults(error)
-        raise BadInput(told if told.startswith(f"{kind}: ") else f"{kind}: {told}") from None
+        found = faults(error)
+        raise BadInput(found if found.startswith(f"{kind}: ") else f"{kind}: {found}") from None
 
 
 def _defense_class(name: Any) -> Any:
-    there_are = {**DEFENSES, **DETECTORS}
-    if not isinstance(name, str) or name not in there_are:
-        raise BadInput(f"there is no defence {name!r}; there are {', '.join(there_are)}")
-    return there_are[name]
+    known = {**DEFENSES, **DETECTORS}
+    if not isinstance(name, str) or name not in known:
+        raise BadInput(f"there is no defence {name!r}; there are {', '.join(known)}")
+    return known[name]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
+from defenses.defense import Stage
 from defenses.store.counters import Counter, Number
 from wire import Card, Refused
 from wire.ratelimit import Policy, Remaining
@@ -12,6 +13,8 @@ from wire.ratelimit import Policy, Remaining
 @runtime_checkable
 class Limit(Protocol):
     """A limit of rows: a counter of each account, and the refusal when it would exceed its cap."""
+
+    stage: ClassVar[Stage]
 
     @property
     def name(self) -> str:

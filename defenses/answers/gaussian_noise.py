@@ -1,4 +1,4 @@
-"""Gaussian noise on the told probabilities, the same for the same row.
+"""Gaussian noise on the probabilities, the same for the same row.
 
 Source: perturbing confidences with noise is discussed by Tramer et al., "Stealing Machine Learning Models via
 Prediction APIs", USENIX Security 2016, section 7.
@@ -7,41 +7,47 @@ Prediction APIs", USENIX Security 2016, section 7.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 from scipy.special import ndtri
 
-from defenses.answers.renormalised import perturbed, perturbing, probs_of
+from defenses.answers.renormalised import needs_probabilities, probs_of, renormalised
 from defenses.answers.row_noise import row_noise
-from defenses.defense import Handler
+from defenses.defense import Layer, Stage, answering
+from defenses.site import Site
 from wire import Answer, Array, BadInput, Card, Query
 
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Adds normal noise to each probability, cuts off what is negative and normalises; the label follows.
+    """Adds normal noise to each probability, clips at zero and normalises; the label follows.
 
     Attributes:
         sigma: Standard deviation of the noise, in units of probability.
-        secret: Key of the noise, 1 to 64 bytes.
     """
 
     sigma: float
-    secret: bytes = field(repr=False)
+
+    stage: ClassVar[Stage] = Stage.NOISE
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
             raise BadInput(f"gaussian_noise: sigma must be positive and finite, not {self.sigma}")
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers with noise."""
-        probs = probs_of(await handle(query))
-        return perturbed(probs + self.noise(query.x, probs.shape[1]))
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that adds the noise of the site's key."""
 
-    def noise(self, x: Array, k: int) -> Array:
+        def noisy(query: Query, answer: Answer) -> Answer:
+            probs = probs_of(answer)
+            return renormalised(probs + self.noise(site.secret, query.x, probs.shape[1]))
+
+        return answering(noisy)
+
+    def noise(self, secret: bytes, x: Array, k: int) -> Array:
         """Returns the noise of the rows ``x``, ``(n, ...)``, for k classes: ``(n, k)``."""
-        return self.sigma * ndtri(row_noise(self.secret, x, k))
+        return self.sigma * ndtri(row_noise(secret, x, k))
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside what withholds or rounds."""
-        return perturbing("gaussian_noise", card)
+        """Stands inside top-k, rounding and label-only."""
+        return needs_probabilities("gaussian_noise", card)

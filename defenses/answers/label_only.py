@@ -1,4 +1,4 @@
-"""Labels alone.
+"""Labels only.
 
 Source: Tramer, Zhang, Juels, Reiter, Ristenpart, "Stealing Machine Learning Models via Prediction APIs", USENIX
 Security 2016, section 7.
@@ -7,21 +7,25 @@ Security 2016, section 7.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from defenses.defense import Handler, Redundant
-from wire import Answer, BadInput, Card, Query
+from defenses.defense import Layer, Redundant, Stage, answering
+from defenses.site import Site
+from wire import Answer, BadInput, Card
 
 
 @dataclass(frozen=True)
 class LabelOnly:
-    """Tells labels and withholds all probabilities."""
+    """Discloses labels and withholds all probabilities."""
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers with labels."""
-        return Answer((await handle(query)).labels)
+    stage: ClassVar[Stage] = Stage.PRECISION
+
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that withholds probabilities."""
+        return answering(lambda query, answer: Answer(answer.labels))
 
     def disclose(self, card: Card) -> Card:
-        """Says that labels alone are told; refuses to hide all that a layer inside does."""
+        """Discloses that labels are all there is; refuses to hide the whole effect of a layer inside."""
         if not card.tells_probs:
             raise BadInput("label_only: the layers inside tell labels alone already")
         for name, value in (("top_k", card.top_k), ("rounding", card.digits), ("temperature", card.temperature)):

@@ -1,7 +1,7 @@
 """What the layers that change probabilities share.
 
-They work on the full and exact probabilities, so they stand inside what withholds or rounds them. The label is
-always the class whose told probability is greatest; of several, the first.
+They need the full, exact probabilities, so they stand inside top-k, rounding and label-only. The label is always
+the first class of the greatest probability.
 """
 
 from __future__ import annotations
@@ -17,29 +17,26 @@ def probs_of(answer: Answer) -> Array:
     """Returns the probabilities of an answer, ``(n, k)``.
 
     Raises:
-        ValueError: It tells labels alone, which ``disclose`` refuses at start.
+        ValueError: It has labels only, a stack that ``disclose`` refuses.
     """
     if answer.probs is None:
-        raise ValueError("the layers inside tell labels alone")
+        raise ValueError("the layers inside disclose labels only")
     return answer.probs
 
 
-def perturbed(values: Array) -> Answer:
-    """Makes an answer of perturbed probabilities ``(n, k)`` float64: cuts off what is negative and normalises.
-
-    Changes ``values``.
-    """
+def renormalised(values: Array) -> Answer:
+    """Makes an answer of perturbed probabilities ``(n, k)`` float64: clips at zero and normalises, in place."""
     labels = values.argmax(axis=1)
     np.maximum(values, 0, out=values)
     total = np.add.reduce(values, axis=1, keepdims=True)
-    if not total.all():  # everything was cut off: only the label is left to tell
+    if not total.all():  # nothing is left of a row but its label
         lost = np.flatnonzero(total == 0)
         values[lost, labels[lost]] = total[lost] = 1
     values /= total
     return Answer(labels, values.astype(np.float32))
 
 
-def perturbing(name: str, card: Card) -> Card:
+def needs_probabilities(name: str, card: Card) -> Card:
     """Returns the card as it is seen through a layer that changes probabilities.
 
     Raises:

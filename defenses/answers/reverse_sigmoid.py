@@ -1,4 +1,4 @@
-"""Reverse sigmoid: a deceptive perturbation that many probabilities lead to.
+"""Reverse sigmoid: a deceptive perturbation that maps many probabilities to the same value.
 
 Source: Lee, Edwards, Molloy, Su, "Defending Against Neural Network Model Stealing Attacks Using Deceptive
 Perturbations", IEEE S&P Workshops 2019, section III.
@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import expit, logit
 
-from defenses.answers.renormalised import perturbed, perturbing, probs_of
-from defenses.defense import Handler
+from defenses.answers.renormalised import needs_probabilities, probs_of, renormalised
+from defenses.defense import Layer, Stage, answering
+from defenses.site import Site
 from wire import Answer, BadInput, Card, Query
 
-_LEAST = 1e-7  # probabilities closer to 0 or 1 than this are taken as this far from them
+_LEAST = 1e-7  # probabilities are kept this far from 0 and 1
 
 
 @dataclass(frozen=True)
 class ReverseSigmoid:
-    """Tells ``alpha (y - beta (sigmoid(gamma logit(y)) - 1/2))`` for y; alpha normalises, the label follows.
+    """Returns ``alpha (y - beta (sigmoid(gamma logit(y)) - 1/2))`` for y; alpha normalises, the label follows.
 
     Attributes:
         beta: Size of the perturbation.
@@ -31,6 +33,8 @@ class ReverseSigmoid:
     beta: float
     gamma: float
 
+    stage: ClassVar[Stage] = Stage.NOISE
+
     def __post_init__(self) -> None:
         if not (0 < self.beta < 2 and 0 < self.gamma < math.inf):
             raise BadInput(
@@ -38,11 +42,15 @@ class ReverseSigmoid:
                 f"not {self.beta} and {self.gamma}"
             )
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers with the perturbation."""
-        y = np.clip(probs_of(await handle(query)), _LEAST, 1 - _LEAST, dtype=np.float64)
-        return perturbed(y - self.beta * (expit(self.gamma * logit(y)) - 0.5))
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that perturbs."""
+
+        def perturbed(query: Query, answer: Answer) -> Answer:
+            y = np.clip(probs_of(answer), _LEAST, 1 - _LEAST, dtype=np.float64)
+            return renormalised(y - self.beta * (expit(self.gamma * logit(y)) - 0.5))
+
+        return answering(perturbed)
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside what withholds or rounds."""
-        return perturbing("reverse_sigmoid", card)
+        """Stands inside top-k, rounding and label-only."""
+        return needs_probabilities("reverse_sigmoid", card)

@@ -7,15 +7,17 @@ Security 2016, section 7.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from defenses.answers.renormalised import probs_of
-from defenses.defense import Handler, Redundant
-from wire import Answer, BadInput, Card, Query
+from defenses.defense import Layer, Redundant, Stage, answering
+from defenses.site import Site
+from wire import Answer, BadInput, Card
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """Rounds probabilities, halves to the even digit; labels stay as they are, though others may equal them now.
+    """Rounds probabilities, halves to the even digit; the label stays, though other classes may equal it now.
 
     Attributes:
         digits: Decimals that are kept.
@@ -23,17 +25,18 @@ class Rounding:
 
     digits: int
 
+    stage: ClassVar[Stage] = Stage.PRECISION
+
     def __post_init__(self) -> None:
         if not 0 <= self.digits <= 8:
             raise BadInput(f"rounding: digits must lie between 0 and 8, not {self.digits}")
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers with rounded probabilities."""
-        answer = await handle(query)
-        return Answer(answer.labels, probs_of(answer).round(self.digits))
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that rounds."""
+        return answering(lambda query, answer: Answer(answer.labels, probs_of(answer).round(self.digits)))
 
     def disclose(self, card: Card) -> Card:
-        """Says how many digits are told; stands once, and not outside label_only."""
+        """Discloses the number of digits; stands once, and inside label-only."""
         if not card.tells_probs:
             raise BadInput("rounding: the layers inside tell labels alone, and nothing is left to round")
         if card.digits is not None:

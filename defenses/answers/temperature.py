@@ -1,48 +1,51 @@
 """Temperature: probabilities made more even, or less.
 
 Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models", IEEE
-S&P 2017, section VIII-A (raising the softmax's temperature).
+S&P 2017, section VIII-A (raising the temperature of the softmax).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from defenses.answers.renormalised import perturbing, probs_of
-from defenses.defense import Handler
-from wire import Answer, Array, BadInput, Card, Query
+from defenses.answers.renormalised import needs_probabilities, probs_of
+from defenses.defense import Layer, Stage, answering
+from defenses.site import Site
+from wire import Answer, Array, BadInput, Card
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """Divides the logits; labels stay as they are.
+    """Divides the logits; the label stays.
 
     Attributes:
-        temperature: What they are divided by; above 1 probabilities become more even.
+        temperature: The divisor; above 1 probabilities become more even.
     """
 
     temperature: float
+
+    stage: ClassVar[Stage] = Stage.NOISE
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise BadInput(f"temperature: must be positive and finite, not {self.temperature}")
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers at the temperature."""
-        answer = await handle(query)
-        return Answer(answer.labels, self.heat(probs_of(answer)))
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that divides the logits."""
+        return answering(lambda query, answer: Answer(answer.labels, self.heat(probs_of(answer))))
 
     def heat(self, probs: Array) -> Array:
-        """Returns ``softmax(log(probs) / temperature)``, ``(n, k)``, without the logarithm of 0."""
+        """Returns ``softmax(log(probs) / temperature)``, ``(n, k)``, without taking the logarithm of 0."""
         heated = np.divide(probs, np.maximum.reduce(probs, axis=1, keepdims=True), dtype=np.float64)
         heated **= 1 / self.temperature
         heated /= np.add.reduce(heated, axis=1, keepdims=True)
         return heated.astype(np.float32)
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside what withholds or rounds; two of them multiply."""
+        """Stands inside top-k, rounding and label-only; two temperatures multiply."""
         inside = card.temperature or 1.0
-        return replace(perturbing("temperature", card), temperature=inside * self.temperature)
+        return replace(needs_probabilities("temperature", card), temperature=inside * self.temperature)

@@ -7,43 +7,49 @@ S&P 2017, section VIII-A (restricting the prediction vector to the top k classes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from defenses.answers.renormalised import probs_of
-from defenses.defense import Handler, Redundant
+from defenses.defense import Layer, Redundant, Stage, answering
+from defenses.site import Site
 from wire import Answer, BadInput, Card, Query
 
 
 @dataclass(frozen=True)
 class TopK:
-    """Tells the k greatest probabilities and withholds the others; labels stay as they are.
+    """Discloses the k greatest probabilities and withholds the others; the label stays.
 
     Of equal ones the label's comes first, then the lower class's.
 
     Attributes:
-        k: How many are told.
+        k: How many are disclosed.
     """
 
     k: int
+
+    stage: ClassVar[Stage] = Stage.PRECISION
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise BadInput(f"top_k: k must be at least 1, not {self.k}; for labels alone, label_only")
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers with the greatest probabilities."""
-        answer = await handle(query)
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that withholds all but the greatest."""
+        return answering(self._greatest)
+
+    def _greatest(self, query: Query, answer: Answer) -> Answer:
         probs = probs_of(answer)
         order = -probs
         rows = np.arange(len(probs))
         order[rows, answer.labels] = -np.inf
-        told = probs.copy()
-        told[rows[:, None], order.argsort(axis=1, kind="stable")[:, self.k :]] = np.nan
-        return Answer(answer.labels, told)
+        greatest = probs.copy()
+        greatest[rows[:, None], order.argsort(axis=1, kind="stable")[:, self.k :]] = np.nan
+        return Answer(answer.labels, greatest)
 
     def disclose(self, card: Card) -> Card:
-        """Says how many are told; stands once, and not outside label_only."""
+        """Discloses k; stands once, and inside label-only."""
         if not card.tells_probs:
             raise BadInput("top_k: the layers inside tell labels alone, and nothing is left to withhold")
         if card.top_k is not None:

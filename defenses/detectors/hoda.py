@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import SkipValidation
 
-from defenses.companions import Auxiliary
+from defenses.companions import Companions
 from defenses.detectors.calibration import Calibration, Streams
 from defenses.detectors.counts import State, Windows
 from wire import Array, BadInput, Card, Labels
@@ -53,7 +53,7 @@ class Hoda:
     benign: tuple[float, ...]
     rows: int = 100
     interval: int | None = None
-    auxiliary: Annotated[Auxiliary | None, SkipValidation] = field(default=None, repr=False, compare=False)
+    auxiliary: Annotated[Companions | None, SkipValidation] = field(default=None, repr=False, compare=False)
     _windows: Windows = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Hoda:
                 f"hoda: the victim has {said.shape[2] + 1} checkpoints, and benign is of {len(self.benign)}"
             )
 
-    async def note(self, x: Array, labels: Labels) -> Array:
+    async def features(self, x: Array, labels: Labels) -> Array:
         """Returns how hard rows are, ``(n,)`` uint8; see :func:`hardness`."""
         return hardness(await self._said(x), labels)
 

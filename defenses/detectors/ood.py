@@ -5,14 +5,13 @@ binary classifier tells rows of the victim's kind from others, and what is told 
 trained on the victim's rows against some others (``python -m zoo train --rows VICTIM.npz --against OTHERS.npz``),
 and knows others that are like these. A thief who has rows of the victim's kind goes unseen.
 
-The paper reacts to each row (:class:`OodFilter`) and keeps no account. That an account has sent too many is ours
+The paper reacts to each row (``ood_filter``) and keeps no account. That an account has sent too many is ours
 (:class:`Ood`). Either costs a forward pass of the classifier for each row.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -20,20 +19,14 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import SkipValidation
 
-from defenses.answers.renormalised import perturbing, probs_of
-from defenses.answers.row_noise import row_noise
-from defenses.companions import Auxiliary
-from defenses.defense import Defense, Handler
+from defenses.companions import Companions
 from defenses.detectors.calibration import Calibration, Streams
 from defenses.detectors.counts import State, Windows
-from defenses.watermarks.dawn import Dawn
-from wire import Answer, Array, BadInput, Card, Labels, Query
+from wire import Array, BadInput, Card, Labels
 from wire.tensors import DATATYPES
 
-log = logging.getLogger(__name__)
 
-
-async def others(auxiliary: Auxiliary | None, folder: Path, x: Array) -> Array:
+async def others(auxiliary: Companions | None, folder: Path, x: Array) -> Array:
     """Tells which rows a saved binary classifier takes for others, ``(n,)``."""
     assert auxiliary is not None  # the server sees to it
     probs = await (await auxiliary.load(folder))(x)
@@ -42,7 +35,7 @@ async def others(auxiliary: Auxiliary | None, folder: Path, x: Array) -> Array:
     return probs[:, 1] > probs[:, 0]
 
 
-async def try_out(auxiliary: Auxiliary | None, folder: Path, card: Card) -> None:
+async def try_out(auxiliary: Companions | None, folder: Path, card: Card) -> None:
     """Asks a classifier about a row, or raises :class:`~wire.BadInput` if it cannot be asked about a victim's."""
     await others(auxiliary, folder, np.zeros((1, *card.input_shape), DATATYPES[card.dtype]))
 
@@ -69,7 +62,7 @@ class Ood:
     delta: float
     rows: int = 100
     interval: int | None = None
-    auxiliary: Annotated[Auxiliary | None, SkipValidation] = field(default=None, repr=False, compare=False)
+    auxiliary: Annotated[Companions | None, SkipValidation] = field(default=None, repr=False, compare=False)
     _windows: Windows = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,7 +78,7 @@ class Ood:
         """
         await try_out(self.auxiliary, self.folder, card)
 
-    async def note(self, x: Array, labels: Labels) -> Array:
+    async def features(self, x: Array, labels: Labels) -> Array:
         """Returns 1 for other rows and 0 for those of the victim's kind, ``(n,)`` uint8."""
         return (await others(self.auxiliary, self.folder, x)).astype(np.uint8)
 
@@ -108,53 +101,3 @@ class Ood:
 
     def _shares(self, counts: Array) -> Array:
         return counts[:, 1] / self.rows
-
-
-@dataclass(frozen=True)
-class OodFilter:
-    """Shuffles the probabilities of rows that are not of the victim's kind, the same way for the same row.
-
-    The label is the class that is told as the likeliest, as ever. It stands outside DAWN, whose marks it destroys
-    where a marked row is another.
-
-    Attributes:
-        folder: Folder of the binary classifier; relative to the server's TOML file, or to where it was started.
-        secret: Key of the shuffling, 1 to 64 bytes.
-        auxiliary: Where the classifier is computed.
-    """
-
-    __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for what is auxiliary
-
-    folder: Path
-    secret: bytes = field(repr=False)
-    auxiliary: Annotated[Auxiliary | None, SkipValidation] = field(default=None, repr=False, compare=False)
-
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers, at random about other rows."""
-        answer = await handle(query)
-        rows = np.flatnonzero(await others(self.auxiliary, self.folder, query.x))
-        if not len(rows):
-            return answer
-        probs, labels = probs_of(answer).copy(), answer.labels.copy()
-        order = row_noise(self.secret, query.x[rows], probs.shape[1]).argsort(axis=1)
-        probs[rows] = np.take_along_axis(probs[rows], order, axis=1)
-        labels[rows] = probs[rows].argmax(axis=1)
-        return Answer(labels, probs)
-
-    async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
-        """Tries the classifier.
-
-        Raises:
-            BadInput: Its folder is broken, or it is for other rows, or DAWN stands outside.
-        """
-        if any(isinstance(layer, Dawn) for layer in outside):
-            raise BadInput(
-                "ood_filter: stands inside dawn, whose marks are counted against the victim's own labels"
-            )
-        await try_out(self.auxiliary, self.folder, card)
-        if any(isinstance(layer, Dawn) for layer in inside):
-            log.warning("model %s: the marks of rows that ood_filter takes for others are lost", card.model)
-
-    def disclose(self, card: Card) -> Card:
-        """Stands inside what withholds or rounds."""
-        return perturbing("ood_filter", card)

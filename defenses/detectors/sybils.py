@@ -139,7 +139,7 @@ class Sybils:
                 f"sybils: {self.reference} has rows of shape {found.shape}; expected {tuple(card.input_shape)}"
             )
 
-    async def note(self, x: Array, labels: Labels) -> Array:
+    async def features(self, x: Array, labels: Labels) -> Array:
         """Returns rows in bytes, ``(n, d + 4)`` uint8: the last four are a squared distance to the reference."""
         return await (await self._reference()).note(x)
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from defenses.defense import Stage
 from defenses.store.counters import Counter, Number
 from wire import Card, Refused
 from wire.ratelimit import Policy, Remaining
@@ -22,6 +23,7 @@ class Slowed:
         since: When the alarm was raised, in seconds since the epoch.
     """
 
+    stage: ClassVar[Stage] = Stage.ADMISSION
     name: ClassVar[str] = "slow"
     policy: ClassVar[Policy] = Policy("slowed", 1)  # one request; the window grows
 

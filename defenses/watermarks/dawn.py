@@ -27,31 +27,22 @@ import hmac
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import SkipValidation
 
-from defenses.answers.gaussian_noise import GaussianNoise
-from defenses.answers.label_flips import LabelFlips
-from defenses.answers.laplace_noise import LaplaceNoise
 from defenses.answers.renormalised import probs_of
-from defenses.answers.reverse_sigmoid import ReverseSigmoid
-from defenses.companions import Auxiliary
-from defenses.defense import Defense, Handler, compose
-from defenses.store import Store
+from defenses.defense import Handler, Layer, Stage
+from defenses.site import Site
 from defenses.watermarks.ledger import Mark, MarkLedger, WatermarkParameters, encode_rows
 from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
 from zoo.data.pool import Pool
 
 log = logging.getLogger(__name__)
 
-_RELABEL = (GaussianNoise, LaplaceNoise, ReverseSigmoid, LabelFlips)  # layers that may tell another label
-_LOST = 0.1  # share of the marks that layers outside may tell otherwise, even if the victim is certain
-_ROWS = 2000  # on which that is measured
 _MEDIANS = 10_000  # rows at most of which medians are taken
 _UNITS = 64  # at least, that are above their medians for some of these rows and not for others
 _SPREAD = 0.25  # of the rate, as a share of itself, that is more than the operator wants
@@ -136,37 +127,48 @@ class Dawn:
 
     Attributes:
         rate: Share of the rows that are marked, fixed for the model's life.
-        model: Name of the model.
-        victim: SHA-256 of its weights, in hexadecimal.
-        secret: Key of the marks, 32 random bytes.
-        store: Where the register is.
         mapping: What decides: the ``exact`` row, or which units of an inner layer are above their ``median``;
             fixed, too.
         pool: File of rows (npz) of which medians are taken, at the first start; such as the victim's own rows.
             It is relative to the server's TOML file, or to where it was started.
-        auxiliary: Where the inner layer is computed.
     """
 
-    __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for the store
-
     rate: float
-    model: str
-    victim: str
-    secret: bytes = field(repr=False)
-    store: Annotated[Store, SkipValidation] = field(repr=False)
     mapping: Literal["exact", "median"] = "exact"
     pool: Path | None = None
-    auxiliary: Annotated[Auxiliary | None, SkipValidation] = field(default=None, repr=False, compare=False)
-    _keys: Any = field(init=False, repr=False, compare=False)
-    _register: Any = field(init=False, repr=False, compare=False)
+
+    stage: ClassVar[Stage] = Stage.WATERMARK
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 0.5:
             raise BadInput(f"dawn: rate must lie between 0 and 0.5, not {self.rate}")
         if self.mapping == "exact" and self.pool is not None:
             raise BadInput('dawn: a pool has medians for mapping = "median"; the exact mapping takes none')
-        object.__setattr__(self, "_keys", Keys(self.secret))
-        object.__setattr__(self, "_register", MarkLedger(self.store, self.model))
+
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that marks."""
+        return Marking(self, site)
+
+    def disclose(self, card: Card) -> Card:
+        """Leaves the card as it is; stands inside what withholds or rounds."""
+        if not card.tells_probs:
+            raise BadInput("dawn: exchanges probabilities, so it must stand inside label_only")
+        for name, value in (("top_k", card.top_k), ("rounding", card.digits)):
+            if value is not None:
+                raise BadInput(f"dawn: exchanges exact probabilities, so it must stand inside {name}")
+        return card
+
+
+class Marking:
+    """The running layer."""
+
+    def __init__(self, dawn: Dawn, site: Site) -> None:
+        """Reads nothing yet."""
+        self.rate, self.mapping, self.pool = dawn.rate, dawn.mapping, dawn.pool
+        self.model, self.victim, self.secret = site.model, site.fingerprint, site.secret
+        self.auxiliary, self._classes = site.companions, site.card.classes
+        self._keys: Any = Keys(site.secret)
+        self._register: Any = MarkLedger(site.store, site.model)
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with marks.
@@ -201,45 +203,20 @@ class Dawn:
     async def _cells(self, x: Array, classes: int) -> tuple[str, list[bytes]]:
         """Returns the cells of rows ``(n, ...)``, as :func:`cells` does."""
         await self._begin(classes)
-        assert self.auxiliary is not None
-        of = await self.auxiliary.above(self._register.parameters.limits)
+        of = await self.auxiliary.activation_bits(self._register.parameters.limits)
         told = await of(x)
         return cells(told[:, 1] > told[:, 0])
 
-    async def begin(self, card: Card, inside: Sequence[Defense], outside: Sequence[Defense]) -> None:
+    async def start(self) -> None:
         """Reads the register, or makes it.
 
-        Args:
-            card: The bare victim's.
-            inside: The layers inside this one.
-            outside: Those outside, the outermost first.
-
         Raises:
-            BadInput: The register is broken or was made for other marks, or another layer would tell other labels.
+            BadInput: The register is broken or was made for other marks.
         """
-        for layer in inside:
-            if isinstance(layer, (*_RELABEL, Dawn)):
-                raise BadInput(
-                    f"dawn: {type(layer).__name__} stands inside it; a mark is counted against the victim's own "
-                    "label, so it must stand outside"
-                )
-        await self._begin(card.classes)
+        await self._begin(self._classes)
         await self._register.read()
         if self.mapping == "median":
-            assert self.auxiliary is not None
-            await self.auxiliary.above(self._register.parameters.limits)
-        certain, likely, even = [await lost(outside, card.classes, confidence) for confidence in (1.0, 0.6, 0.5)]
-        if certain > _LOST:
-            raise BadInput(
-                f"dawn: the noise outside it tells {certain:.1%} of the marks otherwise, even where the victim is "
-                f"certain; expected at most {_LOST:.0%}"
-            )
-        if even:
-            log.warning(
-                "model %s: the noise outside dawn tells %.1f %% of the marks otherwise where the victim gives its "
-                "label 0.6 and the next one 0.4, and %.1f %% where it is certain",
-                *(self.model, 100 * likely, 100 * certain),
-            )
+            await self.auxiliary.activation_bits(self._register.parameters.limits)
 
     async def _begin(self, classes: int) -> None:
         common = WatermarkParameters(self.model, self.rate, classes, commitment_to(self.secret), self.victim)
@@ -247,7 +224,7 @@ class Dawn:
 
     async def _medians(self) -> Array:
         """Takes the medians, ``(units,)``; the register keeps them."""
-        if self.pool is None or self.auxiliary is None:
+        if self.pool is None:
             raise BadInput(
                 'dawn: mapping = "median" needs a pool of rows at the first start, such as the victim\'s'
             )
@@ -269,15 +246,6 @@ class Dawn:
             )
         return medians
 
-    def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is; stands inside what withholds or rounds."""
-        if not card.tells_probs:
-            raise BadInput("dawn: exchanges probabilities, so it must stand inside label_only")
-        for name, value in (("top_k", card.top_k), ("rounding", card.digits)):
-            if value is not None:
-                raise BadInput(f"dawn: exchanges exact probabilities, so it must stand inside {name}")
-        return card
-
 
 def exchanged(answer: Answer, rows: Labels, told: Labels) -> Answer:
     """Returns an answer in which the rows ``rows``, ``(m,)``, tell the classes ``told``, ``(m,)``."""
@@ -290,23 +258,3 @@ def exchanged(answer: Answer, rows: Labels, told: Labels) -> Answer:
     even = np.flatnonzero(others.max(axis=1) >= probs[rows, told])  # two were as likely as each other
     probs[rows[even], told[even]] = np.nextafter(probs[rows[even], told[even]], np.float32(2))
     return Answer(labels, probs)
-
-
-async def lost(outside: Sequence[Defense], classes: int, confidence: float) -> float:
-    """Measures which share of the labels the layers outside change.
-
-    The label's probability is ``confidence``, what is left the runner-up's; the class is drawn, as a mark's is.
-    """
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, classes, _ROWS)
-    rows = np.arange(_ROWS)
-    probs = np.zeros((_ROWS, classes), np.float32)
-    probs[rows, (labels + rng.integers(1, classes, _ROWS)) % classes] = 1 - confidence
-    probs[rows, labels] = np.nextafter(np.float32(confidence), np.float32(1))
-
-    async def marked(query: Query) -> Answer:
-        return Answer(labels, probs)
-
-    layers = [layer for layer in outside if isinstance(layer, _RELABEL)]
-    answer = await compose(layers, marked)(Query("", rows[:, None], 0.0))
-    return float((answer.labels != labels).mean())

@@ -156,7 +156,8 @@ class _Trial:
     def told(self, x: Array) -> Told:
         """Returns rows ``(n, ...)`` as the monitor notes them, and what the victim says."""
         labels = self.labels(x)
-        return np.concatenate([asyncio.run(self.monitor.note(part, labels)) for part in _parts(x, 1000)]), labels
+        features = [asyncio.run(self.monitor.features(part, labels)) for part in _parts(x, 1000)]
+        return np.concatenate(features), labels
 
     def _accounts(self, told: Told) -> list[Told]:
         whole = len(told[1]) // self.settings.rows * self.settings.rows

@@ -7,6 +7,7 @@ import asyncio
 import json
 import tomllib
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from cli.flags import at_least
-from defenses import DETECTORS, Monitor
+from defenses import DETECTORS, Monitored
 from defenses.detectors.calibration import Calibrated, Calibration
-from defenses.monitoring.monitor import Featurizer
-from server.settings import UNBOUND, Settings, Victim, build_layer, layer_placed
+from defenses.detectors.detector import Featurizer
+from server.settings import Settings, Victim, defense_of, layer_placed
 from wire import Array, BadInput, Card, Labels, Query
 from zoo.data.pool import Pool
 
@@ -80,10 +81,12 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     table = layer_placed(Path.cwd(), table)  # as it is printed, it holds in any configuration
     alone = settings.model_copy(update={"victims": (victim.model_copy(update={"defenses": ()}),)})
     served = load_all(alone)[victim.name]
-    supplies = {"model": victim.name, "victim": served.weights, "auxiliary": served.auxiliary}
-    blank = build_layer({**table, **CALIBRATED[kind].blank}, {**UNBOUND, **supplies})
-    assert isinstance(blank, Monitor) and isinstance(blank.detector, Calibrated)
+    blank = defense_of({**table, **CALIBRATED[kind].blank})
+    assert isinstance(blank, Monitored) and isinstance(blank.detector, Calibrated)
     blank.disclose(served.card)
+    detector: Any = blank.detector
+    if hasattr(detector, "auxiliary"):
+        detector = replace(detector, auxiliary=served.companions)
     x = _rows(arguments["rows"], served.card)
     size, count = arguments["stream"], arguments["streams"]
     if len(x) < 2 * size:
@@ -91,7 +94,7 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
             f"{arguments['rows']}: it has {len(x)} rows; expected at least {2 * size}, for streams of {size} from "
             "either half"
         )
-    notes, labels = asyncio.run(_asked(blank.detector, served, x))
+    notes, labels = asyncio.run(_asked(detector, served, x))
     rng = np.random.default_rng(arguments["seed"])
     halves = np.array_split(rng.permutation(len(x)), 2)
     draws = [[rng.permutation(half)[:size] for _ in range(count)] for half in halves]
@@ -157,6 +160,6 @@ async def _asked(detector: object, served: LoadedModel, x: Array) -> tuple[Array
     for start in tqdm(range(0, len(x), served.card.max_rows), desc="asking", unit="batch", dynamic_ncols=True):
         rows = x[start : start + served.card.max_rows]
         told = (await served(Query("calibration", rows, 0.0))).labels
-        notes.append(await detector.note(rows, told) if isinstance(detector, Featurizer) else rows)
+        notes.append(await detector.features(rows, told) if isinstance(detector, Featurizer) else rows)
         labels.append(told)
     return np.concatenate(notes), np.concatenate(labels)

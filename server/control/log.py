@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from defenses.microbatch import MicroBatch
-from defenses.monitoring.monitor import cleared
+from defenses.monitoring.records import cleared
 from defenses.reactions.alarm import StandingAlarm
 from defenses.store import CONTROL, Store, VersionConflict
 from wire import BadInput, Refused

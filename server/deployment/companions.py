@@ -23,7 +23,7 @@ from zoo.penultimate import activation_bits, penultimate
 
 @dataclass(frozen=True)
 class Models:
-    """The models beside one victim; a :class:`~defenses.companions.Auxiliary`.
+    """The models beside one victim; a :class:`~defenses.companions.Companions`.
 
     Each has an engine of its own, with the same gate as the victim's, and a batcher. Whatever is a
     :class:`~zoo.network.Network`, whose module maps rows to ``(n, k, ...)``, can be had so; an engine takes the
@@ -74,7 +74,7 @@ class Models:
             raise BadInput(f"the victim takes rows of shape {layer.input_shape}, not {rows.shape[1:]}")
         return await asyncio.to_thread(layer.logits, rows)
 
-    async def above(self, limits: Array) -> Forward:
+    async def activation_bits(self, limits: Array) -> Forward:
         """Returns whether each of these activations is above its limit, ``(n, 2, units)``.
 
         Raises:

@@ -37,14 +37,14 @@ class LoadedModel:
         batcher: The way to it.
         platform: What computes its answers, as the protocol's metadata calls it.
         weights: SHA-256 of what it learnt, as in its folder's card.
-        auxiliary: What else can be computed about its rows.
+        companions: Models that can be evaluated beside it.
     """
 
     card: Card
     batcher: Batcher
     platform: str
     weights: str
-    auxiliary: Models
+    companions: Models
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""

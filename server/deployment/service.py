@@ -15,7 +15,7 @@ from fastapi import Request
 from defenses.store import Store, VersionConflict
 from server.control.log import Account, ControlLog
 from server.deployment.models import LoadedModel
-from server.deployment.stack import Deployed, Layers, Timed, deploy, layer_secret
+from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
 from server.settings import Settings
 from wire import Answer, Array, BadInput, Query, Refused
 from wire.ratelimit import Limits
@@ -69,9 +69,11 @@ class Service:
         self.settings, self.store, self.clock = settings, store, clock
         self.registry = ControlLog(store, clock, self._redeploy)
         self._served, self._secret, self._timed = served, secret, timed
-        self._configured: dict[str, Layers] = {victim.name: victim.defenses for victim in settings.victims}
-        self._stacks: dict[str, Layers] = dict(self._configured)
-        self._deployed = {model: self.deployments(model, stack) for model, stack in self._configured.items()}
+        self._configured: dict[str, Tables] = {victim.name: victim.defenses for victim in settings.victims}
+        self._stacks: dict[str, Tables] = dict(self._configured)
+        self._deployments: dict[str, Deployment | None] = {
+            model: self.deployment(model, stack) for model, stack in self._configured.items()
+        }
 
     @property
     def models(self) -> list[str]:
@@ -86,21 +88,22 @@ class Service:
                 in place, its model is withdrawn instead.
         """
         await self.catch_up()
-        for model, deployed in self._deployed.items():
+        for model, deployment in self._deployments.items():
             try:
-                await self.try_out(model, deployed)
+                if deployment is not None:
+                    await self.try_out(model, deployment)
             except BadInput as error:
                 if self._stacks[model] is self._configured[model]:
                     raise
-                self._deployed[model] = _without(model, error)
+                self._deployments[model] = None
+                _log_withdrawn(model, error)
 
-    async def try_out(self, model: str, deployed: Mapping[str, Deployed]) -> None:
-        """Lets the layers that accounts of each plan would meet read what they remember, as in :meth:`begin`."""
-        for name, on_plan in deployed.items():
-            try:
-                await on_plan.begin(self._served[model].card)
-            except BadInput as error:
-                raise BadInput(f"victim {model}, plan {name}: {error}") from None
+    async def try_out(self, model: str, deployment: Deployment) -> None:
+        """Lets the layers of a deployment read what they need, as in :meth:`begin`."""
+        try:
+            await deployment.start(self._served[model].card.classes)
+        except BadInput as error:
+            raise BadInput(f"victim {model}: {error}") from None
 
     def marks_key(self, model: str) -> bytes:
         """Returns the key of a model's marks."""
@@ -116,7 +119,7 @@ class Service:
         for model in self._served:
             stack = self.stack(model)
             if stack is not self._stacks[model]:
-                self._deployed[model] = self._replaced(model, stack)
+                self._deployments[model] = self._replaced(model, stack)
                 self._stacks[model] = stack
 
     async def check(self) -> None:
@@ -129,7 +132,7 @@ class Service:
         except TimeoutError:
             late = f"the store has not answered within {STORE_SECONDS:g} seconds"
             raise Refused(late, status=503, retry_after=1) from None
-        if withdrawn := [model for model, plans in self._deployed.items() if not plans]:
+        if withdrawn := [model for model, deployment in self._deployments.items() if deployment is None]:
             raise Refused(_withdrawn(withdrawn), status=503)
 
     async def enter(self, authorization: str | None) -> Account:
@@ -148,42 +151,36 @@ class Service:
     def _visitor(self, authorization: str | None) -> Caller:
         return Caller(self.registry.authenticate(authorization), authorization, self.registry.position)
 
-    def stack(self, model: str) -> Layers:
+    def stack(self, model: str) -> Tables:
         """Returns the defence stack of a model that is in force, or raises :class:`~wire.Refused` (404)."""
         if model not in self._served:
             raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
         return self.registry.state.stacks.get(model, self._configured[model])
 
-    def deployments(self, model: str, stack: Layers) -> dict[str, Deployed]:
-        """Builds what accounts of each plan would meet.
+    def deployment(self, model: str, stack: Tables) -> Deployment:
+        """Binds a stack, and selects of it what the accounts of each plan would meet.
 
         Raises:
             BadInput: The stack contradicts itself.
         """
-        built = {}
-        for name, plan in self.settings.plans.items():
-            try:
-                built[name] = deploy(
-                    self._served[model],
-                    stack,
-                    plan,
-                    self.store,
-                    self._secret,
-                    self.registry,
-                    self._timed,
-                )
-            except BadInput as error:
-                raise BadInput(f"victim {model}, plan {name}: {error}") from None
-        return built
+        return deploy(
+            self._served[model],
+            stack,
+            self.settings.plans,
+            self.store,
+            self._secret,
+            self.registry,
+            self._timed,
+        )
 
     def model(self, account: Account, model: str, version: str | None = None) -> Deployed:
         """Returns what an account meets under a model's name, or raises :class:`~wire.Refused` (404)."""
-        plans = self._deployed.get(model)
-        if plans is None:
+        if model not in self._deployments:
             raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
-        if not plans:
+        deployment = self._deployments[model]
+        if deployment is None:
             raise Refused(_withdrawn([model]), status=503)
-        deployed = plans.get(account.plan)
+        deployed = deployment.plans.get(account.plan)
         if deployed is None:
             raise Refused(f"the account's plan {account.plan!r} is not in the server's settings", status=403)
         if version is not None and version != deployed.card.version:
@@ -194,7 +191,11 @@ class Service:
 
     def of_plan(self, plan: str) -> dict[str, Deployed]:
         """Returns what accounts of a plan meet, by model."""
-        return {model: plans[plan] for model, plans in self._deployed.items() if plan in plans}
+        return {
+            model: deployment.plans[plan]
+            for model, deployment in self._deployments.items()
+            if deployment is not None and plan in deployment.plans
+        }
 
     async def ask(
         self,
@@ -226,17 +227,17 @@ class Service:
             except VersionConflict:
                 await self.catch_up()
 
-    def _replaced(self, model: str, stack: Layers) -> dict[str, Deployed]:
+    def _replaced(self, model: str, stack: Tables) -> Deployment | None:
         try:
-            return self.deployments(model, stack)
-        except BadInput as error:  # who took it had other settings
-            return _without(model, error)
+            return self.deployment(model, stack)
+        except BadInput as error:  # the server that accepted it had other settings
+            _log_withdrawn(model, error)
+            return None
 
 
-def _without(model: str, error: BadInput) -> dict[str, Deployed]:
-    """Returns what accounts meet of a model that waits for an administrator: nothing."""
+def _log_withdrawn(model: str, error: BadInput) -> None:
+    """Logs that a model waits for an administrator."""
     log.error("%s: %s", _withdrawn([model]), error)
-    return {}
 
 
 def _withdrawn(models: Sequence[str]) -> str:

@@ -1,36 +1,108 @@
-"""From a victim and its defence stack to what an account of a plan meets."""
+"""From a victim and its defences to what the accounts of a plan meet."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from cli.money import MICRO
 from defenses import (
     Admission,
-    Dawn,
     Defense,
     Handler,
+    Layer,
     Limit,
-    Monitor,
     Price,
-    Reacting,
+    Reaction,
     Redundant,
-    Remembering,
+    Site,
+    Stage,
+    Starting,
+    check_order,
     compose,
     disclosed,
 )
 from defenses.store import Store
+from defenses.watermarks.survival import check_survival
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
-from server.settings import Plan, build_layer
-from wire import BadInput, Card
+from server.settings import Plan, defense_of
+from wire import Answer, BadInput, Card, Query
 
-Layers = Sequence[dict[str, Any]]
-Timed = Callable[[str, Defense], Defense]
+Tables = Sequence[dict[str, Any]]
+Timed = Callable[[str, Layer], Layer]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A defence of a stack, and the layer that runs.
+
+    Attributes:
+        kind: Its type in the TOML.
+        defense: The defence.
+        layer: The layer, timed.
+        start: Lets the layer read what it needs; None if it needs nothing.
+    """
+
+    kind: str
+    defense: Defense
+    layer: Layer
+    start: Starting | None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Defences that are bound at one site.
+
+    Attributes:
+        limits: The limits, with their kinds.
+        layers: The others, outermost first.
+    """
+
+    limits: Sequence[tuple[str, Limit]]
+    layers: Sequence[Bound]
+
+    @staticmethod
+    def of(tables: Tables, scope: str, secret: bytes, site: Site, timed: Timed) -> Stack:
+        """Binds a stack.
+
+        Args:
+            tables: The defences, outermost first, each with its ``type`` and its fields.
+            scope: Names the stack among those that share the secret.
+            secret: The server's secret; every layer gets a key of its own from it.
+            site: Where the defences are bound, with any key.
+            timed: Returns a layer that counts its time.
+
+        Raises:
+            BadInput: The stack contradicts itself.
+        """
+        defenses: list[tuple[str, Defense | Limit]] = [(table["type"], defense_of(table)) for table in tables]
+        check_order(defenses)
+        limits: list[tuple[str, Limit]] = []
+        layers: list[Bound] = []
+        for kind, defense in defenses:
+            if isinstance(defense, Limit):
+                limits.append((kind, defense))
+                continue
+            number = sum(bound.kind == kind for bound in layers)
+            layer = defense.bind(replace(site, secret=layer_secret(secret, scope, kind, number)))
+            start = layer if isinstance(layer, Starting) else None
+            layers.append(Bound(kind, defense, timed(kind, layer), start))
+        return Stack(limits, layers)
+
+    async def start(self) -> None:
+        """Lets each layer read what it needs.
+
+        Raises:
+            BadInput: What one finds is broken or belongs to another model.
+        """
+        for bound in self.layers:
+            if bound.start is not None:
+                await bound.start.start()
 
 
 @dataclass(frozen=True)
@@ -38,28 +110,30 @@ class Deployed:
     """A victim as the accounts of one plan meet it.
 
     Attributes:
-        card: What it says of itself.
+        card: Its card.
         admission: Their limits and prices.
-        handle: Answers the queries that are admitted.
-        platform: What computes its answers.
-        layers: The layers that change answers or watch, outermost first.
+        handle: Answers admitted queries.
+        platform: The engine's name.
+        layers: The layers around the victim, outermost first.
     """
 
     card: Card
     admission: Admission
     handle: Handler
     platform: str
-    layers: Sequence[Defense]
+    layers: Sequence[Bound]
 
-    async def begin(self, victim: Card) -> None:
-        """Lets each layer read what it remembers, given the bare victim's card.
+    async def check(self, classes: int) -> None:
+        """Checks that the marks survive the noise outside them.
 
         Raises:
-            BadInput: What one finds is broken or does not belong here.
+            BadInput: They do not.
         """
-        for i, layer in enumerate(self.layers):
-            if isinstance(layer, Remembering):
-                await layer.begin(victim, self.layers[i + 1 :], self.layers[:i])
+        stages = [bound.defense.stage for bound in self.layers]
+        if Stage.WATERMARK in stages:
+            outside = self.layers[: stages.index(Stage.WATERMARK)]
+            noise = [bound.layer for bound in outside if bound.defense.stage is Stage.NOISE]
+            await check_survival(self.card.model, noise, classes)
 
 
 def price_of(plan: Plan) -> Price:
@@ -67,91 +141,116 @@ def price_of(plan: Plan) -> Price:
     return Price(int(plan.price_per_row * MICRO), int(plan.price_per_request * MICRO))
 
 
+@dataclass(frozen=True)
+class Deployment:
+    """A victim with its defences, as the accounts of all plans meet it.
+
+    Attributes:
+        stack: The victim's own defences, bound once.
+        outer: Each plan's defences, which stand outside.
+        plans: What the accounts of each plan meet.
+    """
+
+    stack: Stack
+    outer: dict[str, Stack]
+    plans: dict[str, Deployed]
+
+    async def start(self, classes: int) -> None:
+        """Lets all layers read what they need.
+
+        Raises:
+            BadInput: What one finds is broken, belongs to another model, or would be destroyed by another.
+        """
+        for stack in (self.stack, *self.outer.values()):
+            await stack.start()
+        for plan, deployed in self.plans.items():
+            with _naming(deployed.card.model, plan):
+                await deployed.check(classes)
+
+
 def deploy(
     served: LoadedModel,
-    stack: Layers,
-    plan: Plan,
+    tables: Tables,
+    plans: Mapping[str, Plan],
     store: Store,
     secret: bytes,
-    registry: ControlLog,
+    control: ControlLog,
     timed: Timed,
-) -> Deployed:
-    """Puts a victim behind the defences of a plan, and behind its own less those that the plan skips.
-
-    Where a victim tells labels alone, the plan's layers have nothing to change and are left out.
+) -> Deployment:
+    """Puts a victim behind its defences, and in front of the plans.
 
     Args:
         served: The loaded victim.
-        stack: Its defence stack, outermost first.
-        plan: The plan of the accounts that will meet it.
-        store: Where stateful defences remember.
-        secret: The server's secret; every defence of every victim gets a key of its own from it.
-        registry: The control log, and the alarms in it.
-        timed: Returns a layer of a kind that tells how long it takes.
+        tables: Its defences, outermost first.
+        plans: The plans, by name.
+        store: Where layers keep their state.
+        secret: The server's secret.
+        control: The control log, and the alarms in it.
+        timed: Returns a layer that counts its time.
 
     Raises:
-        BadInput: The stack contradicts itself.
+        BadInput: A stack contradicts itself.
     """
     model = served.card.model
-    bound = {
-        "store": store,
-        "model": model,
-        "victim": served.weights,
-        "alarms": registry,
-        "auxiliary": served.auxiliary,
-    }
-    overall, outer = _built(plan.defenses, f"plan/{model}", secret, bound)
-    limits, inner = _built([layer for layer in stack if layer["type"] not in plan.skip], model, secret, bound)
-    for kind, layer in outer:
-        if isinstance(layer, Dawn):
-            raise BadInput(
-                f"{kind} marks a model's rows alike for all accounts; expected among the victim's layers"
-            )
-        if isinstance(layer, Monitor):
-            raise BadInput(f"{kind} sees what the victim itself says; expected last among the victim's layers")
-    alarms = partial(registry.alarms, model)
-    admission = Admission(model, limits, price_of(plan), store, overall, lambda: registry.position, alarms)
-    disclosed([layer for _, layer in outer], served.card)  # whether the plan contradicts itself
-    layers, card = list(inner), disclosed([layer for _, layer in inner], served.card)
-    for kind, layer in reversed(outer):
+    site = Site(model, served.card, served.weights, b"", store, control, served.companions)
+    with _naming(model):
+        stack = Stack.of(tables, model, secret, site, timed)
+    outer, deployed = {}, {}
+    for name, plan in plans.items():
+        with _naming(model, name):
+            outer[name] = Stack.of(plan.defenses, f"plan/{model}", secret, site, timed)
+            deployed[name] = _on_plan(served, stack, plan, outer[name], site, secret, control)
+    return Deployment(stack, outer, deployed)
+
+
+def _on_plan(
+    served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: Site, secret: bytes, control: ControlLog
+) -> Deployed:
+    """Selects the victim's layers that apply on a plan, and puts the plan's own outside.
+
+    Where a victim discloses labels only, the plan's layers have nothing to change and are left out.
+    """
+    for bound in outer.layers:
+        if bound.defense.stage >= Stage.WATERMARK:
+            raise BadInput(f"{bound.kind} is the same for all accounts; expected among the victim's own layers")
+    disclosed([bound.defense for bound in outer.layers], served.card)  # whether the plan contradicts itself
+    layers = [bound for bound in stack.layers if bound.kind not in plan.skip]
+    card = disclosed([bound.defense for bound in layers], served.card)
+    for bound in reversed(outer.layers):
         if not card.tells_probs:
             break
         try:
-            card = layer.disclose(card)
-        except Redundant as pointless:  # beside this victim's own; not so beside another's
-            card = pointless.card
-        layers.insert(0, (kind, layer))
-    around = [(timed(kind, layer), isinstance(layer, Dawn)) for kind, layer in layers]
-    unmarked = compose([layer for layer, marks in around if not marks], served)
-    reacting = Reacting(served.card.classes, alarms, layer_secret(secret, model, "deceive"), unmarked)
-    return Deployed(
-        admission.disclose(card),
-        admission,
-        compose([reacting, *(layer for layer, _ in around)], served),
-        served.platform,
-        [layer for _, layer in layers],
+            card = bound.defense.disclose(card)
+        except Redundant as redundant:  # beside this victim's own; not so beside another's
+            card = redundant.card
+        layers.insert(0, bound)
+    model, alarms = site.model, partial(control.alarms, site.model)
+    limits = [limit for kind, limit in stack.limits if kind not in plan.skip]
+    overall = [limit for _, limit in outer.limits]
+    admission = Admission(model, limits, price_of(plan), site.store, overall, lambda: control.position, alarms)
+    unmarked = [bound.layer for bound in layers if bound.defense.stage is not Stage.WATERMARK]
+    reaction = Reaction(
+        served.card.classes,
+        layer_secret(secret, model, "deceive"),
+        compose([bound.layer for bound in layers], served),
+        compose(unmarked, served),
     )
+
+    async def handle(query: Query) -> Answer:
+        return await reaction.around(list(alarms(query.account)))(query)
+
+    return Deployed(admission.disclose(card), admission, handle, served.platform, layers)
+
+
+@contextmanager
+def _naming(model: str, plan: str | None = None) -> Iterator[None]:
+    """Says of a fault whose it is."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"victim {model}{'' if plan is None else f', plan {plan}'}: {error}") from None
 
 
 def layer_secret(secret: bytes, scope: str, kind: str, number: int = 0) -> bytes:
     """Returns the key of a layer: the first, second, ... of its kind in a stack, wherever it stands there."""
     return hashlib.blake2b(f"{scope}/{kind}/{number}".encode(), key=secret, digest_size=32).digest()
-
-
-def _built(
-    tables: Layers, scope: str, secret: bytes, bound: dict[str, Any]
-) -> tuple[list[Limit], list[tuple[str, Defense]]]:
-    """Builds limits, which must come first, and other layers with their kinds."""
-    limits: list[Limit] = []
-    layers: list[tuple[str, Defense]] = []
-    for table in tables:
-        kind = table["type"]
-        number = sum(other == kind for other, _ in layers)
-        defense = build_layer(table, {"secret": layer_secret(secret, scope, kind, number), **bound})
-        if not isinstance(defense, Limit):
-            layers.append((kind, defense))
-        elif layers:
-            raise BadInput(f"{kind} admits queries, so it must come before what changes answers")
-        else:
-            limits.append(defense)
-    return limits, layers

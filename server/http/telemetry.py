@@ -20,8 +20,8 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from defenses import Defense, Handler
-from wire import Answer, BadInput, Card, Query
+from defenses import Handler, Layer
+from wire import Answer, BadInput, Query
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client lets several processes count
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
@@ -109,7 +109,7 @@ class Telemetry:
         self._trips.observe(seconds)
         self._charges.observe(charges)
 
-    def timed(self, kind: str, layer: Defense) -> Defense:
+    def timed(self, kind: str, layer: Layer) -> Layer:
         """Returns a layer whose time is counted."""
         return _Timed(layer, self._defences(kind).observe)
 
@@ -121,10 +121,9 @@ class Telemetry:
 class _Timed:
     """A layer that tells how long it took, less what the layers inside it took."""
 
-    def __init__(self, layer: Defense, observe: Callable[[float], None]) -> None:
+    def __init__(self, layer: Layer, observe: Callable[[float], None]) -> None:
         self._layer, self._observe = layer, observe
         self._queries = 0
-        self.disclose: Callable[[Card], Card] = layer.disclose
 
     def __call__(self, query: Query, handle: Handler) -> Coroutine[Any, Any, Answer]:
         self._queries += 1

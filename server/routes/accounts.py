@@ -16,7 +16,7 @@ from server.deployment import service as served
 from server.deployment.service import Service
 from server.deployment.stack import price_of
 from server.http.openapi import KEYED, NAMED
-from server.settings import check_layer, faults
+from server.settings import defense_of, faults
 from wire import BadInput, Malformed, Refused
 from wire.tensors import read_json
 
@@ -233,8 +233,8 @@ async def replace_defenses(model: str, request: Request, by: Administrator, here
     here.stack(model)  # whether there is such a model
     stack = await _read_stack(request)
     for layer in stack:
-        check_layer(layer)
-    await here.try_out(model, here.deployments(model, stack))  # whether it contradicts itself, or the past
+        defense_of(layer)
+    await here.try_out(model, here.deployment(model, stack))  # whether it contradicts itself, or the past
     await here.registry.replace_stack(model, stack, by.name)
     return {"defenses": stack}
 

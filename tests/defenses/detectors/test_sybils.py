@@ -50,7 +50,7 @@ def sybils(file):
 
 
 def noted(detector, x):
-    return asyncio.run(detector.note(x, np.zeros(len(x), np.int64)))
+    return asyncio.run(detector.features(x, np.zeros(len(x), np.int64)))
 
 
 def fold(detector, rows, accounts, sizes=(10**9,), state=None):
@@ -120,7 +120,7 @@ def test_the_state_does_not_depend_on_calls_and_outlasts_a_restart(sybils):
     np.testing.assert_array_equal(rows, noted(sybils, np.rint(x * 255).astype(np.uint8)))
 
     async def at_once():
-        return await asyncio.gather(*[sybils.note(part, None) for part in (x[:1], x[1:90], x[90:])])
+        return await asyncio.gather(*[sybils.features(part, None) for part in (x[:1], x[1:90], x[90:])])
 
     np.testing.assert_array_equal(rows, np.concatenate(asyncio.run(at_once())))
     whole = fold(sybils, rows, accounts).to_bytes()

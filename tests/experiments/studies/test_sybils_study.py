@@ -21,7 +21,7 @@ def images(n, seed):
 
 def told(monitor, x):
     labels = (x[:, 0, 0, 0] * 3.99).astype(np.int64)
-    return asyncio.run(monitor.note(x, labels)), labels
+    return asyncio.run(monitor.features(x, labels)), labels
 
 
 def test_splits_give_each_row_a_key():

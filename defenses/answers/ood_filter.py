@@ -1,0 +1,66 @@
+"""A filter that shuffles the answers about rows that are not of the victim's distribution.
+
+Source: Atli et al., "Extraction of Complex DNN Models: Real Threat or Boogeyman?", EDSMLS at AAAI 2020. A binary
+classifier, trained on the victim's rows against some others, recognises the others; see
+:mod:`defenses.detectors.ood`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from defenses.answers.renormalised import needs_probabilities, probs_of
+from defenses.answers.row_noise import row_noise
+from defenses.defense import Handler, Layer, Stage
+from defenses.detectors.ood import others, try_out
+from defenses.site import Site
+from wire import Answer, Card, Query
+
+
+@dataclass(frozen=True)
+class OodFilter:
+    """Shuffles the probabilities of rows that are not of the victim's kind, the same way for the same row.
+
+    The label is the class of the greatest probability, as ever. Marks of a watermark are lost where the marked row
+    is shuffled.
+
+    Attributes:
+        folder: Folder of the binary classifier; relative to the server's TOML file, or to where it was started.
+    """
+
+    folder: Path
+
+    stage: ClassVar[Stage] = Stage.NOISE
+
+    def bind(self, site: Site) -> Layer:
+        """Returns the layer that asks the classifier beside the site's model."""
+        return _Filtering(self.folder, site)
+
+    def disclose(self, card: Card) -> Card:
+        """Stands inside top-k, rounding and label-only."""
+        return needs_probabilities("ood_filter", card)
+
+
+class _Filtering:
+    def __init__(self, folder: Path, site: Site) -> None:
+        self._folder, self._site = folder, site
+
+    async def start(self) -> None:
+        """Tries the classifier, or raises :class:`~wire.BadInput` if it is broken or takes other rows."""
+        await try_out(self._site.companions, self._folder, self._site.card)
+
+    async def __call__(self, query: Query, handle: Handler) -> Answer:
+        """Answers, at random about other rows."""
+        answer = await handle(query)
+        rows = np.flatnonzero(await others(self._site.companions, self._folder, query.x))
+        if not len(rows):
+            return answer
+        probs, labels = probs_of(answer).copy(), answer.labels.copy()
+        order = row_noise(self._site.secret, query.x[rows], probs.shape[1]).argsort(axis=1)
+        probs[rows] = np.take_along_axis(probs[rows], order, axis=1)
+        labels[rows] = probs[rows].argmax(axis=1)
+        return Answer(labels, probs)

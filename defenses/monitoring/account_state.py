@@ -1,0 +1,178 @@
+"""The state of an account: a fold over its append-only log in the store.
+
+Workers agree and a restart loses nothing, since each worker folds the same log; it keeps the state in memory and
+reads only what others appended in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defenses.detectors.detector import Alarm, CrossAccountDetector, State
+from defenses.microbatch import MicroBatch
+from defenses.monitoring.records import Cleared, Entry, read_entry, read_snapshot, snapshot
+from wire import Refused
+
+if TYPE_CHECKING:
+    from defenses.monitoring.monitor import Monitor
+
+log = logging.getLogger(__name__)
+
+_COMPACTED = 4096  # rows at least, and as many as the state has, between two snapshots
+_SHORT = 2**29  # bytes of new rows times old ones: a few milliseconds, for which a thread needs twice as long
+_BESIDE = 2**14  # bytes of a state beside its arrays
+_KEYS = 4096  # idempotency keys of an account that are remembered
+_KEY = 200  # bytes that each of them takes
+
+
+class AccountState:
+    """An account, or all of them, as one worker knows it.
+
+    Attributes:
+        log: Name of its log.
+        state: The detector's state.
+        position: Up to where the log is folded.
+        nbytes: The memory that the state takes.
+        take: Logs and folds an entry; entries that arrive meanwhile share the next trip to the store.
+    """
+
+    def __init__(self, monitor: Monitor, name: str) -> None:
+        """Has read nothing yet."""
+        self._monitor, self._name = monitor, name
+        settings = hashlib.sha256(f"{monitor.detector}\n{monitor.site.fingerprint}".encode()).hexdigest()[:16]
+        self.log = f"watch/{monitor.site.model}/{monitor.kind}/{settings}/{name}"
+        self.nbytes = _BESIDE
+        self.take = MicroBatch[bytes, None](self._take)
+        self._restart()
+
+    def _restart(self) -> None:
+        self.state: State = self._monitor.detector.begin()
+        self.position = 0
+        self._fresh = 0  # rows in the log since the snapshot
+        self._keys: dict[str, None] = {}  # idempotency keys of the last requests, in order
+
+    async def catch_up(self) -> None:
+        """Folds what the log has gained; only one call may run at a time.
+
+        Raises:
+            Refused: The store is away, or the log cannot be read (503).
+        """
+        found = await self._monitor.site.store.read(self.log, self.position)
+        if found.start < self.position:
+            self._restart_after_loss(found.end)
+            found = await self._monitor.site.store.read(self.log)
+        await self._fold(found.entries, found.start, found.snapshot)
+
+    def _restart_after_loss(self, end: int) -> None:
+        log.error("%s ends at %d, but was read up to %d: it is read anew", self.log, end, self.position)
+        self._restart()
+
+    async def _take(self, entries: Sequence[bytes]) -> list[None]:
+        site = self._monitor.site
+        end = await site.store.append(self.log, entries)
+        if end < self.position + len(entries):
+            self._restart_after_loss(end - len(entries))
+        if end == self.position + len(entries):
+            await self._fold(entries, self.position)
+        else:
+            await self.catch_up()
+        for account in list(self._alarms()):
+            look = partial(self._look, account)
+            await site.alarms.raise_alarm(account, site.model, self._monitor.kind, look)
+        if self._fresh >= max(_COMPACTED, self.state.rows - self._fresh):
+            await site.store.compact(self.log, self.position, await asyncio.to_thread(self._snapshot))
+            self._fresh = 0
+        return [None] * len(entries)
+
+    async def _fold(self, entries: Sequence[bytes], start: int, saved: bytes | None = None) -> None:
+        try:
+            if saved is None and sum(map(len, entries)) * (self.state.rows + 1) < _SHORT:
+                self._fold_now(entries, start, saved)
+            else:
+                await asyncio.to_thread(self._fold_now, entries, start, saved)
+        except ValueError as fault:
+            log.error("no row of account %s is answered: %s: %s", self._name, self.log, fault)
+            self._restart()  # a part may have been folded
+            raise Refused("the log of this account cannot be read", status=503) from fault
+        self._monitor.resize(self._name, self, _BESIDE + _KEY * len(self._keys) + self.state.nbytes)
+
+    def _fold_now(self, entries: Sequence[bytes], start: int, saved: bytes | None) -> None:
+        if saved is not None:
+            keys, state = read_snapshot(saved)
+            self.state, self.position, self._fresh = self._monitor.detector.begin(state), start, 0
+            self._keys = dict.fromkeys(keys)
+        kind = lambda read: read.rows.dtype if isinstance(read, Entry) else None  # noqa: E731
+        for _, run in groupby(map(read_entry, entries), key=kind):
+            taken = 0
+            parts = []
+            for read in run:
+                taken += 1
+                if isinstance(read, Cleared):
+                    self._clear(read.account)
+                else:
+                    self._fresh += len(read.labels)
+                    if self._is_new(read):
+                        parts.append(read)
+            if parts:  # many small entries are folded at once
+                self._observe(parts)
+            self.position += taken
+
+    def _clear(self, account: str) -> None:
+        detector = self._monitor.detector
+        if isinstance(detector, CrossAccountDetector):
+            self.state = detector.forget(self.state, account)
+        else:
+            self.state, self._fresh = detector.begin(), 0
+
+    def _observe(self, parts: Sequence[Entry]) -> None:
+        detector = self._monitor.detector
+        rows, labels = (np.concatenate(part) for part in zip(*(part[:2] for part in parts), strict=True))
+        if isinstance(detector, CrossAccountDetector):
+            accounts = [part.account or "" for part in parts for _ in part.labels]
+            self.state = detector.observe(self.state, rows, labels, accounts)
+        else:
+            self.state = detector.observe(self.state, rows, labels)
+
+    def _alarms(self) -> Mapping[str, Alarm]:
+        state: Any = self.state
+        if self._monitor.together:
+            alarms: Mapping[str, Alarm] = state.alarms
+            return alarms
+        return {} if state.alarm is None else {self._name: state.alarm}
+
+    def _is_new(self, read: Entry) -> bool:
+        if read.idempotency_key is None:
+            return True
+        key = read.idempotency_key if read.account is None else f"{read.account}/{read.idempotency_key}"
+        if key in self._keys:
+            return False
+        self._keys[key] = None
+        if len(self._keys) > _KEYS:
+            del self._keys[next(iter(self._keys))]
+        return True
+
+    def _snapshot(self) -> bytes:
+        return snapshot(list(self._keys), self.state.to_bytes())
+
+    async def _look(self, account: str) -> dict[str, Any] | None:
+        """Reads the log on, and returns the details of an account's alarm; None if it no longer holds."""
+        await self.catch_up()
+        alarm = self._alarms().get(account)
+        if alarm is None:
+            return None
+        consequence = self._monitor.consequence
+        return {
+            "row": alarm.row,
+            "statistic": alarm.statistic,
+            "reaction": consequence.reaction,
+            "digits": consequence.digits,
+            "log": self.log,
+        }
