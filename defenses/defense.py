@@ -123,7 +123,7 @@ def check_order(stack: Sequence[tuple[str, Staged]]) -> None:
             raise BadInput(f"{outer}: stands twice; an account has one alarm and one reaction of each detector")
         both_mark = outside.stage is inside.stage is Stage.WATERMARK
         if both_mark or (outside.stage > inside.stage and {outside.stage, inside.stage} != blurring):
-            why = _REASONS.get(outside.stage, "limits come first in a stack")
+            why = _REASONS.get(outside.stage, "limits must come first")
             raise BadInput(f"{outer}: {inner} stands inside it; {why}")
 
 

@@ -27,7 +27,7 @@ class LabelOnly:
     def disclose(self, card: Card) -> Card:
         """Discloses that labels are all there is; refuses to hide the whole effect of a layer inside."""
         if not card.tells_probs:
-            raise BadInput("label_only: the layers inside tell labels alone already")
+            raise BadInput("label_only: the layers inside disclose labels only already")
         for name, value in (("top_k", card.top_k), ("rounding", card.digits), ("temperature", card.temperature)):
             if value is not None:
                 raise Redundant(

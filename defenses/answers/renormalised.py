@@ -43,7 +43,7 @@ def needs_probabilities(name: str, card: Card) -> Card:
         BadInput: The layers inside withhold or round them.
     """
     if not card.tells_probs:
-        raise BadInput(f"{name}: the layers inside tell labels alone, and it changes probabilities")
+        raise BadInput(f"{name}: the layers inside disclose labels only, and it changes probabilities")
     if card.top_k is not None:
         raise BadInput(f"{name}: needs all probabilities, so it must stand inside top_k")
     if card.digits is not None:

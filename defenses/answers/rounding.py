@@ -38,7 +38,7 @@ class Rounding:
     def disclose(self, card: Card) -> Card:
         """Discloses the number of digits; stands once, and inside label-only."""
         if not card.tells_probs:
-            raise BadInput("rounding: the layers inside tell labels alone, and nothing is left to round")
+            raise BadInput("rounding: the layers inside disclose labels only, and nothing is left to round")
         if card.digits is not None:
             raise Redundant(
                 f"rounding: to {self.digits} digits outside {card.digits}; the lesser alone would do",

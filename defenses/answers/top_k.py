@@ -51,7 +51,7 @@ class TopK:
     def disclose(self, card: Card) -> Card:
         """Discloses k; stands once, and inside label-only."""
         if not card.tells_probs:
-            raise BadInput("top_k: the layers inside tell labels alone, and nothing is left to withhold")
+            raise BadInput("top_k: the layers inside disclose labels only, and nothing is left to withhold")
         if card.top_k is not None:
             raise Redundant(
                 f"top_k: k = {self.k} outside k = {card.top_k}; the lesser alone would do the same",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from server.deployment.models import LoadedModel
 from server.settings import Plan, defense_of
 from wire import Answer, BadInput, Card, Query
 
+log = logging.getLogger(__name__)
+
 Tables = Sequence[dict[str, Any]]
 Timed = Callable[[str, Layer], Layer]
 
@@ -44,14 +47,14 @@ class Bound:
     Attributes:
         kind: Its type in the TOML.
         defense: The defence.
-        layer: The layer, timed.
-        start: Lets the layer read what it needs; None if it needs nothing.
+        layer: The layer.
+        timed: The layer, whose time is counted.
     """
 
     kind: str
     defense: Defense
     layer: Layer
-    start: Starting | None
+    timed: Layer
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,7 @@ class Stack:
                 continue
             number = sum(bound.kind == kind for bound in layers)
             layer = defense.bind(replace(site, secret=layer_secret(secret, scope, kind, number)))
-            start = layer if isinstance(layer, Starting) else None
-            layers.append(Bound(kind, defense, timed(kind, layer), start))
+            layers.append(Bound(kind, defense, layer, timed(kind, layer)))
         return Stack(limits, layers)
 
     async def start(self) -> None:
@@ -101,8 +103,8 @@ class Stack:
             BadInput: What one finds is broken or belongs to another model.
         """
         for bound in self.layers:
-            if bound.start is not None:
-                await bound.start.start()
+            if isinstance(bound.layer, Starting):
+                await bound.layer.start()
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,17 @@ class Deployed:
             BadInput: They do not.
         """
         stages = [bound.defense.stage for bound in self.layers]
-        if Stage.WATERMARK in stages:
-            outside = self.layers[: stages.index(Stage.WATERMARK)]
-            noise = [bound.layer for bound in outside if bound.defense.stage is Stage.NOISE]
-            await check_survival(self.card.model, noise, classes)
+        if Stage.WATERMARK not in stages:
+            return
+        outside = self.layers[: stages.index(Stage.WATERMARK)]
+        noise = [bound for bound in outside if bound.defense.stage is Stage.NOISE]
+        for bound in noise:
+            if isinstance(
+                bound.layer, Starting
+            ):  # it asks another model about the row, so made-up rows say nothing
+                log.warning("model %s: the marks of rows that %s changes are lost", self.card.model, bound.kind)
+        tried = [bound.layer for bound in noise if not isinstance(bound.layer, Starting)]
+        await check_survival(self.card.model, tried, classes)
 
 
 def price_of(plan: Plan) -> Price:
@@ -228,11 +237,11 @@ def _on_plan(
     limits = [limit for kind, limit in stack.limits if kind not in plan.skip]
     overall = [limit for _, limit in outer.limits]
     admission = Admission(model, limits, price_of(plan), site.store, overall, lambda: control.position, alarms)
-    unmarked = [bound.layer for bound in layers if bound.defense.stage is not Stage.WATERMARK]
+    unmarked = [bound.timed for bound in layers if bound.defense.stage is not Stage.WATERMARK]
     reaction = Reaction(
         served.card.classes,
         layer_secret(secret, model, "deceive"),
-        compose([bound.layer for bound in layers], served),
+        compose([bound.timed for bound in layers], served),
         compose(unmarked, served),
     )
 

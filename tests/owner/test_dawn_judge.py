@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from defenses import Dawn as Watermark
-from defenses import compose
+from defenses import Site, compose
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys, cells, commitment_to
 from defenses.watermarks.ledger import Broken, Mark, MarkLedger, WatermarkParameters, encode_rows
@@ -63,8 +63,8 @@ def served(rows=X):
             probs[np.arange(len(labels)), labels] = 0.55
             return Answer(labels, probs)
 
-        layer = Watermark(rate=0.2, model="victim", victim="ab", secret=SECRET, store=store)
-        await layer.begin(CARD, [], [])
+        layer = Watermark(0.2).bind(Site("victim", CARD, "ab", SECRET, store, None, None))
+        await layer.start()
         answer = await compose([layer], victim)(Query("thief", rows, 1.0))
         told.update({row.tobytes(): int(label) for row, label in zip(rows, answer.labels, strict=True)})
 

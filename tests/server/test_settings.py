@@ -1,8 +1,8 @@
 import pytest
 from parts import Local
 
-from defenses import GaussianNoise, Quota
-from server.settings import DEFAULT, build_layer, read_settings
+from defenses import Consequence, GaussianNoise, Monitored, Prada, Quota
+from server.settings import DEFAULT, defense_of, read_settings
 from wire import BadInput
 from wire.local import local_client
 
@@ -64,10 +64,11 @@ def test_there_are_settings_without_a_file():
     assert set(read_settings(None).plans) == set(DEFAULT["plans"]) == {"attacker", "owner", "admin"}
 
 
-def test_a_layer_gets_what_only_the_server_knows():
-    noise = build_layer({"type": "gaussian_noise", "sigma": 1}, {"secret": b"k" * 32})
-    assert noise == GaussianNoise(1.0, b"k" * 32) and "kkk" not in repr(noise)
-    assert build_layer({"type": "quota", "rows": 5}, {"secret": b""}) == Quota(5)
+def test_a_table_is_a_defence():
+    assert defense_of({"type": "gaussian_noise", "sigma": 1}) == GaussianNoise(1.0)
+    assert defense_of({"type": "quota", "rows": 5}) == Quota(5)
+    watched = defense_of({"type": "prada", "delta": 0.9, "reaction": "slow"})
+    assert watched == Monitored(Prada(0.9), "prada", Consequence("slow"))
 
 
 def test_two_layers_of_one_limit_are_refused_and_quotas_of_two_periods_stand_together(config):
@@ -119,7 +120,7 @@ def test_a_plans_layers_stand_outside_every_victims(config, rows):
         ('{ type = "gaussian_noise", sigma = 0.1 }', "victim limited, plan free: gaussian_noise"),
         ('{ type = "quota", rows = 1 }, { type = "quota", rows = 2 }', "two limits"),
         ('{ type = "rate_limit", rows_per_second = 9, burst = 63 }', "63 rows never lets the 64 rows pass"),
-        ('{ type = "label_only" }, { type = "quota", rows = 1 }', "must come before"),
+        ('{ type = "label_only" }, { type = "quota", rows = 1 }', "must come first"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(config, layers, fault):

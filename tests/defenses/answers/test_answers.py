@@ -3,6 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 from scipy import stats
+from sites import KEY, ask, bound, site
 
 from defenses import (
     GaussianNoise,
@@ -13,21 +14,17 @@ from defenses import (
     Rounding,
     Temperature,
     TopK,
-    compose,
 )
-from wire import Answer, BadInput, Query
+from wire import BadInput
 
 PROBS = np.array([[0.5, 0.25, 0.15, 0.0875, 0.0125], [0.1, 0.2, 0.3, 0.2, 0.2]], np.float32)
 X = np.random.default_rng(0).random((500, 4), np.float32)
-NOISE = GaussianNoise(0.1, b"0123456789abcdef")
+NOISE = GaussianNoise(0.1)
 
 
 def through(*defenses, probs=PROBS, x=None):
-    async def victim(query):
-        return Answer(probs.argmax(axis=1), probs)
-
     x = X[: len(probs)] if x is None else x
-    return asyncio.run(compose(defenses, victim)(Query("a", x, 0.0)))
+    return asyncio.run(ask(bound(*defenses, at=site()), x, probs))
 
 
 def test_the_full_vector_is_told_unchanged():
@@ -77,10 +74,9 @@ def test_temperature_takes_a_probability_of_zero(temperature):
 def test_what_a_layer_is_given_stays_as_it_was():
     probs = np.random.default_rng(2).dirichlet(np.ones(5), 50).astype(np.float32)
     before = probs.copy()
-    key = b"k" * 16
     for layer in (
-        *(TopK(2), Rounding(1), Temperature(2.0), NOISE, LaplaceNoise(0.1, key)),
-        *(ReverseSigmoid(0.1, 0.2), LabelFlips(1.0, key)),
+        *(TopK(2), Rounding(1), Temperature(2.0), NOISE, LaplaceNoise(0.1)),
+        *(ReverseSigmoid(0.1, 0.2), LabelFlips(1.0)),
     ):
         assert not np.array_equal(through(layer, probs=probs).probs, probs)
         np.testing.assert_array_equal(probs, before)
@@ -89,12 +85,12 @@ def test_what_a_layer_is_given_stays_as_it_was():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: GaussianNoise(0, b"k"),
-        lambda: LaplaceNoise(-1, b"k"),
+        lambda: GaussianNoise(0),
+        lambda: LaplaceNoise(-1),
         lambda: ReverseSigmoid(2, 1),
         lambda: ReverseSigmoid(0.1, 0),
-        lambda: LabelFlips(0, b"k"),
-        lambda: LabelFlips(1.1, b"k"),
+        lambda: LabelFlips(0),
+        lambda: LabelFlips(1.1),
         lambda: TopK(0),
         lambda: Rounding(-1),
         lambda: Rounding(9),
@@ -117,12 +113,12 @@ def test_asking_twice_averages_nothing_away():
 @pytest.mark.parametrize(
     ("defense", "expected"),
     [
-        (GaussianNoise(0.3, b"k" * 16), stats.norm(scale=0.3)),
-        (LaplaceNoise(0.3, b"k" * 16), stats.laplace(scale=0.3)),
+        (GaussianNoise(0.3), stats.norm(scale=0.3)),
+        (LaplaceNoise(0.3), stats.laplace(scale=0.3)),
     ],
 )
 def test_noise_has_its_distribution_and_scale(defense, expected):
-    noise = defense.noise(np.random.default_rng(1).random((2000, 4)), 5)
+    noise = defense.noise(KEY, np.random.default_rng(1).random((2000, 4)), 5)
     assert stats.kstest(noise.ravel(), expected.cdf).pvalue > 1e-3
 
 
@@ -143,7 +139,7 @@ def test_the_reverse_sigmoid_takes_certainty():
 def test_flips_have_their_rate_and_tell_every_other_class():
     x = np.random.default_rng(3).random((4000, 4), np.float32)
     probs = np.random.default_rng(4).dirichlet(np.ones(5), 4000).astype(np.float32)
-    answer, again = (through(LabelFlips(0.2, b"k" * 16), probs=probs, x=x) for _ in range(2))
+    answer, again = (through(LabelFlips(0.2), probs=probs, x=x) for _ in range(2))
     truth = probs.argmax(axis=1)
     flipped = answer.labels != truth
     assert stats.binomtest(int(flipped.sum()), 4000, 0.2).pvalue > 1e-3
@@ -157,7 +153,7 @@ def test_flips_have_their_rate_and_tell_every_other_class():
 
 def test_noised_answers_are_distributions_and_the_label_is_their_greatest():
     probs = np.random.default_rng(2).dirichlet(np.ones(5), 500).astype(np.float32)
-    answer = through(GaussianNoise(2.0, b"k" * 16), probs=probs)
+    answer = through(GaussianNoise(2.0), probs=probs)
     np.testing.assert_allclose(answer.probs.sum(axis=1), 1, rtol=1e-5)
     assert (answer.probs >= 0).all()
     np.testing.assert_array_equal(answer.labels, answer.probs.argmax(axis=1))
@@ -166,8 +162,8 @@ def test_noised_answers_are_distributions_and_the_label_is_their_greatest():
 
 def test_where_noise_cuts_everything_off_the_greatest_is_certain():
     x = np.random.default_rng(3).random((2000, 4), np.float32)
-    defense, probs = GaussianNoise(5.0, b"k" * 16), np.full((2000, 2), 0.5, np.float32)
-    values = probs + defense.noise(x, 2)
+    defense, probs = GaussianNoise(5.0), np.full((2000, 2), 0.5, np.float32)
+    values = probs + defense.noise(KEY, x, 2)
     lost = (values < 0).all(axis=1)
     assert lost.sum() > 300
     answer = through(defense, probs=probs, x=x)
@@ -176,7 +172,7 @@ def test_where_noise_cuts_everything_off_the_greatest_is_certain():
 
 def test_noise_has_the_size_that_was_asked_for():
     probs = np.full((500, 5), 0.2, np.float32)
-    added = NOISE.noise(X, 5)
+    added = NOISE.noise(KEY, X, 5)
     told = np.maximum(probs + added, 0)
     np.testing.assert_allclose(
         through(NOISE, probs=probs).probs, told / told.sum(axis=1, keepdims=True), rtol=1e-5
@@ -184,14 +180,14 @@ def test_noise_has_the_size_that_was_asked_for():
     assert abs(added.std() - 0.1) < 0.01
 
 
-def test_the_first_defence_answers_last():
+def test_the_first_layer_answers_last():
     def mark(name):
-        async def defence(query, handle):
+        async def layer(query, handle):
             seen.append(name)
             return await handle(query)
 
-        return defence
+        return layer
 
     seen = []
-    through(mark("outer"), mark("inner"))
+    asyncio.run(ask([mark("outer"), mark("inner")], X[:2], PROBS))
     assert seen == ["outer", "inner"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from defenses.answers.row_noise import _fingerprints, _multipliers, _sums, row_noise
+from defenses.answers.row_noise import row_noise
 
 SECRET = b"k" * 16
 X = np.random.default_rng(0).random((500, 4), np.float32)
@@ -14,7 +14,7 @@ def numbers(x, k=5, secret=SECRET):
 
 def test_every_worker_and_every_start_draws_the_same():
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    expected = [[0.3988942800788209, 0.16521487559657544], [0.24220063060056418, 0.594523131265305]]
+    expected = [[0.40392520383466035, 0.7130049561383203], [0.4706131563289091, 0.05695382982958108]]
     np.testing.assert_allclose(numbers(x, 2), expected, rtol=0, atol=1e-12)
 
 
@@ -43,7 +43,7 @@ def test_missing_is_missing_whatever_bits_say_so():
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16, np.int64, np.float32, np.float64])
 def test_rows_that_differ_in_one_feature_have_other_numbers(dtype):
-    x = np.eye(7, dtype=dtype)  # 7 octets: no whole number of words
+    x = np.eye(7, dtype=dtype)
     assert len(np.unique(np.concatenate([numbers(x), numbers(np.zeros((1, 7), dtype))]))) == 8 * 5
 
 
@@ -69,29 +69,3 @@ def test_keyed_numbers_are_uniform_in_every_column():
         assert stats.kstest(column, "uniform").pvalue > 1e-4
     assert abs(np.corrcoef(drawn[:, 0], drawn[:, 16])[0, 1]) < 0.1
     np.testing.assert_array_equal(drawn[:, :7], numbers(np.random.default_rng(1).random((2000, 4)), 7))
-
-
-@pytest.mark.parametrize("worst", [False, True])
-def test_fingerprints_are_exact_sums(worst):
-    """Of random words, and of the greatest with the greatest multipliers, where a float64 would round first."""
-    rng = np.random.default_rng(3)
-    words = rng.integers(-(2**31), 2**31, (70, 5000)).astype(np.int32)
-    multipliers = _multipliers(SECRET, 5000)
-    if worst:
-        words[:], multipliers = -(2**31) + rng.integers(0, 9, words.shape), np.full_like(multipliers, 1 - 2.0**11)
-    told = _sums(words, multipliers)
-    for row in (0, 69):
-        for column in (0, 7):
-            pairs = zip(words[row].tolist(), multipliers[:, column].astype(int).tolist(), strict=True)
-            assert told[row, column] == sum(w * m for w, m in pairs)
-    if not worst:
-        assert b"".join(_fingerprints(SECRET, words)) == told.tobytes()
-
-
-def test_the_sums_of_two_rows_agree_as_seldom_as_is_said():
-    drawn = np.stack([_multipliers(i.to_bytes(4, "little"), 2) for i in range(3000)])
-    assert (drawn.min(), drawn.max()) == (-(2**11), 2**11 - 1)
-    assert stats.chisquare(np.bincount(drawn.astype(int).ravel() + 2**11, minlength=2**12)).pvalue > 1e-3
-    agree = int((drawn[:, 0] == drawn[:, 1]).sum())  # rows that differ by d in one word and by -d in another
-    assert stats.binomtest(agree, drawn[:, 0].size, 2**-12).pvalue > 1e-3
-    assert abs(np.corrcoef(drawn.reshape(len(drawn), -1).T) - np.eye(16)).max() < 0.1  # sums are independent

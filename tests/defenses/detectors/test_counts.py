@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import beta, pearsonr
+from sites import watching
 
-from defenses import Hoda, Monitor, Ood
+from defenses import Hoda, Ood
 from defenses.detectors import counts as window
 from defenses.detectors.calibration import Calibrated
+from defenses.detectors.detector import Featurizer
 from defenses.detectors.hoda import hardness
-from defenses.monitoring.monitor import Featurizer
 from defenses.store import open_store
 from wire import Answer, BadInput, Card, Query
 
@@ -193,7 +194,6 @@ async def victim(query):
 
 @both
 def test_a_watch_logs_a_byte_of_each_row_and_finds_what_arrays_do(detector, store_url):
-    detector = replace(detector, auxiliary=Aside())
     notes, labels = turning(detector)
     x = np.random.default_rng(0).random((400, 500)).astype(np.float32)
     x[:, 0], x[:, 1] = 0, notes
@@ -202,9 +202,10 @@ def test_a_watch_logs_a_byte_of_each_row_and_finds_what_arrays_do(detector, stor
         stores = [open_store(store_url) for _ in range(2)]
         alarms = Raised()
         try:
-            workers = [Monitor(detector, kind(detector), "m", "00", store, alarms) for store in stores]
+            card = Card("m", (500,), 4)
+            workers = [watching(detector, kind(detector), store, alarms, card, Aside()) for store in stores]
             for worker in workers:
-                await worker.begin(Card("m", (500,), 4), [], [])
+                await worker.start()
             for at in range(0, 400, 8):
                 await workers[at % 3 % 2](Query("a", x[at : at + 8], 0.0), victim)
             log = workers[0].account("a").log

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sites import watching
 
-from defenses import Monitor, Sybils
-from defenses.monitoring import monitor as module
+from defenses import Sybils
+from defenses.monitoring import account_state
 from defenses.store import open_store
 from server.control.log import ControlLog
 from wire import Answer, BadInput, Card, Query
@@ -284,7 +285,7 @@ async def victim(query):
 
 
 def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils, store_url, monkeypatch):
-    monkeypatch.setattr(module, "_COMPACTED", 64)
+    monkeypatch.setattr(account_state, "_COMPACTED", 64)
     x = synthetic(300, 3)
     names = [f"s{i % 5}" for i in range(300)]
 
@@ -295,7 +296,7 @@ def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils, stor
             stores,
             workers,
             [
-                Monitor(sybils, "sybils", "m", "00", store, worker, "refuse")
+                watching(sybils, "sybils", store, worker, reaction="refuse")
                 for store, worker in zip(stores, workers, strict=True)
             ],
         )
@@ -336,7 +337,7 @@ def test_a_retry_is_observed_once_and_another_accounts_request_of_that_name_too(
 
     async def script():
         store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
-        layer = Monitor(sybils, "sybils", "m", "00", store, ControlLog(store, lambda: 7.0))
+        layer = watching(sybils, "sybils", store, ControlLog(store, lambda: 7.0))
         for account in ("a", "a", "b"):
             await layer(Query(account, x, 0.0, "request 1"), victim)
         rows = layer.account("a").state.rows

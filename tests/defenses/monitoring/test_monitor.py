@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sites import site
 
-from defenses import Monitor, Prada, Rounding
-from defenses.monitoring import monitor as module
-from defenses.monitoring.monitor import Cleared, cleared, entry, read_entry
-from defenses.reactions.reaction import coarsened, shuffled
+from defenses import Consequence, Monitored, Prada
+from defenses.monitoring import account_state, monitor
+from defenses.monitoring.records import Cleared, cleared, entry, read_entry
+from defenses.reactions.coarsen import coarsened
+from defenses.reactions.deceive import shuffled
 from defenses.store import open_store
 from wire import Answer, BadInput, Card, Query, Refused
 
@@ -50,11 +52,15 @@ def naive(x, delta=0.95):
     return detector.observe(detector.begin(), x, labels)
 
 
+def watched(**fields):
+    return Monitored(Prada(0.95), "prada", Consequence(**fields))
+
+
 @asynccontextmanager
 async def watching(url, **fields):
     store = open_store(url)
     alarms = Raised()
-    layer = Monitor(Prada(0.95), "prada", "m", "00", store, alarms, **fields)
+    layer = watched(**fields).bind(site(CARD, store=store, alarms=alarms))
     try:
         yield layer, alarms.found, store
     finally:
@@ -84,7 +90,7 @@ def test_an_entry_is_read_as_it_was_written():
     read = read_entry(entry((x * 255).astype(np.uint8), labels)).rows
     assert read.dtype == np.uint8
     assert read_entry(cleared("a")) == Cleared("a")
-    with pytest.raises(ValueError, match="no entry"):
+    with pytest.raises(ValueError, match="not an entry"):
         read_entry(b"nonsense\n")
 
 
@@ -109,7 +115,7 @@ def test_it_finds_what_the_detector_finds_on_arrays(store_url):
 
 
 def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeypatch):
-    monkeypatch.setattr(module, "_COMPACTED", 64)
+    monkeypatch.setattr(account_state, "_COMPACTED", 64)
     x = stream()
 
     async def script():
@@ -132,9 +138,9 @@ def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeyp
     assert tail.snapshot is not None and len(tail.entries) < 60
 
 
-@pytest.mark.parametrize("short", [0, module._SHORT])
+@pytest.mark.parametrize("short", [0, account_state._SHORT])
 def test_what_is_asked_at_once_is_all_watched(store_url, short, monkeypatch):
-    monkeypatch.setattr(module, "_SHORT", short)  # with threads and without
+    monkeypatch.setattr(account_state, "_SHORT", short)  # with threads and without
 
     async def script():
         async with watching(store_url) as (one, _, _), watching(store_url) as (two, _, _):
@@ -149,7 +155,7 @@ def test_what_is_asked_at_once_is_all_watched(store_url, short, monkeypatch):
 
 
 def test_accounts_are_watched_apart_and_forgotten_states_are_read_again(store_url, monkeypatch):
-    monkeypatch.setattr(module, "_HELD", 1)
+    monkeypatch.setattr(monitor, "_HELD", 1)
 
     async def script():
         async with watching(store_url) as (layer, _, _):
@@ -157,7 +163,7 @@ def test_accounts_are_watched_apart_and_forgotten_states_are_read_again(store_ur
                 await ask(layer, some, "a")
                 await ask(layer, some, "b")
                 assert list(layer._accounts) == ["b"]
-                assert layer._memory.held == layer.account("b").nbytes > layer.account("b").state.nbytes > 0
+                assert layer._held == layer.account("b").nbytes > layer.account("b").state.nbytes > 0
             await layer.account("a").catch_up()
             return layer.account("a").state
 
@@ -182,7 +188,7 @@ class Lost:
 
 
 def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monkeypatch):
-    monkeypatch.setattr(module, "_COMPACTED", 64)
+    monkeypatch.setattr(account_state, "_COMPACTED", 64)
     x = stream()
 
     async def insistent(layer, i, some):
@@ -197,7 +203,7 @@ def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monk
     async def script():
         async with watching(store_url) as (one, _, _), watching(store_url) as (two, _, _):
             for layer in (one, two):
-                object.__setattr__(layer, "store", Lost(layer.store, 3))
+                layer.site = replace(layer.site, store=Lost(layer.site.store, 3))
             for i, some in enumerate(parts(x, 6)):
                 await insistent((one, two)[i % 2], i, some)
             await insistent(one, 49, x[-6:])
@@ -211,8 +217,8 @@ def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monk
     assert tail.snapshot is not None and tail.end > 100
 
 
-def test_a_receipt_is_remembered_for_as_many_requests_however_they_are_read(store_url, monkeypatch):
-    monkeypatch.setattr(module, "_RECEIPTS", 3)
+def test_an_idempotency_key_is_remembered_for_as_many_requests_however_they_are_read(store_url, monkeypatch):
+    monkeypatch.setattr(account_state, "_KEYS", 3)
     names = ["a", "b", "a", "c", "d", "a", None, "a", "b"]  # "d" made "a" be forgotten, the second "a" then "b"
 
     async def script():
@@ -234,12 +240,12 @@ def test_a_store_that_came_back_with_less_is_read_anew(store_url, look, caplog):
 
     async def script():
         async with watching(store_url) as (layer, _, store), watching("sqlite://") as (_, _, before):
-            object.__setattr__(layer, "store", before)
+            layer.site = replace(layer.site, store=before)
             for some in x[:20]:
                 await ask(layer, some)
             log = layer.account("a").log
             await store.append(log, (await before.read(log)).entries[:10])
-            object.__setattr__(layer, "store", store)
+            layer.site = replace(layer.site, store=store)
             if look:
                 await layer.account("a").catch_up()
                 assert layer.account("a").state.rows == 100
@@ -274,7 +280,7 @@ class Away:
 
 @pytest.mark.parametrize("open_", [False, True])
 def test_without_a_store_nothing_is_answered_unless_the_operator_says_so(open_):
-    layer = Monitor(Prada(0.95), "prada", "m", "00", Away(), Raised(), open=open_)
+    layer = watched(open=open_).bind(site(CARD, store=Away(), alarms=Raised()))
     if open_:
         assert len(asyncio.run(ask(layer, stream(3)))) == 3
     else:
@@ -307,28 +313,22 @@ def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
 
     asyncio.run(script())
     assert "watch/m/prada/" in caplog.text
-    for fault in ("this is no entry", "this is no snapshot", "no state of an account", "of 17"):
+    for fault in ("not an entry", "not a snapshot", "no state of an account", "of 17"):
         assert fault in caplog.text
 
 
-def test_it_stands_innermost_and_takes_numbers():
-    layer = Monitor(Prada(0.95), "prada", "m", "00", None, None)
-    asyncio.run(layer.begin(CARD, [replace(layer, kind="another")], [Rounding(2)]))
-    with pytest.raises(BadInput, match="prada: stands twice"):
-        asyncio.run(layer.begin(CARD, [replace(layer, reaction="refuse")], []))
-    with pytest.raises(BadInput, match="Rounding stands inside it"):
-        asyncio.run(layer.begin(CARD, [Rounding(2)], []))
+def test_it_takes_numbers_and_its_reaction_must_make_sense():
     with pytest.raises(BadInput, match="texts"):
-        layer.disclose(Card("m", (), 2, dtype="BYTES"))
+        watched().disclose(Card("m", (), 2, dtype="BYTES"))
     with pytest.raises(BadInput, match="missing features"):
-        layer.disclose(Card("m", (3,), 2, missing=True))
+        watched().disclose(Card("m", (3,), 2, missing=True))
     with pytest.raises(BadInput, match="digits go with the reaction coarsen"):
-        Monitor(Prada(0.95), "prada", "m", "00", None, None, "refuse", 2)
+        Consequence("refuse", 2)
 
 
 def test_another_detector_or_victim_has_another_log():
     def log(delta, victim):
-        return Monitor(Prada(delta), "prada", "m", victim, None, None).account("a").log
+        return Monitored(Prada(delta), "prada").bind(site(fingerprint=victim)).account("a").log
 
     assert len({log(0.9, "00"), log(0.8, "00"), log(0.9, "01")}) == 3
     assert log(0.9, "00") == log(0.9, "00")

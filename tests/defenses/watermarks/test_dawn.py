@@ -2,10 +2,12 @@ import asyncio
 import hashlib
 import hmac
 import sqlite3
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from scipy import stats
+from sites import site
 
 from defenses import (
     Dawn,
@@ -13,20 +15,26 @@ from defenses import (
     LabelFlips,
     LabelOnly,
     LaplaceNoise,
-    Reacting,
+    Monitored,
+    Prada,
+    Quota,
+    Reaction,
     Redundant,
     ReverseSigmoid,
     Rounding,
+    Stage,
+    StandingAlarm,
     Temperature,
     TopK,
+    check_order,
     compose,
     disclosed,
 )
-from defenses.reactions.alarm import StandingAlarm
 from defenses.store import open_store
-from defenses.watermarks.dawn import Keys, exchanged, lost
+from defenses.watermarks.dawn import Keys, exchanged
 from defenses.watermarks.ledger import MarkLedger
 from defenses.watermarks.ledger.commitment import log_of
+from defenses.watermarks.survival import check_survival, lost
 from wire import Answer, BadInput, Card, Query, Refused
 
 SECRET = bytes(range(32))
@@ -64,8 +72,8 @@ def expected(row, said, classes, rate, secret=SECRET):
 
 
 def dawn(store, rate=0.2, **changes):
-    fields = {"rate": rate, "model": "m", "victim": "ab", "secret": SECRET, "store": store}
-    return Dawn(**(fields | changes))
+    at = {"card": CARD, "fingerprint": "ab", "secret": SECRET, "store": store} | changes
+    return Dawn(rate).bind(site(**at))
 
 
 def run(url, *steps):
@@ -84,7 +92,7 @@ def run(url, *steps):
 def asking(x, account="a", layers=None, rate=0.2, at=7.0):
     async def step(store):
         defense = dawn(store, rate)
-        await defense.begin(CARD, [], [])
+        await defense.start()
         return await compose([*(layers or []), defense], victim(X, PROBS))(Query(account, x, at))
 
     return step
@@ -187,7 +195,7 @@ def test_other_rows_are_marked_and_come_back(kind):
 
     async def step(store):
         defense = dawn(store, 0.3)
-        await defense.begin(CARD, [], [])
+        await defense.start()
         return await defense(Query("a", x, 0.0), handle)
 
     answer, (_, opening) = run("sqlite://", step, opened())
@@ -218,7 +226,7 @@ def test_the_register_holds_what_was_told_once_for_each_account(store_url):
 def test_what_is_damaged_while_serving_is_refused(tmp_path):
     async def step(store):
         defense = dawn(store)
-        await defense.begin(CARD, [], [])
+        await defense.start()
         ask = compose([defense], victim(X, PROBS))
         await ask(Query("a", X[:200], 0.0))
         with sqlite3.connect(tmp_path / "store.sqlite") as db:
@@ -248,7 +256,7 @@ def test_no_mark_is_told_unless_it_is_registered(fails):
         with pytest.raises(Refused, match="away"):
             await ask(Query("a", X, 0.0))
         setattr(store, fails, working)
-        await defense.begin(CARD, [], [])
+        await defense.start()
         answer = await ask(Query("a", X, 0.0))
         _, opening = await opened()(store)
         assert len(opening.verified()[1]) == (answer.labels != PROBS.argmax(axis=1)).sum()
@@ -263,7 +271,7 @@ def test_workers_and_tasks_share_an_account(store_url):
         stores = [open_store(store_url) for _ in range(3)]
         layers = [dawn(store) for store in stores]
         for layer in layers:
-            await layer.begin(CARD, [], [])
+            await layer.start()
         asks = [compose([layer], victim(X, PROBS)) for layer in layers]
         queries = [
             asks[i % 3](Query("a" if i % 2 else "b", X[5 * i % 380 : 5 * i % 380 + 20], 0.0)) for i in range(150)
@@ -290,7 +298,11 @@ def test_workers_and_tasks_share_an_account(store_url):
 def test_another_model_has_other_marks_under_its_own_key():
     async def step(store):
         return [
-            (await dawn(store, model=model, secret=key)(Query("a", X, 0.0), victim(X, PROBS))).labels
+            (
+                await dawn(store, card=Card(model, (4,), 5), secret=key, model=model)(
+                    Query("a", X, 0.0), victim(X, PROBS)
+                )
+            ).labels
             for model, key in (("m", SECRET), ("n", bytes(32)))
         ]
 
@@ -305,76 +317,79 @@ OUTSIDE = {
     "top_k": (TopK(1), "keeps"),
     "rounding": (Rounding(0), "keeps"),
     "temperature": (Temperature(9.0), "keeps"),
-    "little noise": (GaussianNoise(0.02, b"n"), "warns"),
-    "much noise": (GaussianNoise(2.0, b"n"), "erases"),
-    "laplace": (LaplaceNoise(0.02, b"n"), "warns"),
-    "much laplace": (LaplaceNoise(1.0, b"n"), "erases"),
+    "little noise": (GaussianNoise(0.02), "warns"),
+    "much noise": (GaussianNoise(2.0), "erases"),
+    "laplace": (LaplaceNoise(0.02), "warns"),
+    "much laplace": (LaplaceNoise(1.0), "erases"),
     "sigmoid": (ReverseSigmoid(0.1, 0.2), "keeps"),
     "much sigmoid": (ReverseSigmoid(1.9, 9.0), "erases"),
-    "flips": (LabelFlips(0.05, b"n"), "warns"),
-    "many flips": (LabelFlips(0.2, b"n"), "erases"),
+    "flips": (LabelFlips(0.05), "warns"),
+    "many flips": (LabelFlips(0.2), "erases"),
 }
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_what_stands_outside_keeps_the_mark_or_is_told_at_start(name, caplog):
-    layer, verdict = OUTSIDE[name]
-    assert disclosed([layer, dawn(None)], CARD)
+def test_what_stands_outside_keeps_the_mark_or_is_found_at_start(name, caplog):
+    defense, verdict = OUTSIDE[name]
+    layer = defense.bind(site(secret=b"n"))
+    assert disclosed([defense, Dawn(0.2)], CARD)
 
     async def step(store):
-        defense = dawn(store)
-        await defense.begin(CARD, [], [layer])
-        bare = await compose([defense], victim(X, PROBS))(Query("a", X, 0.0))
-        return bare, await compose([layer, defense], victim(X, PROBS))(Query("a", X, 0.0))
+        await check_survival("m", [layer], 5)
+        marking = dawn(store)
+        bare = await compose([marking], victim(X, PROBS))(Query("a", X, 0.0))
+        return bare, await compose([layer, marking], victim(X, PROBS))(Query("a", X, 0.0))
 
     if verdict == "erases":
-        with pytest.raises(BadInput, match="of the marks otherwise, even where the victim is certain"):
+        with pytest.raises(BadInput, match="of the marks, even where the victim is certain"):
             run("sqlite://", step)
         return
     ((bare, blurred),) = run("sqlite://", step)
     changed = (bare.labels != blurred.labels).mean()
-    assert ("dawn tells" in caplog.text) == (verdict == "warns") == (changed > 0)
+    assert ("outside dawn changes" in caplog.text) == (verdict == "warns") == (changed > 0)
     assert changed < 0.15
 
 
+@dataclass(frozen=True)
+class Unlisted:
+    """A defence that nobody has listed, and that changes labels."""
+
+    stage = Stage.NOISE
+
+
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("defense", "found"),
     [
         (LabelOnly(), "must stand inside label_only"),
         (TopK(2), "must stand inside top_k"),
         (Rounding(2), "must stand inside rounding"),
-        (Temperature(2.0), None),
-        (GaussianNoise(0.01, b"n"), "GaussianNoise stands inside it"),
-        (LaplaceNoise(0.01, b"n"), "LaplaceNoise stands inside it"),
-        (ReverseSigmoid(0.1, 0.2), "ReverseSigmoid stands inside it"),
-        (LabelFlips(0.1, b"n"), "LabelFlips stands inside it"),
-        ("dawn", "Dawn stands inside it"),
     ],
     ids=str,
 )
-def test_what_stands_inside_leaves_the_victims_labels_or_is_refused(layer, told):
-    async def step(store):
-        inside = dawn(store) if layer == "dawn" else layer
-        disclosed([dawn(store), inside], CARD)
-        await dawn(store).begin(CARD, [inside], [])
-
-    if told is None:
-        run("sqlite://", step)
-        return
-    with pytest.raises(BadInput, match=told) as refused:
-        run("sqlite://", step)
+def test_it_stands_inside_what_withholds(defense, found):
+    with pytest.raises(BadInput, match=found) as refused:
+        disclosed([Dawn(0.2), defense], CARD)
     assert not isinstance(refused.value, Redundant)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [GaussianNoise(0.01), Temperature(2.0), LabelFlips(0.1), Dawn(0.2), TopK(2), Quota(1), Unlisted()],
+    ids=str,
+)
+def test_nothing_that_changes_an_answer_stands_inside(inside):
+    with pytest.raises(BadInput, match="dawn: it stands inside it; marks are counted against the victim's own"):
+        check_order([("dawn", Dawn(0.2)), ("it", inside)])
+    check_order([("it", inside), ("dawn", Dawn(0.2))] if not isinstance(inside, Dawn) else [("dawn", inside)])
+    check_order([("dawn", Dawn(0.2)), ("prada", Monitored(Prada(0.9), "prada"))])
 
 
 def test_a_deceived_account_is_not_marked():
     async def step(store):
-        marking = dawn(store)
-        await marking.begin(CARD, [], [])
-        deceived = [StandingAlarm("a", "m", "prada", 0.0, 1, 0.5, "deceive")]
-        reacting = Reacting(5, lambda account: deceived if account == "bad" else [], SECRET, victim(X, PROBS))
-        handle = compose([reacting, marking], victim(X, PROBS))
-        for account in ("bad", "good"):
-            await handle(Query(account, X, 0.0))
+        reaction = Reaction(5, SECRET, compose([dawn(store)], victim(X, PROBS)), victim(X, PROBS))
+        deceived = [StandingAlarm("bad", "m", "prada", 0.0, 1, 0.5, "deceive")]
+        for account, alarms in (("bad", deceived), ("good", [])):
+            await reaction.around(alarms)(Query(account, X, 0.0))
         return [len((await store.read(log_of("m", account))).entries) for account in ("bad", "good")]
 
     ((bad, good),) = run("sqlite://", step)
@@ -382,18 +397,17 @@ def test_a_deceived_account_is_not_marked():
 
 
 def test_what_noise_loses_is_measured():
-    def share(layer, confidence, classes=10):
-        return asyncio.run(lost([layer], classes, confidence))
+    def share(defense, confidence, classes=10):
+        return asyncio.run(lost([defense.bind(site(secret=b"n"))], classes, confidence))
 
     sigma = 0.3
     flips = stats.norm.sf(1 / (sigma * np.sqrt(2)))  # one other class overtakes a certain label
-    assert 3 * flips < share(GaussianNoise(sigma, b"n"), 1.0) < 10 * flips
-    assert share(LabelFlips(0.2, b"n"), 1.0) == pytest.approx(0.2, abs=0.04)
-    assert share(TopK(1), 0.5) == share(LabelOnly(), 0.5) == 0
-    assert share(GaussianNoise(0.01, b"n"), 0.5) == pytest.approx(0.5, abs=0.05)
+    assert 3 * flips < share(GaussianNoise(sigma), 1.0) < 10 * flips
+    assert share(LabelFlips(0.2), 1.0) == pytest.approx(0.2, abs=0.04)
+    assert share(GaussianNoise(0.01), 0.5) == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("rate", [0, -0.1, 0.6, float("nan")])
 def test_rates_without_sense_are_refused(rate):
     with pytest.raises(BadInput, match="dawn: rate must lie between"):
-        dawn(None, rate)
+        Dawn(rate)

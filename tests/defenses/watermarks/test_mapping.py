@@ -7,6 +7,7 @@ import hmac
 import numpy as np
 import orjson
 import pytest
+from sites import site
 
 from defenses import Dawn
 from defenses.store import open_store
@@ -34,7 +35,7 @@ class Layer:
     async def activations(self, x):
         return np.maximum((x[:, :, None] * self.weights).sum(axis=1), 0)
 
-    async def above(self, limits):
+    async def activation_bits(self, limits):
         async def told(x):
             found = await self.activations(x)
             return np.stack([np.broadcast_to(limits, found.shape), found], axis=1)
@@ -58,6 +59,10 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path / 'store.sqlite'}"
 
 
+def place(store, companions=None, model="m"):
+    return site(CARD, model=model, fingerprint="ab", secret=SECRET, store=store, companions=companions)
+
+
 def asked(url, x, pool=None, account="a", auxiliary=None, **changes):
     """Begins a layer on a store, as a process does, and asks about rows; returns the answer and the opening."""
 
@@ -66,10 +71,10 @@ def asked(url, x, pool=None, account="a", auxiliary=None, **changes):
 
     async def main():
         store = open_store(url)
-        fields = {"rate": 0.3, "model": "m", "victim": "ab", "secret": SECRET, "mapping": "median", "pool": pool}
-        layer = Dawn(store=store, auxiliary=auxiliary or Layer(), **(fields | changes))
+        dawn = Dawn(**{"rate": 0.3, "mapping": "median", "pool": pool} | changes)
+        layer = dawn.bind(place(store, auxiliary or Layer()))
         try:
-            await layer.begin(CARD, [], [])
+            await layer.start()
             answer = await layer(Query(account, x, 1.0), handle)
             await MarkLedger(store, "m").commit(2.0)
             return answer, await MarkLedger(store, "m").open(account)
@@ -121,9 +126,8 @@ def test_workers_that_start_at_once_have_the_medians_of_one(store_url, tmp_path)
         layers, stores = [], [open_store(store_url) for _ in range(3)]
         for i, store in enumerate(stores):
             Pool(X[i * 100 :] + i).save(tmp_path / f"{i}.npz")
-            fields = {"rate": 0.3, "model": "m", "victim": "ab", "secret": SECRET, "mapping": "median"}
-            layers.append(Dawn(store=store, auxiliary=Layer(), pool=tmp_path / f"{i}.npz", **fields))
-        await asyncio.gather(*(layer.begin(CARD, [], []) for layer in layers))
+            layers.append(Dawn(0.3, "median", tmp_path / f"{i}.npz").bind(place(store, Layer())))
+        await asyncio.gather(*(layer.start() for layer in layers))
         answers = await asyncio.gather(*(layer(Query("a", X, 1.0), handle) for layer in layers))
         for store in stores:
             await store.close()

@@ -6,7 +6,7 @@ from parts import SHAPE, configured
 
 from defenses import Prada
 from server.__main__ import main
-from server.settings import UNBOUND, build_layer
+from server.settings import defense_of
 from wire import BadInput
 from zoo import folder
 from zoo.data.pool import Pool
@@ -63,7 +63,7 @@ def test_delta_accuses_the_stated_share_of_harmless_streams_that_it_has_not_seen
 def test_the_printed_table_is_the_victim_s_own_with_another_delta(place, capsys):
     _, table = calibrated(place, capsys, "watched", "--set", "interval = 10")
     assert {**table, "delta": 0} == {"type": "prada", "interval": 10, "reaction": "slow", "delta": 0}
-    watch = build_layer(table, UNBOUND)
+    watch = defense_of(table)
     assert watch.detector == Prada(table["delta"], interval=10)
 
 
@@ -71,7 +71,7 @@ def test_a_detector_that_asks_checkpoints_is_calibrated_likewise(place, capsys):
     text, table = calibrated(place, capsys, "deep", "--set", "rows = 50", detector="hoda")
     assert len(table["benign"]) == 11 and sum(table["benign"]) == pytest.approx(1, abs=1e-4)
     assert 0 < table["delta"] < 2 and table["rows"] == 50
-    assert build_layer(table, UNBOUND).detector.delta == table["delta"]
+    assert defense_of(table).detector.delta == table["delta"]
     assert "of 16 other streams" in text
 
 

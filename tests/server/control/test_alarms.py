@@ -11,8 +11,9 @@ import httpx
 import numpy as np
 import pytest
 from parts import SHAPE, Local, serving
+from sites import watching
 
-from defenses import Monitor, Prada
+from defenses import Prada
 from defenses.monitoring import monitor as module
 from defenses.store import VersionConflict, open_store
 from server.control.log import ControlLog
@@ -188,8 +189,7 @@ def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp
         stores = [open_store(url) for _ in range(2)]
         workers = [ControlLog(store, lambda: 7.0) for store in stores]
         layers = [
-            Monitor(Prada(0.95), "prada", "m", "00", store, worker)
-            for store, worker in zip(stores, workers, strict=True)
+            watching(Prada(0.95), "prada", store, worker) for store, worker in zip(stores, workers, strict=True)
         ]
         queries = [Query("bad", thief[at : at + 20], 0.0) for at in range(0, 500, 20)]
         await asyncio.gather(*[layers[i % 2](query, victim) for i, query in enumerate(queries)])
@@ -309,7 +309,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
     server = Local(watched(config, "log"))
     here = server.app.here
     deployed = here.of_plan("free")["watched"]
-    layer = deployed.layers[-1]
+    layer = deployed.layers[-1].layer
 
     async def ask(name, x):
         while True:
@@ -323,7 +323,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
             for first in range(0, 1000, 50):
                 names = list(asked)[first : first + 50]
                 await asyncio.gather(*(ask(name, np.array_split(asked[name], 2)[turn]) for name in names))
-                assert layer._memory.held <= module._HELD
+                assert layer._held <= module._HELD
         assert len(layer._accounts) < 100
         for name in ("a0", "a250", "a999", *thieves):
             await layer.account(name).catch_up()

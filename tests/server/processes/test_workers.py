@@ -22,7 +22,7 @@ from parts import SHAPE, command, configured, free_port, serving
 from plain_prada import naive
 
 from defenses import Prada
-from defenses.monitoring.monitor import read_entry
+from defenses.monitoring.records import read_entry
 from defenses.store import open_store
 from server.control.log import ControlLog
 from server.processes.supervisor import PAUSE

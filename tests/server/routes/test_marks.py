@@ -15,7 +15,7 @@ from plain_prada import naive
 
 import owner.__main__
 from defenses import Prada
-from defenses.monitoring.monitor import read_entry
+from defenses.monitoring.records import read_entry
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys
 from defenses.watermarks.ledger import Opening

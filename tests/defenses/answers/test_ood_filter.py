@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sites import site
 
-from defenses import Dawn, GaussianNoise, LabelOnly, OodFilter, Rounding, TopK, disclosed
+from defenses import GaussianNoise, LabelOnly, OodFilter, Rounding, TopK, disclosed
 from wire import Answer, BadInput, Card, Query
 
 CARD = Card("m", (3,), 5)
-DAWN = Dawn(0.1, "m", "00", bytes(32), None)
 
 
 class Aside:
@@ -23,8 +23,11 @@ class Aside:
         return passes
 
 
+FILTER = OodFilter(Path("filter"))
+
+
 def filtering(secret=bytes(32)):
-    return OodFilter(Path("filter"), secret, Aside())
+    return FILTER.bind(site(CARD, secret=secret, companions=Aside()))
 
 
 @pytest.fixture
@@ -66,18 +69,9 @@ def test_the_same_row_is_shuffled_the_same_way_by_one_secret(asked):
 
 @pytest.mark.parametrize(
     ("inside", "why"),
-    [(LabelOnly(), "tell labels alone"), (TopK(2), "inside top_k"), (Rounding(2), "undo the rounding")],
+    [(LabelOnly(), "disclose labels only"), (TopK(2), "inside top_k"), (Rounding(2), "undo the rounding")],
 )
 def test_it_stands_inside_what_withholds_or_rounds(inside, why):
-    disclosed([inside, GaussianNoise(0.1, b"key"), filtering()], CARD)
+    disclosed([inside, GaussianNoise(0.1), FILTER], CARD)
     with pytest.raises(BadInput, match=f"ood_filter: .*{why}"):
-        disclosed([filtering(), inside], CARD)
-
-
-def test_it_stands_outside_dawn_and_says_what_that_loses(caplog):
-    with pytest.raises(BadInput, match="ood_filter: stands inside dawn"):
-        asyncio.run(filtering().begin(CARD, [], [DAWN]))
-    asyncio.run(filtering().begin(CARD, [], []))
-    assert not caplog.text
-    asyncio.run(filtering().begin(CARD, [DAWN], []))
-    assert "marks of rows that ood_filter takes for others are lost" in caplog.text
+        disclosed([FILTER, inside], CARD)
