@@ -343,7 +343,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
 def test_detectors_stand_last_and_not_in_plans(config):
     text = watched(config).read_text()
     config.write_text(text.replace('"refuse"  }', '"refuse" }, { type = "rounding", digits = 2 }'))
-    with pytest.raises(BadInput, match="prada: Rounding stands inside it"), local_server(config) as server:
+    with pytest.raises(BadInput, match="prada: rounding stands inside it"), local_server(config) as server:
         asyncio.run(server.app.here.begin())
     config.write_text(text.replace("[plans.free]", '[plans.free]\ndefenses = [{type = "prada", delta = 0.9}]'))
     with pytest.raises(BadInput, match="prada sees what the victim itself says"), local_server(config):

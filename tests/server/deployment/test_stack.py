@@ -1,5 +1,6 @@
 """From a victim and its defences to what the accounts of a plan meet."""
 
+import asyncio
 import dataclasses
 import typing
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from parts import SHAPE, Local
 
-from defenses import DEFENSES, DETECTORS, Stage, check_order
+from defenses import DEFENSES, Stage, check_order
 from wire import BadInput
 from zoo.data import Pool
 
@@ -24,7 +25,7 @@ def plain(hint):
     )
 
 
-@pytest.mark.parametrize("cls", [*DEFENSES.values(), *DETECTORS.values()], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", DEFENSES.values(), ids=lambda cls: cls.__name__)
 def test_a_defence_is_a_frozen_dataclass_of_hyper_parameters(cls):
     assert cls.__dataclass_params__.frozen and cls.__dataclass_params__.eq
     hints = typing.get_type_hints(cls)
@@ -59,19 +60,19 @@ defenses = [
 """
 
 
-async def test_plans_share_one_monitor_with_one_reference_and_one_state(config, rows):
+def test_plans_share_one_monitor_with_one_reference_and_one_state(config, rows):
     """Four plans meet the same victim; each row is folded once, and the reference is held once."""
     Pool(rows[:200].reshape(-1, *SHAPE)).save(config.parent / "reference.npz")
     config.write_text(config.read_text() + WATCHED)
     server = Local(config)
     service = server.app.here
-    await service.begin()
+    asyncio.run(service.begin())
     deployed = [service.of_plan(plan)["watched"] for plan in service.settings.plans]
     assert len(deployed) == 4
     monitors = {id(each.layers[-1].layer) for each in deployed}
     assert len(monitors) == 1
     assert len({id(bound.layer) for each in deployed for bound in each.layers}) == 3
-    await server.store.close()
+    asyncio.run(server.store.close())
 
 
 class Unlisted:
