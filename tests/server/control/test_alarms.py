@@ -346,7 +346,7 @@ def test_detectors_stand_last_and_not_in_plans(config):
     with pytest.raises(BadInput, match="prada: rounding stands inside it"), local_server(config) as server:
         asyncio.run(server.app.here.begin())
     config.write_text(text.replace("[plans.free]", '[plans.free]\ndefenses = [{type = "prada", delta = 0.9}]'))
-    with pytest.raises(BadInput, match="prada sees what the victim itself says"), local_server(config):
+    with pytest.raises(BadInput, match="prada is the same for all accounts"), local_server(config):
         pass
     config.write_text(text.replace("delta", "detla"))
     with pytest.raises(BadInput, match=r"prada has no field 'detla'; it has delta, .*reaction"):

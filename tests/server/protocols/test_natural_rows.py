@@ -131,7 +131,7 @@ def test_the_filter_shuffles_what_is_told_of_other_rows(served, config, models, 
 
 def test_a_victim_without_checkpoints_and_a_filter_of_other_rows_are_refused_at_start(served, config, models):
     server = served('{ type = "hoda", delta = 0.1, benign = [0.7, 0.2, 0.1] }')
-    with pytest.raises(BadInput, match="victim watched, plan free: hoda: the victim has 11 checkpoints"):
+    with pytest.raises(BadInput, match="victim watched: hoda: the victim has 11 checkpoints"):
         asyncio.run(server.app.here.begin())
     narrow = Network.new(Mlp((4,)), (5,), ("own", "other"), seed=0, device="cpu")
     folder.save(narrow, config.parent / "filter")

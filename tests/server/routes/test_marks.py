@@ -136,7 +136,7 @@ def test_a_rate_is_fixed_whoever_changes_it(local, marked, rows):
 
     assert local.client.delete(place, headers=admin).status_code == 200
     marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
-    with pytest.raises(BadInput, match="victim marked, plan free: the marks of model marked were made with rate"):
+    with pytest.raises(BadInput, match="victim marked: the marks of model marked were made with rate"):
         asyncio.run(Local(marked).app.here.begin())
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_would_mark_otherwise_does_not_start(marked):
     marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
     with (
         pytest.raises(
-            RuntimeError, match=r"error: victim marked, plan free: the marks .* not 0\.1; that is fixed"
+            RuntimeError, match=r"error: victim marked: the marks .* not 0\.1; that is fixed"
         ),
         serving("--config", marked, cwd=marked.parent),
     ):
@@ -154,7 +154,7 @@ def test_a_server_that_would_mark_otherwise_does_not_start(marked):
 
 def test_a_plan_cannot_mark(marked):
     marked.write_text(MARKED.replace("[plans.free]", '[plans.free]\ndefenses = [{ type = "dawn", rate = 0.3 }]'))
-    with pytest.raises(BadInput, match="plan free: dawn marks a model's rows alike for all accounts"):
+    with pytest.raises(BadInput, match="plan free: dawn is the same for all accounts"):
         Local(marked)
 
 
