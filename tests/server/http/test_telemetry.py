@@ -258,7 +258,7 @@ def test_a_request_leaves_one_line(capfd):
 
 def test_a_log_that_nobody_reads_fails_no_request(tmp_path):
     script = (
-        "import os; from server.http import logs; os.close(2); logs.access('abc', 'unknown', 200, 0.1); print('on')"
+        "import os; from server.http import logs; os.close(2); logs.access('a', 'unknown', 200, 0.1); print('on')"
     )
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout == b"on\n"
 
