@@ -175,7 +175,7 @@ def _default(field: Any) -> str:
 def methods() -> Iterator[str]:
     """Yields every registered method with its fields and its source."""
     from attacker import EXTRACTION, MEMBERSHIP
-    from defenses import DEFENSES, DETECTORS, Monitor
+    from defenses import DEFENSES, DETECTORS, Consequence
     from owner import PROOFS
 
     yield "Each method is one dataclass; its fields are flags of a command or keys of a TOML table."
@@ -184,7 +184,7 @@ def methods() -> Iterator[str]:
         ("Membership attacks", MEMBERSHIP),
         ("Defences", DEFENSES),
         ("Detectors", DETECTORS),
-        ("What every detector's table also takes", {"": Monitor}),
+        ("What every detector's table also takes", {"": Consequence}),
         ("Proofs of ownership", PROOFS),
     )
     for title, registered in kinds:
