@@ -1,39 +1,36 @@
-"""The attackers: whoever has a URL and a key, and wants the model or what it was trained on."""
+"""The attackers: they have a URL and a key, and want the model or its training rows."""
 
-import wire.openmp  # noqa: F401
-from attacker.asking import NothingAnswered
-from attacker.extraction.extraction import Extraction
-from attacker.extraction.jbda import Jbda
-from attacker.extraction.knockoff import Knockoff
-from attacker.extraction.line_search import LineSearch
-from attacker.extraction.t_rnd import TRnd
-from attacker.membership.confidence import Confidence
-from attacker.membership.gap import Gap
-from attacker.membership.membership import Membership, NotApplicable
-from attacker.membership.shadow import Shadow
+from typing import TYPE_CHECKING, Any
 
-EXTRACTION: dict[str, type[Extraction]] = {
-    "knockoff": Knockoff,
-    "jbda": Jbda,
-    "t-rnd": TRnd,
-    "line-search": LineSearch,
-}
-MEMBERSHIP: dict[str, type[Membership]] = {"confidence": Confidence, "gap": Gap, "shadow": Shadow}
-ATTACKS: dict[str, type[Extraction] | type[Membership]] = {**EXTRACTION, **MEMBERSHIP}
+import cli  # noqa: F401  # sets OpenMP's wait policy before anything loads torch
+from cli.registry import Registry
 
-__all__ = [
-    "ATTACKS",
-    "EXTRACTION",
-    "MEMBERSHIP",
-    "Confidence",
-    "Extraction",
-    "Gap",
-    "Jbda",
-    "Knockoff",
-    "LineSearch",
-    "Membership",
-    "NotApplicable",
-    "NothingAnswered",
-    "Shadow",
-    "TRnd",
-]
+if TYPE_CHECKING:
+    from attacker.extraction.extraction import Extraction
+    from attacker.membership.membership import Membership
+
+EXTRACTION: "Registry[Extraction]" = Registry(
+    {
+        "knockoff": "attacker.extraction.knockoff:Knockoff",
+        "jbda": "attacker.extraction.jbda:Jbda",
+        "t-rnd": "attacker.extraction.t_rnd:TRnd",
+        "line-search": "attacker.extraction.line_search:LineSearch",
+    }
+)
+"""Attacks that leave a surrogate, by the name of their command."""
+
+MEMBERSHIP: "Registry[Membership]" = Registry(
+    {
+        "confidence": "attacker.membership.confidence:Confidence",
+        "gap": "attacker.membership.gap:Gap",
+        "shadow": "attacker.membership.shadow:Shadow",
+    }
+)
+"""Attacks that leave a score for each candidate, by the name of their command."""
+
+ATTACKS: "Registry[Extraction | Membership]" = Registry({**EXTRACTION.targets, **MEMBERSHIP.targets})
+
+
+def __getattr__(name: str) -> Any:
+    """Imports an attack by the name of its class, so that ``from attacker import Knockoff`` works."""
+    return ATTACKS.named(name)

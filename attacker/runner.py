@@ -1,13 +1,15 @@
-"""One attack on one endpoint, from its first row to what it leaves in a folder."""
+"""One attack on one endpoint, from its first row to its results in a folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import platform
 import re
 import shutil
 import time
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 
 from attacker.extraction.extraction import Extraction
 from attacker.membership.membership import Membership, NotApplicable
-from attacker.recording import Recording
+from attacker.transports import Journal, save_transfer
 from cli.meter import metered
 from wire import BudgetSpent, Oracle, WireError
 from wire.http import Endpoint
@@ -24,12 +26,14 @@ from zoo import folder
 from zoo.data.pool import Pool
 
 PACKAGES = ("numpy", "torch", "httpx")
+RESULTS = ("result.json", "scores.npz", "transfer.npz")
+UNFINISHED, JOURNAL = "unfinished", "journal.npy"
 
 
 def conduct(
     name: str,
     attack: Extraction | Membership,
-    endpoint: Recording,
+    endpoint: Endpoint,
     pools: dict[str, Pool],
     *,
     budget: int,
@@ -41,6 +45,8 @@ def conduct(
 
     An extraction leaves ``surrogate/`` and ``transfer.npz``, a membership attack ``scores.npz`` (``scores``,
     ``(n,)`` float64, and ``y``, ``(n,)`` int64, in the order of the candidates); both leave ``result.json``.
+    They replace those of an earlier run only when the attack has ended. Until then all is in ``unfinished/``,
+    the answers among it, for :func:`rescue`.
 
     Args:
         name: The attack's name.
@@ -48,38 +54,42 @@ def conduct(
         endpoint: The way to the victim.
         pools: The attacker's rows: ``pool`` for an extraction, ``candidates`` and ``shadow`` for membership.
         budget: Most rows to ask about.
-        patience: Most seconds to wait for one request.
+        patience: Longest wait for one request, in seconds.
         seed: Seed of all randomness.
-        out: Folder for what is left; it must be there.
+        out: Folder of the results; it must exist, and hold no ``unfinished/``.
 
     Returns:
-        What ``result.json`` holds.
+        The content of ``result.json``.
 
     Raises:
         BadInput: The attack cannot be run with these settings and rows.
         WireError: Not a single row was answered.
     """
-    for left in ("scores.npz", "transfer.npz", "result.json"):  # by an earlier attack
-        (out / left).unlink(missing_ok=True)
-    shutil.rmtree(out / "surrogate", ignore_errors=True)
+    new = out / UNFINISHED
+    new.mkdir()
     rng = np.random.default_rng(seed)
     settings = {"attack": name, "settings": dataclasses.asdict(attack), "seed": seed}
     before, started = _account(endpoint), time.perf_counter()
-    with metered(endpoint, budget=budget, patience=patience, label=name) as oracle:
+    journal = Journal(endpoint, new / JOURNAL, endpoint.card.classes)
+    with (
+        closing(journal),
+        metered(endpoint, journal, budget=budget, patience=patience, label=name) as oracle,
+    ):
         try:
             if isinstance(attack, Extraction):
                 surrogate = attack.extract(oracle, pools["pool"], rng)
-                folder.save(surrogate, out / "surrogate", **_plain({**settings, "bill": _bill(oracle)}))
-                endpoint.save(out / "transfer.npz")
+                folder.save(surrogate, new / "surrogate", **_plain({**settings, "bill": _bill(oracle)}))
             else:
                 candidates = pools["candidates"]
                 assert candidates.y is not None
                 scores = attack.infer(oracle, candidates.x, candidates.y, pools["shadow"], rng)
-                np.savez(out / "scores.npz", scores=scores, y=candidates.y)
-            status, reason = _end(oracle, budget)
+                np.savez(new / "scores.npz", scores=scores, y=candidates.y)
+            status, reason = _end(oracle, budget, pools.get("pool"))
         except NotApplicable as why:
             status, reason = "not applicable", str(why)
         after = _account(endpoint)
+    if isinstance(attack, Extraction):
+        save_transfer(new / JOURNAL, new / "transfer.npz")
     result = _plain(
         {
             **settings,
@@ -98,15 +108,49 @@ def conduct(
             },
         }
     )
-    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    (new / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    _replace(new, out)
     return result
 
 
-def _end(oracle: Oracle, budget: int) -> tuple[str, str | None]:
-    """Tells whether the attack is done, as it also is with its budget, or was stopped, and by what."""
-    if oracle.ended is None or (isinstance(oracle.ended, BudgetSpent) and oracle.spent == budget):
-        return "done", None
-    return "stopped", str(oracle.ended)
+def rescue(out: Path) -> tuple[int, Path] | None:
+    """Keeps the answers of a run that was cut short, and removes what else it had begun.
+
+    Args:
+        out: Folder of its results.
+
+    Returns:
+        The number of rows that were answered, and the transfer set with them; None if there are none.
+    """
+    journal = out / UNFINISHED / JOURNAL
+    kept = None
+    if journal.exists():
+        number = next(n for n in itertools.count(1) if not (out / f"rescued-{n}.npz").exists())
+        path = out / f"rescued-{number}.npz"
+        kept = save_transfer(journal, path), path
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    return kept
+
+
+def _replace(new: Path, out: Path) -> None:
+    """Puts new results in the place of an earlier run's; ``result.json`` goes first and comes last."""
+    for name in RESULTS:
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "surrogate", ignore_errors=True)
+    for name in ("surrogate", *reversed(RESULTS)):
+        if (new / name).exists():
+            (new / name).replace(out / name)
+    shutil.rmtree(new)
+
+
+def _end(oracle: Oracle, budget: int, pool: Pool | None) -> tuple[str, str | None]:
+    """Says whether the attack is done, as it also is with its budget, or was stopped; and why, if that is news."""
+    left = budget - oracle.spent
+    if oracle.ended is not None and not (isinstance(oracle.ended, BudgetSpent) and left == 0):
+        return "stopped", str(oracle.ended)
+    if pool is not None and left and oracle.spent == len(pool):
+        return "done", f"the pool of {len(pool)} rows is exhausted; {left} of the budget were not spent"
+    return "done", None
 
 
 def _bill(oracle: Oracle) -> dict[str, int | None]:
@@ -115,7 +159,7 @@ def _bill(oracle: Oracle) -> dict[str, int | None]:
 
 
 def _account(endpoint: Endpoint) -> dict[str, Any] | None:
-    """Returns what the server has on the account, if it tells."""
+    """Returns the server's record of the account, if it discloses one."""
     try:
         return endpoint.account()
     except WireError:
@@ -123,6 +167,6 @@ def _account(endpoint: Endpoint) -> dict[str, Any] | None:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Leaves only what goes into JSON: paths become text, tuples lists."""
+    """Turns values into those of JSON: paths into text, tuples into lists."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain

@@ -17,9 +17,9 @@ from cli.flags import at_least
 from wire import BadInput
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> None:
     """Runs a benchmark and prints its table."""
-    parser = Parser("python -m benchmarks", description="How fast it is.")
+    parser = Parser(prog, description="How fast it is.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serving = commands.add_parser("serving", help="measure the server beside raw forward and beside other servers")
     serving.add_argument("--install", action="store_true", help="install the rivals' environments, and no more")

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wire.http import CardOptions
-
 T = TypeVar("T")
+
+METAVARS = {int: "N", float: "X", Path: "PATH"}
 
 
 def summary(cls: type) -> str:
@@ -28,24 +28,24 @@ def summary(cls: type) -> str:
 
 
 def attribute_notes(cls: type) -> dict[str, str]:
-    """Reads what a docstring's ``Attributes`` section says of each field."""
+    """Returns what the ``Attributes`` section of a docstring says of each field."""
     section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
     notes = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text) for name, text in notes}
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Returns a parser of whole numbers that are not less than ``least``, for an argument's ``type``."""
+    """Returns an argument's ``type`` that takes whole numbers of at least ``least``."""
 
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least {least}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
         return int(text)
 
     return number
 
 
-def add_fields(parser: argparse.ArgumentParser, cls: type, prefix: str = "") -> None:
+def add_fields(parser: argparse._ActionsContainer, cls: type, prefix: str = "") -> None:
     """Adds the fields of a dataclass to a parser, as flags with their defaults and their documentation.
 
     Fields may be of type int, float, str, bool, Path, Literal, a tuple of one of these, or one of these or None.
@@ -65,12 +65,13 @@ def add_fields(parser: argparse.ArgumentParser, cls: type, prefix: str = "") -> 
         if kind is bool:
             arguments["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(kind) is tuple:
-            arguments |= {"type": typing.get_args(kind)[0], "nargs": "*"}
+            kind = typing.get_args(kind)[0]
+            arguments |= {"type": kind, "nargs": "*", "metavar": METAVARS.get(kind)}
         elif typing.get_origin(kind) is typing.Literal:
             choices = typing.get_args(kind)
             arguments |= {"type": type(choices[0]), "choices": choices}
         else:
-            arguments["type"] = kind
+            arguments |= {"type": kind, "metavar": METAVARS.get(kind)}
         parser.add_argument("--" + (prefix + field.name).replace("_", "-"), **arguments)
 
 
@@ -80,25 +81,16 @@ def from_fields(cls: type[T], arguments: argparse.Namespace, prefix: str = "") -
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def add_endpoint(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say which model to reach, and how."""
-    group = parser.add_argument_group("endpoint")
-    url = os.environ.get("MLAAS_URL")
-    group.add_argument(
-        "--url", default=url, required=url is None, help="the server's URL, or the model's own (MLAAS_URL)"
-    )
-    group.add_argument("--model", help="name of the model; not needed if the server has only one")
-    group.add_argument("--key", default=os.environ.get("MLAAS_KEY"), help="API key (MLAAS_KEY)")
-    group.add_argument(
-        "--key-file",
-        type=Path,
-        default=os.environ.get("MLAAS_KEY_FILE"),
-        help="file that holds the API key, where --key is not given (MLAAS_KEY_FILE)",
-    )
-    group.add_argument(
-        "--patience", type=float, default=300.0, help="most seconds to wait for one request (default: 300)"
-    )
-    add_fields(parser.add_argument_group("what the server does not say of itself"), CardOptions)  # type: ignore[arg-type]
+class _Quiet(argparse.Action):
+    """Switches progress bars off, before tqdm is imported."""
+
+    def __call__(self, *parsed: object) -> None:
+        os.environ["TQDM_DISABLE"] = "1"
+
+
+def add_quiet(parser: argparse._ActionsContainer) -> None:
+    """Adds a flag that switches progress bars off."""
+    parser.add_argument("--quiet", action=_Quiet, nargs=0, help="show no progress bars")
 
 
 def _without_none(kind: Any) -> Any:

@@ -13,18 +13,30 @@ from tqdm import tqdm
 
 from cli.money import in_currency
 from wire.http import Endpoint
-from wire.oracle import Oracle
+from wire.oracle import Oracle, Transport
 from wire.patient import Patient
 
 
 @contextmanager
 def metered(
-    endpoint: Endpoint, *, budget: int | None = None, patience: float = 300.0, label: str = ""
+    endpoint: Endpoint,
+    transport: Transport | None = None,
+    *,
+    budget: int | None = None,
+    patience: float = 300.0,
+    label: str = "",
 ) -> Iterator[Oracle]:
-    """Puts a meter and a progress bar on an endpoint.
+    """Puts a meter and a progress bar on an endpoint, and closes it at the end.
 
     The bar shows rows and money spent. An interrupt (Ctrl-C, SIGTERM) ends the budget, so that a method stops
-    with what it has; a second one ends the command.
+    with the answers that it has; a second one ends the command.
+
+    Args:
+        endpoint: The model.
+        transport: A transport around the endpoint, to be asked in its place.
+        budget: Most rows to ask about; None for no limit.
+        patience: Longest wait for one request, in seconds.
+        label: Name of the progress bar; that of the model by default.
     """
     stop = threading.Event()
     bar = tqdm(total=budget, desc=label or endpoint.model, unit="row", dynamic_ncols=True, mininterval=0.5)
@@ -36,7 +48,7 @@ def metered(
         bar.update(oracle.spent - bar.n)
 
     oracle = Oracle(
-        Patient(endpoint, patience, stop.wait),
+        Patient(transport or endpoint, patience, stop.wait),
         endpoint.card,
         budget,
         prices=endpoint.prices(),
@@ -48,7 +60,7 @@ def metered(
             raise KeyboardInterrupt
         stop.set()
         oracle.halt("interrupted")
-        bar.write("interrupted: going on with what was answered; once more to end at once", file=sys.stderr)
+        bar.write("interrupted: finishing with the answers so far; interrupt again to stop now", file=sys.stderr)
 
     before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

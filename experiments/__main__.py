@@ -27,11 +27,9 @@ from zoo.cache import state_folder
 from zoo.data import data_folder
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m experiments") -> None:
     """Runs a trial and writes its report."""
-    parser = Parser(
-        "python -m experiments", description="Runs all parties against one another and writes a report."
-    )
+    parser = Parser(prog, description="Runs all parties against one another and writes a report.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, protocol, about in (
         ("demo", REDUCED, "serve, steal, spy, prove, at reduced sizes"),

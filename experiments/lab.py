@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
-from attacker.recording import Recording
+from attacker.transports import Recording
 from experiments.processes import Parties, Server
 from wire import Answer, Array, Oracle
 from wire.http import Endpoint
@@ -135,18 +135,19 @@ class Lab:
     ) -> Asked:
         """Runs an attack over HTTP under a new account, with the attacker's own seed; its labels go untold."""
         key = server.account(account, "client")
-        endpoint = Recording(server.url, model=model, key=key, client=server.client)
+        endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
+        recording = Recording(endpoint)
         bar = tqdm(total=budget, desc=account, unit="row", leave=False, dynamic_ncols=True)
 
         def shown(oracle: Oracle) -> None:
             bar.update(oracle.spent - bar.n)
 
         with bar:
-            oracle = Oracle(endpoint, endpoint.card, budget, on_answer=shown)
+            oracle = Oracle(recording, endpoint.card, budget, on_answer=shown)
             rng = np.random.default_rng([seed, 1])
             surrogate = attack.extract(oracle, Pool(pool.x, None, pool.class_names), rng)
-        sizes = tuple(len(x) for x in endpoint.asked)
-        return Asked(np.concatenate(endpoint.asked), Answer.join(endpoint.answers), sizes, surrogate)
+        sizes = tuple(len(x) for x in recording.asked)
+        return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), sizes, surrogate)
 
     def about(self, network: Network, data: str, rows: int, evaluation: Pool) -> dict[str, Any]:
         """Says what a victim is, for the results."""

@@ -1,11 +1,19 @@
 """The owner: tests whether a served model was made from theirs, knowing it only by URL and key."""
 
-import wire.openmp  # noqa: F401
-from owner.dataset_inference.dataset_inference import DatasetInference
-from owner.evidence import Accusations, Evidence, accusations
-from owner.ownership import Proof
+from typing import TYPE_CHECKING, Any
 
-#: Every proof, by the name of its command.
-PROOFS = {"dataset-inference": DatasetInference}
+import cli  # noqa: F401  # sets OpenMP's wait policy before anything loads torch
+from cli.registry import Registry
 
-__all__ = ["PROOFS", "Accusations", "DatasetInference", "Evidence", "Proof", "accusations"]
+if TYPE_CHECKING:
+    from owner.dataset_inference.dataset_inference import DatasetInference
+
+PROOFS: "Registry[DatasetInference]" = Registry(
+    {"dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference"}
+)
+"""Every proof, by the name of its command."""
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a proof by the name of its class, so that ``from owner import DatasetInference`` works."""
+    return PROOFS.named(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import NamedTuple
 
 import httpx
 
-from cli.command import Parser
-from cli.flags import add_endpoint, add_fields, from_fields, summary
+from cli.flags import from_fields
 from cli.keys import read_key
 from cli.meter import metered
 from defenses.watermarks.ledger import Opening
@@ -24,49 +22,6 @@ from wire.http import CardOptions, Endpoint
 from wire.tensors import read_json
 from zoo import folder
 from zoo.penultimate import penultimate
-
-
-def add_commands(proofs: argparse._SubParsersAction[Parser]) -> None:
-    """Adds both commands."""
-    claim = proofs.add_parser("dawn", help=summary(Dawn), description=summary(Dawn))
-    claim.add_argument(
-        "--marks",
-        required=True,
-        metavar="FILE|URL",
-        help="the account's marks: what GET /admin/models/MODEL/marks/ACCOUNT answers, or its URL",
-    )
-    claim.add_argument(
-        "--marks-key",
-        default=os.environ.get("MLAAS_ADMIN_KEY"),
-        help="key of an administrator there (MLAAS_ADMIN_KEY)",
-    )
-    claim.add_argument("--open", action="store_true", help=f"open the marks' key, for a judge. {SPENT}")
-    about = "Checks evidence of marks against a published commitment, and asks the suspect anew."
-    judge = proofs.add_parser("judge-dawn", help=about, description=about)
-    judge.add_argument("evidence", type=Path, help="what the owner's command wrote")
-    judge.add_argument(
-        "--root", required=True, help="the commitment that was published before anybody could ask the suspect"
-    )
-    judge.add_argument(
-        "--victim",
-        required=True,
-        metavar="FOLDER|URL",
-        help="the victim: its folder, or where it answers without marks; only a folder shows its weights, "
-        "and what decides where near-duplicates are marked alike",
-    )
-    judge.add_argument("--victim-key", help="API key there (default: that of --key)")
-    for parser in (claim, judge):
-        add_endpoint(parser)
-        parser.add_argument(
-            "--independent",
-            nargs="+",
-            required=True,
-            metavar="FOLDER|URL",
-            help="models that were surely not stolen, by which it is measured how often a mark holds by chance",
-        )
-        parser.add_argument("--independent-key", help="API key there (default: that of --key)")
-        parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
-        add_fields(parser.add_argument_group("the verdict"), Dawn)  # type: ignore[arg-type]
 
 
 def run(arguments: argparse.Namespace) -> str:

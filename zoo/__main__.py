@@ -1,7 +1,6 @@
-"""``python -m zoo COMMAND``: the same as ``mlaas-range train``."""
+"""``python -m zoo``: the same as ``mlaas-range train``."""
 
 from cli.command import run
-from cli.train import main
 
 if __name__ == "__main__":
-    run(main)
+    run("cli.train:main")

@@ -19,7 +19,9 @@ import numpy as np
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
-from attacker import Extraction, Jbda, Knockoff
+from attacker.extraction.extraction import Extraction
+from attacker.extraction.jbda import Jbda
+from attacker.extraction.knockoff import Knockoff
 from attacker.extraction.targets import targets
 from defenses.watermarks.ledger import Opening
 from experiments import metrics

@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from attacker import Jbda, LineSearch, TRnd
 from attacker.extraction.extraction import Extraction
+from attacker.extraction.jbda import Jbda
+from attacker.extraction.line_search import LineSearch
+from attacker.extraction.t_rnd import TRnd
 from defenses.detectors.calibration import calibrate
 from defenses.detectors.prada import Prada
 from experiments.claims import streams

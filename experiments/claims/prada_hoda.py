@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from attacker import Jbda, Knockoff
+from attacker.extraction.jbda import Jbda
+from attacker.extraction.knockoff import Knockoff
 from defenses.detectors.hoda import Hoda, hardness
 from defenses.detectors.prada import Prada
 from experiments.claims import streams

@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from attacker import Jbda, TRnd
 from attacker.extraction.extraction import Extraction
+from attacker.extraction.jbda import Jbda
+from attacker.extraction.t_rnd import TRnd
 from benchmarks.serving.rounds import cpu_model
 from benchmarks.serving.targets import spread
 from cli.flags import at_least

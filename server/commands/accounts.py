@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -13,31 +12,6 @@ from server.settings import Settings
 from wire import BadInput
 
 OPERATOR = "the command line"  # who did it, in the audit
-
-
-def add_commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """Adds a parser for each command, and returns them."""
-    commands = parser.add_subparsers(required=True, dest="do", metavar="COMMAND")
-    create = commands.add_parser("create", help="make an account and print its key")
-    create.add_argument("name")
-    create.add_argument("--plan", required=True)
-    create.add_argument(
-        "--key-file",
-        type=Path,
-        help="write the key there instead of printing it; if it stands there already, nothing is done",
-    )
-    listing = commands.add_parser("list", help="list accounts, their plans and the ids of their keys")
-    plan = commands.add_parser("plan", help="put an account on another plan")
-    plan.add_argument("name")
-    plan.add_argument("plan")
-    add = commands.add_parser("add-key", help="give an account a further key and print it")
-    add.add_argument("name")
-    rotate = commands.add_parser("rotate", help="give an account a new key, print it, and revoke all its others")
-    rotate.add_argument("name")
-    revoke = commands.add_parser("revoke", help="revoke keys of an account")
-    revoke.add_argument("name")
-    revoke.add_argument("--key", help="id of the one key to revoke (default: all)")
-    return [create, listing, plan, add, rotate, revoke]
 
 
 async def administrate(settings: Settings, do: str, arguments: dict[str, object]) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from reached import reach
 
-from attacker import Knockoff, NothingAnswered
+from attacker.asking import NothingAnswered
+from attacker.extraction.knockoff import Knockoff
 from wire import Answer, Array, BadInput, BudgetSpent, Card, Oracle, Refused
 from zoo.data.pool import Pool
 from zoo.network import Network

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from other_servers import CLASSES, SIDES, OpenVinoShaped, Silent, TritonShaped, logits, served
 
-import attacker.__main__
-import owner.__main__
+import attacker.command
+import owner.command
 from wire import BadInput, Malformed, Oracle, Refused
 from wire.http import CardOptions, Endpoint
 from zoo.data.pool import Pool
@@ -74,11 +74,11 @@ def test_every_party_works_on_it(server, rows, tmp_path):
     files = ["--private", str(tmp_path / "private.npz"), "--unseen", str(tmp_path / "unseen.npz")]
     with served(server) as url:
         knockoff = ["knockoff", "--budget", "40", "--pool", str(tmp_path / "all.npz"), "--epochs", "2"]
-        attacker.__main__.main(
+        attacker.command.main(
             [*knockoff, "--family", "mlp", "--url", url, *card, "--out", str(tmp_path / "stolen")]
         )
         asked = ["confidence", "--budget", "60", "--candidates", str(tmp_path / "all.npz")]
-        attacker.__main__.main([*asked, "--url", url, *card, "--out", str(tmp_path / "spied")])
+        attacker.command.main([*asked, "--url", url, *card, "--out", str(tmp_path / "spied")])
         counted = sum(n for n, _ in server.requests)
         assert counted == 100
         for folder, spent in (("stolen", 40), ("spied", 60)):
@@ -86,6 +86,6 @@ def test_every_party_works_on_it(server, rows, tmp_path):
             assert (result["status"], result["rows"], result["money"]) == ("done", spent, None)
         small = ["--fit-images", "4", "--test-images", "4", "--starts", "1", "--walk-steps", "3"]
         proof = ["dataset-inference", "--url", url, *card, "--victim", url, *victim, *files, *small]
-        owner.__main__.main([*proof, "--out", str(tmp_path / "evidence.json")])
+        owner.command.main([*proof, "--out", str(tmp_path / "evidence.json")])
         evidence = json.loads((tmp_path / "evidence.json").read_text())
         assert evidence["suspect_queries"] + evidence["victim_queries"] == sum(n for n, _ in server.requests) - 100

@@ -359,5 +359,5 @@ def test_settings_without_sense_are_refused(fields):
 
 def test_the_owner_needs_nothing_of_a_servers_install():
     hidden = ("redis", "fastapi_offline", "uvicorn", "prometheus_client", "onnxruntime")
-    code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import owner.__main__"
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import owner.command"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

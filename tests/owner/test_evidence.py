@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from owner import Evidence, accusations
+from owner.evidence import Evidence, accusations
 from wire import BadInput
 
 EVIDENCE = Evidence(

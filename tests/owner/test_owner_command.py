@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-import owner.__main__
-from cli import command
-from owner import Evidence
+import owner.command
+from cli.command import run
+from owner.evidence import Evidence
 from wire import Answer, BadInput, Card
 from zoo.data.pool import Pool
 
@@ -34,7 +34,7 @@ class LoadedModel:
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    monkeypatch.setattr(owner.__main__, "Endpoint", LoadedModel)
+    monkeypatch.setattr("wire.http.Endpoint", LoadedModel)
     monkeypatch.setattr(LoadedModel, "made", [])
     monkeypatch.delenv("MLAAS_URL", raising=False)
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def asked(folder, *more):
 
 
 def test_it_leaves_evidence_and_a_summary(files, capsys):
-    owner.__main__.main(asked(files, "--victim-key", "OTHER"))
+    owner.command.main(asked(files, "--victim-key", "OTHER"))
     suspect, victim = LoadedModel.made
     path = files / "new" / "evidence.json"
     found = Evidence.load(path)
@@ -70,16 +70,16 @@ def test_it_leaves_evidence_and_a_summary(files, capsys):
 
 def test_the_victim_is_walked_once_for_several_suspects(files):
     keep = ("--features", str(files / "kept" / "features.npz"))
-    owner.__main__.main(asked(files, *keep))
+    owner.command.main(asked(files, *keep))
     first = Evidence.load(files / "new" / "evidence.json")
-    owner.__main__.main(asked(files, *keep, "--alpha", "0.05"))
+    owner.command.main(asked(files, *keep, "--alpha", "0.05"))
     second = Evidence.load(files / "new" / "evidence.json")
     assert LoadedModel.made[1].rows == first.victim_queries > 0 and LoadedModel.made[3].rows == 0
     assert (second.victim_queries, second.victim_queries_before) == (0, first.victim_queries)
     assert second.p_value == first.p_value and LoadedModel.made[1].key == "SECRET"
     for change in (("--seed", "4"), ("--victim-model", "other"), ("--gaussian", "0.1")):
         with pytest.raises(BadInput, match=r"made with .*\(now"):
-            owner.__main__.main(asked(files, *keep, *change))
+            owner.command.main(asked(files, *keep, *change))
     assert LoadedModel.made[-1].rows == LoadedModel.made[-2].rows == 0
 
 
@@ -96,7 +96,7 @@ def test_the_victim_is_walked_once_for_several_suspects(files):
 )
 def test_what_cannot_be_done_is_one_line_and_status_2(files, capsys, more, fault):
     with pytest.raises(SystemExit) as stopped:
-        command.run(owner.__main__.main, asked(files, *more))
+        run(owner.command.main, asked(files, *more))
     assert stopped.value.code == 2
     told = capsys.readouterr().err
     assert fault in told and told.count("\n") == 1
@@ -106,11 +106,11 @@ def test_what_cannot_be_done_is_one_line_and_status_2(files, capsys, more, fault
 def test_unlabelled_rows_are_told(files, capsys):
     Pool(np.zeros((40, 6), np.float32)).save(files / "unseen.npz")
     with pytest.raises(SystemExit):
-        command.run(owner.__main__.main, asked(files))
+        run(owner.command.main, asked(files))
     assert "the unseen pool has no labels" in capsys.readouterr().err
 
 
 def test_evidence_is_plain_json(files):
-    owner.__main__.main(asked(files))
+    owner.command.main(asked(files))
     text = (files / "new" / "evidence.json").read_text()
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["method"] == "dataset-inference"

@@ -5,7 +5,7 @@ import pytest
 from parts import SHAPE, configured
 
 from defenses import Prada
-from server.__main__ import main
+from server.command import main
 from server.settings import defense_of
 from wire import BadInput
 from zoo import folder

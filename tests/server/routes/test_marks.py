@@ -13,7 +13,7 @@ import pytest
 from parts import Local, serving
 from plain_prada import naive
 
-import owner.__main__
+import owner.command
 from defenses import Prada
 from defenses.monitoring.records import read_entry
 from defenses.store import open_store
@@ -261,13 +261,13 @@ def test_a_killed_server_goes_on_where_it_was(marked, network, thief, tmp_path):
             # The thief's model is the server itself: it answers as the thief was told.
             out = tmp_path / "evidence.json"
             asked = ["--url", url, "--key", key, "--independent", str(marked.parent / "net"), "--bits", "10"]
-            owner.__main__.main(
+            owner.command.main(
                 ["dawn", *asked, "--marks", f"{place}/thief", "--marks-key", admin, "--open", "--out", str(out)]
             )
             found = Marks.load(out)
             assert found.verdict == "accused" and found.matches == found.marks == len(marks)
             verdict = tmp_path / "verdict.json"
             judging = ["--root", root, "--victim", str(marked.parent / "net"), "--out", str(verdict)]
-            owner.__main__.main(["judge-dawn", str(out), *judging, *asked])
+            owner.command.main(["judge-dawn", str(out), *judging, *asked])
             assert Marks.load(verdict).verdict == "accused"
             endpoint.close()

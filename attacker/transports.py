@@ -1,0 +1,115 @@
+"""Transports that keep what was bought: every row that was answered, with its answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from wire import Answer, Array, BadInput, Malformed, Transport
+
+
+class Recording:
+    """Keeps every row that was answered, with its answer, in memory.
+
+    Attributes:
+        asked: Batches of rows, in the order in which they were answered.
+        answers: The answers about them.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.asked: list[Array] = []
+        self.answers: list[Answer] = []
+        self._transport = transport
+
+    def __call__(self, x: Array) -> Answer:
+        """Answers about the rows ``x``, ``(n, *input_shape)``, and keeps both."""
+        answer = self._transport(x)
+        self.asked.append(x)
+        self.answers.append(answer)
+        return answer
+
+
+class Journal:
+    """Appends each answered row to a file before its answer is used, so that an end of any kind loses none.
+
+    The file is of numpy's format (npy), but for the count of rows in its header, which is 0.
+    """
+
+    def __init__(self, transport: Transport, path: Path, classes: int) -> None:
+        """Wraps a transport.
+
+        Args:
+            transport: What carries the rows.
+            path: The file; it is made with the first answer.
+            classes: Number of classes k, for answers that are labels alone.
+        """
+        self._transport, self._path, self._classes = transport, path, classes
+        self._file: BinaryIO | None = None
+
+    def __call__(self, x: Array) -> Answer:
+        """Answers about the rows ``x``, ``(n, *input_shape)``, and records them.
+
+        Raises:
+            Malformed: The answer has another number of classes than the first one.
+        """
+        answer = self._transport(x)
+        if self._file is None:
+            self._begin(x.shape[1:], self._classes if answer.probs is None else answer.probs.shape[1])
+        records = np.empty(len(answer), self._dtype)
+        records["x"], records["label"], records["probs"] = x, answer.labels, np.nan
+        if answer.probs is not None:
+            if answer.probs.shape[1:] != records["probs"].shape[1:]:
+                raise Malformed(f"probabilities of {answer.probs.shape[1]} classes, before of {self._classes}")
+            records["probs"] = answer.probs
+        assert self._file is not None
+        self._file.write(records.tobytes())
+        self._file.flush()
+        return answer
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _begin(self, input_shape: tuple[int, ...], classes: int) -> None:
+        self._classes = classes
+        fields = [("x", "<f4", input_shape), ("label", "<i8"), ("probs", "<f4", (classes,))]
+        self._dtype = np.dtype(fields)
+        self._file = self._path.open("wb")
+        npy.write_array_header_1_0(self._file, {"descr": self._dtype.descr, "fortran_order": False, "shape": (0,)})
+
+
+def read_journal(path: Path) -> tuple[Array, Answer]:
+    """Reads what :class:`Journal` has written so far; a record that was cut off is left out.
+
+    Returns:
+        The rows, ``(n, *input_shape)`` float32, and the answer about them, NaN where a probability was withheld.
+
+    Raises:
+        BadInput: It is not such a file.
+    """
+    try:
+        with path.open("rb") as file:
+            npy.read_magic(file)
+            _, _, dtype = npy.read_array_header_1_0(file)
+            content = file.read()
+    except ValueError as error:
+        raise BadInput(f"{path}: not a journal of answers: {error}") from None
+    records = np.frombuffer(content, dtype, len(content) // dtype.itemsize)
+    return records["x"], Answer(records["label"], records["probs"])
+
+
+def save_transfer(journal: Path, path: Path) -> int:
+    """Makes the transfer set (npz) from a journal, removes the journal, and returns the number of rows.
+
+    The transfer set holds the rows ``x``, ``(n, *input_shape)`` float32, their ``labels``, ``(n,)`` int64, and
+    ``probs``, ``(n, k)`` float32, NaN where they were withheld.
+    """
+    x, answer = read_journal(journal)
+    with path.open("wb") as file:
+        np.savez_compressed(file, x=x, labels=answer.labels, probs=answer.probs)  # type: ignore[arg-type]
+    journal.unlink()
+    return len(answer)

@@ -1,0 +1,70 @@
+"""The flags that say which model to reach, and the way there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.flags import add_fields, add_quiet, from_fields
+from cli.keys import read_key
+from cli.registry import outline
+
+if TYPE_CHECKING:
+    from wire.http import Endpoint
+
+
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which model to reach, and how."""
+    group = parser.add_argument_group("endpoint")
+    url = os.environ.get("MLAAS_URL")
+    group.add_argument(
+        "--url", default=url, required=url is None, help="the server's URL, or the model's own (MLAAS_URL)"
+    )
+    group.add_argument("--model", metavar="NAME", help="name of the model; not needed if the server has only one")
+    group.add_argument("--key", default=os.environ.get("MLAAS_KEY"), help="API key (MLAAS_KEY)")
+    group.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="PATH",
+        default=os.environ.get("MLAAS_KEY_FILE"),
+        help="file that holds the API key, read if --key is not given (MLAAS_KEY_FILE)",
+    )
+    group.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        default=300.0,
+        help="longest wait for one request, its retries included (default: 300)",
+    )
+    add_quiet(group)
+    add_card_options(parser.add_argument_group("if the server does not describe its model"))
+
+
+def add_card_options(group: argparse._ArgumentGroup, prefix: str = "") -> None:
+    """Adds the flags that complete or override a model's card."""
+    add_fields(group, outline("wire.http:CardOptions"), prefix)
+
+
+def reach(arguments: argparse.Namespace, *, prefix: str = "") -> Endpoint:
+    """Opens the endpoint that the flags name.
+
+    Args:
+        arguments: What was parsed of the flags of :func:`add_endpoint`.
+        prefix: Prefix of the flags' names; without a key of its own, such an endpoint takes that of ``--key``.
+
+    Raises:
+        BadInput: The URL, the key or what is said of the model cannot be used.
+        Refused: The server knows no such model, or refuses the key.
+        Unreachable: No answer came.
+    """
+    from wire.http import CardOptions, Endpoint
+
+    given: dict[str, Any] = vars(arguments)
+    return Endpoint(
+        given[prefix + "url"],
+        model=given[prefix + "model"],
+        key=read_key(given[prefix + "key"] or arguments.key, arguments.key_file),
+        options=from_fields(CardOptions, arguments, prefix),
+    )

@@ -1,0 +1,106 @@
+"""What the commands of ``mlaas-range train`` do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from cli.flags import from_fields
+from wire import BadInput
+from zoo import data, folder, tensors
+from zoo.cache import state_folder
+from zoo.data import roles as divide
+from zoo.data.pool import Pool
+from zoo.families import FAMILIES, pretrained
+from zoo.network import Network
+from zoo.recipe import READY, Recipe
+from zoo.training import Training
+
+CONVERT = (
+    "if you trust it, make safetensors of it: python -c 'import torch; from safetensors.torch import save_file; "
+    'save_file(torch.load("FILE.pth", weights_only=True), "FILE.safetensors")\''
+)
+
+
+def roles(arguments: argparse.Namespace) -> None:
+    """Divides a data set into the files of the roles."""
+    where = data.data_folder(arguments.data), state_folder() / "cache"
+    if arguments.dataset is None:
+        found, missed = data.load_or_digits("fashion_mnist", *where)
+        if missed:
+            print(missed, file=sys.stderr)
+    else:
+        found = data.load(arguments.dataset, *where)
+    print(f"{found.name}: {len(found.pool)} rows from {found.source}")
+    for path in sorted(divide.written(found, arguments.seed, arguments.out).glob("*.npz")):
+        print(path)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Trains a model."""
+    if (arguments.recipe is None) == (arguments.rows is None):
+        raise BadInput("name either a recipe or, by --rows, a file to train on")
+    if arguments.recipe is not None:
+        ready = READY[arguments.recipe]
+        found = data.load(ready.data, data.data_folder(arguments.data), state_folder() / "cache")
+        drawn = divide.written(found, arguments.seed, state_folder() / "roles" / f"{found.name}-{arguments.seed}")
+        name, rows = arguments.recipe, drawn / "victim.npz"
+        recipe = Recipe(ready.family, ready.training, arguments.seed)
+    else:
+        name, rows = arguments.family, arguments.rows
+        family = from_fields(FAMILIES[name], arguments, f"{name}_")
+        recipe = Recipe(family, from_fields(Training, arguments), arguments.seed)
+    pool = Pool.load(rows)
+    if arguments.against is not None:
+        pool = pool.against(Pool.load(arguments.against))
+    start = time.perf_counter()
+    model = recipe.train(pool, device=arguments.device, label=name)
+    folder.save(model, arguments.out, seed=recipe.seed, rows=len(pool))
+    seconds = time.perf_counter() - start
+    print(f"{arguments.out}: {name} trained on the {len(pool)} rows of {rows} in {seconds:.1f} s")
+
+
+def import_weights(arguments: argparse.Namespace) -> None:
+    """Makes a model from torchvision weights."""
+    try:
+        if arguments.classes is None:
+            names = pretrained.imagenet(arguments.name)
+        else:
+            names = tuple(line.strip() for line in arguments.classes.read_text().splitlines() if line.strip())
+        content = arguments.weights.read_bytes()
+    except UnicodeDecodeError:
+        raise BadInput(f"{arguments.classes}: it is no text") from None
+    network = Network.new(
+        pretrained.Torchvision(arguments.name), tuple(arguments.shape), names, seed=0, device="cpu"
+    )
+    if content.startswith((b"PK", b"\x80")):
+        raise BadInput(f"{arguments.weights}: a pickle, which may run anything; {CONVERT}")
+    try:
+        tensors.fill(network.module, pretrained.renamed(tensors.read(content)))
+    except ValueError as error:
+        raise BadInput(f"{arguments.weights}: {error}") from None
+    folder.save(network, arguments.out, weights=arguments.weights.name)
+    print(f"{arguments.out}: {arguments.name} of {len(names)} classes")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Prints a model's accuracy on labelled rows."""
+    model, pool = folder.load(arguments.model, arguments.device), Pool.load(arguments.rows)
+    if pool.y is None:
+        raise BadInput(f"{arguments.rows}: rows without labels tell no accuracy")
+    takes = model.card()
+    if pool.input_shape != takes.input_shape or pool.class_names != takes.class_names:
+        raise BadInput(
+            f"{arguments.model} takes rows {takes.input_shape} of classes {takes.class_names}, but "
+            f"{arguments.rows} has rows {pool.input_shape} of {pool.class_names}"
+        )
+    if (pool.dtype, pool.features) != (takes.dtype, takes.features) or (pool.missing and not takes.missing):
+        raise BadInput(f"{arguments.model} takes other features than {arguments.rows} has")
+    print(f"accuracy {(model.predict(pool.x).argmax(1) == pool.y).mean():.4f} on {len(pool)} rows")
+
+
+def card(arguments: argparse.Namespace) -> None:
+    """Checks a model's folder and prints its card."""
+    folder.load(arguments.model, "cpu")
+    print(folder.read_card(arguments.model).model_dump_json(indent=2))

@@ -1,0 +1,88 @@
+"""Classes by name, imported when they are used, and read from their source when only their help is wanted."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def resolve(target: str) -> Any:
+    """Imports what ``module:name`` names."""
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
+
+
+def outline(target: str) -> type:
+    """Builds a twin of a dataclass that has its fields and its docstring alone, without importing its module.
+
+    A method's module imports torch, which takes seconds, while its help needs no more than the fields. A class
+    that cannot be read alone (it has a base class, or a default that its module computes) is imported after all.
+
+    Args:
+        target: The dataclass, as ``module:Class``.
+    """
+    module, _, name = target.partition(":")
+    package, *rest = module.split(".")
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).parent.joinpath(*rest).with_suffix(".py").read_text()
+    found = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name)
+    fields = [node for node in found.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    vocabulary = {"Path": Path, "Literal": typing.Literal, "ClassVar": typing.ClassVar, "Any": Any}
+    twin = ast.ClassDef(name, bases=[], keywords=[], body=[*fields, ast.Pass()], decorator_list=[])
+    try:
+        if found.bases:
+            return resolve(target)  # type: ignore[no-any-return]
+        program = ast.fix_missing_locations(ast.Module([twin], []))
+        exec(compile(program, module, "exec", dont_inherit=True), vocabulary)
+    except NameError:
+        return resolve(target)  # type: ignore[no-any-return]
+    cls = typing.cast(type, vocabulary[name])
+    cls.__doc__ = ast.get_docstring(found)
+    return dataclasses.dataclass(frozen=True)(cls)
+
+
+class Registry(Mapping[str, type[T]], Generic[T]):
+    """Classes by name; looking one up imports its module."""
+
+    def __init__(self, targets: Mapping[str, str]) -> None:
+        """Takes the classes as ``module:Class``, by name."""
+        self.targets = dict(targets)
+
+    def __getitem__(self, name: str) -> type[T]:
+        """Imports a class."""
+        cls: type[T] = resolve(self.targets[name])
+        return cls
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.targets
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def outline(self, name: str) -> type:
+        """Returns the fields and the docstring of a class alone; see :func:`outline`."""
+        return outline(self.targets[name])
+
+    def named(self, name: str) -> type[T]:
+        """Imports the class of this name, for a package's ``__getattr__``.
+
+        Raises:
+            AttributeError: There is no such class.
+        """
+        for target in self.targets.values():
+            if target.endswith(f":{name}"):
+                cls: type[T] = resolve(target)
+                return cls
+        raise AttributeError(name)

@@ -1,0 +1,120 @@
+"""``mlaas-range prove`` and ``python -m owner``: tests whether a served model was made from yours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.command import Parser
+from cli.endpoint import add_card_options, add_endpoint
+from cli.flags import add_fields, summary
+from cli.registry import outline, resolve
+from owner import PROOFS
+
+RUNS = {
+    "dataset-inference": "owner.dataset_inference.command:run",
+    "dawn": "owner.marks:run",
+    "judge-dawn": "owner.marks:run",
+}
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> None:
+    """Runs a proof."""
+    parser = Parser(prog, description="Tests whether a served model was made from yours.")
+    proofs = parser.add_subparsers(dest="proof", required=True, metavar="PROOF")
+    for name, fill, about in (
+        ("dataset-inference", _add_dataset_inference, summary(PROOFS.outline("dataset-inference"))),
+        ("dawn", _add_dawn, summary(outline("owner.dawn:Dawn"))),
+        (
+            "judge-dawn",
+            _add_judge,
+            "Checks evidence of marks against a published commitment, and asks the suspect anew.",
+        ),
+    ):
+        proofs.add_parser(name, help=about, description=about, fill=fill)
+    arguments = parser.parse_args(argv)
+    print(resolve(RUNS[arguments.proof])(arguments))
+
+
+def _add_dataset_inference(parser: Parser) -> None:
+    add_endpoint(parser)
+    group = parser.add_argument_group("the victim")
+    group.add_argument("--victim", dest="victim_url", metavar="URL", required=True, help="the victim's URL")
+    group.add_argument("--victim-model", help="its name; not needed if the server has only one")
+    group.add_argument(
+        "--victim-key",
+        default=os.environ.get("MLAAS_VICTIM_KEY"),
+        help="API key there (MLAAS_VICTIM_KEY; default: that of --key)",
+    )
+    add_card_options(group, "victim_")
+    parser.add_argument(
+        "--private",
+        type=Path,
+        default="private.npz",
+        help="pool of images that trained the victim (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unseen",
+        type=Path,
+        default="unseen.npz",
+        help="pool of images that trained nobody (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        help="keeps the victim's features (npz), so that further suspects cost it no row",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default: 0)")
+    add_fields(parser.add_argument_group("the method"), PROOFS.outline("dataset-inference"))
+
+
+def _add_dawn(parser: Parser) -> None:
+    parser.add_argument(
+        "--marks",
+        required=True,
+        metavar="FILE|URL",
+        help="the account's marks: what GET /admin/models/MODEL/marks/ACCOUNT answers, or its URL",
+    )
+    parser.add_argument(
+        "--marks-key",
+        default=os.environ.get("MLAAS_ADMIN_KEY"),
+        help="key of an administrator there (MLAAS_ADMIN_KEY)",
+    )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="open the marks' key for a judge; anyone who has seen the key can tell marked rows from others",
+    )
+    _add_verdict(parser)
+
+
+def _add_judge(parser: Parser) -> None:
+    parser.add_argument("evidence", type=Path, help="what the owner's command wrote")
+    parser.add_argument(
+        "--root", required=True, help="the commitment that was published before anybody could ask the suspect"
+    )
+    parser.add_argument(
+        "--victim",
+        required=True,
+        metavar="FOLDER|URL",
+        help="the victim: its folder, or where it answers without marks; only a folder shows its weights, "
+        "and what decides where near-duplicates are marked alike",
+    )
+    parser.add_argument("--victim-key", help="API key there (default: that of --key)")
+    _add_verdict(parser)
+
+
+def _add_verdict(parser: Parser) -> None:
+    add_endpoint(parser)
+    parser.add_argument(
+        "--independent",
+        nargs="+",
+        required=True,
+        metavar="FOLDER|URL",
+        help="models that were surely not stolen, by which it is measured how often a mark holds by chance",
+    )
+    parser.add_argument("--independent-key", help="API key there (default: that of --key)")
+    parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
+    add_fields(parser.add_argument_group("the verdict"), outline("owner.dawn:Dawn"))

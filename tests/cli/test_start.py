@@ -1,0 +1,96 @@
+"""How commands start: by name, without torch for a help, and without a traceback when they are interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from attacker import ATTACKS
+from cli.__main__ import COMMANDS, main
+from cli.registry import outline, resolve
+from cli.train import FAMILIES, RECIPES
+from owner import PROOFS
+from wire.version import VERSION
+from zoo import families
+from zoo.recipe import READY
+
+HEAVY = {"torch", "sklearn", "scipy", "fastapi", "httpx"}
+
+HELPS = [
+    *(["serve"], ["serve", "accounts"], ["serve", "accounts", "create"]),
+    *(["attack"], *(["attack", name] for name in ATTACKS)),
+    *(["prove"], *(["prove", name] for name in (*PROOFS, "dawn", "judge-dawn"))),
+    *(["train"], *(["train", name] for name in ("roles", "import", "evaluate", "card"))),
+]
+
+
+def python(program: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, **options)
+
+
+def test_a_help_imports_nothing_that_takes_long():
+    program = f"""
+import contextlib, io, sys
+from cli.__main__ import main
+for words in {HELPS}:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    assert "usage: mlaas-range " + " ".join(words) in out.getvalue(), words
+    loaded = {HEAVY} & set(sys.modules)
+    assert not loaded, (words, loaded)
+"""
+    ended = python(program)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("target", [*ATTACKS.targets.values(), *PROOFS.targets.values(), *FAMILIES.values()])
+def test_an_outline_has_the_fields_and_the_documentation_of_its_class(target):
+    cls, twin = resolve(target), outline(target)
+    assert twin is not cls
+    assert twin.__doc__.split() == cls.__doc__.split()
+    assert {name: field.default for name, field in twin.__dataclass_fields__.items()} == {
+        name: field.default for name, field in cls.__dataclass_fields__.items()
+    }
+
+
+def test_the_help_names_every_family_and_recipe():
+    assert {name: resolve(target) for name, target in FAMILIES.items()} == families.FAMILIES
+    assert tuple(READY) == RECIPES
+
+
+def test_every_party_is_found_by_name():
+    for target, _ in COMMANDS.values():
+        assert callable(resolve(target))
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"mlaas-range {VERSION}\n"
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["steal"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["attack", "knockoff"], ["serve"]])
+def test_an_interrupt_during_imports_shows_nothing(words, tmp_path):
+    (tmp_path / "pydantic.py").write_text("print(flush=True)\nimport time\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    command = [sys.executable, "-m", "cli", *words]
+    if words == ["attack", "knockoff"]:
+        command += ["--url", "http://127.0.0.1:1", "--budget", "1", "--out", str(tmp_path / "out")]
+    begun = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert begun.stdout is not None
+    begun.stdout.readline()  # the import has begun
+    begun.send_signal(signal.SIGINT)
+    _, err = begun.communicate()
+    assert (begun.returncode, err) == (130, "")
