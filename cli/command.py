@@ -30,11 +30,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)
         self._fill = fill
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Adds the flags if that was left for now, and parses."""
+    def fill(self) -> None:
+        """Adds the flags that were left for later; parsing does so by itself."""
         fill, self._fill = self._fill, None
         if fill is not None:
             (resolve(fill) if isinstance(fill, str) else fill)(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Adds the flags that were left for later, and parses."""
+        self.fill()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

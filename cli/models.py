@@ -25,6 +25,8 @@ CONVERT = (
 
 def roles(arguments: argparse.Namespace) -> None:
     """Divides a data set into the files of the roles."""
+    if arguments.party is not None and arguments.out is None:
+        raise BadInput("--party needs --out, the folder for the party's files")
     where = data.data_folder(arguments.data), state_folder() / "cache"
     if arguments.dataset is None:
         found, missed = data.load_or_digits("fashion_mnist", *where)
@@ -33,7 +35,14 @@ def roles(arguments: argparse.Namespace) -> None:
     else:
         found = data.load(arguments.dataset, *where)
     print(f"{found.name}: {len(found.pool)} rows from {found.source}")
-    for path in sorted(divide.written(found, arguments.seed, arguments.out).glob("*.npz")):
+    drawn, out = divide.kept(found, arguments.seed, state_folder()), arguments.out
+    if out is None:
+        paths = sorted(drawn.glob("*.npz"))
+    elif arguments.party is not None:
+        paths = divide.hand_out(drawn, arguments.party, out)
+    else:
+        paths = [path for party in divide.PARTIES for path in divide.hand_out(drawn, party, out / party)]
+    for path in paths:
         print(path)
 
 
@@ -44,13 +53,13 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.recipe is not None:
         ready = READY[arguments.recipe]
         found = data.load(ready.data, data.data_folder(arguments.data), state_folder() / "cache")
-        drawn = divide.written(found, arguments.seed, state_folder() / "roles" / f"{found.name}-{arguments.seed}")
+        drawn = divide.kept(found, arguments.seed, state_folder())
         name, rows = arguments.recipe, drawn / "victim.npz"
-        recipe = Recipe(ready.family, ready.training, arguments.seed)
+        recipe = Recipe(ready.family, ready.training, arguments.seed or 0)
     else:
         name, rows = arguments.family, arguments.rows
         family = from_fields(FAMILIES[name], arguments, f"{name}_")
-        recipe = Recipe(family, from_fields(Training, arguments), arguments.seed)
+        recipe = Recipe(family, from_fields(Training, arguments), arguments.seed or 0)
     pool = Pool.load(rows)
     if arguments.against is not None:
         pool = pool.against(Pool.load(arguments.against))

@@ -23,8 +23,9 @@ def resolve(target: str) -> Any:
 def outline(target: str) -> type:
     """Builds a twin of a dataclass that has its fields and its docstring alone, without importing its module.
 
-    A method's module imports torch, which takes seconds, while its help needs no more than the fields. A class
-    that cannot be read alone (it has a base class, or a default that its module computes) is imported after all.
+    A method's module imports torch, which takes seconds, while its help needs no more than the fields. These must
+    stand in the class itself, not in a base class. A class with a default that its module computes is imported
+    after all.
 
     Args:
         target: The dataclass, as ``module:Class``.
@@ -35,19 +36,20 @@ def outline(target: str) -> type:
     assert spec is not None and spec.origin is not None
     source = Path(spec.origin).parent.joinpath(*rest).with_suffix(".py").read_text()
     found = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name)
-    fields = [node for node in found.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    vocabulary = {"Path": Path, "Literal": typing.Literal, "ClassVar": typing.ClassVar, "Any": Any}
-    twin = ast.ClassDef(name, bases=[], keywords=[], body=[*fields, ast.Pass()], decorator_list=[])
+    twin = ast.ClassDef(name, bases=[], keywords=[], body=[*_fields(found), ast.Pass()], decorator_list=[])
+    program = ast.fix_missing_locations(ast.Module([twin], []))
+    vocabulary: dict[str, Any] = {"Path": Path, "Literal": typing.Literal}
     try:
-        if found.bases:
-            return resolve(target)  # type: ignore[no-any-return]
-        program = ast.fix_missing_locations(ast.Module([twin], []))
         exec(compile(program, module, "exec", dont_inherit=True), vocabulary)
     except NameError:
-        return resolve(target)  # type: ignore[no-any-return]
-    cls = typing.cast(type, vocabulary[name])
-    cls.__doc__ = ast.get_docstring(found)
-    return dataclasses.dataclass(frozen=True)(cls)
+        return typing.cast(type, resolve(target))
+    vocabulary[name].__doc__ = ast.get_docstring(found)
+    return dataclasses.dataclass(frozen=True)(typing.cast(type, vocabulary[name]))
+
+
+def _fields(cls: ast.ClassDef) -> list[ast.stmt]:
+    fields = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
+    return [node for node in fields if not ast.unparse(node.annotation).startswith("ClassVar")]
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):

@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m zoo") -> None
     parser = Parser(prog, description="Divides data, trains, imports and evaluates models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (fill, about) in COMMANDS.items():
-        commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.", fill=fill)
+        full = prog if prog.endswith(" train") and name == "train" else f"{prog} {name}"
+        commands.add_parser(name, prog=full, help=about, description=f"{about[0].upper()}{about[1:]}.", fill=fill)
     _run(parser.parse_args(argv))
 
 
@@ -68,6 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _add_roles(parser: Parser) -> None:
     from zoo.data import DATASETS
+    from zoo.data.roles import PARTIES
 
     parser.add_argument(
         "dataset",
@@ -76,8 +78,17 @@ def _add_roles(parser: Parser) -> None:
         "downloaded, digits that a dependency contains)",
     )
     _add_data(parser)
-    parser.add_argument("--out", type=Path, metavar="PATH", required=True, help="folder for the files")
-    parser.add_argument("--seed", type=at_least(0), metavar="N", default=0, help="seed of the draw (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="folder for copies of the files, with a folder for each party"
+    )
+    parser.add_argument("--party", choices=PARTIES, help="write this party's files alone, into --out itself")
+    parser.add_argument(
+        "--seed",
+        type=at_least(0),
+        metavar="N",
+        help="draw by this seed, so that anyone can draw the same (default: draw at random once, and keep it in "
+        "the state folder, MLAAS_STATE or ./state)",
+    )
 
 
 TRAINS = (
@@ -103,8 +114,7 @@ def _add_train(parser: Parser) -> None:
         "--seed",
         type=at_least(0),
         metavar="N",
-        default=0,
-        help="seed of roles, weights and order (default: 0)",
+        help="seed of weights and row order, and of a recipe's roles (default: 0, and roles drawn at random once)",
     )
     _add_device(parser)
     add_quiet(parser)

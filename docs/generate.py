@@ -17,6 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.__main__ import COMMANDS
+from cli.command import Parser
+from cli.registry import resolve
+
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Generated from the code by `python docs/generate.py`. Do not edit. -->"
 
@@ -68,24 +72,17 @@ def commands() -> Iterator[str]:
         yield from _command(parser)
 
 
-def parsers() -> Iterator[argparse.ArgumentParser]:
+def parsers() -> Iterator[Parser]:
     """Yields the parser of each party's command."""
-    import attacker.__main__
-    import benchmarks.__main__
-    import experiments.__main__
-    import owner.__main__
-    import server.__main__
-    import zoo.__main__
-
-    for party in (server, attacker, owner, zoo, experiments, benchmarks):
-        yield _parser_of(party.__main__)
+    for name, (target, _) in COMMANDS.items():
+        yield _parser_of(resolve("cli.train:main" if name == "train" else target), f"mlaas-range {name}")
 
 
 class _Parsed(Exception):
     pass
 
 
-def _parser_of(module: Any) -> argparse.ArgumentParser:
+def _parser_of(main: Any, prog: str) -> Parser:
     """Returns the parser with which a command's main function begins."""
     kept = argparse.ArgumentParser.parse_args
 
@@ -94,15 +91,16 @@ def _parser_of(module: Any) -> argparse.ArgumentParser:
 
     argparse.ArgumentParser.parse_args = parse_args  # type: ignore[assignment,method-assign]
     try:
-        module.main([])
+        main([], prog)
     except _Parsed as parsed:
-        return typing.cast(argparse.ArgumentParser, parsed.args[0])
+        return typing.cast(Parser, parsed.args[0])
     finally:
         argparse.ArgumentParser.parse_args = kept  # type: ignore[method-assign]
-    raise AssertionError(f"{module.__name__} parses no arguments")
+    raise AssertionError(f"{prog} parses no arguments")
 
 
-def _command(parser: argparse.ArgumentParser, depth: int = 2, about: str = "") -> Iterator[str]:
+def _command(parser: Parser, depth: int = 2, about: str = "") -> Iterator[str]:
+    parser.fill()
     yield f"{'#' * min(depth, 4)} `{parser.prog}`"
     if text := parser.description or about:
         yield _paragraphs(text)

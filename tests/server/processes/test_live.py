@@ -125,9 +125,12 @@ def test_key_files_are_written_once(config, tmp_path):
     assert plan.returncode == 2 and "there are paying, free, admin" in plan.stderr
 
 
-def test_making_an_account_does_not_wait_for_torch():
+def test_making_an_account_does_not_wait_for_torch(config):
     heavy = {"torch", "sklearn", "scipy.stats", "fastapi"}
-    script = f"import sys, server.__main__; print(sorted({heavy} & sys.modules.keys()))"
+    words = ["--config", str(config), "accounts", "list"]
+    script = (
+        f"import sys, server.command; server.command.main({words}); print(sorted({heavy} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
 
 
