@@ -1,4 +1,7 @@
-"""Speed: ``python -m benchmarks serving`` (beside other servers) and ``detectors`` (the cost of watching)."""
+"""Speed: ``python -m benchmarks serving`` (beside other servers) and ``detectors`` (the cost of watching).
+
+Each command is imported when it runs, so that ``--help`` loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,51 +11,71 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import detectors
-from benchmarks.serving import environments
-from benchmarks.serving.rounds import Bench
-from benchmarks.serving.table import table
 from cli.command import Parser, run
 from cli.flags import at_least
 from wire import BadInput
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> None:
-    """Runs a benchmark and prints its table."""
-    parser = Parser(prog, description="How fast it is.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serving = commands.add_parser("serving", help="measure the server beside raw forward and beside other servers")
-    serving.add_argument("--install", action="store_true", help="install the rivals' environments, and no more")
+def parser() -> Parser:
+    """Returns the parser of all commands; each sets ``run``, a function of the parsed arguments."""
+    made = Parser("python -m benchmarks", description="Measures how fast the server and its detectors are.")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serving = commands.add_parser("serving", help="time the server beside raw forward passes and other servers")
+    serving.add_argument("--install", action="store_true", help="only install the other servers")
     serving.add_argument(
         "--cache",
         type=Path,
-        default=environments.cache(),
-        help="folder of these, and of the networks (default: %(default)s)",
+        default=Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlaas-range",
+        help="folder of the other servers and of the networks (default: %(default)s)",
     )
     serving.add_argument("--rounds", type=at_least(1), default=5, help="rounds over everything (default: 5)")
     serving.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default: 3)")
     serving.add_argument(
-        "--only", nargs="+", default=(), metavar="WORD", help="only measurements whose name holds one of these"
+        "--only", nargs="+", default=(), metavar="WORD", help="only measurements whose name contains one of these"
     )
-    serving.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    serving.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     serving.set_defaults(run=_serving)
-    watching = commands.add_parser("detectors", help="measure a detector beside a matrix product and a plain loop")
-    detectors.add(watching)
-    watching.set_defaults(run=lambda arguments: print(detectors.run(arguments)))
-    arguments = parser.parse_args(argv)
+
+    detectors = commands.add_parser("detectors", help="time detectors beside a matrix product and a plain loop")
+    many = {"nargs": "+", "type": at_least(1), "metavar": "N"}
+    detectors.add_argument("--features", default=(784, 3072), help="features of a row", **many)  # type: ignore[arg-type]
+    detectors.add_argument("--history", default=(1_000, 10_000, 50_000), help="rows kept before", **many)  # type: ignore[arg-type]
+    detectors.add_argument("--rows", default=(1, 64), help="rows of a request (default: 1 and 64)", **many)  # type: ignore[arg-type]
+    detectors.add_argument("--classes", type=at_least(1), default=10, help="classes (default: 10)")
+    detectors.add_argument("--rounds", type=at_least(1), default=9, help="rounds (default: 9)")
+    detectors.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    detectors.set_defaults(run=_detectors)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a benchmark and prints its table."""
+    arguments = parser().parse_args(argv)
     arguments.run(arguments)
 
 
 def _serving(arguments: argparse.Namespace) -> None:
-    if arguments.install:
-        environments.install(arguments.cache, os.environ.get("TORCH_INDEX"))
-        return
     if not 0.1 <= arguments.seconds <= 600:
         raise BadInput(f"--seconds {arguments.seconds:g}: expected 0.1 to 600")
+    if arguments.install:
+        from benchmarks.serving import environments
+
+        environments.install(arguments.cache, os.environ.get("TORCH_INDEX"))
+        return
+    from benchmarks.serving.rounds import Bench
+    from benchmarks.serving.table import table
+
     results = Bench(arguments.cache, arguments.rounds, arguments.seconds, arguments.only).run()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
+
+
+def _detectors(arguments: argparse.Namespace) -> None:
+    from benchmarks import detectors
+
+    print(detectors.run(arguments))
 
 
 if __name__ == "__main__":

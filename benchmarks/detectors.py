@@ -11,14 +11,10 @@ history has. What the other layers cost is in :mod:`benchmarks.forwards`.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +23,10 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from benchmarks.forwards import Forwards
-from benchmarks.serving.rounds import cpu_model
-from benchmarks.serving.targets import ratios, spread
-from cli.flags import at_least
+from benchmarks.measure import cpu_seconds, ratios, spread
 from defenses.detectors.prada import GrowingSet, Prada, State
 from defenses.monitoring.nearest import Rows
+from experiments.header import header
 from wire import Array, Labels
 
 MOST_PRODUCTS, LEAST_LOOPS, MOST_OF_A_FORWARD = 1.5, 20, 0.2
@@ -62,7 +57,8 @@ class Detectors:
     seed: int = 0
 
     def run(self) -> dict[str, Any]:
-        """Runs all rounds; returns what is written down of them."""
+        """Runs all rounds; returns all figures, behind the header."""
+        head = header(asdict(self), seeds=[self.seed])
         prada, cases = [], list(product(self.kinds, self.features, self.history))
         with tqdm(total=(len(cases) * len(self.rows) + 2) * self.rounds, unit="round") as bar:
             bar.set_postfix_str("layers")
@@ -71,9 +67,7 @@ class Detectors:
                 bar.set_postfix_str(f"{n} rows of {d} {kind}")
                 prada += self._prada(kind, d, n, bar)
         return {
-            "date": datetime.date.today().isoformat(),
-            "settings": asdict(self),
-            "machine": {"cpu": cpu_model(), "platform": platform.platform()},
+            **head,
             "prada": prada,
             "layers": layers,
         }
@@ -107,9 +101,9 @@ class Detectors:
             asked = [stream.draw(size) for _ in range(requests)]
             rows = [(x, label) for xs, labels in asked for x, label in zip(xs, labels.tolist(), strict=True)]
             one = {
-                "prada": sum(_seconds(prada.observe, state, *request) for request in asked) / len(rows),
-                "product": sum(_seconds(np.matmul, x, history.T) for x, _ in asked) / len(rows),
-                "loop": sum(_seconds(_loop, x, list(growing_sets[of])) for x, of in rows[:_TIMED]) / _TIMED,
+                "prada": sum(cpu_seconds(prada.observe, state, *request) for request in asked) / len(rows),
+                "product": sum(cpu_seconds(np.matmul, x, history.T) for x, _ in asked) / len(rows),
+                "loop": sum(cpu_seconds(_loop, x, list(growing_sets[of])) for x, of in rows[:_TIMED]) / _TIMED,
             }
             if number:  # the first warms up
                 for name, seconds in one.items():
@@ -160,12 +154,6 @@ def _loop(x: Array, rows: list[Array]) -> float:
     return float(min(np.linalg.norm(x - g) for g in rows))
 
 
-def _seconds(run: Callable[..., object], *given: object) -> float:
-    start = time.process_time()
-    run(*given)
-    return time.process_time() - start
-
-
 def table(results: dict[str, Any]) -> str:
     """Returns what a person reads of a run's results."""
     settings = results["settings"]
@@ -202,17 +190,6 @@ def table(results: dict[str, Any]) -> str:
 def _judged(ratio: dict[str, float], reached: bool | None) -> str:
     verdict = "" if reached is None else " reached" if reached else " MISSED"
     return f"{ratio['median']:.3g} ({ratio['low']:.3g}-{ratio['high']:.3g}){verdict}"
-
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
-    many = {"nargs": "+", "type": at_least(1), "metavar": "N"}
-    parser.add_argument("--features", default=Detectors.features, help="features of a row", **many)  # type: ignore[arg-type]
-    parser.add_argument("--history", default=Detectors.history, help="rows kept before", **many)  # type: ignore[arg-type]
-    parser.add_argument("--rows", default=Detectors.rows, help="rows of a request (default: 1 and 64)", **many)  # type: ignore[arg-type]
-    parser.add_argument("--classes", type=at_least(1), default=Detectors.classes, help="classes (default: 10)")
-    parser.add_argument("--rounds", type=at_least(1), default=Detectors.rounds, help="rounds (default: 9)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
 
 
 def run(arguments: argparse.Namespace) -> str:

@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.serving.targets import ratios, spread
+from benchmarks.measure import ratios, spread
 from defenses import Dawn, Hoda, Ood, Site
 from defenses.store import Store, open_store
 from server.deployment.companions import Models

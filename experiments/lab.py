@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
 from attacker.transports import Recording
-from experiments.processes import Parties, Server
+from experiments.parties import Parties, Server
 from wire import Answer, Array, Oracle
 from wire.http import Endpoint
 from zoo import folder
@@ -56,15 +56,13 @@ class Lab:
     """Where a claim is tried.
 
     Attributes:
-        parties: Runs the servers.
-        out: Folder of what this run leaves: configurations, stores, logs.
-        cache: Folder for what a later run finds again: data sets and trained models.
+        parties: Runs the servers; its folder holds configurations, stores and logs.
+        cache: Folder of what a later run finds again: data sets and trained models.
         data: The user's data folder, if any.
         seeds: Seeds; each draws its roles, trains its victims and makes its streams.
     """
 
     parties: Parties
-    out: Path
     cache: Path
     data: Path | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -101,7 +99,7 @@ class Lab:
             victims: By name, each with its layers as TOML has them, such as ``{ type = "prada", delta = 0.95 }``,
                 outermost first; or "" for a bare victim.
         """
-        base = self.out / name
+        base = self.parties.folder / name
         # Accounts and alarms are this run's own; what was exported is found in the lasting state.
         text = f'state = "{self.cache.parent}"\nstore = "sqlite:///{base}/range.sqlite"\n{PLANS}'
         for victim, (network, layers) in victims.items():

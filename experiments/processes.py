@@ -1,4 +1,4 @@
-"""The parties as processes of their own, which know one another by URL and key."""
+"""Starts processes, each with a log of its own, and ends them whatever happens."""
 
 from __future__ import annotations
 
@@ -7,213 +7,178 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Self
 
-import httpx
-from tqdm import tqdm
+import psutil
 
 from wire import Unreachable
 
-_CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MLAAS_")}
+_PATIENCE = 15.0  # seconds that a process may take to end by itself
 
 
 class Failed(Unreachable):
-    """A party's process failed; the message ends with the last line of its log."""
+    """A process failed; the message ends with the last line of its log."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One client's command.
-
-    Attributes:
-        name: What the progress bar and the log call it.
-        arguments: The command behind ``python -m``.
-        folder: The party's folder, where the command runs and beyond which it is told of nothing.
-        environment: ``MLAAS_URL``, ``MLAAS_KEY`` and the like.
-    """
-
-    name: str
-    arguments: Sequence[str]
-    folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+def free_port() -> int:
+    """Returns an unused port of the loopback interface."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
 
 
-@dataclass
-class Server:
-    """A server that was started.
+def process_tree(pid: int) -> list[psutil.Process]:
+    """Returns a process and its descendants; nothing if it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+class Processes:
+    """Starts processes, each with a log; ends those that still run when it is left or interrupted.
 
     Attributes:
-        url: Where it listens.
-        admin: An administrator's key.
-        client: Connections to it; making a client takes longer than a request.
+        folder: The folder of this run; ``logs`` in it holds a log per process.
     """
 
-    url: str
-    admin: str
-    client: httpx.Client = field(repr=False)
-
-    def account(self, name: str, plan: str) -> str:
-        """Makes an account and returns its key."""
-        reply = self.client.post(
-            f"{self.url}/admin/accounts", json={"name": name, "plan": plan}, headers=self._headers
-        )
-        reply.raise_for_status()
-        return str(reply.json()["key"])
-
-    def ledgers(self) -> dict[str, dict[str, int]]:
-        """Returns rows, requests and micro-cents of each account, as the server has them."""
-        reply = self.client.get(f"{self.url}/admin/accounts", headers=self._headers)
-        reply.raise_for_status()
-        entries = ("rows", "requests", "micro_cents")
-        return {account["account"]: {entry: account[entry] for entry in entries} for account in reply.json()}
-
-    def alarms(self) -> list[dict[str, Any]]:
-        """Returns the alarms that stand: ``account``, ``model``, ``detector``, ``row``, ``statistic`` and more."""
-        reply = self.client.get(f"{self.url}/admin/alarms", headers=self._headers)
-        reply.raise_for_status()
-        return list(reply.json())
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.admin}"}
-
-
-class Parties:
-    """Starts servers and runs clients; whatever still runs when it is left is ended."""
-
-    def __init__(self, logs: Path) -> None:
-        """Takes the folder for the processes' logs."""
-        self._logs = logs
-        self._servers: list[subprocess.Popen[bytes]] = []
-        self._clients: list[subprocess.Popen[bytes]] = []
-        self._connections: list[httpx.Client] = []
+    def __init__(self, folder: Path | None = None) -> None:
+        """Takes the folder of this run; without one, a temporary folder is made and removed at the end."""
+        self._closing = contextlib.ExitStack()
+        if folder is None:
+            folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="mlaas-")))
+        self.folder = folder.resolve()
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        self._running: dict[subprocess.Popen[bytes], bool] = {}
         self._lock = threading.RLock()
-        self._ended = False
-        self._before: dict[int, Any] = {}
-        logs.mkdir(parents=True, exist_ok=True)
+        self._closed = False
+        self._handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> Parties:
-        # An exception from a signal can get lost in whatever runs just then: the handler ends everything itself.
+    def __enter__(self) -> Self:
+        # An exception that a signal raises can get lost in whatever runs just then, so the handler ends all.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._interrupted)
+            self._handlers[number] = signal.signal(number, self._interrupted)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._end()
+        self._close()
 
-    def _interrupted(self, signum: int, frame: object) -> None:
-        self._end()
-        os._exit(130)
-
-    def _end(self) -> None:
-        with self._lock:
-            self._ended = True
-            for connection in self._connections:
-                connection.close()
-            for process in self._clients:
-                process.kill()
-            for process in self._servers:
-                process.terminate()
-            for process in self._servers:
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-
-    def serve(self, name: str, config: Path, *, patience: float = 600.0) -> Server:
-        """Starts a server on a free port of the loopback and waits until it is ready."""
-        command = ["server", "--config", str(config)]
-        made = self._start(
-            f"{name}-accounts", [*command, "accounts", "create", "admin", "--plan", "admin"], config.parent
-        )
-        if made.wait():
-            raise self._failed(f"{name}-accounts")
-        key = self._log(f"{name}-accounts").read_text().split()[-1]
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-        process = self._start(name, [*command, "--port", str(port)], config.parent, server=True)
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + patience
-        client = httpx.Client(timeout=60)
-        self._connections.append(client)
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if client.get(f"{url}/v2/health/ready").status_code == 200:
-                    return Server(url, key, client)
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise self._failed(name)
-            time.sleep(0.2)
-
-    def run(self, jobs: Sequence[Job], *, at_once: int, label: str) -> None:
-        """Runs clients to their ends, some at once, under a progress bar.
-
-        Raises:
-            Failed: One of them failed; the others are ended.
-        """
-        with tqdm(total=len(jobs), desc=label, unit="run", dynamic_ncols=True) as bar, self._pool(at_once) as pool:
-            waiting = {pool.submit(self._finish, job): job for job in jobs}
-            pending: set[Future[None]] = set(waiting)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    bar.set_postfix_str(waiting[future].name, refresh=False)
-                    bar.update()
-
-    @contextlib.contextmanager
-    def _pool(self, at_once: int) -> Iterator[ThreadPoolExecutor]:
-        pool = ThreadPoolExecutor(at_once)
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in self._clients:
-                process.kill()
-            raise
-        pool.shutdown()
-
-    def _finish(self, job: Job) -> None:
-        process = self._start(job.name, job.arguments, job.folder, job.environment)
-        if process.wait():
-            raise self._failed(job.name)
-
-    def _start(
+    def start(
         self,
         name: str,
-        arguments: Sequence[str],
-        folder: Path,
+        command: Sequence[str],
+        folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
         *,
-        server: bool = False,
+        gently: bool = True,
     ) -> subprocess.Popen[bytes]:
-        log: IO[bytes]
-        with self._log(name).open("wb") as log, self._lock:
-            if self._ended:
-                raise Failed(f"{name} was not started: the parties were ended")
+        """Starts a process.
+
+        Args:
+            name: The name of its log.
+            command: The command line.
+            folder: Where it runs; by default the folder of this run.
+            environment: Variables to set, beside those of this process that do not begin with ``MLAAS_``.
+            gently: Whether it is asked to end, by SIGTERM, before it is killed.
+        """
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLAAS_")}
+        with self.log(name).open("wb") as log, self._lock:
+            if self._closed:
+                raise Failed(f"{name} was not started: the run has ended")
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                cwd=folder,
-                env={**_CLEAN, **(environment or {})},
+                command,
+                cwd=folder or self.folder,
+                env={**clean, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # an interrupt of the terminal is for the bench, which ends its parties
+                start_new_session=True,  # the terminal's Ctrl-C is for us: we end the others
             )
-            (self._servers if server else self._clients).append(process)
+            self._running[process] = gently
         return process
 
-    def _failed(self, name: str) -> Failed:
-        lines = self._log(name).read_text(errors="replace").replace("\r", "\n").strip().splitlines()
-        return Failed(f"{name} failed: {lines[-1] if lines else 'it said nothing'} (see {self._log(name)})")
+    @contextlib.contextmanager
+    def running(
+        self, name: str, command: Sequence[str], folder: Path | None = None, environment: Mapping[str, str] = {}
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Starts a process for as long as the context lasts; the arguments are those of :meth:`start`."""
+        process = self.start(name, command, folder, environment)
+        try:
+            yield process
+        finally:
+            self.end(process)
 
-    def _log(self, name: str) -> Path:
-        return self._logs / f"{name}.log"
+    def finish(
+        self, name: str, command: Sequence[str], folder: Path | None = None, environment: Mapping[str, str] = {}
+    ) -> str:
+        """Runs a process to its end and returns what it wrote; the arguments are those of :meth:`start`.
+
+        Raises:
+            Failed: Its exit status is not 0.
+        """
+        process = self.start(name, command, folder, environment, gently=False)
+        status = process.wait()
+        self._running.pop(process, None)
+        if status:
+            raise self.failed(name)
+        return self.log(name).read_text(errors="replace")
+
+    def end(self, *processes: subprocess.Popen[bytes]) -> None:
+        """Ends processes with all their descendants: those started gently by SIGTERM, then all by SIGKILL."""
+        everyone = [member for process in processes for member in process_tree(process.pid)]
+        gentle = [process for process in processes if self._running.get(process, True)]
+        for process in gentle:
+            process.terminate()
+        deadline = time.monotonic() + _PATIENCE
+        for process in gentle:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        for member in everyone:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        for process in processes:
+            process.wait()
+            self._running.pop(process, None)
+
+    def wait_until_listening(
+        self, name: str, process: subprocess.Popen[bytes], port: int, *, patience: float = 120.0
+    ) -> None:
+        """Waits until a process accepts connections on a port of the loopback interface.
+
+        Raises:
+            Failed: It ended, or ``patience`` seconds went by.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise self.failed(name)
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+            time.sleep(0.1)
+
+    def failed(self, name: str) -> Failed:
+        """Returns the error that names a process with the last line of its log."""
+        lines = self.log(name).read_text(errors="replace").replace("\r", "\n").strip().splitlines()
+        return Failed(f"{name} failed: {lines[-1] if lines else 'it wrote nothing'} (see {self.log(name)})")
+
+    def log(self, name: str) -> Path:
+        """Returns the path of a process's log."""
+        return self.folder / "logs" / f"{name.replace(' ', '-')}.log"
+
+    def _interrupted(self, signum: int, frame: object) -> None:
+        self._close()
+        os._exit(130)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self.end(*self._running)
+            self._closing.close()

@@ -17,7 +17,7 @@ from wire import Array, Labels
 from wire.tensors import HEADER_LENGTH, Tensor, pack, unpack
 
 
-class Told(NamedTuple):
+class Answered(NamedTuple):
     """What a server answered: labels ``(n,)`` and probabilities ``(n, k)``."""
 
     labels: Labels
@@ -36,7 +36,7 @@ class Encoding:
 
     path: str
     write: Callable[[Array], tuple[bytes, Mapping[str, str]]]
-    read: Callable[[bytes, Message], Told]
+    read: Callable[[bytes, Message], Answered]
 
     def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:
         """Returns the bytes of a whole HTTP request."""
@@ -46,15 +46,15 @@ class Encoding:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-class Failed(Exception):
+class BadStatus(Exception):
     """A server answered with another status than 200."""
 
 
-def ask(port: int, request: bytes, encoding: Encoding) -> Told:
+def ask(port: int, request: bytes, encoding: Encoding) -> Answered:
     """Sends a request once and reads the answer.
 
     Raises:
-        Failed: Its status was not 200.
+        BadStatus: Its status was not 200.
         OSError: The server cannot be reached.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
@@ -63,7 +63,7 @@ def ask(port: int, request: bytes, encoding: Encoding) -> Told:
         response.begin()
         body = response.read()
     if response.status != 200:
-        raise Failed(f"status {response.status}: {body[:300].decode(errors='replace')}")
+        raise BadStatus(f"status {response.status}: {body[:300].decode(errors='replace')}")
     return encoding.read(body, response.headers)
 
 
@@ -86,37 +86,37 @@ def _v2_base64(x: Array) -> tuple[bytes, Mapping[str, str]]:
     return orjson.dumps({"inputs": [given]}), _JSON
 
 
-def _read_v2(body: bytes, headers: Message) -> Told:
+def _read_v2(body: bytes, headers: Message) -> Answered:
     length = headers.get(HEADER_LENGTH)
     _, tensors = unpack("outputs", body, None if length is None else int(length))
     found = {tensor.name: tensor.array for tensor in tensors}
-    return Told(found["labels"].reshape(-1), found["probabilities"])
+    return Answered(found["labels"].reshape(-1), found["probabilities"])
 
 
 def _lists(x: Array) -> tuple[bytes, Mapping[str, str]]:
     return orjson.dumps({"instances": x}, option=orjson.OPT_SERIALIZE_NUMPY), _JSON
 
 
-def _read_lists(body: bytes, headers: Message) -> Told:
+def _read_lists(body: bytes, headers: Message) -> Answered:
     answer = orjson.loads(body)
-    return Told(np.array(answer["labels"]), np.array(answer["probabilities"]))
+    return Answered(np.array(answer["labels"]), np.array(answer["probabilities"]))
 
 
 def _base64(x: Array) -> tuple[bytes, Mapping[str, str]]:
     return orjson.dumps({"b64": base64.b64encode(x.tobytes()).decode()}), _JSON
 
 
-def _read_base64(body: bytes, headers: Message) -> Told:
+def _read_base64(body: bytes, headers: Message) -> Answered:
     answer = orjson.loads(body)
     labels = np.frombuffer(base64.b64decode(answer["labels"]), np.int64)
-    return Told(
+    return Answered(
         labels, np.frombuffer(base64.b64decode(answer["probabilities"]), np.float32).reshape(len(labels), -1)
     )
 
 
-def _read_probs(body: bytes, headers: Message) -> Told:
+def _read_probs(body: bytes, headers: Message) -> Answered:
     probs = np.array(orjson.loads(body))
-    return Told(probs.argmax(axis=1), probs)
+    return Answered(probs.argmax(axis=1), probs)
 
 
 _V2 = "/v2/models/{model}/infer"

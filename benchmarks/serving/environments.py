@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,11 +20,6 @@ RIVALS: dict[str, tuple[str, ...]] = {
 """What each rival's environment holds beside the engines."""
 
 _DONE = "installed.txt"
-
-
-def cache() -> Path:
-    """Returns the folder of what outlasts a run: the environments and the networks."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlaas-range"
 
 
 def python(rival: str, cache: Path) -> Path | None:

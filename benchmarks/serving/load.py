@@ -22,6 +22,8 @@ from typing import Any, cast
 import httptools
 import psutil
 
+from experiments.processes import process_tree
+
 
 @dataclass
 class Tally:
@@ -54,21 +56,11 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     The kernel's per-process times are exact to a tick, and hold those of threads that ended.
     """
     total = 0.0
-    for process in processes(pids):
+    for process in (member for pid in pids for member in process_tree(pid)):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system
     return total
-
-
-def processes(pids: Sequence[int]) -> list[psutil.Process]:
-    """Returns processes and those that descend from them."""
-    found = []
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(pid)
-            found += [root, *root.children(recursive=True)]
-    return found
 
 
 class Client:

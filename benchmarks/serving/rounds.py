@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
-import platform
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
-import psutil
 from tqdm import tqdm
 
+from benchmarks.measure import spread
 from benchmarks.serving.cases import CASES, RAW, Case, raw
-from benchmarks.serving.encodings import Failed, Told, ask
+from benchmarks.serving.encodings import Answered, BadStatus, ask
 from benchmarks.serving.engine import load
 from benchmarks.serving.environments import RIVALS
 from benchmarks.serving.load import load as load_server
 from benchmarks.serving.networks import make
 from benchmarks.serving.servers import KEEP_BLOCKS, ONE_THREAD, Missing, Place, Running, Server
-from benchmarks.serving.targets import TARGETS, Figure, Figures, spread
+from benchmarks.serving.targets import TARGETS, Figure, Figures
+from experiments.header import header
+from experiments.parties import Parties
+from experiments.processes import Failed
 from wire import Array, BadInput, WireError
 
 WARMUP = 0.3  # seconds
@@ -66,16 +63,15 @@ class Bench:
         forwards = [forward for forward in RAW if self._wanted(raw(*forward))]
         if not cases and not forwards:
             raise BadInput(f"no measurement's name holds {' or '.join(self.only)}")
-        load_before = os.getloadavg()
-        with contextlib.ExitStack() as ending:
-            ending.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _ended))
-            work = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="mlaas-serving-")))
-            place = Place(work, self.cache)
+        settings = {"rounds": self.rounds, "seconds": self.seconds, "only": list(self.only), "engine_threads": 1}
+        head = header(settings)
+        with Parties() as parties, contextlib.ExitStack() as ending:
+            place = Place(parties, self.cache)
             parameters = {}
             for family in dict.fromkeys(
                 [*(case.family for case in cases), *(family for family, _, _ in forwards)]
             ):
-                self._rows[family], parameters[family] = make(work / family, family, self.cache / "networks")
+                self._rows[family], parameters[family] = make(place.work / family, family, self.cache / "networks")
             loops = {family: _loop(place, family, ending) for family in {family for family, _, _ in forwards}}
             total = self.rounds * (len(forwards) + len(cases))
             with tqdm(total=total, unit="measurement", dynamic_ncols=True) as bar:
@@ -87,7 +83,9 @@ class Bench:
                         bar.update()
                     for server in dict.fromkeys(case.server for case in cases):
                         self._visit(server, [case for case in cases if case.server == server], place, ending, bar)
-        return self._results(parameters, load_before)
+        head["settings"]["parameters"] = parameters
+        head["versions"]["rivals"] = {rival: list(pins) for rival, pins in RIVALS.items()}
+        return {**head, **self._results()}
 
     def _wanted(self, name: str) -> bool:
         return not self.only or any(word in name for word in self.only)
@@ -103,8 +101,8 @@ class Bench:
                 try:
                     running = server.start(place, leaving if server.restless else ending)
                     self._await(cases[0], running)
-                except Missing as missing:
-                    self._skip(server.name, str(missing), cases)
+                except (Missing, Failed) as error:
+                    self._skip(server.name, str(error), cases)
             if running is not None and not server.restless:
                 self._running[server.name] = running
             for case in cases:
@@ -113,7 +111,7 @@ class Bench:
                     try:
                         self._check(case, place, running)
                         self.figures.add(case.name, self._measured(case, running))
-                    except (Failed, WireError, OSError, KeyError, ValueError) as error:
+                    except (BadStatus, WireError, OSError, KeyError, ValueError) as error:
                         self._skip(case.name, f"{type(error).__name__}: {error}", [case])
                 bar.update()
             if running is not None:
@@ -123,7 +121,7 @@ class Bench:
         """Waits for a first answer, since some listen before their model is loaded."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            with contextlib.suppress(Failed, OSError, ValueError):
+            with contextlib.suppress(BadStatus, OSError, ValueError):
                 ask(server.port, self._requests(case, server)[0], case.server.encodings[case.encoding])
                 return
             time.sleep(0.2)
@@ -172,29 +170,8 @@ class Bench:
             errors,
         )
 
-    def _results(self, parameters: dict[str, int], load_before: tuple[float, float, float]) -> dict[str, Any]:
-        packages = ("torch", "onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools", "redis")
+    def _results(self) -> dict[str, Any]:
         return {
-            "date": datetime.date.today().isoformat(),
-            "settings": {
-                "rounds": self.rounds,
-                "seconds": self.seconds,
-                "only": list(self.only),
-                "engine_threads": 1,
-                "parameters": parameters,
-            },
-            "machine": {
-                "cpu": cpu_model(),
-                "cores": len(psutil.Process().cpu_affinity() or []),
-                "platform": platform.platform(),
-                "load_average_before": load_before,
-                "load_average_after": os.getloadavg(),
-            },
-            "versions": {
-                "python": platform.python_version(),
-                **{package: version(package) for package in packages},
-                "rivals": {rival: list(pins) for rival, pins in RIVALS.items()},
-            },
             "figures": {
                 name: {
                     entry: spread([getattr(figure, entry) for figure in rounds])._asdict()
@@ -209,18 +186,14 @@ class Bench:
         }
 
 
-def _ended(signum: int, frame: FrameType | None) -> None:
-    sys.exit(128 + signum)
-
-
-def _agree(case: Case, told: Told, probs: Array) -> None:
+def _agree(case: Case, answered: Answered, probs: Array) -> None:
     """Raises :class:`ValueError` if an answer is not the model's."""
     labels = probs.argmax(axis=1)
-    wrong = int((told.labels != labels).sum())
+    wrong = int((answered.labels != labels).sum())
     if wrong:
         raise ValueError(f"{wrong} of {len(labels)} labels are not the model's")
     if not case.defended:
-        off = float(np.abs(told.probs - probs).max())
+        off = float(np.abs(answered.probs - probs).max())
         if off > 1e-4:
             raise ValueError(f"probabilities are off by {off:.1e}; expected at most 1e-4")
 
@@ -247,12 +220,3 @@ def _forward(loop: subprocess.Popen[str], engine: str, rows: int, seconds: float
     print(json.dumps([engine, rows, seconds]), file=loop.stdin, flush=True)
     took = json.loads(loop.stdout.readline())
     return Figure(took["images"] / took["wall"], 1e6 * took["cpu"] / took["images"])
-
-
-def cpu_model() -> str:
-    """Returns what the processor calls itself."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

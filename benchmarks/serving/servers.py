@@ -6,28 +6,22 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-import httpx
 import psutil
 
 import benchmarks
 from benchmarks.serving.encodings import BENTOML, LISTS, V2, Encoding
 from benchmarks.serving.environments import python
 from benchmarks.serving.history import write
-from benchmarks.serving.load import processes
+from experiments.parties import Parties
+from experiments.processes import free_port, process_tree
 
 ACCOUNTS = 10  # that ask
 OLD_ACCOUNTS = 1000  # where there is a history; the others asked in the past
-PATIENCE = 120.0  # seconds that a server may take to start
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 KEEP_BLOCKS = {
@@ -63,7 +57,7 @@ class Running:
     def memory(self) -> int:
         """Returns the bytes that the processes hold for themselves alone."""
         total = 0
-        for process in processes(self.pids):
+        for process in (member for pid in self.pids for member in process_tree(pid)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += process.memory_full_info().uss
         return total
@@ -94,79 +88,20 @@ class Server(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run of the bench happens.
+    """Where a comparison happens.
 
     Attributes:
-        work: Folder of this run: networks, configurations, stores, logs.
+        parties: Starts and ends the servers; its folder holds networks, configurations, stores and logs.
         cache: Folder of the rivals' environments.
     """
 
-    work: Path
+    parties: Parties
     cache: Path
 
-    @contextlib.contextmanager
-    def process(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """Runs a process with a log of its own, and ends it with all that descend from it."""
-        log = self.log(name)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLAAS_")}
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                command,
-                cwd=folder or self.work,
-                env={**clean, **ONE_THREAD, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            yield process
-        finally:
-            family = processes([process.pid])
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(15)
-            for survivor in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    survivor.kill()
-            process.wait()
-
-    def log(self, name: str) -> Path:
-        """Returns where a process writes what it says."""
-        return self.work / "logs" / f"{name.replace(' ', '-')}.log"
-
-    def why(self, name: str) -> str:
-        """Returns the last line of a process's log."""
-        lines = self.log(name).read_text(errors="replace").strip().splitlines()
-        return f"{lines[-1] if lines else 'it said nothing'} (see {self.log(name)})"
-
-
-def free_port() -> int:
-    """Returns a port of the loopback that nobody uses."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def wait_for(place: Place, name: str, process: subprocess.Popen[bytes], port: int) -> None:
-    """Waits until something listens on a port.
-
-    Raises:
-        Missing: The process ended, or too much time went by.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        if process.poll() is not None:
-            raise Missing(f"{name} ended: {place.why(name)}")
-        if time.monotonic() > deadline:
-            raise Missing(f"{name} did not listen within {PATIENCE:.0f} seconds: {place.why(name)}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
+    @property
+    def work(self) -> Path:
+        """The folder of this run."""
+        return self.parties.folder
 
 
 CONFIG = """
@@ -245,32 +180,12 @@ class Ours:
             pids, store = (redis,), f"redis://127.0.0.1:{port}/0"
         config = folder / "range.toml"
         config.write_text(CONFIG.format(store=store, workers=self.workers) + victims(place.work))
-        command = [sys.executable, "-m", "server", "--config", str(config)]
-        made = subprocess.run(
-            [*command, "accounts", "create", "admin", "--plan", "admin"],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-        )
-        if made.returncode:
-            raise Missing(f"{self.name}: no account could be made: {made.stderr.strip()}")
         names = [f"account-{number}" for number in range(OLD_ACCOUNTS if self.history else ACCOUNTS)]
         if self.history:
             write(store, "cnn-defended", names, self.history)
-        port = free_port()
-        command += ["--port", str(port), "--device", "cpu"]
-        process = ending.enter_context(place.process(self.name, command, {}, folder))
-        wait_for(place, self.name, process, port)
-        admin = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=admin, timeout=60) as client:
-            keys = tuple(_account(client, name) for name in names)
-        return Running((process.pid, *pids), port, keys[:ACCOUNTS])
-
-
-def _account(client: httpx.Client, name: str) -> str:
-    reply = client.post("/admin/accounts", json={"name": name, "plan": "user"})
-    reply.raise_for_status()
-    return str(reply.json()["key"])
+        server = place.parties.serve(self.name, config, ["--device", "cpu"], ONE_THREAD)
+        keys = tuple(server.account(name, "user") for name in names)
+        return Running((server.pid, *pids), server.port, keys[:ACCOUNTS])
 
 
 def _redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[int, int]:
@@ -283,8 +198,8 @@ def _redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[in
     port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
     name = f"redis of {folder.name}"
-    process = ending.enter_context(place.process(name, command, {}, folder))
-    wait_for(place, name, process, port)
+    process = ending.enter_context(place.parties.running(name, command, folder))
+    place.parties.wait_until_listening(name, process, port)
     return port, process.pid
 
 
@@ -330,6 +245,7 @@ class Rival:
         port, root = free_port(), Path(benchmarks.__file__).parent
         script = root / "rivals" / f"{self.script}.py"
         environment = {
+            **ONE_THREAD,
             **KEEP_BLOCKS,
             "PYTHONPATH": str(root.parent),
             "PYTHONSAFEPATH": "1",
@@ -338,6 +254,6 @@ class Rival:
         command = [str(interpreter), str(script), str(place.work / "cnn"), self.engine, str(port)]
         if self.batched is not None:
             command.append("batched" if self.batched else "unbatched")
-        process = ending.enter_context(place.process(self.name, command, environment))
-        wait_for(place, self.name, process, port)
+        process = ending.enter_context(place.parties.running(self.name, command, environment=environment))
+        place.parties.wait_until_listening(self.name, process, port)
         return Running((process.pid,), port)

@@ -10,7 +10,7 @@ def table(results: dict[str, Any]) -> str:
     machine, settings = results["machine"], results["settings"]
     made = ", ".join(f"{family} of {count:,} parameters" for family, count in settings["parameters"].items())
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_average_before'][0]:.2f} before",
+        f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_before'][0]:.2f} before",
         f"{settings['rounds']} rounds of {settings['seconds']:g} s; {made}",
         "",
         _line("median of rounds", "images/s", "least", "most", "CPU us", "p50 ms", "p99 ms", "errors"),

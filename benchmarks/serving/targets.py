@@ -10,25 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from benchmarks.measure import spread
 from benchmarks.serving.cases import FOUR, OLD, OURS, RAW_ROWS, REDIS, raw
-
-
-class Spread(NamedTuple):
-    """Median, least and greatest of some rounds."""
-
-    median: float
-    low: float
-    high: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Sums rounds up."""
-    return Spread(statistics.median(values), min(values), max(values))
-
-
-def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """Sums up the ratios of figures that were taken in the same rounds."""
-    return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
 class Figure(NamedTuple):

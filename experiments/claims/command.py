@@ -2,84 +2,42 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import datetime
-import json
-import platform
-import tempfile
 import textwrap
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.rounds import cpu_model
-from cli.flags import at_least
 from experiments.claims.claim import Claim, Finding
 from experiments.claims.dawn_removal import C4
 from experiments.claims.prada_detection import B1
 from experiments.claims.prada_hoda import B2
+from experiments.header import header
 from experiments.lab import Lab
-from experiments.processes import Parties
-from zoo.cache import state_folder
-from zoo.data import data_folder
+from experiments.parties import Parties
 
 CLAIMS: dict[str, Claim] = {claim.ID: claim for claim in (B1(), B2(), C4())}
 
-_PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "fastapi", "httpx")
-
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
-    told = ", ".join(CLAIMS)
-    parser.add_argument("claims", nargs="+", choices=list(CLAIMS), metavar="CLAIM", help=f"which of {told}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found there")
-    parser.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="seeds 0 to N - 1 (default: 3)")
-    parser.add_argument("--data", type=Path, help="folder where data sets lie (MLAAS_DATA)")
-    parser.add_argument("--state", type=Path, help="folder that outlasts the run (MLAAS_STATE; default: state)")
-    parser.add_argument("--out", type=Path, help="folder for configurations, stores and logs (default: removed)")
-
-
-def run(arguments: argparse.Namespace) -> str:
-    """Runs the claims; returns the table."""
-    claims = {name: CLAIMS[name] for name in dict.fromkeys(arguments.claims)}
-    state, data = state_folder(arguments.state).resolve(), data_folder(arguments.data)
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="mlaas-reproduce-") as work:
-        out = Path(arguments.out or work).resolve()
-        for name, claim in claims.items():
-            one = reproduce(
-                {name: claim},
-                out=out,
-                cache=state / "cache",
-                data=data and data.resolve(),
-                seeds=range(arguments.seeds),
-            )
-            results = {**one, "claims": {**results.get("claims", {}), **one["claims"]}}
-            if arguments.json is not None:  # after each, since the next may fail after hours
-                arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    return table(results)
-
 
 def reproduce(
-    claims: Mapping[str, Claim], *, out: Path, cache: Path, data: Path | None, seeds: range
+    claims: Mapping[str, Claim], *, out: Path | None, cache: Path, data: Path | None, seeds: range
 ) -> dict[str, Any]:
-    """Runs claims; returns what is written down of them.
+    """Runs claims; returns all that is found, behind the header.
 
     Args:
         claims: The claims by id.
-        out: Folder of what the run leaves.
-        cache: Folder for what a later run finds again.
+        out: Folder of all that the run leaves; by default a temporary one, which is removed.
+        cache: Folder of what a later run finds again.
         data: The user's data folder, if any.
         seeds: The seeds.
     """
+    head = header({}, seeds=seeds)
     found = {}
     for name, claim in claims.items():
         start = time.perf_counter()
-        with Parties(out / name / "logs") as parties:
-            findings = claim.run(Lab(parties, out / name, cache, data, tuple(seeds)))
+        with Parties(out and out / name) as parties:
+            findings = claim.run(Lab(parties, cache, data, tuple(seeds)))
         found[name] = {
             "says": claim.SAYS,
             "source": claim.SOURCE,
@@ -87,13 +45,7 @@ def reproduce(
             **dataclasses.asdict(findings),
             "seconds": round(time.perf_counter() - start, 1),
         }
-    return {
-        "date": datetime.date.today().isoformat(),
-        "seeds": list(seeds),
-        "machine": {"cpu": cpu_model(), "platform": platform.platform()},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "claims": found,
-    }
+    return {**head, "claims": found}
 
 
 def table(results: Mapping[str, Any]) -> str:

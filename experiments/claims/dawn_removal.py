@@ -28,7 +28,7 @@ from experiments import metrics
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.claims.removal import noisy, pruned, shaken, shifted
 from experiments.lab import Asked, Lab
-from experiments.processes import Server
+from experiments.parties import Server
 from owner.dawn import Dawn
 from wire import Answer, Array, Labels, Oracle
 from zoo.data import Pool
@@ -278,8 +278,8 @@ class _Case:
             self._lab.ask(self._server, _at(rate), f"{plan}-{_at(rate)}", batches, plan=plan).labels
             for plan in ("client", "owner")
         )
-        accuracy, marked = (metrics.agreement(labels, _truth(held)) for labels in (bare, told))
-        return Cost(self._data, self._seed, rate, accuracy, marked, 1 - metrics.agreement(told, bare))
+        accuracy, marked = (metrics.agreement(labels, _truth(held)).rate for labels in (bare, told))
+        return Cost(self._data, self._seed, rate, accuracy, marked, 1 - metrics.agreement(told, bare).rate)
 
     def suspicions(self, rate: float) -> Iterator[Suspicion]:
         """Has every thief steal at a rate, and accuses all suspects of each theft."""
@@ -347,7 +347,7 @@ class _Case:
 
     def _suspect(self, name: str, model: _Model) -> _Suspect:
         held = self.held["evaluation"]
-        return _Suspect(name, model, metrics.agreement(model(held.x), _truth(held)))
+        return _Suspect(name, model, metrics.agreement(model(held.x), _truth(held)).rate)
 
     def _oracle(self, suspect: _Suspect) -> Oracle:
         return Oracle(lambda x: Answer(suspect.model(x)), replace(self.victim.card(), model=suspect.name))

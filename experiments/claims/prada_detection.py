@@ -18,7 +18,7 @@ from defenses.detectors.prada import Prada
 from experiments.claims import streams
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.lab import Asked, Lab
-from experiments.processes import Server
+from experiments.parties import Server
 from wire import Array, Labels
 from zoo.data import Pool
 from zoo.network import Network

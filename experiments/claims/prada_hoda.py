@@ -17,7 +17,7 @@ from experiments.claims import streams
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.claims.prada_detection import Case, batches, layer
 from experiments.lab import Lab
-from experiments.processes import Server
+from experiments.parties import Server
 from wire import Array, Labels
 from zoo.data import Pool
 

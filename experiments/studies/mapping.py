@@ -9,12 +9,7 @@ authors' repository, MNIST, 10,000 test images with 10 noisy copies each, r_w 5 
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import io
-import json
-import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,17 +20,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.serving.rounds import cpu_model
-from benchmarks.serving.targets import spread
-from cli.flags import at_least
+from benchmarks.measure import cpu_seconds, spread
 from defenses.watermarks.dawn import Keys, cells, rate_spread
 from defenses.watermarks.ledger import encode_rows
+from experiments.header import header
 from owner.dawn import NEAR
 from server.deployment.engine import engine_of
 from server.settings import Victim
 from wire import Array, Labels
-from zoo.cache import state_folder
-from zoo.data import data_folder, load, roles
+from zoo.data import load, roles
 from zoo.families.cnn import Cnn
 from zoo.network import Network
 from zoo.penultimate import activation_bits, penultimate
@@ -66,11 +59,9 @@ class Mapping:
     seed: int = 0
 
     def run(self, data: Path | None, cache: Path) -> dict[str, Any]:
-        """Measures; returns what is written down of it."""
+        """Measures; returns all figures, behind the header."""
         return {
-            "date": datetime.date.today().isoformat(),
-            "settings": asdict(self),
-            "machine": {"cpu": cpu_model(), "platform": platform.platform()},
+            **header(asdict(self), seeds=[self.seed]),
             "published": {str(eps): agreement for eps, agreement in PUBLISHED.items()},
             "independent": {"agreement": 1 - 2 * self.rate * (1 - self.rate), "flips": 1 - self.rate},
             "datasets": {name: self._measure(name, data, cache) for name in self.datasets},
@@ -182,16 +173,12 @@ def _passes(network: Network, limits: Array, x: Array, cache: Path, rounds: int)
     engines = [engine_of(one, victim, card, cache, 1) for one in (network, activation_bits(network, limits))]
     found: dict[str, Any] = {"engines": [engine.platform for engine in engines]}
     for n in (1, len(x)):
-        took = [[_seconds(engine.predict, x[:n]) for engine in engines] for _ in range(rounds + 1)][1:]
-        found[f"of {n}"] = spread([mapped / asked for asked, mapped in took])._asdict()
+        passes = max(1, _PASSES // n)
+        took = [
+            [cpu_seconds(engine.predict, x[:n], times=passes) for engine in engines] for _ in range(rounds + 1)
+        ]
+        found[f"of {n}"] = spread([mapped / asked for asked, mapped in took[1:]])._asdict()
     return found
-
-
-def _seconds(predict: Callable[[Array], Array], x: Array) -> float:
-    start = time.process_time()
-    for _ in range(max(1, _PASSES // len(x))):
-        predict(x)
-    return time.process_time() - start
 
 
 def table(results: dict[str, Any]) -> str:
@@ -226,24 +213,3 @@ def table(results: dict[str, Any]) -> str:
             )
     lines.append("published flips: what follows from the agreement if as many marks are lost as are new")
     return "\n".join(lines)
-
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
-    parser.add_argument(
-        "--datasets", nargs="+", default=Mapping.datasets, metavar="NAME", help="of images in grey"
-    )
-    parser.add_argument("--keys", type=at_least(1), default=Mapping.keys, help="keys (default: 3)")
-    parser.add_argument("--rows", type=at_least(2), default=Mapping.rows, help="rows (default: 10000)")
-    parser.add_argument("--data", type=Path, help="folder where data sets lie (MLAAS_DATA)")
-    parser.add_argument("--state", type=Path, help="folder that outlasts the run (MLAAS_STATE; default: state)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-
-
-def run(arguments: argparse.Namespace) -> str:
-    """Measures; returns the table."""
-    measured = Mapping(tuple(arguments.datasets), arguments.keys, rows=arguments.rows)
-    results = measured.run(data_folder(arguments.data), state_folder(arguments.state) / "cache")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    return table(results)

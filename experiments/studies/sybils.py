@@ -13,12 +13,8 @@ rows that its keys have asked about by then.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import datetime
-import json
 import math
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,18 +26,14 @@ import numpy as np
 from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
-from attacker.extraction.jbda import Jbda
-from attacker.extraction.t_rnd import TRnd
-from benchmarks.serving.rounds import cpu_model
-from benchmarks.serving.targets import spread
-from cli.flags import at_least
+from benchmarks.measure import spread
 from defenses.detectors.calibration import Calibration
 from defenses.detectors.prada import Prada
 from defenses.detectors.sybils import Nearest, State, Sybils, in_turn
 from experiments.claims.streams import rescanned, tracks
+from experiments.header import header
 from wire import Answer, Array, BadInput, Card, Labels, Oracle
-from zoo.cache import state_folder
-from zoo.data import Dataset, Pool, data_folder, load, roles
+from zoo.data import Dataset, Pool, load, roles
 from zoo.families import FAMILIES
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
@@ -88,7 +80,7 @@ class Splits:
 
     def run(self, seeds: Sequence[int], data: Path | None, cache: Path) -> dict[str, Any]:
         """Runs all seeds; returns what is written down of them."""
-        start = time.process_time()
+        head, start = header(asdict(self), seeds=seeds), time.process_time()
         own, foreign = load(self.dataset, data, cache), load(self.foreign, data, cache)
         trials = {}
         with tempfile.TemporaryDirectory(prefix="mlaas-sybils-") as work:
@@ -100,11 +92,9 @@ class Splits:
                 keyed.setdefault(place, []).append(figures)
         names = ("attack", "padding", "split", "keys")
         return {
-            "date": datetime.date.today().isoformat(),
-            "settings": asdict(self),
-            "machine": {"cpu": cpu_model(), "platform": platform.platform()},
+            **head,
             "cpu_seconds": round(time.process_time() - start),
-            "seeds": {str(seed): trial for seed, trial in trials.items()},
+            "trials": {str(seed): trial for seed, trial in trials.items()},
             "thefts": [
                 dict(zip(names, place, strict=True))
                 | {name: spread([one[name] for one in figures])._asdict() for name in figures[0]}
@@ -334,7 +324,7 @@ def _calibration(found: Calibration) -> dict[str, float]:
 
 def table(results: Mapping[str, Any]) -> str:
     """Returns what a person reads of a run's results."""
-    trials = results["seeds"].values()
+    trials = results["trials"].values()
     lines = [
         "share of the keys that are accused, and in brackets of the theft's rows that were asked about by then:",
         f"medians of {len(trials)} seeds (and the least and the most keys accused by either)",
@@ -361,25 +351,3 @@ def table(results: Mapping[str, Any]) -> str:
             f"harmless accounts, {kind}: of {accounts} accused {prada} by PRADA, {monitor} across, {own} own too"
         )
     return "\n".join(lines)
-
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
-    parser.add_argument("--dataset", default=Splits.dataset, help="the victim's data (default: %(default)s)")
-    parser.add_argument(
-        "--foreign", default=Splits.foreign, help="natural images of another kind (default: %(default)s)"
-    )
-    parser.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="seeds 0 to N - 1 (default: 3)")
-    parser.add_argument("--data", type=Path, help="folder where data sets lie (MLAAS_DATA)")
-    parser.add_argument("--state", type=Path, help="folder that outlasts the run (MLAAS_STATE; default: state)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-
-
-def run(arguments: argparse.Namespace) -> str:
-    """Measures; returns the table."""
-    splits = Splits(arguments.dataset, arguments.foreign)
-    cache = state_folder(arguments.state) / "cache"
-    results = splits.run(range(arguments.seeds), data_folder(arguments.data), cache)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    return table(results)

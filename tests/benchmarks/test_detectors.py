@@ -4,9 +4,9 @@ from functools import partial
 import pytest
 
 from benchmarks import detectors
+from benchmarks.__main__ import main
 from benchmarks.forwards import Forwards
-from benchmarks.serving.targets import ratios
-from experiments.__main__ import main
+from benchmarks.measure import ratios
 
 
 def test_detectors_are_timed_beside_their_rivals(tmp_path, capsys, monkeypatch):

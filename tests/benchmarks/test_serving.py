@@ -12,15 +12,17 @@ import numpy as np
 import orjson
 import pytest
 
+from benchmarks.__main__ import main
+from benchmarks.measure import spread
 from benchmarks.serving import environments, rounds
 from benchmarks.serving.cases import CASES, OURS, RAW, Case, raw
 from benchmarks.serving.encodings import LISTS, V2
 from benchmarks.serving.engine import load
 from benchmarks.serving.rounds import Bench
-from benchmarks.serving.servers import Missing, Running, free_port
+from benchmarks.serving.servers import Missing, Running
 from benchmarks.serving.table import table
-from benchmarks.serving.targets import TARGETS, Figure, Figures, Target, spread
-from experiments.__main__ import main
+from benchmarks.serving.targets import TARGETS, Figure, Figures, Target
+from experiments.processes import free_port
 from wire import BadInput
 from wire.tensors import HEADER_LENGTH, Tensor, pack
 

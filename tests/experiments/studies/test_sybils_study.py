@@ -70,5 +70,5 @@ def test_it_measures_and_tells(tmp_path, monkeypatch):
     for row in found["thefts"]:
         assert max(row["prada"]["median"], row["monitor"]["median"]) <= row["either"]["median"] <= 1
         assert 0 < row["either_asked"]["median"] <= 1
-    assert found["seeds"]["0"]["harmless"]["same distribution"]["accounts"] == 2
+    assert found["trials"]["0"]["harmless"]["same distribution"]["accounts"] == 2
     assert "knockoff, same distribution" in table and "own too" in table
