@@ -13,7 +13,7 @@ demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
 	$(BIN)/python -m experiments demo
 
 report: $(VENV)/ready  ## the same at the papers' sizes
-	$(BIN)/python -m experiments report --out out/full
+	$(BIN)/python -m experiments demo --full --out out/full
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest

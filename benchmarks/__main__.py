@@ -16,9 +16,9 @@ from cli.flags import at_least
 from wire import BadInput
 
 
-def parser() -> Parser:
+def parser(prog: str = "python -m benchmarks") -> Parser:
     """Returns the parser of all commands; each sets ``run``, a function of the parsed arguments."""
-    made = Parser("python -m benchmarks", description="Measures how fast the server and its detectors are.")
+    made = Parser(prog, description="Measures how fast the server and its detectors are.")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serving = commands.add_parser("serving", help="time the server beside raw forward passes and other servers")
@@ -49,9 +49,9 @@ def parser() -> Parser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> None:
     """Runs a benchmark and prints its table."""
-    arguments = parser().parse_args(argv)
+    arguments = parser(prog).parse_args(argv)
     arguments.run(arguments)
 
 

@@ -1,105 +1,165 @@
-"""``python -m experiments demo``: all parties against one another; ``report``: the same at the papers' sizes.
+"""Experiments: ``python -m experiments COMMAND``.
 
-``sybils`` who is accused of thefts that are split over many keys; ``reproduce`` puts published claims to the test;
-``mapping`` tells how alike DAWN marks near-duplicates.
+Each command is imported when it runs, so that ``--help`` loads no torch.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-import zipfile
+import json
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from cli.command import Parser, run
 from cli.flags import at_least
-from experiments import metrics
-from experiments.claims import command as reproduce
-from experiments.demo.sizes import FULL, REDUCED
-from experiments.demo.trial import Trial
-from experiments.report.report import write
-from experiments.studies import mapping, sybils
-from wire import BadInput
-from zoo.cache import state_folder
-from zoo.data import data_folder
+
+CLAIMS = ("B1", "B2", "C4")
+
+
+def parser(prog: str = "python -m experiments") -> Parser:
+    """Returns the parser of all commands; each sets ``run``, a function of the parsed arguments."""
+    made = Parser(prog, description="Runs the parties against one another and measures them.")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="serve, steal, spy, prove; write a report")
+    demo.add_argument("--full", action="store_true", help="the papers' sizes, for half an hour")
+    demo.add_argument("--out", type=Path, default=Path("out"), help="folder for the report (default: out)")
+    demo.add_argument("--dataset", help="name of a data set (default: fashion_mnist, or a dependency's digits)")
+    demo.add_argument("--seed", type=at_least(0), default=0, help="seed of everything (default: 0)")
+    _add_folders(demo)
+    demo.set_defaults(run=_demo)
+
+    report = commands.add_parser("report", help="render the report of a demo's results again")
+    report.add_argument("results", type=Path, metavar="RESULTS.json", help="the results that a demo wrote")
+    report.add_argument("--out", type=Path, default=Path("out"), help="folder for the report (default: out)")
+    report.set_defaults(run=_report)
+
+    judge = commands.add_parser("judge", help="measure a membership attack's scores against the truth")
+    judge.add_argument("scores", type=Path, help="the attack's scores.npz")
+    judge.add_argument("truth", type=Path, help="truth.npz of the roles that the candidates belong to")
+    judge.set_defaults(run=_judge)
+
+    reproduce = commands.add_parser("reproduce", help="test published claims")
+    reproduce.add_argument(
+        "claims", nargs="+", choices=CLAIMS, metavar="CLAIM", help=f"any of {', '.join(CLAIMS)}"
+    )
+    reproduce.add_argument("--out", type=Path, help="folder for logs and stores (default: removed)")
+    _add_seeds(reproduce)
+    _add_folders(reproduce)
+    _add_json(reproduce)
+    reproduce.set_defaults(run=_reproduce)
+
+    sybils = commands.add_parser("sybils", help="measure which accounts are flagged when a theft uses many keys")
+    sybils.add_argument("--dataset", default="fashion_mnist", help="the victim's data (default: %(default)s)")
+    sybils.add_argument(
+        "--foreign", default="mnist_digits", help="natural images of another kind (default: %(default)s)"
+    )
+    _add_seeds(sybils)
+    _add_folders(sybils)
+    _add_json(sybils)
+    sybils.set_defaults(run=_sybils)
+
+    mapping = commands.add_parser("mapping", help="measure how alike DAWN's mappings treat near-duplicates")
+    mapping.add_argument("--datasets", nargs="+", default=["fashion_mnist"], metavar="NAME", help="of grey images")
+    mapping.add_argument("--keys", type=at_least(1), default=3, help="number of keys (default: 3)")
+    mapping.add_argument("--rows", type=at_least(2), default=10_000, help="number of rows (default: 10000)")
+    _add_folders(mapping)
+    _add_json(mapping)
+    mapping.set_defaults(run=_mapping)
+    return made
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m experiments") -> None:
-    """Runs a trial and writes its report."""
-    parser = Parser(prog, description="Runs all parties against one another and writes a report.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, protocol, about in (
-        ("demo", REDUCED, "serve, steal, spy, prove, at reduced sizes"),
-        ("report", FULL, "the same at the papers' own sizes"),
-    ):
-        command = commands.add_parser(name, help=about)
-        command.add_argument("--out", type=Path, default=Path("out"), help="folder for the report (default: out)")
-        command.add_argument(
-            "--state", type=Path, help="folder that outlasts the run (MLAAS_STATE; default: state)"
-        )
-        command.add_argument("--data", type=Path, help="folder where data sets lie (MLAAS_DATA)")
-        command.add_argument(
-            "--dataset", help="name of a data set (default: fashion_mnist, or a dependency's digits)"
-        )
-        command.add_argument("--seed", type=at_least(0), default=0, help="seed of everything (default: 0)")
-        command.set_defaults(protocol=protocol)
-        command.set_defaults(run=_trial)
-    judge = commands.add_parser("judge", help="tell what a membership attack's scores are worth")
-    judge.add_argument("scores", type=Path, help="the attack's scores.npz")
-    judge.add_argument("truth", type=Path, help="truth.npz, of the roles whose candidates were attacked")
-    judge.set_defaults(run=_judge)
-    splitting = commands.add_parser("sybils", help="measure who is accused of a theft split over many keys")
-    sybils.add(splitting)
-    splitting.set_defaults(run=lambda arguments: print(sybils.run(arguments)))
-    claims = commands.add_parser("reproduce", help="put published claims to the test, beside what was published")
-    reproduce.add(claims)
-    claims.set_defaults(run=lambda arguments: print(reproduce.run(arguments)))
-    alike = commands.add_parser("mapping", help="measure how alike DAWN's mappings mark near-duplicates")
-    mapping.add(alike)
-    alike.set_defaults(run=lambda arguments: print(mapping.run(arguments)))
-    arguments = parser.parse_args(argv)
+    """Runs a command."""
+    arguments = parser(prog).parse_args(argv)
     arguments.run(arguments)
 
 
-def _judge(arguments: argparse.Namespace) -> None:
-    try:
-        with np.load(arguments.scores, allow_pickle=False) as saved, np.load(arguments.truth) as truth:
-            scores, member = saved["scores"], truth["member"]
-    except (KeyError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadInput(
-            f"{arguments.scores} and {arguments.truth}: expected scores and a truth (npz): {error}"
-        ) from None
-    if scores.shape != member.shape:
-        raise BadInput(
-            f"{len(scores)} scores, but the truth about {len(member)} candidates: they are not of one draw"
-        )
-    told = member[~np.isnan(scores)]
-    if told.all() or not told.any():
-        raise BadInput("the scored candidates are not of both kinds, members and others; ask about more rows")
-    worth = metrics.membership(scores, member)
-    print(f"{worth['members']} members and {worth['others']} others answered")
-    print(f"AUC {worth['auc']:.4f} (standard error {worth['auc_error']:.4f}; chance 0.5)")
-    print(f"best balanced accuracy {worth['balanced_accuracy']:.4f}")
-    for fpr, (rate, low, high) in worth["tpr_at"].items():
-        print(f"TPR at {float(fpr):.1%} FPR: {rate:.4f} (95 % interval {low:.4f} to {high:.4f})")
+def _add_seeds(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="seeds 0 to N - 1 (default: 3)")
 
 
-def _trial(arguments: argparse.Namespace) -> None:
+def _add_folders(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--state", type=Path, help="folder that outlasts the run (MLAAS_STATE; default: state)")
+    command.add_argument("--data", type=Path, help="folder that holds data sets (MLAAS_DATA)")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    import time
+
+    from experiments.demo.sizes import FULL, REDUCED
+    from experiments.demo.trial import Trial
+    from experiments.report.report import write
+
     start = time.perf_counter()
-    trial = Trial(
-        arguments.protocol,
-        arguments.out,
-        state_folder(arguments.state),
-        data_folder(arguments.data),
-        arguments.dataset,
-        arguments.seed,
-    )
-    results = trial.run()
-    path = write(results, arguments.out)
-    print(f"{path} ({time.perf_counter() - start:.0f} s)")
+    protocol = FULL if arguments.full else REDUCED
+    state, data = _folders(arguments)
+    results = Trial(protocol, arguments.out, state, data, arguments.dataset, arguments.seed).run()
+    print(f"{write(results, arguments.out)} ({time.perf_counter() - start:.0f} s)")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from experiments.report.report import read, write
+
+    print(write(read(arguments.results), arguments.out))
+
+
+def _judge(arguments: argparse.Namespace) -> None:
+    from experiments.judge import judged
+
+    print(judged(arguments.scores, arguments.truth))
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    from experiments.claims.command import CLAIMS, reproduce, table
+
+    state, data = _folders(arguments)
+    results: dict[str, Any] = {}
+    for name in dict.fromkeys(arguments.claims):
+        claim = {name: CLAIMS[name]}
+        one = reproduce(claim, out=arguments.out, cache=state / "cache", data=data, seeds=range(arguments.seeds))
+        results = {**one, "claims": {**results.get("claims", {}), **one["claims"]}}
+        _write_json(arguments.json, results)  # after each, since the next may fail after hours
+    print(table(results))
+
+
+def _sybils(arguments: argparse.Namespace) -> None:
+    from experiments.studies.sybils import Splits, table
+
+    state, data = _folders(arguments)
+    splits = Splits(arguments.dataset, arguments.foreign)
+    results = splits.run(range(arguments.seeds), data, state / "cache")
+    _write_json(arguments.json, results)
+    print(table(results))
+
+
+def _mapping(arguments: argparse.Namespace) -> None:
+    from experiments.studies.mapping import Mapping, table
+
+    state, data = _folders(arguments)
+    mapping = Mapping(tuple(arguments.datasets), arguments.keys, rows=arguments.rows)
+    results = mapping.run(data, state / "cache")
+    _write_json(arguments.json, results)
+    print(table(results))
+
+
+def _folders(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
+    """Returns the lasting folder and the data folder, both absolute, since parties run in folders of their own."""
+    from zoo.cache import state_folder
+    from zoo.data import data_folder
+
+    data = data_folder(arguments.data)
+    return state_folder(arguments.state).resolve(), data and data.resolve()
+
+
+def _write_json(path: Path | None, results: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from wire import Array, Labels
 from zoo.exact_interval import Interval, exact_interval
 
 
-def agreement(labels: Labels, others: Labels) -> float:
-    """Returns the share of rows on which two lists of labels, ``(n,)`` each, agree."""
-    return float(np.mean(labels == others))
+def agreement(labels: Labels, others: Labels) -> Interval:
+    """Returns how often two lists of labels, ``(n,)`` each, agree; accuracy if one is the truth."""
+    return exact_interval(int((labels == others).sum()), len(labels))
 
 
 def roc(scores: Array, member: Array) -> tuple[Array, Array]:

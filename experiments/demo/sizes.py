@@ -1,9 +1,10 @@
-"""How large an experiment is: the demo's reduced sizes, and the papers' own."""
+"""How large a demo is: reduced sizes, and the papers' own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from zoo.data import Pool
 
@@ -13,29 +14,25 @@ class Protocol:
     """The sizes of one run of all parties.
 
     Attributes:
-        name: What the report calls it.
-        budgets: Budgets of the extraction attacks, in rows.
-        quota: Rows a day that the label-only policy allows an account.
-        candidates: Members to be told from as many non-members.
-        shadows: Shadow models of the membership attack.
-        shadow_rows: Rows that each of them is trained on.
-        shadow_epochs: Passes of a shadow model over its rows.
-        jbda_seeds: Rows that JbDA begins with.
+        name: Its name in the report.
+        budgets: Budgets of the extraction attacks, in rows, rising.
+        every_budget: Extraction attacks that run at every budget; the others run at the middle one.
+        settings: Settings of the attacks by name; the others run with their defaults.
+        quota: Rows that the policy "labels" allows an account in a day.
+        candidates: Members among the candidates of the membership attacks, and as many non-members.
         fit_images: Images of each side that fit the owner's regressor.
-        test_images: Other images of each side, whose scores are tested.
+        test_images: Further images of each side, whose scores are tested.
         starts: Random starts of the blind walk, for each image and noise.
         independents: Independent models.
-        independent_rows: Rows that each of them is trained on, drawn from the control role.
+        independent_rows: Rows that train each of them, drawn from the control role.
     """
 
     name: str
     budgets: tuple[int, ...]
+    every_budget: tuple[str, ...]
+    settings: Mapping[str, Mapping[str, Any]]
     quota: int
     candidates: int
-    shadows: int
-    shadow_rows: int
-    shadow_epochs: int
-    jbda_seeds: int
     fit_images: int
     test_images: int
     starts: int
@@ -43,15 +40,17 @@ class Protocol:
     independent_rows: int
 
     def fitted(self, roles: Mapping[str, Pool]) -> Protocol:
-        """Returns the protocol cut down to what the roles hold, for small data sets."""
+        """Returns the protocol cut down to the rows of the roles, for small data sets."""
         images = min(len(roles["unseen"]), len(roles["victim"])) // 2
         budgets = [min(budget, len(roles["pool"])) for budget in self.budgets]
+        settings = {name: dict(given) for name, given in self.settings.items()}
+        if "size" in settings.get("shadow", {}):
+            settings["shadow"]["size"] = min(settings["shadow"]["size"], len(roles["shadow"]) // 2)
         return replace(
             self,
             budgets=tuple(sorted(set(budgets))),
+            settings=settings,
             candidates=min(self.candidates, len(roles["evaluation"]), len(roles["victim"])),
-            shadow_rows=min(self.shadow_rows, len(roles["shadow"]) // 2),
-            jbda_seeds=min(self.jbda_seeds, len(roles["pool"])),
             fit_images=min(self.fit_images, images),
             test_images=min(self.test_images, images),
             independent_rows=min(self.independent_rows, len(roles["control"])),
@@ -61,12 +60,15 @@ class Protocol:
 REDUCED = Protocol(
     name="reduced (demo)",
     budgets=(250, 1000, 4000),
+    every_budget=("knockoff", "jbda"),
+    settings={
+        "jbda": {"seeds": 150},
+        "t-rnd": {"lrs": (1e-3,), "epochs": (10, 20)},
+        "line-search": {"points": 500},
+        "shadow": {"shadows": 4, "size": 2500, "epochs": 30},
+    },
     quota=2500,
     candidates=5000,
-    shadows=4,
-    shadow_rows=2500,
-    shadow_epochs=30,
-    jbda_seeds=150,
     fit_images=100,
     test_images=100,
     starts=4,
@@ -77,12 +79,14 @@ REDUCED = Protocol(
 FULL = Protocol(
     name="full (the papers' sizes, as far as the data goes)",
     budgets=(250, 1000, 4000, 9600),
+    every_budget=("knockoff", "jbda"),
+    settings={
+        "jbda": {"seeds": 150},
+        "line-search": {"points": 2000},
+        "shadow": {"shadows": 20, "size": 5000, "epochs": 100},
+    },
     quota=2500,
     candidates=5000,
-    shadows=20,
-    shadow_rows=5000,
-    shadow_epochs=100,
-    jbda_seeds=150,
     fit_images=500,
     test_images=500,
     starts=10,

@@ -1,4 +1,4 @@
-"""The report's figures: SVG that lies inside the page and takes its ink and its letters from there."""
+"""The report's figures: SVG inside the page, which takes its colour and its fonts from there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ styled = matplotlib.rc_context(
 
 @dataclass(frozen=True)
 class Mark:
-    """How one thing is drawn wherever it appears: by colour, marker and dashes alike."""
+    """How one attack is drawn wherever it appears: colour, marker and dashes."""
 
     colour: str
     marker: str
@@ -54,6 +54,8 @@ MARKS = (
     Mark("#d55e00", "s", (0, (5, 2))),
     Mark("#009e73", "^", (0, (4, 1.2, 1, 1.2))),
     Mark("#cc79a7", "v", (0, (1.5, 1))),
+    Mark("#e69f00", "P", (0, (7, 2, 1, 2))),
+    Mark("#56b4e9", "*", (0, (3, 1.5))),
 )
 BASELINE = Mark(INK, "x", (0, (1, 2.5)))
 REFERENCE = Mark(INK, "", "-")
@@ -66,7 +68,7 @@ def marks(names: Iterable[str]) -> dict[str, Mark]:
 
 @styled
 def key(mark: Mark, place: str, *, line: bool = True, point: bool = True, filled: bool = True) -> Markup:
-    """Draws a mark, or its line or its point alone, for the legend at a place of the page."""
+    """Draws a mark, or only its line or its point, for the legend at a place of the page."""
     figure = Figure(figsize=(0.38, 0.14))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -82,11 +84,11 @@ def key(mark: Mark, place: str, *, line: bool = True, point: bool = True, filled
 def extraction(
     policy: str, runs: Sequence[Run], baselines: Sequence[Run], victim: float, styles: Mapping[str, Mark]
 ) -> Markup:
-    """Draws what the surrogates of one policy are worth against the rows spent on them.
+    """Draws accuracy and agreement of one policy's surrogates against the rows spent.
 
     Args:
         policy: Name of the policy.
-        runs: Runs of all policies, which fix the axes that the policies' figures share.
+        runs: Runs of all policies, which fix the axes that the figures share.
         baselines: Surrogates trained on true labels.
         victim: The victim's own accuracy.
         styles: How each attack is drawn.
@@ -117,7 +119,7 @@ def extraction(
 
 
 def _line(axes: Axes, runs: Sequence[Run], measure: str, mark: Mark) -> None:
-    """Draws a measure of some runs, with its intervals, against their rows."""
+    """Draws a measure of runs, with its intervals, against their rows."""
     runs = sorted(runs, key=lambda run: int(run["rows"]))
     rate, low, high = 100 * np.array([run[measure] for run in runs]).reshape(-1, 3).T
     axes.errorbar(
@@ -132,7 +134,7 @@ def _line(axes: Axes, runs: Sequence[Run], measure: str, mark: Mark) -> None:
 
 
 def _apart(values: Sequence[int]) -> list[int]:
-    """Leaves out ticks whose labels would touch on a log axis; the last one stays."""
+    """Drops ticks whose labels would touch on a log axis; the last one stays."""
     kept: list[int] = []
     for value in reversed(values):
         if not kept or value * 1.9 < kept[-1]:
@@ -141,7 +143,7 @@ def _apart(values: Sequence[int]) -> list[int]:
 
 
 def one_point(run: Run) -> bool:
-    """Tells whether a ROC has but one point between its corners, as that of a score of two values."""
+    """Returns whether a ROC has only one point between its corners, as that of a score of two values has."""
     return len(run["roc"][0]) <= 3
 
 
@@ -149,11 +151,11 @@ def one_point(run: Run) -> bool:
 def roc(policy: str, runs: Sequence[Run], styles: Mapping[str, Mark]) -> Markup:
     """Draws the ROC of one policy's membership attacks, both axes logarithmic.
 
-    A score of two values is drawn as the one point between the corners that it can work at.
+    A score of two values is drawn as the one point between the corners.
 
     Args:
         policy: Name of the policy.
-        runs: Runs of all policies that gave scores, which fix the axes that the policies' figures share.
+        runs: Runs of all policies that gave scores; they fix the axes that the figures share.
         styles: How each attack is drawn.
     """
     figure = Figure(figsize=(3.1, 3.1), layout="constrained")
@@ -207,7 +209,7 @@ def effects(suspects: Sequence[Run]) -> Markup:
 
 @styled
 def scores(suspects: Sequence[Run], bins: int = 20) -> Markup:
-    """Draws the distribution of each suspect's scores, private and unseen images apart; ticks at their means."""
+    """Draws the distribution of each suspect's scores on private and on unseen images, with ticks at the means."""
     figure, axes = _rows(suspects)
     edges = np.linspace(-1, 1, bins + 1)
     shares = [
@@ -244,7 +246,7 @@ def _rows(suspects: Sequence[Run]) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure, name: str, alt: str) -> Markup:
-    """Returns a figure as an element of the page, with nothing in it that could clash with another figure's."""
+    """Returns a figure as an element of the page, without anything that could clash with another figure."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -253,7 +255,7 @@ def _svg(figure: Figure, name: str, alt: str) -> Markup:
     used = set(re.findall(r"#([\w.-]+)", text))
     edits: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         (r"^.*?<svg[^>]*?( width=\S+ height=\S+ viewBox=\"[^\"]*\")[^>]*>", r"<svg\1>"),  # no namespaces in HTML
-        (r"<style.*?</style>", ""),  # it would hold for all of the page
+        (r"<style.*?</style>", ""),  # it would apply to the whole page
         (r"<metadata>.*?</metadata>", ""),
         (r"<defs>\s*</defs>", ""),
         (r' id="([^"]*)"', lambda found: found[0] if found[1] in used else ""),

@@ -1,4 +1,4 @@
-"""How the report writes numbers."""
+"""How numbers and settings are written in the report."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ def pvalue(p: float) -> str:
 
 
 def settings(values: Mapping[str, Any]) -> str:
-    """Writes hyper-parameters in one line, without those that were left open."""
+    """Writes hyper-parameters in one line, without those that are None."""
     return "; ".join(f"{name} {plain(value)}" for name, value in values.items() if value is not None)
 
 
 def signed(number: float) -> str:
-    """Writes a number with three decimals and a true minus."""
+    """Writes a number with three decimals and a true minus sign."""
     return f"{number:.3f}".replace("-", "−")
 
 
 def plain(value: Any) -> str:
-    """Writes a setting: numbers as they are, sequences with commas."""
-    return ", ".join(map(plain, value)) if isinstance(value, (list, tuple)) else str(value)
+    """Writes a setting: numbers as they are, sequences with commas, tables with semicolons."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {plain(inner)}" for name, inner in value.items())
+    return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def ended(run: Mapping[str, Any]) -> str:
-    """Says how a run ended."""
+    """Writes how a run ended."""
     return f"{run['status']}: {run['reason']}" if run["reason"] else str(run["status"])

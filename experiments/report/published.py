@@ -1,4 +1,4 @@
-"""What the papers and their authors' code report, to be read beside the numbers of a run."""
+"""Numbers that the papers and their authors' code report, shown beside those of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A published number: what was measured, what came out, in which setting, and where it is reported."""
+    """A published number.
+
+    Attributes:
+        what: The method.
+        result: The number.
+        setting: Data, models and sizes.
+        source: Where it is reported.
+    """
 
     what: str
     result: str
@@ -18,13 +25,13 @@ EXTRACTION = (
     Published(
         "jbda",
         "agreement 95.1 %",
-        "MNIST, 102,400 rows from 100 seeds in 10 rounds; CNN victim trained on 55,000 rows",
+        "MNIST, 102,400 queries from 100 seeds in 10 rounds; CNN victim trained on 55,000 images",
         "Juuti et al., PRADA, EuroS&P 2019, authors’ slides",
     ),
     Published(
         "knockoff, all probabilities",
         "accuracy 88.2 % (victim 94.6 %)",
-        "CIFAR-10, ResNet-34, 100,000 ImageNet images: a pool of another distribution",
+        "CIFAR-10, ResNet-34, 100,000 queries with ImageNet images (another distribution)",
         "Atli et al., EDSMLS 2020, authors’ slides",
     ),
     Published(
@@ -36,7 +43,7 @@ EXTRACTION = (
     Published(
         "knockoff, all probabilities",
         "accuracy 76.0 % (victim 78.4 %)",
-        "Caltech-256, ResNet-34, 60,000 ImageNet images",
+        "Caltech-256, ResNet-34, 60,000 queries with ImageNet images",
         "Orekondy et al., CVPR 2019, checkpoints in the authors’ repository",
     ),
 )
@@ -45,7 +52,7 @@ MEMBERSHIP = (
     Published(
         "confidence, one threshold for all",
         "AUC 0.592, balanced accuracy 60.4 %, TPR 0.09 % at 0.1 % FPR",
-        "CIFAR-10, wide ResNet of about 91 % accuracy",
+        "CIFAR-10, wide ResNet with about 91 % accuracy",
         "Carlini et al., S&P 2022, reference results in the authors’ repository",
     ),
     Published(
@@ -66,7 +73,7 @@ OWNERSHIP = (
     Published(
         "stolen, labels only",
         "Δμ 1.006 (p = 1e-4)",
-        "as above, 500,000 TinyImages asked",
+        "as above, 500,000 queries with TinyImages",
         "Maini et al., ICLR 2021, tables and authors’ notebooks",
     ),
     Published(
@@ -83,7 +90,7 @@ OWNERSHIP = (
     ),
     Published(
         "independent: the other half of the training set",
-        "p = 1e-12: falsely accused",
+        "p = 1e-12 (a false accusation)",
         "CIFAR-10, the victim trained on one half",
         "Szyller et al., TMLR 2023, authors’ slides",
     ),

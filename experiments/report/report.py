@@ -1,45 +1,54 @@
-"""The report: one self-contained page, made of a run's results and nothing else."""
+"""The report: one self-contained page, made of a demo's results and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from cli.flags import attribute_notes
-from experiments.demo.sizes import Protocol
-from experiments.report import charts, published
-from experiments.report import formatting as wording
-from experiments.report.summary import agreement, auc, costs, differences, summary
+from experiments.report import charts, formatting, published
+from experiments.report.summary import agreement, auc, costs, differences, not_applicable, summary
+from wire import BadInput
 
 Run = Mapping[str, Any]
 
-FORMS: tuple[Callable[..., str], ...] = (
-    wording.count,
-    wording.ended,
-    wording.interval,
-    wording.money,
-    wording.percent,
-    wording.plain,
-    wording.pvalue,
-    wording.settings,
-    wording.signed,
+FORMATS = ("count", "ended", "interval", "money", "percent", "plain", "pvalue", "settings", "signed")
+PARTS = (
+    *("date", "version", "commit", "machine", "versions", "seeds", "settings", "meanings", "notes"),
+    *("data", "victim", "policies", "extraction", "baselines", "membership", "ownership", "seconds"),
 )
 
 
-def write(results: dict[str, Any], out: Path) -> Path:
+def read(path: Path) -> dict[str, Any]:
+    """Reads the results of a demo.
+
+    Raises:
+        BadInput: The file cannot be read, or does not hold the results of a demo.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {error}; expected the results.json of a demo") from None
+    missing = [part for part in PARTS if part not in results] if isinstance(results, dict) else list(PARTS)
+    if missing:
+        raise BadInput(f"{path}: there is no {missing[0]!r} in it; expected the results.json of a demo")
+    return dict(results)
+
+
+def write(results: Mapping[str, Any], out: Path) -> Path:
     """Writes ``report.html`` to a folder and returns its path.
 
     Args:
-        results: What :meth:`experiments.demo.trial.Trial.run` returns, or what its ``results.json`` holds.
+        results: The results of a demo: what its ``results.json`` holds.
         out: The folder; made if it is not there.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {form.__name__: form for form in FORMS}
-    template = environment.from_string((files("bench") / "report.html").read_text(encoding="utf-8"))
+    environment.filters |= {name: getattr(formatting, name) for name in FORMATS}
+    template = environment.from_string(files("experiments.report").joinpath("report.html").read_text("utf-8"))
     out.mkdir(parents=True, exist_ok=True)
     path = out / "report.html"
     path.write_text(template.render(_content(results)), encoding="utf-8")
@@ -47,29 +56,31 @@ def write(results: dict[str, Any], out: Path) -> Path:
 
 
 def _content(results: Run) -> dict[str, Any]:
-    """Returns what the template is filled with."""
+    """Returns the template's variables."""
     extraction, membership = _sorted(results, "extraction"), _sorted(results, "membership")
     billed = [*extraction, *membership]
-    told = [run for run in membership if "auc" in run]
-    curves = [run for run in told if not charts.one_point(run)]
+    applied = [run for run in extraction if not not_applicable(run)]
+    scored = [run for run in membership if not not_applicable(run)]
+    curves = [run for run in scored if not charts.one_point(run)]
     suspects = results["ownership"]["suspects"]
     stealing, spying = (charts.marks(run["attack"] for run in runs) for runs in (extraction, membership))
     return {
         **results,
+        "protocol": results["settings"],
         "summary": summary(results),
         "extraction": extraction,
         "membership": membership,
-        "told": told,
-        "points": {run["attack"] for run in told if charts.one_point(run)},
+        "applied": applied,
+        "scored": scored,
+        "points": {run["attack"] for run in scored if charts.one_point(run)},
         "billed": billed,
-        "copies": [max(_by(extraction, attack), key=agreement) for attack in stealing],
-        "spies": [max(_by(told, attack), key=auc) for attack in spying if _by(told, attack)],
+        "copies": [max(_by(applied, attack), key=agreement) for attack in stealing if _by(applied, attack)],
+        "spies": [max(_by(scored, attack), key=auc) for attack in spying if _by(scored, attack)],
         "tied": [(run, rate) for run in curves if (rate := min(filter(None, run["roc"][0]))) > 0.01],
         "mismatches": [(run["account"], found) for run in billed if (found := differences(run))],
         "cautions": list(dict.fromkeys(suspect["caution"] for suspect in suspects)),
         "costs": costs(results),
         "methods": _methods([*billed, *({**suspect, "attack": suspect["method"]} for suspect in suspects)]),
-        "meanings": attribute_notes(Protocol),
         "charts": charts,
         "published": published,
         "differences": differences,
@@ -79,7 +90,7 @@ def _content(results: Run) -> dict[str, Any]:
 
 
 def _sorted(results: Run, kind: str) -> list[Run]:
-    """Returns runs by policy, attack and budget; policies and attacks in the order in which they were given."""
+    """Returns runs by policy, attack and budget; policies and attacks in the order of the results."""
     attacks = list(dict.fromkeys(run["attack"] for run in results[kind]))
     policies = list(results["policies"])
     return sorted(
@@ -93,5 +104,5 @@ def _by(runs: Iterable[Run], attack: str) -> list[Run]:
 
 
 def _methods(runs: Iterable[Run]) -> list[tuple[str, str]]:
-    """Returns each method's settings, once where all its runs have the same."""
-    return list(dict.fromkeys((run["attack"], wording.settings(run["settings"])) for run in runs))
+    """Returns each method's settings, once where all its runs share them."""
+    return list(dict.fromkeys((run["attack"], formatting.settings(run["settings"])) for run in runs))

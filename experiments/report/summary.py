@@ -1,4 +1,4 @@
-"""What came out of a run: five lines, the bill, and whether both sides of the wire count alike."""
+"""The outcome of a demo: five lines, the bill, and whether both sides of the wire count alike."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from experiments.report.formatting import count, money, percent
 
 Run = Mapping[str, Any]
 
-BASELINE = "gap"  # the membership attack that the others are measured against
+BASELINE = "gap"  # the membership attack that the others are compared with
 
 
 def summary(results: Run) -> list[tuple[str, str]]:
     """Returns five lines, each with its heading."""
-    ranked = sorted(results["extraction"], key=agreement, reverse=True)
+    applied = [run for run in results["extraction"] if not not_applicable(run)]
+    ranked = sorted(applied, key=agreement, reverse=True)
     thefts = [run for n, run in enumerate(ranked) if run["policy"] not in {own["policy"] for own in ranked[:n]}]
-    told = [run for run in results["membership"] if "auc" in run]
     return [
-        ("Stolen", _stolen(thefts[0], results["victim"], results["baselines"])),
-        ("Elsewhere", _elsewhere(thefts[1:])),
-        ("Spied on", _spied(told)),
-        ("Tested", _tested(results["ownership"])),
-        ("Billed", _billed(results)),
+        ("Extraction", _stolen(thefts[0], results["victim"], results["baselines"])),
+        ("Defences", _elsewhere(thefts[1:])),
+        ("Membership", _membership([run for run in results["membership"] if not not_applicable(run)])),
+        ("Ownership", _ownership(results["ownership"])),
+        ("Cost", _billed(results)),
     ]
+
+
+def not_applicable(run: Run) -> bool:
+    """Returns whether an attack could not be run against this victim, so that it left nothing to measure."""
+    return bool(run["status"] == "not applicable")
 
 
 def agreement(run: Run) -> float:
@@ -37,7 +42,7 @@ def auc(run: Run) -> float:
 
 
 def differences(run: Run) -> list[str]:
-    """Says where the server's ledger and the client's own count differ; in money only if the client has one."""
+    """Lists where the server's ledger and the client's own count differ; money only if the client knows it."""
     ledger = run["ledger"]
     pairs = [("rows", run["rows"], ledger["rows"]), ("requests", run["requests"], ledger["requests"])]
     if run["money"] is not None:
@@ -46,7 +51,7 @@ def differences(run: Run) -> list[str]:
 
 
 class Cost(NamedTuple):
-    """What a party asked for, in so many runs; None where nobody counted."""
+    """What a party spent in all its runs; the money is None where it is not known."""
 
     party: str
     runs: int
@@ -56,7 +61,7 @@ class Cost(NamedTuple):
 
 
 def costs(results: Run) -> list[Cost]:
-    """Returns what each party asked for in all."""
+    """Returns what each party spent."""
     ownership = results["ownership"]
     ledgers = ownership["ledgers"].values()
     rows, requests, spent = (
@@ -81,17 +86,16 @@ def _cost(party: str, runs: Sequence[Run]) -> Cost:
 
 
 def _stolen(run: Run, victim: Run, baselines: Sequence[Run]) -> str:
-    same = [f"{percent(own['accuracy'][0])}" for own in baselines if own["rows"] == run["rows"]]
-    return (
-        f"The best copy was made by {_theft(run)}. The victim’s own accuracy is {percent(victim['accuracy'][0])}"
-        + (f"; the same number of rows with their true labels makes a model of {same[0]}." if same else ".")
+    same = [own["accuracy"][0] for own in baselines if own["rows"] == run["rows"]]
+    return f"The best surrogate: {_theft(run)}. The victim’s own accuracy is {percent(victim['accuracy'][0])}" + (
+        f"; trained on as many rows with true labels, a model reaches {percent(same[0])}." if same else "."
     )
 
 
 def _elsewhere(runs: Sequence[Run]) -> str:
     if not runs:
         return "There was one policy only."
-    return "The best at each other policy: " + "; ".join(map(_theft, runs)) + "."
+    return "The best surrogate under each other policy: " + "; ".join(map(_theft, runs)) + "."
 
 
 def _theft(run: Run) -> str:
@@ -102,39 +106,37 @@ def _theft(run: Run) -> str:
     )
 
 
-def _spied(told: Sequence[Run]) -> str:
-    clever = [run for run in told if run["attack"] != BASELINE]
-    if not clever:
-        return "No membership attack beside the baseline was given anything to score."
-    run = max(clever, key=auc)
-    baseline = [own for own in told if (own["attack"], own["policy"]) == (BASELINE, run["policy"])]
-    sharp = max(clever, key=lambda own: float(own["tpr_at"]["0.001"][0]))
+def _membership(scored: Sequence[Run]) -> str:
+    attacks = [run for run in scored if run["attack"] != BASELINE]
+    if not attacks:
+        return "No membership attack other than the baseline could be run."
+    run = max(attacks, key=auc)
+    baseline = [own for own in scored if (own["attack"], own["policy"]) == (BASELINE, run["policy"])]
+    sharp = max(attacks, key=lambda own: float(own["tpr_at"]["0.001"][0]))
     return (
-        f"The best of {len(clever)} membership attacks is {_area(run)}"
-        + (f"; the {BASELINE} baseline there has {auc(baseline[0]):.3f}" if baseline else "")
-        + " (0.5 is chance). At 0.1 % false positives the best finds "
-        f"{percent(sharp['tpr_at']['0.001'][0], 2)} of the members ({sharp['attack']} at {sharp['policy']})."
+        f"The best of {len(attacks)} membership attacks is {run['attack']} at {run['policy']}: AUC {auc(run):.3f} "
+        f"± {1.96 * run['auc_error']:.3f}, where chance is 0.5"
+        + (f" and the {BASELINE} baseline reaches {auc(baseline[0]):.3f}" if baseline else "")
+        + f". At 0.1 % false positives the best ({sharp['attack']} at {sharp['policy']}) finds "
+        f"{percent(sharp['tpr_at']['0.001'][0], 2)} of the members."
     )
 
 
-def _area(run: Run) -> str:
-    return f"{run['attack']} at {run['policy']}, AUC {auc(run):.3f} ± {1.96 * run['auc_error']:.3f}"
-
-
-def _tested(ownership: Run) -> str:
+def _ownership(ownership: Run) -> str:
     suspects, accused = ownership["suspects"], ownership["independents_accused"]
     verdicts = {
         kind: [suspect["verdict"] == "accused" for suspect in suspects if suspect["kind"] == kind]
         for kind in ("victim", "stolen")
     }
+    accuses = "accuses" if any(verdicts["victim"]) else "does not accuse"
     line = (
-        f"At level {suspects[0]['alpha']:g} the owner accuses the victim itself: "
-        f"{'yes' if any(verdicts['victim']) else 'no'}; stolen models: {sum(verdicts['stolen'])} of "
-        f"{len(verdicts['stolen'])}; independent models, falsely: {accused['accused']} of {accused['suspects']} "
-        f"(exact 95 % interval {percent(accused['low'])} to {percent(accused['high'])})."
+        f"At level {suspects[0]['alpha']:g} the owner {accuses} the victim itself. It accuses "
+        f"{sum(verdicts['stolen'])} of {len(verdicts['stolen'])} stolen models and, "
+        f"falsely, {accused['accused']} of {accused['suspects']} independent models (exact 95 % interval "
+        f"{percent(accused['low'])} to {percent(accused['high'])})."
     )
     if accused["accused"]:
-        return f"{line} A test that accuses models which never saw the private rows proves nothing here."
+        return f"{line} A test that accuses models that never saw the private rows proves nothing here."
     if not any(verdicts["victim"]):
         return f"{line} At this size the test does not recognise even the victim, and proves nothing."
     if not any(verdicts["stolen"]):
@@ -149,12 +151,12 @@ def _billed(results: Run) -> str:
     runs = [*results["extraction"], *results["membership"]]
     wrong = sum(bool(differences(run)) for run in runs)
     return (
-        f"{len(runs)} attacks got {count(sum(cost.rows for cost in attacks))} rows answered for "
-        f"{money(sum(known) if len(known) == len(spent) else None)} currency units; the owner’s tests, "
-        f"{count(owner.rows)} rows. "
+        f"The server answered {count(sum(cost.rows for cost in attacks))} rows in {len(runs)} attacks, for "
+        f"{money(sum(known) if len(known) == len(spent) else None)} currency units, and {count(owner.rows)} rows "
+        "in the owner’s tests. "
         + (
             f"THE SERVER’S LEDGER DIFFERS from the client’s count in {wrong} of {len(runs)} attacks."
             if wrong
-            else "In each attack the server’s ledger equals the client’s own count."
+            else "In every attack the server’s ledger equals the client’s own count."
         )
     )

@@ -26,6 +26,8 @@ import numpy as np
 from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
+from attacker.extraction.jbda import Jbda
+from attacker.extraction.t_rnd import TRnd
 from benchmarks.measure import spread
 from defenses.detectors.calibration import Calibration
 from defenses.detectors.prada import Prada

@@ -2,14 +2,26 @@ import html
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from experiments.demo.sizes import Protocol
+from experiments.__main__ import main
 from experiments.report import report
 from experiments.report.formatting import interval, money, pvalue
+from wire import BadInput
 
-PROTOCOL = Protocol("reduced (test)", (40, 160), 100, 50, 2, 60, 5, 20, 12, 12, 2, 2, 90)
+COMMITTED = Path(__file__).parents[3] / "results" / "fashion-mnist.json"
+PROTOCOL = {
+    "name": "reduced (test)",
+    "budgets": [40, 160],
+    "settings": {"jbda": {"seeds": 20}, "t-rnd": {"lrs": [0.001, 0.01]}},
+    "candidates": 50,
+    "fit_images": 12,
+    "test_images": 12,
+    "starts": 2,
+    "independent_rows": 90,
+}
 POLICIES = {"open": "", "labels": 'defenses = [{ type = "quota", rows = 100 }]'}
 VOID = {"meta", "br"}
 
@@ -89,16 +101,21 @@ POINT = [[0.0, 0.8, 1.0], [0.0, 0.9, 1.0]]
 @pytest.fixture
 def results():
     return {
-        "protocol": vars(PROTOCOL).copy(),
         "date": "2026-01-31",
-        "seed": 3,
+        "version": "1.2.3",
+        "commit": "abcdef",
+        "machine": {"platform": "Linux", "cores": 2, "load_before": [0.5, 0.25, 0.1], "device": "cpu"},
+        "versions": {"python": "3.11", "torch": "2.13", "redis": None},
+        "seeds": [3],
+        "settings": dict(PROTOCOL),
+        "meanings": {"budgets": "Budgets of the extraction attacks, in rows."},
+        "notes": [],
         "data": {
             "name": "digits",
             "source": "scikit-learn",
             "missed": None,
             "rows": {"victim": 500, "unseen": 120, "pool": 250, "shadow": 250, "control": 500, "evaluation": 120},
         },
-        "machine": {"platform": "Linux", "cores": 2, "device": "cpu", "python": "3.11", "torch": "2.13"},
         "victim": {"family": "cnn", "accuracy": rate(0.901), "train_accuracy": rate(0.98)},
         "policies": dict(POLICIES),
         "extraction": [
@@ -219,7 +236,7 @@ def test_every_figure_is_described_and_has_a_table(results, page):
     assert [int(re.findall(r"\d+", caption)[0]) for caption in captions] == list(range(1, len(captions) + 1))
     for label, number in (("Accuracy and agreement", 2), ("ROC", 4), ("Effect size", 6)):
         assert all(f"table {number}" in text for text in labels if text.startswith(label))
-    assert captions[1].startswith("Table 2. Every extraction")
+    assert captions[1].startswith("Table 2. Every extraction attack")
     assert captions[3].startswith("Table 4. Every membership attack")
     assert captions[5].startswith("Table 6. Every suspect")
 
@@ -264,16 +281,12 @@ def test_every_suspect_appears_with_its_evidence(results, page):
 
 def test_the_summary_is_computed_from_the_numbers(results, page):
     lines = page(results).text
-    assert (
-        "The best copy was made by knockoff at open, 160 rows for 0.0160 currency units: accuracy 85.5 %" in lines
-    )
-    assert "the same number of rows with their true labels makes a model of 81.5 %" in lines
-    assert (
-        "The best at each other policy: knockoff at labels, 100 rows for 0.0100 currency units (stopped:" in lines
-    )
-    assert "is shadow at open, AUC 0.632 ± 0.098; the gap baseline there has 0.541" in lines
-    assert "stolen models: 1 of 1; independent models, falsely: 0 of 2" in lines
-    assert "12 attacks got 980 rows answered for 0.0980 currency units" in lines
+    assert "The best surrogate: knockoff at open, 160 rows for 0.0160 currency units: accuracy 85.5 %" in lines
+    assert "trained on as many rows with true labels, a model reaches 81.5 %" in lines
+    assert "under each other policy: knockoff at labels, 100 rows for 0.0100 currency units (stopped:" in lines
+    assert "is shadow at open: AUC 0.632 ± 0.098, where chance is 0.5 and the gap baseline reaches 0.541" in lines
+    assert "accuses the victim itself. It accuses 1 of 1 stolen models and, falsely, 0 of 2 independent" in lines
+    assert "answered 980 rows in 12 attacks, for 0.0980 currency units, and 9,257 rows in the owner’s" in lines
 
 
 def test_what_the_tests_prove_follows_from_the_verdicts(results, page):
@@ -284,11 +297,11 @@ def test_what_the_tests_prove_follows_from_the_verdicts(results, page):
     suspects[0]["verdict"] = "inconclusive"
     assert "does not recognise even the victim" in _tested(page(results))
     results["ownership"]["independents_accused"] |= {"accused": 1}
-    assert "which never saw the private rows proves nothing" in _tested(page(results))
+    assert "that never saw the private rows proves nothing" in _tested(page(results))
 
 
 def _tested(page):
-    return page.words[page.words.index("Tested") + 1]
+    return page.words[page.words.index("Ownership") + 1]
 
 
 def test_a_ledger_that_differs_is_shouted(results, page):
@@ -331,25 +344,55 @@ def test_names_cannot_become_markup(results, page, tmp_path):
 def test_the_protocol_and_the_settings_are_named(results, page):
     found = page(results)
     assert "reduced (test)" in found.words
-    assert "extraction with 40, 160 rows" in " ".join(found.text.split()).replace("\n", " ")
+    assert "budgets of 40, 160 rows" in " ".join(found.text.split())
     assert ["budgets", "40, 160", "Budgets of the extraction attacks, in rows."] in found.rows
     assert ["knockoff", "family mlp; hidden 20, 20"] in found.rows
     assert ["dataset-inference", "fit_images 12; alpha 0.01"] in found.rows
-    assert ["extraction", "20.5"] in found.rows and ["together", "21.8"] in found.rows
+    assert ["extraction", "20.5"] in found.rows and ["total", "21.8"] in found.rows
+    assert ["settings", "jbda: seeds: 20; t-rnd: lrs: 0.001, 0.01"] in [row[:2] for row in found.rows]
+    assert ["mlaas-range", "1.2.3, commit abcdef"] in found.rows
+    assert ["load before", "0.5, 0.25, 0.1"] in found.rows and ["torch", "2.13"] in found.rows
     assert POLICIES["labels"] in found.words
+
+
+def test_an_attack_that_does_not_apply_is_shown_as_such(results, page):
+    run = results["extraction"][1]
+    del run["accuracy"], run["agreement"]
+    run |= {"status": "not applicable", "reason": "it takes no gradients", "rows": 0}
+    found = page(results)
+    assert "not applicable: it takes no gradients" in found.words
 
 
 def test_missing_pieces_do_not_break_it(results, page):
     small = results
-    small["protocol"]["budgets"] = [40]
+    small["settings"]["budgets"] = [40]
     small["extraction"] = [run for run in results["extraction"] if run["budget"] == 40 and run["policy"] == "open"]
     small["baselines"] = []
     small["policies"] = {"open": ""}
     small["membership"] = []
-    small["data"]["rows"]["control"] = small["protocol"]["independent_rows"]
+    small["data"]["rows"]["control"] = small["settings"]["independent_rows"]
     found = page(small)
     assert "There was one policy only." in found.text
-    assert "All were trained on the same 90 rows" in " ".join(found.text.split())
+    assert "All models were trained on the same 90 rows" in " ".join(found.text.split())
+
+
+def test_the_command_renders_the_committed_results_again(tmp_path, capsys):
+    main(["report", str(COMMITTED), "--out", str(tmp_path)])
+    found = Page(tmp_path / "report.html")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
+    results = json.loads(COMMITTED.read_text())
+    assert results["notes"][0] in found.words  # its server read other names of defences
+    for run in results["extraction"]:
+        assert interval(run["agreement"]) in [cell for row in found.rows for cell in row]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("{", "Expecting"), ("[]", "date"), ('{"date": 1}', "version")])
+def test_other_files_are_refused(tmp_path, text, expected):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(BadInput, match=f"{expected}.*expected the results.json of a demo"):
+        report.read(tmp_path / "results.json")
+    with pytest.raises(BadInput, match="No such file"):
+        report.read(tmp_path / "absent.json")
 
 
 def test_what_json_gives_back_makes_the_same_page(results, tmp_path):

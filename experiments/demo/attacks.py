@@ -1,0 +1,178 @@
+"""The attackers of a demo: the runs of every registered attack, and what each is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from attacker import EXTRACTION, MEMBERSHIP
+from experiments import metrics
+from experiments.demo.place import POLICIES, Place
+from experiments.demo.sizes import Protocol
+from experiments.header import cores
+from experiments.parties import Job, Parties, Server
+from wire import Array, Labels
+from zoo import folder
+
+BASELINE = "knockoff"  # the attack whose rows are learned with their true labels, for comparison
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an attack.
+
+    Attributes:
+        attack: Its registered name.
+        policy: The policy that it meets.
+        budget: Most rows to ask about.
+        files: Flags that name the attacker's files.
+        settings: Hyper-parameters that differ from the defaults.
+    """
+
+    attack: str
+    policy: str
+    budget: int
+    files: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def account(self) -> str:
+        """The account that asks."""
+        return f"{self.attack}-{self.policy}-{self.budget}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of ``python -m attacker``, but for the seed."""
+        endpoint = ["--model", self.policy, "--budget", str(self.budget), "--patience", "20"]
+        return [self.attack, *endpoint, "--out", f"runs/{self.account}", *self.files, *_flags(self.settings)]
+
+
+def extractions(protocol: Protocol) -> list[Run]:
+    """Returns the runs of all registered extraction attacks, by budget, policy and attack."""
+    middle = protocol.budgets[len(protocol.budgets) // 2]
+    return [
+        Run(attack, policy, budget, ("--pool", "pool.npz"), protocol.settings.get(attack, {}))
+        for budget in protocol.budgets
+        for policy in POLICIES
+        for attack in EXTRACTION
+        if attack in protocol.every_budget or budget == middle
+    ]
+
+
+def memberships(protocol: Protocol) -> list[Run]:
+    """Returns the runs of all registered membership attacks, by policy and attack."""
+    files = ("--candidates", "candidates.npz", "--shadow", "shadow.npz")
+    return [
+        Run(attack, policy, 2 * protocol.candidates, files, protocol.settings.get(attack, {}))
+        for policy in POLICIES
+        for attack in MEMBERSHIP
+    ]
+
+
+def steal(place: Place, parties: Parties, victims: Server) -> list[dict[str, Any]]:
+    """Runs the extraction attacks, each under an account of its own; returns their results."""
+    runs = extractions(place.protocol)
+    parties.run([_job(place, run, victims) for run in runs], at_once=cores(), label="extraction")
+    return [_result(place, run) for run in runs]
+
+
+def spy(place: Place, parties: Parties, victims: Server, truth: Array) -> list[dict[str, Any]]:
+    """Runs the membership attacks, each under an account of its own; returns their results, measured.
+
+    Args:
+        place: The demo's folders, rows and sizes.
+        parties: Runs the attackers.
+        victims: Serves the victim.
+        truth: Which candidates are members, ``(n,)`` bool.
+    """
+    runs = memberships(place.protocol)
+    first = runs[0].policy
+    for now, label in ((True, f"membership at {first}"), (False, "membership elsewhere")):
+        # Whatever shadow models the runs at the first policy train, the others find in the attacker's state.
+        jobs = [_job(place, run, victims) for run in runs if (run.policy == first) is now]
+        parties.run(jobs, at_once=cores(), label=label)
+    results = [_result(place, run) for run in runs]
+    return [_with_scores(place, result, truth) for result in results]
+
+
+def measure(place: Place, results: Iterable[dict[str, Any]], victim: Labels) -> list[dict[str, Any]]:
+    """Adds to the results of extraction attacks what their surrogates are worth.
+
+    Args:
+        place: The demo's folders, rows and sizes.
+        results: The results; an attack that did not apply left no surrogate.
+        victim: The bare victim's labels of the evaluation rows, ``(n,)``.
+    """
+    return [
+        result
+        if result["status"] == "not applicable"
+        else {**result, **_worth(place, place.run_of(result["account"]) / "surrogate", victim)}
+        for result in results
+    ]
+
+
+def baselines(place: Place, parties: Parties, victim: Labels) -> list[dict[str, Any]]:
+    """Trains Knockoff's surrogate on the true labels of Knockoff's rows: the worth of the rows alone."""
+    pool = place.held["pool"]
+    index_of = {row.tobytes(): index for index, row in enumerate(pool.x)}
+    folders, jobs = [], []
+    for run in extractions(place.protocol):
+        if (run.attack, run.policy) != (BASELINE, "open"):
+            continue
+        left = place.run_of(run.account)
+        with np.load(left / "transfer.npz", allow_pickle=False) as transfer:
+            rows = pool.take([index_of[row.tobytes()] for row in transfer["x"]])
+        card = folder.read_card(left / "surrogate")
+        assert card.training is not None
+        folders.append(place.party("baselines") / str(len(rows)))
+        rows.save(folders[-1] / "rows.npz")
+        arguments = ["zoo", "train", "--rows", "rows.npz", "--family", card.family, "--seed", str(place.seed)]
+        arguments += [*_flags(dataclasses.asdict(card.training)), "--out", "model"]
+        jobs.append(Job(f"baseline-{run.budget}", arguments, folders[-1], {"OMP_NUM_THREADS": "1"}))
+    parties.run(jobs, at_once=cores(), label="baselines")
+    return [{"rows": int(path.name), **_worth(place, path / "model", victim)} for path in folders]
+
+
+def _job(place: Place, run: Run, victims: Server) -> Job:
+    environment = {
+        "MLAAS_URL": victims.url,
+        "MLAAS_KEY": victims.account(run.account, "attacker"),
+        "MLAAS_STATE": str(place.state / "attacker"),
+        "OMP_NUM_THREADS": "1",
+    }
+    arguments = ["attacker", *run.arguments, "--seed", str(place.attackers_seed)]
+    return Job(run.account, arguments, place.party("attacker"), environment)
+
+
+def _flags(settings: Mapping[str, Any]) -> list[str]:
+    """Writes settings as flags."""
+    flags = []
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple | list) else [value]
+        flags += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return flags
+
+
+def _result(place: Place, run: Run) -> dict[str, Any]:
+    result = place.result(run.account)
+    kept = ("attack", "settings", "budget", "status", "reason", "rows", "requests", "money", "seconds")
+    return {"account": run.account, "policy": run.policy, **{entry: result[entry] for entry in kept}}
+
+
+def _with_scores(place: Place, result: dict[str, Any], truth: Array) -> dict[str, Any]:
+    if result["status"] == "not applicable":
+        return result
+    with np.load(place.run_of(result["account"]) / "scores.npz", allow_pickle=False) as saved:
+        return {**result, **metrics.membership(saved["scores"], truth)}
+
+
+def _worth(place: Place, surrogate: Any, victim: Labels) -> dict[str, Any]:
+    """Measures a surrogate's accuracy, and its agreement with the bare victim, on rows that no party has."""
+    evaluation = place.held["evaluation"]
+    assert evaluation.y is not None
+    labels = folder.load(surrogate).predict(evaluation.x).argmax(axis=1)
+    return {"accuracy": metrics.agreement(labels, evaluation.y), "agreement": metrics.agreement(labels, victim)}

@@ -1,0 +1,46 @@
+"""``python -m experiments judge``: what the scores of a membership attack are worth, given the truth."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from experiments import metrics
+from wire import BadInput
+
+
+def judged(scores_file: Path, truth_file: Path) -> str:
+    """Compares a membership attack's scores with the truth, for a person to read.
+
+    Args:
+        scores_file: The attack's ``scores.npz``.
+        truth_file: ``truth.npz`` of the roles whose candidates were attacked.
+
+    Raises:
+        BadInput: A file is not what it should be, or both files are not about the same candidates.
+    """
+    try:
+        with np.load(scores_file, allow_pickle=False) as saved, np.load(truth_file, allow_pickle=False) as truth:
+            scores, member = saved["scores"], truth["member"]
+    except (KeyError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise BadInput(
+            f'{scores_file} and {truth_file}: expected .npz files with "scores" and "member": {error}'
+        ) from None
+    if scores.shape != member.shape:
+        raise BadInput(
+            f"{len(scores)} scores, but the truth about {len(member)} candidates: they are not of one draw"
+        )
+    scored = member[~np.isnan(scores)]
+    if scored.all() or not scored.any():
+        raise BadInput("the scored candidates are all members or all non-members; score more rows")
+    worth = metrics.membership(scores, member)
+    lines = [
+        f"{worth['members']} members and {worth['others']} non-members were scored",
+        f"AUC {worth['auc']:.4f} (standard error {worth['auc_error']:.4f}; chance 0.5)",
+        f"best balanced accuracy {worth['balanced_accuracy']:.4f}",
+    ]
+    for fpr, (rate, low, high) in worth["tpr_at"].items():
+        lines.append(f"TPR at {float(fpr):.1%} FPR: {rate:.4f} (95 % interval {low:.4f} to {high:.4f})")
+    return "\n".join(lines)
