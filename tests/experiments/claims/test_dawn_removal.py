@@ -8,7 +8,8 @@ import torch
 
 from attacker import Jbda, Knockoff
 from experiments.claims.command import CLAIMS, reproduce, table
-from experiments.claims.dawn_removal import AS_STOLEN, C4, JITTERED
+from experiments.claims.dawn_case import AS_STOLEN, JITTERED
+from experiments.claims.dawn_removal import C4
 from experiments.claims.removal import noisy, pruned, shaken, shifted
 from zoo.families import FAMILIES
 from zoo.network import Network

@@ -1,0 +1,221 @@
+"""One of C4's victims: thieves steal from it, and the owner accuses their models and independent ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from tqdm import tqdm
+
+from attacker.extraction.extraction import Extraction
+from attacker.extraction.knockoff import Knockoff
+from defenses.watermarks.ledger import Opening
+from experiments import metrics
+from experiments.lab import Asked, Lab
+from experiments.parties import Server
+from owner.dawn import Dawn
+from wire import Answer, Array, Labels, Oracle
+from zoo.data import Pool
+from zoo.network import Network
+
+if TYPE_CHECKING:
+    from experiments.claims.dawn_removal import C4
+
+AS_STOLEN, JITTERED = "as stolen", "trained on shifted copies"
+
+Classify = Callable[[Array], Labels]
+"""From rows ``(n, ...)`` to labels ``(n,)``."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A suspect, and what a thief's marks say of it.
+
+    Attributes:
+        data: Name of the data set.
+        seed: Seed of roles, victim and thief.
+        rate: Share of the rows that the victim marks.
+        thief: Whose marks.
+        suspect: What was done to the stolen model, or which independent model it is.
+        stolen: Whether the suspect comes of the theft.
+        accuracy: Its test accuracy.
+        asked: How many rows the thief asked about.
+        marks: How many of them are marked.
+        matches: How many marks hold in the suspect.
+        p0: How likely a mark holds by chance, bounded by the independent models.
+        independent: How many marks hold in each of them.
+        tail: How likely a model that was not stolen has a mark error of at most the greatest that accuses.
+        p_value: How likely it has one of at most the suspect's.
+        verdict: The owner's.
+        missing: How many more marks would be enough; None if no number would.
+    """
+
+    data: str
+    seed: int
+    rate: float
+    thief: str
+    suspect: str
+    stolen: bool
+    accuracy: float
+    asked: int
+    marks: int
+    matches: int
+    p0: float
+    independent: tuple[int, ...]
+    tail: float
+    p_value: float
+    verdict: str
+    missing: int | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What marks cost a customer.
+
+    Attributes:
+        data: Name of the data set.
+        seed: Seed of roles and victim.
+        rate: Share of the rows that the victim marks.
+        bare: Accuracy of the answers that the owner's plan is given.
+        marked: That of a customer's.
+        changed: Share of the customer's answers that are not the owner's.
+    """
+
+    data: str
+    seed: int
+    rate: float
+    bare: float
+    marked: float
+    changed: float
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A model that answers in process, and its test accuracy."""
+
+    name: str
+    model: Classify
+    accuracy: float
+
+
+class Case:
+    """A victim at all rates, with who steals from it and who did not."""
+
+    def __init__(self, claim: C4, lab: Lab, data: str, seed: int, bar: tqdm[Any]) -> None:
+        self.held = lab.roles(data, seed)
+        self.victim = lab.train(self.held["victim"], seed, label=f"{data}: victim {seed}")
+        self._claim, self._lab, self._data, self._seed, self._bar = claim, lab, data, seed, bar
+        self._independents = [self._independent(number) for number in range(claim.independents)]
+        victims = {
+            _at(rate): (self.victim, f'{{ type = "dawn", rate = {rate} }}') for rate in claim.rates_of(data)
+        }
+        self._server = lab.serve(f"{data}-{seed}", victims)
+
+    def cost(self, rate: float) -> Cost:
+        """Asks about the evaluation rows as a customer and as the owner."""
+        held = self.held["evaluation"]
+        batches = np.array_split(held.x, -(-len(held) // 500))
+        told, bare = (
+            self._lab.ask(self._server, _at(rate), f"{plan}-{_at(rate)}", batches, plan=plan).labels
+            for plan in ("client", "owner")
+        )
+        accuracy, marked = (metrics.agreement(labels, _truth(held)).rate for labels in (bare, told))
+        return Cost(self._data, self._seed, rate, accuracy, marked, 1 - metrics.agreement(told, bare).rate)
+
+    def suspicions(self, rate: float) -> Iterator[Suspicion]:
+        """Has every thief steal at a rate, and accuses all suspects of each theft."""
+        for thief, attack in self._claim.thieves_at(rate).items():
+            self._bar.set_postfix_str(f"{self._data}, seed {self._seed}, {rate:.1%}, {thief}")
+            account, budget = f"{thief}-{_at(rate)}", self._claim.budget
+            pool = self.held["pool"]
+            theft = self._lab.attack(self._server, _at(rate), account, attack, pool, budget, self._seed)
+            opening = _opening(self._server, _at(rate), account)
+            accuse = partial(self._accused, opening, rate, thief, len(theft.x))
+            for name, model in self._stolen(attack, theft, rate):
+                yield accuse(self._suspect(name, model), self._independents, True)
+            for suspect in self._independents:
+                yield accuse(suspect, [other for other in self._independents if other is not suspect], False)
+            self._bar.update()
+
+    def _stolen(self, attack: Extraction, theft: Asked, rate: float) -> Iterator[tuple[str, Classify]]:
+        assert theft.model is not None
+        if rate != self._claim.rates[-1]:
+            yield AS_STOLEN, labels_of(theft.model)
+            return
+        yield from self._claim.removals(theft.model, self.held, self._seed)
+        if isinstance(attack, Knockoff):  # which asks about no rows that depend on its surrogate
+            yield JITTERED, labels_of(self._claim.jittered(theft, self._seed))
+
+    def _accused(
+        self,
+        opening: Opening,
+        rate: float,
+        thief: str,
+        asked: int,
+        suspect: Suspect,
+        others: Sequence[Suspect],
+        stolen: bool,
+    ) -> Suspicion:
+        independent = {other.name: self._oracle(other) for other in others}
+        found = Dawn().accuse(self._oracle(suspect), opening, independent, f"in process, {suspect.name}")
+        return Suspicion(
+            data=self._data,
+            seed=self._seed,
+            rate=rate,
+            thief=thief,
+            suspect=suspect.name,
+            stolen=stolen,
+            accuracy=suspect.accuracy,
+            asked=asked,
+            marks=found.marks,
+            matches=found.matches,
+            p0=found.p0,
+            independent=tuple(found.independent.values()),
+            tail=found.tail,
+            p_value=found.p_value,
+            verdict=found.verdict,
+            missing=found.missing,
+        )
+
+    def _independent(self, number: int) -> Suspect:
+        """Trains a model on rows of the control role; those of different models overlap."""
+        rng = np.random.default_rng([self._seed, 4, number])
+        control = self.held["control"]
+        rows = control.take(rng.permutation(len(control))[: self._claim.independent_rows])
+        family, name = ("cnn", "mlp")[number % 2], f"independent {number}"
+        network = self._lab.train(rows, self._seed + 1 + number, family=family, label=name)
+        return self._suspect(f"{name} ({family})", labels_of(network))
+
+    def _suspect(self, name: str, model: Classify) -> Suspect:
+        held = self.held["evaluation"]
+        return Suspect(name, model, metrics.agreement(model(held.x), _truth(held)).rate)
+
+    def _oracle(self, suspect: Suspect) -> Oracle:
+        return Oracle(lambda x: Answer(suspect.model(x)), replace(self.victim.card(), model=suspect.name))
+
+
+def labels_of(network: Network) -> Classify:
+    """Returns what tells a network's labels."""
+    return lambda x: network.predict(x).argmax(axis=1).astype(np.int64)
+
+
+def _truth(pool: Pool) -> Labels:
+    assert pool.y is not None
+    return pool.y
+
+
+def _at(rate: float) -> str:
+    return f"{1e6 * rate:.0f}ppm"  # accounts' names have no dots
+
+
+def _opening(server: Server, model: str, account: str) -> Opening:
+    """Commits to the marks that there are, and opens those of an account."""
+    place, admin = f"{server.url}/admin/models/{model}/marks", {"Authorization": f"Bearer {server.admin}"}
+    server.client.post(f"{place}/commit", headers=admin).raise_for_status()
+    reply = server.client.get(f"{place}/{account}", headers=admin)
+    reply.raise_for_status()
+    return TypeAdapter(Opening).validate_json(reply.content)
