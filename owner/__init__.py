@@ -6,10 +6,13 @@ import cli  # noqa: F401  # sets OpenMP's wait policy before anything loads torc
 from cli.registry import Registry
 
 if TYPE_CHECKING:
-    from owner.dataset_inference.dataset_inference import DatasetInference
+    from owner.ownership import Ownership
 
-PROOFS: "Registry[DatasetInference]" = Registry(
-    {"dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference"}
+PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
+    {
+        "dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference",
+        "dawn": "owner.dawn:Dawn",
+    }
 )
 """Every proof, by the name of its command."""
 

@@ -9,32 +9,22 @@ from pathlib import Path
 from cli.command import Parser
 from cli.endpoint import add_card_options, add_endpoint
 from cli.flags import add_fields, summary
-from cli.registry import outline, resolve
+from cli.registry import resolve
 from owner import PROOFS
 
-RUNS = {
-    "dataset-inference": "owner.dataset_inference.command:run",
-    "dawn": "owner.marks:run",
-    "judge-dawn": "owner.marks:run",
-}
+JUDGE = "Checks the evidence of a DAWN claim against a published commitment, and asks the suspect anew."
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> None:
     """Runs a proof."""
     parser = Parser(prog, description="Tests whether a served model was made from yours.")
     proofs = parser.add_subparsers(dest="proof", required=True, metavar="PROOF")
-    for name, fill, about in (
-        ("dataset-inference", _add_dataset_inference, summary(PROOFS.outline("dataset-inference"))),
-        ("dawn", _add_dawn, summary(outline("owner.dawn:Dawn"))),
-        (
-            "judge-dawn",
-            _add_judge,
-            "Checks evidence of marks against a published commitment, and asks the suspect anew.",
-        ),
-    ):
+    for name, fill in {"dataset-inference": _add_dataset_inference, "dawn": _add_dawn}.items():
+        about = summary(PROOFS.outline(name))
         proofs.add_parser(name, help=about, description=about, fill=fill)
+    proofs.add_parser("judge-dawn", help=JUDGE, description=JUDGE, fill=_add_judge)
     arguments = parser.parse_args(argv)
-    print(resolve(RUNS[arguments.proof])(arguments))
+    print(resolve("owner.runner:prove" if arguments.proof in PROOFS else "owner.runner:judge_dawn")(arguments))
 
 
 def _add_dataset_inference(parser: Parser) -> None:
@@ -64,9 +54,9 @@ def _add_dataset_inference(parser: Parser) -> None:
     parser.add_argument(
         "--features",
         type=Path,
-        help="keeps the victim's features (npz), so that further suspects cost it no row",
+        help="file that keeps the victim's features (npz), so that further suspects cost the victim no rows",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
     add_fields(parser.add_argument_group("the method"), PROOFS.outline("dataset-inference"))
 
 
@@ -75,7 +65,7 @@ def _add_dawn(parser: Parser) -> None:
         "--marks",
         required=True,
         metavar="FILE|URL",
-        help="the account's marks: what GET /admin/models/MODEL/marks/ACCOUNT answers, or its URL",
+        help="the account's marks: the answer of GET /admin/models/MODEL/marks/ACCOUNT, or its URL",
     )
     parser.add_argument(
         "--marks-key",
@@ -91,16 +81,16 @@ def _add_dawn(parser: Parser) -> None:
 
 
 def _add_judge(parser: Parser) -> None:
-    parser.add_argument("evidence", type=Path, help="what the owner's command wrote")
+    parser.add_argument("evidence", type=Path, help="evidence that the owner's command wrote")
     parser.add_argument(
-        "--root", required=True, help="the commitment that was published before anybody could ask the suspect"
+        "--root", required=True, help="the commitment that was published before the owner could ask the suspect"
     )
     parser.add_argument(
         "--victim",
         required=True,
         metavar="FOLDER|URL",
-        help="the victim: its folder, or where it answers without marks; only a folder shows its weights, "
-        "and what decides where near-duplicates are marked alike",
+        help="the victim: its folder, or where it answers without marks; only a folder shows its weights, and the "
+        "median mapping needs them",
     )
     parser.add_argument("--victim-key", help="API key there (default: that of --key)")
     _add_verdict(parser)
@@ -113,8 +103,8 @@ def _add_verdict(parser: Parser) -> None:
         nargs="+",
         required=True,
         metavar="FOLDER|URL",
-        help="models that were surely not stolen, by which it is measured how often a mark holds by chance",
+        help="models that were surely not stolen, to measure how often a mark holds by chance",
     )
     parser.add_argument("--independent-key", help="API key there (default: that of --key)")
     parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
-    add_fields(parser.add_argument_group("the verdict"), outline("owner.dawn:Dawn"))
+    add_fields(parser.add_argument_group("the verdict"), PROOFS.outline("dawn"))

@@ -17,7 +17,8 @@ from defenses.watermarks.ledger import Opening
 from experiments import metrics
 from experiments.lab import Asked, Lab
 from experiments.parties import Server
-from owner.dawn import Dawn
+from owner.dawn import Claim, Dawn
+from owner.ownership import prove
 from wire import Answer, Array, Labels, Oracle
 from zoo.data import Pool
 from zoo.network import Network
@@ -161,7 +162,8 @@ class Case:
         stolen: bool,
     ) -> Suspicion:
         independent = {other.name: self._oracle(other) for other in others}
-        found = Dawn().accuse(self._oracle(suspect), opening, independent, f"in process, {suspect.name}")
+        found = prove(Dawn(), self._oracle(suspect), Claim(opening, independent), np.random.default_rng(0))
+        held = found.details
         return Suspicion(
             data=self._data,
             seed=self._seed,
@@ -171,14 +173,14 @@ class Case:
             stolen=stolen,
             accuracy=suspect.accuracy,
             asked=asked,
-            marks=found.marks,
-            matches=found.matches,
-            p0=found.p0,
-            independent=tuple(found.independent.values()),
-            tail=found.tail,
+            marks=held.marks,
+            matches=held.matches,
+            p0=held.p0,
+            independent=tuple(held.independent.values()),
+            tail=held.tail,
             p_value=found.p_value,
             verdict=found.verdict,
-            missing=found.missing,
+            missing=held.missing,
         )
 
     def _independent(self, number: int) -> Suspect:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from typing import Any
 
@@ -11,7 +10,8 @@ from experiments.demo.attacks import BASELINE
 from experiments.demo.place import Place
 from experiments.header import cores
 from experiments.parties import Job, Parties, Server
-from owner.evidence import Evidence, accusations
+from owner.dataset_inference.walks import Walks
+from owner.evidence import accusations, load
 from zoo import folder
 from zoo.exact_interval import Interval
 
@@ -45,7 +45,7 @@ def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
     ]
     parties.run(jobs[:1], at_once=1, label="ownership: the victim itself")  # its walks are kept for the others
     parties.run(jobs[1:], at_once=cores(), label="ownership: suspects")
-    evidences = {name: Evidence.load(place.out / "owner" / f"{name}.json") for name in targets}
+    evidences = {name: load(place.out / "owner" / f"{name}.json", Walks) for name in targets}
     accused = accusations([evidences[name] for name in targets if name.startswith("independent")])
     return {
         "suspects": [
@@ -53,7 +53,7 @@ def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
                 "name": name,
                 "kind": name.partition("-")[0],
                 "accuracy": _accuracy(place, name) if name in names else None,
-                **dataclasses.asdict(evidence),
+                **evidence.flat(),
             }
             for name, evidence in evidences.items()
         ],

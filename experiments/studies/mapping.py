@@ -24,7 +24,7 @@ from benchmarks.measure import cpu_seconds, spread
 from defenses.watermarks.dawn import Keys, cells, rate_spread
 from defenses.watermarks.ledger import encode_rows
 from experiments.header import header
-from owner.dawn import NEAR
+from owner.judge import NEAR
 from server.deployment.engine import engine_of
 from server.settings import Victim
 from wire import Array, Labels

@@ -1,10 +1,11 @@
-"""Dataset inference: does a suspect treat the owner's private images unlike images that nobody trained on?
+"""Dataset inference: does a suspect treat the owner's private images unlike images that trained nobody?
 
-Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Machine Learning", ICLR 2021, "Embedding
-Generation" and "Ownership Tester"; black box, by labels alone.
+Source: Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Machine Learning", ICLR 2021,
+"Embedding Generation" and "Ownership Tester"; black box, by labels alone.
 
-Unlike in the authors' code, a row of the feature table holds the features of one image, and no image that fits the
-regressor is held out: the published effects come from rows that mix images, and are larger.
+In the authors' code a row of the feature table mixes 30 images, and every image is on both sides of the split into
+fit and test; the published effects are larger for it. Here a row holds the features of one image, and images that
+fit the regressor are not held out.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from owner.dataset_inference.blind_walk import NORMS, blind_walk, box, directions
-from owner.dataset_inference.embeddings import Study
+from owner.dataset_inference.embeddings import Embeddings, Images, Study
 from owner.dataset_inference.ownership_tester import fit_regressor, rows, standardiser, welch
-from owner.evidence import Evidence, Sides
+from owner.dataset_inference.walks import CAUTION, Walks, mean_walks
+from owner.evidence import Evidence
+from owner.ownership import About, MostRows
 from wire import Array, BadInput, Card, Oracle, WireError
 from zoo.data.pool import Pool
 
 BLOCK = 2**24  # values in the directions that are held at a time
+
+STUDIED = ("fit_images", "test_images", "starts", "uniform", "gaussian", "laplace", "walk_steps")
+"""The settings on which a study depends; the others concern the regressor and the test."""
 
 
 @dataclass(frozen=True)
@@ -64,104 +71,72 @@ class DatasetInference:
                 most = 1 if name == "alpha" else "infinity"
                 raise BadInput(f"{name} is {value}, but must be greater than 0 and less than {most}")
 
-    def most_rows(self, images: int) -> int:
-        """Returns the most rows that the walks of so many images of each side can take."""
-        return 2 * images * self.starts * len(NORMS) * self.walk_steps
+    def most_rows(self) -> MostRows:
+        """Returns how many rows the walks take at most."""
+        most = 2 * self.starts * len(NORMS) * self.walk_steps
+        return MostRows(most * self.fit_images, most * self.test_images)
 
-    def verify(
-        self, suspect: Oracle, victim: Oracle, private: Pool, unseen: Pool, rng: np.random.Generator
-    ) -> Evidence:
-        """Tests whether a suspect derives from the victim's private images.
+    def check(self, suspect: Card, holdings: Images) -> None:
+        """Raises :class:`~wire.BadInput` if the pools are too small or do not fit victim and suspect."""
+        for card in (suspect, holdings.victim.card):
+            holdings.check(card, self.fit_images, self.test_images)
 
-        Args:
-            suspect: The suspected model; sees only the held-out images.
-            victim: The owner's model; sees only the images that fit the regressor.
-            private: Images on which the victim was trained, with their true labels.
-            unseen: Images of the same distribution on which neither was trained, with theirs.
-            rng: Source of randomness; its seed goes into the evidence.
+    def prepare(self, holdings: Images, rng: np.random.Generator) -> Study:
+        """Draws the images, and walks the victim on those that fit the regressor."""
+        self.check(holdings.victim.card, holdings)
+        fit_private, held_private = self._split(holdings.private, rng)
+        fit_unseen, held_unseen = self._split(holdings.unseen, rng)
+        victim, before = holdings.victim, holdings.victim.spent
+        features = self.embed(victim, holdings.private.take(fit_private), holdings.unseen.take(fit_unseen), rng)
+        return Study(holdings, Embeddings(*features, held_private, held_unseen), victim.spent - before)
 
-        Raises:
-            BadInput: The pools do not fit the models or are too small; nothing was asked.
-            WireError: A model stopped answering.
-        """
-        for card in (suspect.card, victim.card):
-            self.check(card, private, unseen)
-        study_rng, accuse_rng = rng.spawn(2)
-        return self.accuse(suspect, self.study(victim, private, unseen, study_rng), private, unseen, accuse_rng)
-
-    def study(self, victim: Oracle, private: Pool, unseen: Pool, rng: np.random.Generator) -> Study:
-        """Draws the images and walks the victim on those that fit the regressor; see :meth:`verify`."""
-        fit_private, held_private = self._split(private, rng)
-        fit_unseen, held_unseen = self._split(unseen, rng)
-        before = victim.spent
-        features = self.embed(victim, private.take(fit_private), unseen.take(fit_unseen), rng)
-        return Study(*features, held_private, held_unseen, victim.card.model, victim.spent - before)
-
-    def accuse(
-        self, suspect: Oracle, study: Study, private: Pool, unseen: Pool, rng: np.random.Generator
-    ) -> Evidence:
-        """Walks the suspect on the held-out images and tests their scores; see :meth:`verify`."""
-        standard = standardiser(study.private)
+    def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Walks]:
+        """Walks the suspect on the held-out images, and tests the regressor's scores of them."""
+        known, images = study.embeddings, study.images
+        standard = standardiser(known.private)
         score = fit_regressor(
-            rows(standard(study.private)), rows(standard(study.unseen)), self.hidden, self.fit_steps, self.lr, rng
+            rows(standard(known.private)), rows(standard(known.unseen)), self.hidden, self.fit_steps, self.lr, rng
         )
         before = suspect.spent
-        held = private.take(study.held_private), unseen.take(study.held_unseen)
+        held = images.private.take(known.held_private), images.unseen.take(known.held_unseen)
         features = self.embed(suspect, *held, rng)
         scores = [score(rows(standard(side))) for side in features]
         test = welch(*scores)
         return Evidence(
             method="dataset-inference",
             verdict="accused" if test.p_value < self.alpha else "inconclusive",
+            p_value=test.p_value,
             alpha=self.alpha,
-            **test._asdict(),
-            samples_exposed=len(study.held_private),
+            suspect=suspect.card.model,
             suspect_queries=suspect.spent - before,
-            victim_queries=0 if study.reused else study.queries,
-            victim_queries_before=study.queries if study.reused else 0,
-            suspect_model=suspect.card.model,
-            victim_model=study.model,
-            suspect_walks=mean_walks(*features),
-            victim_walks=mean_walks(study.private, study.unseen),
-            private_scores=tuple(scores[0].tolist()),
-            unseen_scores=tuple(scores[1].tolist()),
-            private_sha256=private.fingerprint,
-            unseen_sha256=unseen.fingerprint,
             settings=dataclasses.asdict(self),
-            seed=rng.bit_generator.seed_seq.entropy,  # type: ignore[attr-defined]
+            caution=CAUTION,
+            details=Walks(
+                statistic=test.statistic,
+                degrees_of_freedom=test.degrees_of_freedom,
+                delta_mu=test.delta_mu,
+                interval=test.interval,
+                samples_exposed=len(known.held_private),
+                victim=images.victim.card.model,
+                victim_queries=0 if study.reused else study.queries,
+                victim_queries_before=study.queries if study.reused else 0,
+                suspect_walks=mean_walks(*features),
+                victim_walks=mean_walks(known.private, known.unseen),
+                private_scores=tuple(scores[0].tolist()),
+                unseen_scores=tuple(scores[1].tolist()),
+                private_sha256=images.private.fingerprint,
+                unseen_sha256=images.unseen.fingerprint,
+                seed=rng.bit_generator.seed_seq.entropy,  # type: ignore[attr-defined]
+            ),
         )
 
-    def check(self, card: Card, private: Pool, unseen: Pool) -> None:
-        """Raises :class:`~wire.BadInput` if the pools do not fit a model or are too small."""
-        low, high, _ = box(card)
-        need = self.fit_images + self.test_images
-        if not card.dtype.startswith("FP"):
-            raise BadInput(
-                f"{card.model} takes {card.dtype}, but walks have steps smaller than 1: FP32 or the like"
-            )
-        for side, pool in {"private": private, "unseen": unseen}.items():
-            if len(pool) < need:
-                raise BadInput(
-                    f"the {side} pool has {len(pool)} rows, but {self.fit_images} to fit and {self.test_images} "
-                    f"to test make {need}"
-                )
-            if pool.y is None:
-                raise BadInput(f"the {side} pool has no labels, but walks end where the true label does")
-            if pool.input_shape != card.input_shape:
-                raise BadInput(
-                    f"the {side} pool has rows of shape {pool.input_shape}, but {card.model} takes "
-                    f"{card.input_shape}"
-                )
-            least, most = pool.x.min(), pool.x.max()
-            if least < low or most > high:
-                raise BadInput(
-                    f"the {side} pool has values from {least:g} to {most:g}, but {card.model} takes {low:g} to "
-                    f"{high:g}"
-                )
-            if card.classes and pool.y.max() >= card.classes:
-                raise BadInput(
-                    f"the {side} pool has label {pool.y.max()}, but {card.model} knows 0 to {card.classes - 1}"
-                )
+    def save_study(self, study: Study, path: Path, about: About) -> None:
+        """Writes a study, and what it depends on."""
+        study.save(path, self._about(study.images, about))
+
+    def load_study(self, path: Path, holdings: Images, about: About) -> Study:
+        """Reads a study, or raises :class:`~wire.BadInput` if it was made under other conditions."""
+        return Study.load(path, holdings, self._about(holdings, about))
 
     def embed(self, oracle: Oracle, private: Pool, unseen: Pool, rng: np.random.Generator) -> tuple[Array, Array]:
         """Walks from all images of both sides.
@@ -192,8 +167,15 @@ class DatasetInference:
         drawn = rng.choice(len(pool), self.fit_images + self.test_images, replace=False)
         return drawn[: self.fit_images], drawn[self.fit_images :]
 
-
-def mean_walks(private: Array, unseen: Array) -> dict[str, Sides]:
-    """Averages features, ``(n, starts, noises)``, over images and starts, by noise and side."""
-    means = zip(NORMS, private.mean(axis=(0, 1)), unseen.mean(axis=(0, 1)), strict=True)
-    return {noise: {"private": float(one), "unseen": float(other)} for noise, one, other in means}
+    def _about(self, images: Images, about: About) -> About:
+        """Returns what a study depends on."""
+        card = images.victim.card
+        return {
+            **{name: getattr(self, name) for name in STUDIED},
+            **about,
+            "model": card.model,
+            "version": card.version,
+            "range": f"{card.low} to {card.high}",
+            "private pool": images.private.fingerprint,
+            "unseen pool": images.unseen.fingerprint,
+        }

@@ -1,22 +1,67 @@
-"""What the owner learned of the victim, kept so that several suspects cost one study."""
+"""What the owner holds, and what was learnt from the victim: kept so that several suspects cost one study."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from wire import Array, BadInput, Labels
-
-About = Mapping[str, str | int | float]
+from owner.dataset_inference.blind_walk import box
+from owner.ownership import About
+from wire import Array, BadInput, Card, Labels, Oracle
+from zoo.data.pool import Pool
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Images:
+    """What dataset inference needs of the owner.
+
+    Attributes:
+        victim: The owner's model.
+        private: Images that trained it, with their true labels.
+        unseen: Images of the same distribution that trained neither victim nor suspect, with theirs.
+    """
+
+    victim: Oracle
+    private: Pool
+    unseen: Pool
+
+    def check(self, card: Card, fit: int, test: int) -> None:
+        """Raises :class:`~wire.BadInput` if the images do not fit a model, or are fewer than ``fit + test``."""
+        low, high, _ = box(card)
+        if not card.dtype.startswith("FP"):
+            raise BadInput(
+                f"{card.model} takes {card.dtype}, but walks have steps smaller than 1: FP32 or the like"
+            )
+        for side, pool in {"private": self.private, "unseen": self.unseen}.items():
+            if len(pool) < fit + test:
+                raise BadInput(
+                    f"the {side} pool has {len(pool)} rows, but {fit} to fit and {test} to test make {fit + test}"
+                )
+            if pool.y is None:
+                raise BadInput(f"the {side} pool has no labels, but walks end where the true label does")
+            if pool.input_shape != card.input_shape:
+                raise BadInput(
+                    f"the {side} pool has rows of shape {pool.input_shape}, but {card.model} takes "
+                    f"{card.input_shape}"
+                )
+            least, most = pool.x.min(), pool.x.max()
+            if least < low or most > high:
+                raise BadInput(
+                    f"the {side} pool has values from {least:g} to {most:g}, but {card.model} takes {low:g} to "
+                    f"{high:g}"
+                )
+            if card.classes and pool.y.max() >= card.classes:
+                raise BadInput(
+                    f"the {side} pool has label {pool.y.max()}, but {card.model} knows 0 to {card.classes - 1}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
     """The victim's features of the images that fit the regressor, and which images are held out for suspects.
 
     Attributes:
@@ -24,35 +69,42 @@ class Study:
         unseen: Features of unseen images, ``(n, starts, noises)``.
         held_private: Indices of the held-out images in the private pool, ``(m,)``.
         held_unseen: Indices of the held-out images in the unseen pool, ``(m,)``.
-        model: Name of the victim's model.
-        queries: Rows asked of the victim.
-        reused: Whether the study comes from a file.
     """
 
     private: Array
     unseen: Array
     held_private: Labels
     held_unseen: Labels
-    model: str
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A victim as dataset inference knows it.
+
+    Attributes:
+        images: What the owner holds.
+        embeddings: The victim's features.
+        queries: Rows asked of the victim.
+        reused: Whether the study comes from a file.
+    """
+
+    images: Images
+    embeddings: Embeddings
     queries: int
     reused: bool = False
 
     def save(self, path: Path, about: About) -> None:
-        """Writes the study (npz), and beside it what it depends on."""
+        """Writes the study (npz), and what it depends on."""
         with path.open("wb") as file:
             np.savez(
                 file,
-                private=self.private,
-                unseen=self.unseen,
-                held_private=self.held_private,
-                held_unseen=self.held_unseen,
-                model=np.array(self.model),
+                **vars(self.embeddings),
                 queries=np.array(self.queries),
                 about=np.array(json.dumps(dict(about))),
             )
 
     @staticmethod
-    def load(path: Path, about: About) -> Study:
+    def load(path: Path, images: Images, about: About) -> Study:
         """Reads a study.
 
         Raises:
@@ -61,25 +113,15 @@ class Study:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 made = json.loads(str(file["about"]))
-                other = [
-                    f"{name} {made.get(name)} (now {value})"
-                    for name, value in about.items()
-                    if made.get(name) != value
-                ]
-                if other:
-                    raise BadInput(f"{path} was made with {', '.join(other)}: name another file, or remove it")
-                return Study(
-                    file["private"],
-                    file["unseen"],
-                    file["held_private"],
-                    file["held_unseen"],
-                    str(file["model"]),
-                    int(file["queries"]),
-                    reused=True,
-                )
-        except BadInput:
-            raise
+                arrays = {field.name: file[field.name] for field in fields(Embeddings)}
+                queries = int(file["queries"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(
                 f"{path} holds no features of a victim ({error}): name another file, or remove it"
             ) from None
+        other = [
+            f"{name} {made.get(name)} (now {value})" for name, value in about.items() if made.get(name) != value
+        ]
+        if other:
+            raise BadInput(f"{path} was made with {', '.join(other)}: name another file, or remove it")
+        return Study(images, Embeddings(**arrays), queries, reused=True)

@@ -22,7 +22,7 @@ HEAVY = {"torch", "sklearn", "scipy", "fastapi", "httpx"}
 HELPS = [
     *(["serve"], ["serve", "accounts"], ["serve", "accounts", "create"]),
     *(["attack"], *(["attack", name] for name in ATTACKS)),
-    *(["prove"], *(["prove", name] for name in (*PROOFS, "dawn", "judge-dawn"))),
+    *(["prove"], *(["prove", name] for name in (*PROOFS, "judge-dawn"))),
     *(["train"], *(["train", name] for name in ("roles", "import", "evaluate", "card"))),
 ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -13,11 +14,16 @@ from defenses import Site, compose
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys, cells, commitment_to
 from defenses.watermarks.ledger import Broken, Mark, MarkLedger, WatermarkParameters, encode_rows
-from owner.dawn import Dawn, Marks, Rejected
+from owner.dawn import Claim, Dawn
+from owner.evidence import describe, load
+from owner.judge import Rejected, Victim, judge
+from owner.marks_held import MarksHeld
+from owner.ownership import prove
 from wire import Answer, BadInput, Card, Oracle, Query
 from zoo.data.pool import Pool  # noqa: F401  # zoo before torch
 
 SECRET = bytes(range(32))
+KEY = SECRET.hex()
 CARD = Card("victim", (6,), 10)
 X = np.random.default_rng(0).standard_normal((1200, 6)).astype(np.float32)
 PLANES = np.random.default_rng(1).standard_normal((6, 10))
@@ -110,65 +116,70 @@ def surrogate(forgets=0.0):
     return oracle(labels_of)
 
 
-def judged(opening=OPENING, root=None, victim=VICTIM, weights="ab", suspect=None, others=OTHERS, inner=None):
-    evidence = Dawn().accuse(surrogate(), opening, {}, "there")
-    evidence = dataclasses.replace(evidence, key=SECRET.hex())
-    return Dawn().judge(
-        evidence,
-        root or opening.root,
-        victim,
-        weights,
-        suspect or surrogate(),
-        others,
-        "the judge's suspect",
-        inner,
+def accused(suspect, opening=None, others=None, method=None):
+    """Evidence of the owner, by default about the thief's marks, and the marks' details."""
+    claim = Claim(opening or OPENING, OTHERS if others is None else others)
+    found = prove(method or Dawn(), suspect, claim, np.random.default_rng(0))
+    return found, found.details
+
+
+def judged(opening=None, *, evidence=None, key=KEY, root=None, victim=None, suspect=None, others=None):
+    """Evidence of a judge, and its details; ``evidence`` replaces the opening in the owner's."""
+    opening = opening or OPENING
+    found, details = accused(surrogate(), evidence or opening, {})
+    found = dataclasses.replace(found, details=dataclasses.replace(details, opening=opening, key=key))
+    others = OTHERS if others is None else others
+    found = judge(
+        Dawn(), found, root or opening.root, victim or Victim(VICTIM, "ab"), suspect or surrogate(), others
     )
+    return found, found.details
 
 
 def test_a_stolen_model_is_accused_and_an_independent_one_is_not():
-    found = Dawn().accuse(surrogate(0.2), OPENING, OTHERS, "http://suspect m")
-    assert found.verdict == "accused" and found.missing == 0
-    assert found.marks == len(MARKS) > 150 and 0.1 < found.mark_error < 0.3
-    assert found.matches == round((1 - found.mark_error) * found.marks)
-    assert found.p_value < found.tail < 2.0**-64
+    found, held = accused(surrogate(0.2))
+    assert found.verdict == "accused" and held.missing == 0
+    assert held.marks == found.suspect_queries == len(MARKS) > 150 and 0.1 < held.mark_error < 0.3
+    assert held.matches == round((1 - held.mark_error) * held.marks)
+    assert found.p_value < held.tail < found.alpha == 2.0**-64
     for seed in (5, 6, 7):
-        innocent = Dawn().accuse(oracle(lambda x, seed=seed: truth(x, 0.3, seed)), OPENING, OTHERS, "there")
-        assert innocent.verdict == "inconclusive" and innocent.missing is None and innocent.mark_error > 0.8
-    assert Dawn().accuse(VICTIM, OPENING, OTHERS, "there").matches == 0
-
-
-def held(model):
-    """How many marks a model answers as the account was answered."""
-    return sum(int(model.query(mark.x[None]).labels[0] == mark.told_label) for mark in MARKS)
+        found, held = accused(oracle(lambda x, seed=seed: truth(x, 0.3, seed)))
+        assert found.verdict == "inconclusive" and held.missing is None and held.mark_error > 0.8
+    assert accused(VICTIM)[1].matches == 0
 
 
 def test_chance_is_measured_on_independent_models():
-    agreed = {name: held(o) for name, o in OTHERS.items()}
-    found = Dawn().accuse(surrogate(), OPENING, OTHERS, "there")
-    assert found.independent == agreed
-    assert found.p0 > max(agreed.values()) / len(MARKS)
-    assert Dawn().accuse(surrogate(), OPENING, {}, "there").p0 == 0.1
-    alike = Dawn().accuse(surrogate(), OPENING, {"a copy": surrogate(0.4)}, "there")
-    assert alike.verdict == "inconclusive" and alike.p0 > 0.5  # what others answer as well proves nothing
+    agreed = {
+        name: sum(int(model.query(mark.x[None]).labels[0] == mark.told_label) for mark in MARKS)
+        for name, model in OTHERS.items()
+    }
+    _, held = accused(surrogate())
+    assert held.independent == agreed
+    assert held.p0 > max(agreed.values()) / len(MARKS)
+    assert accused(surrogate(), others={})[1].p0 == 0.1
+    alike, held = accused(surrogate(), others={"a copy": surrogate(0.4)})
+    assert alike.verdict == "inconclusive" and held.p0 > 0.5  # what others answer as well proves nothing
 
 
-def test_too_few_marks_are_inconclusive_and_how_many_are_missing_is_told():
+def test_too_few_marks_are_inconclusive_and_the_number_that_is_missing_is_named():
     _, few = served(X[:150])
     marks = few.verified()[1]
-    found = Dawn().accuse(surrogate(), few, {}, "there")
-    assert found.matches == len(marks) < 81
-    assert found.verdict == "inconclusive" and found.missing == 81 - len(marks)
-    assert Dawn(bits=10).accuse(surrogate(), few, {}, "there").verdict == "accused"
-    assert Dawn(error=0.0).accuse(surrogate(), few, {}, "there").verdict == "inconclusive"  # L must be less
+    found, held = accused(surrogate(), few, {})
+    assert held.matches == len(marks) < 81
+    assert found.verdict == "inconclusive" and held.missing == 81 - len(marks)
+    assert f"next: {81 - len(marks)} more marks needed" in describe(found)
+    assert accused(surrogate(), few, {}, Dawn(bits=10))[0].verdict == "accused"
+    assert accused(surrogate(), few, {}, Dawn(error=0.0))[0].verdict == "inconclusive"  # L must be less
 
 
 def test_the_judge_finds_what_the_owner_found():
-    found = judged()
-    owner = Dawn().accuse(surrogate(), OPENING, OTHERS, "there")
-    assert found.verdict == "accused" and found.key == SECRET.hex() and found.doubtful == 0
-    assert (found.matches, found.tail, found.p0) == (owner.matches, owner.tail, owner.p0)
-    assert judged(suspect=OTHERS["other 11"]).verdict == "inconclusive"
-    assert judged(weights=None).verdict == "accused"
+    found, held = judged()
+    owner, owners = accused(surrogate())
+    assert found.verdict == "accused" and held.key == SECRET.hex() and held.doubtful == 0
+    assert (held.matches, held.tail, held.p0) == (owners.matches, owners.tail, owners.p0)
+    assert found.p_value == owner.p_value and "weights" not in found.caution
+    assert judged(suspect=OTHERS["other 11"])[0].verdict == "inconclusive"
+    unseen, _ = judged(victim=Victim(VICTIM))
+    assert unseen.verdict == "accused" and "weights were not compared" in unseen.caution
 
 
 def hand_picked():
@@ -183,9 +194,9 @@ def hand_picked():
 def test_hand_picked_triggers_are_caught_before_the_suspect_is_asked():
     picked = forged(hand_picked()[:200])
     innocent = OTHERS["other 11"]
-    assert Dawn().accuse(innocent, picked, {}, "there").matches == 200  # what the owner would claim
+    assert accused(innocent, picked, {})[1].matches == 200  # what the owner would claim
     asked = []
-    with pytest.raises(Rejected, match=r"picked by hand|but the key tells"):
+    with pytest.raises(Rejected, match=r"picked by hand|but the key gives"):
         judged(picked, suspect=oracle(truth, asked))
     assert not asked
 
@@ -199,8 +210,8 @@ def test_rows_that_were_tried_until_the_key_liked_them_accuse_nobody():
         and keys.label(mark.form, mark.row, mark.victim_label, 10) == mark.told_label
     ]
     assert len(liked) > 20
-    found = judged(forged(liked), suspect=OTHERS["other 11"], others={"another": OTHERS["other 12"]})
-    assert found.matches == len(liked) and found.p0 == 1.0 and found.verdict == "inconclusive"
+    found, held = judged(forged(liked), suspect=OTHERS["other 11"], others={"another": OTHERS["other 12"]})
+    assert held.matches == len(liked) and held.p0 == 1.0 and found.verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -210,32 +221,26 @@ def test_rows_that_were_tried_until_the_key_liked_them_accuse_nobody():
         ({"key": "zz"}, "does not open the key"),
         ({"key": "00" * 32}, "is not the one that"),
         ({"root": "ab" * 32}, "was published"),
-        ({"weights": "cd"}, "the victim's weights are cd"),
-        ({"victim": surrogate()}, "is what the victim itself answers"),
+        ({"victim": Victim(VICTIM, "cd")}, "the victim's weights are cd"),
+        ({"victim": Victim(surrogate(), "ab")}, "is the victim's own answer"),
         (
             {"opening": forged([dataclasses.replace(MARKS[0], told_label=(MARKS[0].told_label + 1) % 10)])},
-            "but the key tells",
+            "but the key gives",
         ),
-        ({"opening": forged([dataclasses.replace(MARKS[0], victim_label=10)])}, "class 10 of 10"),
+        (
+            {"opening": forged([dataclasses.replace(MARKS[0], victim_label=10)])},
+            "victim's label 10, of 10 classes",
+        ),
         ({"opening": forged([undecided()])}, "picked by hand"),
         ({"opening": forged([MARKS[0], MARKS[0]])}, "counts a row twice"),
         ({"opening": dataclasses.replace(OPENING, entries=OPENING.entries[:-1])}, "are not what"),
     ],
 )
 def test_the_judge_rejects_what_does_not_follow_from_the_commitment(changes, fault):
+    asked = []
     with pytest.raises((Rejected, Broken), match=fault):
-        evidence = Dawn().accuse(surrogate(), OPENING, {}, "there")
-        opening = changes.get("opening", OPENING)
-        evidence = dataclasses.replace(evidence, opening=opening, key=changes.get("key", SECRET.hex()))
-        Dawn().judge(
-            evidence,
-            changes.get("root", opening.root),
-            changes.get("victim", VICTIM),
-            changes.get("weights", "ab"),
-            surrogate(),
-            OTHERS,
-            "there",
-        )
+        judged(evidence=OPENING, suspect=oracle(truth, asked), **changes)
+    assert not asked
 
 
 def test_marks_that_the_victim_no_longer_bears_out_count_as_failed():
@@ -248,8 +253,8 @@ def test_marks_that_the_victim_no_longer_bears_out_count_as_failed():
                 labels[i] = next(k for k in range(10) if k not in (labels[i], TOLD[row.tobytes()]))
         return labels
 
-    found = judged(victim=oracle(answers))
-    assert found.doubtful == 7 and found.matches == len(MARKS) - 7
+    _, held = judged(victim=Victim(oracle(answers), "ab"))
+    assert held.doubtful == 7 and held.matches == len(MARKS) - 7
 
 
 LAYER = np.random.default_rng(2).standard_normal((6, 80)).astype(np.float32)
@@ -274,14 +279,20 @@ def told_alike(changed=None):
     return forged([changed(mark) for mark in marks] if changed else marks, medians=limits)
 
 
+def seen(activations_of=activations):
+    return Victim(VICTIM, "ab", activations_of)
+
+
 def test_a_judge_counts_one_of_each_cell():
     opening = told_alike()
     _, marks = opening.verified()
     distinct = len({mark.cell for mark in marks})
-    found = judged(opening, inner=activations)
-    assert found.verdict == "accused" and found.doubtful == 0
-    assert (found.marks, found.repeated) == (distinct, len(marks) - distinct) and found.repeated > 200
-    assert judged(opening, inner=activations, suspect=OTHERS["other 11"]).verdict == "inconclusive"
+    found, held = judged(opening, victim=seen())
+    assert found.verdict == "accused" and held.doubtful == 0
+    assert (held.marks, held.repeated) == (distinct, len(marks) - distinct) and held.repeated > 200
+    assert judged(opening, victim=seen(), suspect=OTHERS["other 11"])[0].verdict == "inconclusive"
+    spelt = told_alike(lambda mark: dataclasses.replace(mark, cell=mark.cell.upper()) if mark.form else mark)
+    assert judged(spelt, victim=seen())[1].marks == distinct
 
 
 def test_a_mark_that_rounding_puts_elsewhere_counts_as_failed():
@@ -295,15 +306,18 @@ def test_a_mark_that_rounding_puts_elsewhere_counts_as_failed():
         found[0, near] = limits[near] - np.sign(first - limits)[near] * 1e-6
         return found
 
-    assert judged(opening, inner=computed).doubtful == 1
+    assert judged(opening, victim=seen(computed))[1].doubtful == 1
 
 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"inner": None}, "give the victim's folder"),
-        ({"inner": lambda x: activations(x)[:, 1:]}, "80 medians, but the victim's inner layer has 79"),
-        ({"inner": lambda x: activations(x[::-1])}, "mark 0 names another cell"),
+        ({"victim": seen(None)}, "give the victim's folder"),
+        (
+            {"victim": seen(lambda x: activations(x)[:, 1:])},
+            "80 medians, but the victim's penultimate layer has 79",
+        ),
+        ({"victim": seen(lambda x: activations(x[::-1]))}, "mark 0 names another cell"),
         ({"changed": lambda mark: dataclasses.replace(mark, cell=mark.cell + "00")}, "picked by hand"),
         ({"changed": lambda mark: dataclasses.replace(mark, cell="zz")}, "expected hexadecimal"),
         ({"changed": lambda mark: dataclasses.replace(mark, cell=None)}, "picked by hand"),
@@ -311,35 +325,35 @@ def test_a_mark_that_rounding_puts_elsewhere_counts_as_failed():
 )
 def test_the_judge_sees_whether_the_victim_puts_a_row_into_its_cell(changes, fault):
     opening = told_alike(changes.get("changed"))
-    evidence = Marks(
-        **{**vars(Dawn().accuse(surrogate(), OPENING, {}, "")), "opening": opening, "key": SECRET.hex()}
-    )
-    with pytest.raises(Rejected, match=fault):
-        inner = changes.get("inner", activations)
-        Dawn().judge(evidence, opening.root, VICTIM, "ab", surrogate(), OTHERS, "there", inner)
+    with pytest.raises(BadInput, match=fault):
+        judged(opening, evidence=OPENING, victim=changes.get("victim", seen()))
 
 
 def test_evidence_comes_back_from_its_file(tmp_path):
-    found = judged()
-    found.save(tmp_path / "evidence.json")
-    assert Marks.load(tmp_path / "evidence.json") == found
-    (tmp_path / "evidence.json").write_text("{}")
-    with pytest.raises(BadInput, match="this is no evidence"):
-        Marks.load(tmp_path / "evidence.json")
+    found, _ = judged()
+    path = tmp_path / "evidence.json"
+    found.save(path)
+    assert load(path, MarksHeld) == found
+    path.write_text("{}")
+    with pytest.raises(BadInput, match="not evidence of this method"):
+        load(path, MarksHeld)
+    path.write_text(json.dumps({"verdict": "accused", "marks": 3, "opening": {"account_proof": {}}}))
+    with pytest.raises(BadInput, match="an earlier version wrote this evidence: run the proof again"):
+        load(path, MarksHeld)
 
 
 def test_bytes_are_asked_about_as_the_card_has_them():
     x = np.arange(60, dtype=np.uint8).reshape(10, 6)
     form, rows = encode_rows(x)
-    seen = []
+    asked = []
 
-    def labels_of(asked):
-        seen.append(asked)
-        return np.zeros(len(asked), np.int64)
+    def labels_of(rows):
+        asked.append(rows)
+        return np.zeros(len(rows), np.int64)
 
     opening = forged([Mark(form, bytes(row), 1, 0, 1.0) for row in rows])
-    Dawn().accuse(oracle(labels_of), opening, {}, "there")
-    np.testing.assert_array_equal(seen[0], x.astype(np.float32) / np.float32(255))
+    accused(oracle(labels_of), opening, {})
+    np.testing.assert_array_equal(asked[0], x.astype(np.float32) / np.float32(255))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +362,7 @@ def test_bytes_are_asked_about_as_the_card_has_them():
 )
 def test_marks_that_do_not_fit_a_model_are_told(card, fault):
     with pytest.raises(BadInput, match=fault):
-        Dawn().accuse(Oracle(lambda x: Answer(truth(x)), card), OPENING, {}, "there")
+        accused(Oracle(lambda x: Answer(truth(x)), card))
 
 
 @pytest.mark.parametrize("fields", [{"error": 1.0}, {"error": -0.1}, {"bits": 0.0}, {"bits": float("nan")}])

@@ -3,52 +3,83 @@ import json
 
 import pytest
 
-from owner.evidence import Evidence, accusations
+from owner.dataset_inference.walks import CAUTION, Walks
+from owner.evidence import Evidence, accusations, describe, load
+from owner.marks_held import MarksHeld
 from wire import BadInput
 
-EVIDENCE = Evidence(
-    method="dataset-inference",
-    verdict="inconclusive",
-    alpha=0.01,
-    p_value=0.1,
+WALKS = Walks(
     statistic=1.3,
     degrees_of_freedom=7.5,
     delta_mu=0.25,
     interval=(-0.1, 0.6),
     samples_exposed=3,
-    suspect_queries=120,
+    victim="v",
     victim_queries=0,
     victim_queries_before=110,
-    suspect_model="s",
-    victim_model="v",
     suspect_walks={"uniform": {"private": 0.2, "unseen": 0.1}},
     victim_walks={"uniform": {"private": 0.3, "unseen": 0.1}},
     private_scores=(-0.5, 0.1, -1.0),
     unseen_scores=(0.5, 0.1, 1 / 3),
     private_sha256="00",
     unseen_sha256="ff",
-    settings={"starts": 4, "alpha": 0.01},
     seed=2**100,  # as numpy draws one when none is given
+)
+EVIDENCE = Evidence(
+    method="dataset-inference",
+    verdict="inconclusive",
+    p_value=0.1,
+    alpha=0.01,
+    suspect="s",
+    suspect_queries=120,
+    settings={"starts": 4, "alpha": 0.01},
+    caution=CAUTION,
+    details=WALKS,
 )
 
 
 def test_evidence_comes_back_from_its_file(tmp_path):
     path = tmp_path / "evidence.json"
     EVIDENCE.save(path)
-    assert Evidence.load(path) == EVIDENCE
+    assert load(path, Walks) == EVIDENCE
     assert "independent models" in json.loads(path.read_text())["caution"]
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("{", "JSON"), ('{"method": 1}', "method"), ("[]", "evidence"), (None, "No such file")],
+    [
+        ("{", "JSON"),
+        ('{"method": 1}', "method"),
+        ("[]", "evidence"),
+        ('{"verdict": "accused", "statistic": 1}', "an earlier version wrote this evidence: run the proof again"),
+        (None, "No such file"),
+    ],
 )
 def test_a_broken_file_is_told(tmp_path, text, fault):
     path = tmp_path / "evidence.json"
     if text is not None:
         path.write_text(text)
     with pytest.raises(BadInput, match=fault):
-        Evidence.load(path)
+        load(path, Walks)
+
+
+def test_evidence_of_another_method_is_refused(tmp_path):
+    EVIDENCE.save(tmp_path / "evidence.json")
+    with pytest.raises(BadInput, match=r"not evidence of this method: details\.marks Field required"):
+        load(tmp_path / "evidence.json", MarksHeld)
+
+
+def test_evidence_is_described_with_what_to_do_next():
+    text = describe(EVIDENCE)
+    assert text.startswith("s: inconclusive at alpha 0.01, p = 0.1\n")
+    assert "asked the suspect 120 rows" in text and "next: more images" in text and CAUTION in text
+    accused = describe(dataclasses.replace(EVIDENCE, verdict="accused", suspect_url="http://there"))
+    assert accused.startswith("s at http://there: accused") and "next: test models" in accused
+
+
+def test_evidence_is_flat_beside_others():
+    flat = EVIDENCE.flat()
+    assert (flat["p_value"], flat["delta_mu"]) == (0.1, 0.25) and "details" not in flat
 
 
 @pytest.mark.parametrize(

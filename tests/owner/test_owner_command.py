@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import owner.command
 from cli.command import run
-from owner.evidence import Evidence
+from owner.dataset_inference.walks import Walks
+from owner.evidence import load
 from wire import Answer, BadInput, Card
 from zoo.data.pool import Pool
 
@@ -18,7 +20,8 @@ class LoadedModel:
     made: list = []  # noqa: RUF012
 
     def __init__(self, url, *, model=None, key=None, options=None):
-        self.base, self.model, self.key, self.card, self.rows = url, model or "digits", key, CARD, 0
+        self.base, self.model, self.key, self.rows = url, model or "digits", key, 0
+        self.card = replace(CARD, model=self.model)
         LoadedModel.made.append(self)
 
     def __call__(self, x):
@@ -57,25 +60,28 @@ def test_it_leaves_evidence_and_a_summary(files, capsys):
     owner.command.main(asked(files, "--victim-key", "OTHER"))
     suspect, victim = LoadedModel.made
     path = files / "new" / "evidence.json"
-    found = Evidence.load(path)
+    found = load(path, Walks)
     assert (found.suspect_url, found.victim_url) == ("http://suspect", "http://victim")
-    assert (found.suspect_queries, found.victim_queries) == (suspect.rows, victim.rows)
+    assert (found.suspect_queries, found.details.victim_queries) == (suspect.rows, victim.rows)
     assert (suspect.key, victim.key) == ("SECRET", "OTHER")
-    assert found.seed == 3 and found.samples_exposed == 20 and found.settings["fit_images"] == 15
+    assert found.details.seed == 3 and found.details.samples_exposed == 20 and found.settings["fit_images"] == 15
     assert "SECRET" not in path.read_text() and "OTHER" not in path.read_text()
     out = capsys.readouterr().out
-    assert out.startswith(f"digits: {found.verdict} at alpha 0.01")
-    assert f"p {found.p_value:.3g}" in out and f"{found.suspect_queries:,} rows" in out
+    assert out.startswith(f"digits at http://suspect: {found.verdict} at alpha 0.01")
+    assert f"p = {found.p_value:.3g}" in out and f"{found.suspect_queries:,} rows" in out
 
 
 def test_the_victim_is_walked_once_for_several_suspects(files):
     keep = ("--features", str(files / "kept" / "features.npz"))
     owner.command.main(asked(files, *keep))
-    first = Evidence.load(files / "new" / "evidence.json")
+    first = load(files / "new" / "evidence.json", Walks)
     owner.command.main(asked(files, *keep, "--alpha", "0.05"))
-    second = Evidence.load(files / "new" / "evidence.json")
-    assert LoadedModel.made[1].rows == first.victim_queries > 0 and LoadedModel.made[3].rows == 0
-    assert (second.victim_queries, second.victim_queries_before) == (0, first.victim_queries)
+    second = load(files / "new" / "evidence.json", Walks)
+    assert LoadedModel.made[1].rows == first.details.victim_queries > 0 and LoadedModel.made[3].rows == 0
+    assert (second.details.victim_queries, second.details.victim_queries_before) == (
+        0,
+        first.details.victim_queries,
+    )
     assert second.p_value == first.p_value and LoadedModel.made[1].key == "SECRET"
     for change in (("--seed", "4"), ("--victim-model", "other"), ("--gaussian", "0.1")):
         with pytest.raises(BadInput, match=r"made with .*\(now"):

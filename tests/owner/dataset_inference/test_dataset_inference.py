@@ -6,7 +6,8 @@ from scipy import stats
 
 import owner.dataset_inference.dataset_inference
 from owner import DatasetInference
-from owner.dataset_inference.embeddings import Study
+from owner.dataset_inference.embeddings import Images
+from owner.ownership import prove
 from wire import Answer, BadInput, Card, Oracle, Refused, WireError
 from zoo.data.pool import Pool
 
@@ -41,6 +42,10 @@ def bubbles(private, unseen, private_radius, unseen_radius, seen=None):
     return Oracle(transport, CARD)
 
 
+def proven(suspect, victim, private, unseen, seed=1):
+    return prove(SMALL, suspect, Images(victim, private, unseen), np.random.default_rng(seed))
+
+
 def radii(rng, shift=0.0, n=100):
     return np.exp(rng.normal(-0.5 + shift, 0.5, n))
 
@@ -50,12 +55,12 @@ def test_a_member_signal_accuses():
     private, unseen = pools()
     victim = bubbles(private, unseen, radii(rng, 1.0), radii(rng))
     stolen = bubbles(private, unseen, radii(rng, 0.7), radii(rng))
-    found = SMALL.verify(stolen, victim, private, unseen, np.random.default_rng(1))
+    found = proven(stolen, victim, private, unseen)
     assert found.verdict == "accused" and found.p_value < 1e-4
-    assert found.delta_mu > 0.3 and found.interval[0] > 0
-    assert all(sides["private"] > sides["unseen"] for sides in found.suspect_walks.values())
+    assert found.details.delta_mu > 0.3 and found.details.interval[0] > 0
+    assert all(sides["private"] > sides["unseen"] for sides in found.details.suspect_walks.values())
     itself = bubbles(private, unseen, radii(rng, 1.0), radii(rng))
-    assert SMALL.verify(itself, victim, private, unseen, np.random.default_rng(1)).p_value < found.p_value
+    assert proven(itself, victim, private, unseen).p_value < found.p_value
 
 
 def test_a_reversed_signal_does_not_accuse():
@@ -63,19 +68,19 @@ def test_a_reversed_signal_does_not_accuse():
     private, unseen = pools()
     victim = bubbles(private, unseen, radii(rng, 1.0), radii(rng))
     other = bubbles(private, unseen, radii(rng), radii(rng, 1.0))
-    found = SMALL.verify(other, victim, private, unseen, np.random.default_rng(1))
-    assert found.verdict == "inconclusive" and found.p_value > 0.99 and found.delta_mu < 0
+    found = proven(other, victim, private, unseen)
+    assert found.verdict == "inconclusive" and found.p_value > 0.99 and found.details.delta_mu < 0
 
 
 def test_p_is_uniform_where_the_sides_are_exchangeable():
     rng = np.random.default_rng(11)
     private, unseen = pools()
     method = dataclasses.replace(SMALL, starts=1, walk_steps=30)
-    study = method.study(bubbles(private, unseen, radii(rng, 1.0), radii(rng)), private, unseen, rng)
+    study = method.prepare(Images(bubbles(private, unseen, radii(rng, 1.0), radii(rng)), private, unseen), rng)
     p = []
     for _ in range(100):
         suspect = bubbles(private, unseen, radii(rng), radii(rng))
-        p.append(method.accuse(suspect, study, private, unseen, rng).p_value)
+        p.append(method.accuse(suspect, study, rng).p_value)
     assert stats.kstest(p, "uniform").pvalue > 0.05
     assert np.mean(np.array(p) < 0.05) < 0.12 and min(p) < 0.1 and max(p) > 0.9
 
@@ -86,24 +91,25 @@ def test_each_model_sees_only_its_own_images_and_every_row_is_counted():
     shown, fitted = set(), set()
     victim = bubbles(private, unseen, radii(rng), radii(rng), fitted)
     suspect = bubbles(private, unseen, radii(rng), radii(rng), shown)
-    found = SMALL.verify(suspect, victim, private, unseen, np.random.default_rng(1))
+    found = proven(suspect, victim, private, unseen)
     assert len(shown) == len(fitted) == 80 and not shown & fitted
-    assert len([image for image in shown if image % 2 == 0]) == found.samples_exposed == 40
-    assert (found.suspect_queries, found.victim_queries) == (suspect.spent, victim.spent)
-    assert 0 < found.suspect_queries <= SMALL.most_rows(40) == 2 * 40 * 2 * 3 * 50
-    assert found.victim_queries_before == 0 and found.seed == 1
+    assert len([image for image in shown if image % 2 == 0]) == found.details.samples_exposed == 40
+    walks = found.details
+    assert (found.suspect_queries, walks.victim_queries) == (suspect.spent, victim.spent)
+    assert 0 < found.suspect_queries <= SMALL.most_rows().suspect == 2 * 40 * 2 * 3 * 50
+    assert walks.victim_queries_before == 0 and walks.seed == 1
     assert found.settings == dataclasses.asdict(SMALL)
-    assert (found.private_sha256, found.unseen_sha256) == (private.fingerprint, unseen.fingerprint)
-    assert len(found.private_scores) == len(found.unseen_scores) == 40
-    assert np.mean(found.unseen_scores) - np.mean(found.private_scores) == pytest.approx(found.delta_mu)
+    assert (walks.private_sha256, walks.unseen_sha256) == (private.fingerprint, unseen.fingerprint)
+    assert len(walks.private_scores) == len(walks.unseen_scores) == 40
+    assert np.mean(walks.unseen_scores) - np.mean(walks.private_scores) == pytest.approx(walks.delta_mu)
 
 
 def test_what_was_asked_before_is_not_counted_again():
     private, unseen = pools()
     rng = np.random.default_rng(0)
     model = bubbles(private, unseen, radii(rng), radii(rng))
-    found = SMALL.verify(model, model, private, unseen, np.random.default_rng(1))  # the victim as its own suspect
-    assert found.suspect_queries + found.victim_queries == model.spent
+    found = proven(model, model, private, unseen)  # the victim as its own suspect
+    assert found.suspect_queries + found.details.victim_queries == model.spent
 
 
 def test_features_belong_to_their_image_however_the_walks_are_mixed(monkeypatch):
@@ -122,23 +128,27 @@ def test_the_same_seed_gives_the_same_evidence_and_a_kept_study_too(tmp_path):
     private, unseen = pools()
     victim = bubbles(private, unseen, radii(rng, 1.0), radii(rng))
     suspect = bubbles(private, unseen, radii(rng, 0.5), radii(rng))
-    once, again = (SMALL.verify(suspect, victim, private, unseen, np.random.default_rng(7)) for _ in range(2))
+    once, again = (proven(suspect, victim, private, unseen, 7) for _ in range(2))
     assert once == again
 
     study_rng, accuse_rng = np.random.default_rng(7).spawn(2)
-    path, about = tmp_path / "features.npz", {"seed": 7}
-    SMALL.study(victim, private, unseen, study_rng).save(path, about)
+    path, about, images = tmp_path / "features.npz", {"seed": 7}, Images(victim, private, unseen)
+    SMALL.save_study(SMALL.prepare(images, study_rng), path, about)
     spent = victim.spent
-    reused = SMALL.accuse(suspect, Study.load(path, about), private, unseen, accuse_rng)
+    reused = SMALL.accuse(suspect, SMALL.load_study(path, images, about), accuse_rng)
     assert victim.spent == spent
-    assert (reused.victim_queries, reused.victim_queries_before) == (0, once.victim_queries)
-    assert dataclasses.replace(reused, victim_queries=once.victim_queries, victim_queries_before=0) == once
+    walks = reused.details
+    assert (walks.victim_queries, walks.victim_queries_before) == (0, once.details.victim_queries)
+    asked_anew = dataclasses.replace(walks, victim_queries=once.details.victim_queries, victim_queries_before=0)
+    assert dataclasses.replace(reused, details=asked_anew) == once
 
     with pytest.raises(BadInput, match=r"made with seed 7 \(now 8\)"):
-        Study.load(path, {"seed": 8})
+        SMALL.load_study(path, images, {"seed": 8})
+    with pytest.raises(BadInput, match=r"made with starts 2 \(now 3\)"):
+        dataclasses.replace(SMALL, starts=3).load_study(path, images, about)
     path.write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(BadInput, match="no features of a victim"):
-        Study.load(path, about)
+        SMALL.load_study(path, images, about)
 
 
 def test_noise_is_scaled_with_the_range_of_the_card():
@@ -188,7 +198,7 @@ def test_what_does_not_fit_is_told_before_a_row_is_spent(card, change, fault, si
     sides[side] = dataclasses.replace(sides[side], **change)
     victim, suspect = bubbles(*pools(), np.ones(100), np.ones(100)), Oracle(lambda x: pytest.fail("asked"), card)
     with pytest.raises(BadInput, match=fault):
-        SMALL.verify(suspect, victim, *sides, np.random.default_rng(0))
+        proven(suspect, victim, *sides)
     assert victim.spent == 0
 
 

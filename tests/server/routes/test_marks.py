@@ -19,7 +19,8 @@ from defenses.monitoring.records import read_entry
 from defenses.store import open_store
 from defenses.watermarks.dawn import Keys
 from defenses.watermarks.ledger import Opening
-from owner.dawn import Marks
+from owner.evidence import load
+from owner.marks_held import MarksHeld
 from server.control.log import ControlLog
 from server.settings import read_settings
 from wire import BadInput, Refused
@@ -264,10 +265,10 @@ def test_a_killed_server_goes_on_where_it_was(marked, network, thief, tmp_path):
             owner.command.main(
                 ["dawn", *asked, "--marks", f"{place}/thief", "--marks-key", admin, "--open", "--out", str(out)]
             )
-            found = Marks.load(out)
-            assert found.verdict == "accused" and found.matches == found.marks == len(marks)
+            found = load(out, MarksHeld)
+            assert found.verdict == "accused" and found.details.matches == found.details.marks == len(marks)
             verdict = tmp_path / "verdict.json"
             judging = ["--root", root, "--victim", str(marked.parent / "net"), "--out", str(verdict)]
             owner.command.main(["judge-dawn", str(out), *judging, *asked])
-            assert Marks.load(verdict).verdict == "accused"
+            assert load(verdict, MarksHeld).verdict == "accused"
             endpoint.close()

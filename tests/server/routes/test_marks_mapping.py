@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import nullcontext
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +9,10 @@ from parts import SHAPE, Local
 
 from defenses.watermarks.dawn import Keys, cells
 from defenses.watermarks.ledger import Opening
-from owner.dawn import Dawn
-from owner.marks import _model
+from owner.dawn import Claim, Dawn
+from owner.judge import judge
+from owner.ownership import prove
+from owner.runner import of_folder
 from wire import Answer, BadInput, Oracle
 from wire.local import local_client
 from zoo.data.pool import Pool
@@ -89,9 +90,10 @@ def test_near_duplicates_are_told_alike_in_any_company_and_after_a_restart(begun
     assert reopened.entries == opening.entries
 
     known = {row.tobytes(): label for row, label in zip([*rows, *near], [*first, *before[1]], strict=True)}
-    with _model(str(begun.parent / "net"), None) as victim:
-        thief = Oracle(lambda x: Answer(np.array([known[row.tobytes()] for row in x])), victim.oracle.card)
-        evidence = replace(Dawn(bits=10).accuse(thief, opening, {}, "there"), key=key)
-        found = Dawn(bits=10).judge(evidence, opening.root, *victim[:2], thief, {}, "there", victim.inner)
-    assert found.verdict == "accused" and found.marks == found.matches >= len(marked)
-    assert found.repeated > 40 and found.doubtful == 0
+    victim = of_folder(begun.parent / "net")
+    thief = Oracle(lambda x: Answer(np.array([known[row.tobytes()] for row in x])), victim.oracle.card)
+    claim = Claim(opening, {}, lambda: key)
+    evidence = prove(Dawn(bits=10), thief, claim, np.random.default_rng(0))
+    found = judge(Dawn(bits=10), evidence, opening.root, victim, thief, {})
+    assert found.verdict == "accused" and found.details.marks == found.details.matches >= len(marked)
+    assert found.details.repeated > 40 and found.details.doubtful == 0

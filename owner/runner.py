@@ -1,0 +1,219 @@
+"""What ``mlaas-range prove`` does with the parsed arguments.
+
+A proof is three calls of :class:`~owner.ownership.Ownership`. What the owner holds is loaded field by field: the
+fields of a method's holdings name the entries of :data:`LOADERS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+
+from cli.endpoint import reach
+from cli.flags import from_fields
+from cli.keys import read_key
+from cli.meter import metered
+from defenses.watermarks.ledger import Opening
+from owner import PROOFS
+from owner.dawn import Dawn
+from owner.evidence import Evidence, describe, expect_writable, load
+from owner.judge import Victim, judge
+from owner.marks_held import MarksHeld
+from owner.ownership import KeepsStudy, Ownership
+from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
+from wire.http import Endpoint
+from wire.tensors import read_json
+from zoo import folder
+from zoo.data.pool import Pool
+from zoo.penultimate import penultimate
+
+
+class Run(NamedTuple):
+    """A command that is running.
+
+    Attributes:
+        arguments: Its arguments.
+        stack: Closes what it opened.
+        endpoints: The endpoints that it opened, by the prefix of their flags.
+    """
+
+    arguments: argparse.Namespace
+    stack: ExitStack
+    endpoints: dict[str, Endpoint]
+
+
+def prove(arguments: argparse.Namespace) -> str:
+    """Tests a suspect; returns what was found in words.
+
+    Raises:
+        BadInput: The arguments do not make sense; nothing was asked.
+        WireError: A model stopped answering.
+    """
+    method: Ownership[Any, Any] = from_fields(PROOFS[arguments.proof], arguments)
+    seed, features = getattr(arguments, "seed", 0), getattr(arguments, "features", None)
+    if seed < 0:
+        raise BadInput(f"--seed is {seed}, but must be at least 0")
+    for path in filter(None, (arguments.out, features)):
+        expect_writable(path)
+    with ExitStack() as stack:
+        run, most = Run(arguments, stack, {}), method.most_rows()
+        suspect, holdings = _endpoint(run), _holdings(method, run)
+        method.check(suspect.card, holdings)
+        prepare_rng, accuse_rng = np.random.default_rng(seed).spawn(2)
+        victim_url = run.endpoints["victim_"].base if "victim_" in run.endpoints else ""
+        about = {"seed": seed, "victim": victim_url}
+        if features and features.exists() and isinstance(method, KeepsStudy):
+            study = method.load_study(features, holdings, about)
+        else:
+            with _asking(run, holdings, most.victim) as asked:
+                study = method.prepare(asked, prepare_rng)
+            if features and isinstance(method, KeepsStudy):
+                method.save_study(study, features, about)
+        with metered(suspect, budget=most.suspect, patience=arguments.patience, label="suspect") as oracle:
+            found = method.accuse(oracle, study, accuse_rng)
+    found = dataclasses.replace(found, suspect_url=suspect.base, victim_url=victim_url)
+    return _written(found, arguments.out)
+
+
+def judge_dawn(arguments: argparse.Namespace) -> str:
+    """Judges the evidence of a DAWN claim; returns what was found in words."""
+    method = from_fields(Dawn, arguments)
+    expect_writable(arguments.out)
+    evidence = load(arguments.evidence, MarksHeld)
+    with ExitStack() as stack:
+        run = Run(arguments, stack, {})
+        suspect, independent = _endpoint(run), _independent(run)
+        victim = _model(run, arguments.victim, arguments.victim_key)
+        oracle = stack.enter_context(metered(suspect, patience=arguments.patience, label="suspect"))
+        found = judge(method, evidence, arguments.root, victim, oracle, independent)
+    return _written(dataclasses.replace(found, suspect_url=suspect.base), arguments.out)
+
+
+def _written(evidence: Evidence[Any], path: Path) -> str:
+    evidence.save(path)
+    return f"{describe(evidence)}\nevidence in {path}"
+
+
+def _holdings(method: Ownership[Any, Any], run: Run) -> Any:
+    """Loads what a method needs of the owner."""
+    kind = typing.get_type_hints(method.prepare)["holdings"]
+    return kind(**{field.name: LOADERS[field.name](run) for field in dataclasses.fields(kind)})
+
+
+@contextmanager
+def _asking(run: Run, holdings: Any, most: int | None) -> Iterator[Any]:
+    """Puts a meter on the victim, if a method asks it."""
+    if not hasattr(holdings, "victim"):
+        yield holdings
+        return
+    endpoint = _endpoint(run, "victim_")
+    with metered(endpoint, budget=most, patience=run.arguments.patience, label="victim") as oracle:
+        yield dataclasses.replace(holdings, victim=oracle)
+
+
+def _victim(run: Run) -> Oracle:
+    """Returns the victim without a meter, to read its card."""
+    endpoint = _endpoint(run, "victim_")
+    return Oracle(endpoint, endpoint.card)
+
+
+def _endpoint(run: Run, prefix: str = "") -> Endpoint:
+    if prefix in run.endpoints:
+        return run.endpoints[prefix]
+    endpoint = run.endpoints[prefix] = reach(run.arguments, prefix=prefix)
+    run.stack.callback(endpoint.close)
+    return endpoint
+
+
+def _key(arguments: argparse.Namespace) -> str | None:
+    return read_key(arguments.key, arguments.key_file)
+
+
+def _opening(run: Run) -> Opening:
+    place = run.arguments.marks
+    if run.arguments.open and not _is_url(place):
+        raise BadInput("--open asks the victim's server: give the marks' URL, not a file")
+    content = _asked("GET", place, run.arguments.marks_key) if _is_url(place) else _read(Path(place))
+    return Opening.from_json(content, place)
+
+
+def _marks_key(run: Run) -> Callable[[], str] | None:
+    """Returns what opens the marks' key at the victim's server, if that is wanted."""
+    if not run.arguments.open:
+        return None
+    url = run.arguments.marks.partition("?")[0].rpartition("/")[0] + "/open"
+    return lambda: str(read_json(_asked("POST", url, run.arguments.marks_key))["key"])
+
+
+def _independent(run: Run) -> Mapping[str, Oracle]:
+    given = run.arguments
+    return {place: _model(run, place, given.independent_key).oracle for place in given.independent}
+
+
+def _model(run: Run, place: str, key: str | None) -> Victim:
+    """Opens a model that lies in a folder or is served."""
+    if not Path(place).is_dir():
+        if not _is_url(place):
+            raise BadInput(f"{place}: neither a model's folder nor a URL (http://... or https://...)")
+        endpoint = Endpoint(place, key=key or _key(run.arguments))
+        return Victim(run.stack.enter_context(metered(endpoint, label=place)))
+    return of_folder(Path(place))
+
+
+def of_folder(path: Path) -> Victim:
+    """Opens a model that lies in a folder."""
+    model = folder.load(path)
+
+    def answer(x: Array) -> Answer:
+        probs = model.predict(x)
+        return Answer(probs.argmax(axis=1), probs)
+
+    def activations(x: Array) -> Array:
+        return penultimate(model.network()).logits(x)
+
+    oracle = Oracle(answer, dataclasses.replace(model.card(), model=str(path)))
+    return Victim(oracle, folder.fingerprint(model), activations)
+
+
+LOADERS: dict[str, Callable[[Run], Any]] = {
+    "victim": _victim,
+    "private": lambda run: Pool.load(run.arguments.private),
+    "unseen": lambda run: Pool.load(run.arguments.unseen),
+    "opening": _opening,
+    "independent": _independent,
+    "key": _marks_key,
+}
+"""Loads what an owner may hold, by the name of the field."""
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+
+
+def _asked(method: str, url: str, key: str | None) -> bytes:
+    try:
+        reply = httpx.request(method, url, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60.0)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unreachable(f"{url}: {error}") from None
+    if reply.status_code >= 400:
+        try:
+            why = read_json(reply.content)["error"]
+        except (Malformed, KeyError, TypeError):
+            why = reply.reason_phrase
+        raise Refused(f"{url}: {why}", status=reply.status_code)
+    return reply.content
