@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from benchmarks.forwards import Forwards
 from benchmarks.measure import cpu_seconds, ratios, spread
-from defenses.detectors.prada import GrowingSet, Prada, State
-from defenses.monitoring.nearest import Rows
+from defenses.detectors.prada import Prada, State
+from defenses.monitoring.nearest import floats
 from experiments.header import header
 from wire import Array, Labels
 
@@ -77,7 +77,7 @@ class Detectors:
         state = State()
         while (kept := _kept(state)) < n:
             Prada(0.0).observe(state, *stream.draw(min(_LOADED, max(64, n - kept))))
-        parts = {label: _floats(growing.kept.values()) for label, growing in state.classes.items()}
+        parts = {c: floats(kept.rows.values) for c, kept in state.past.G.sets.items()}
         history = np.concatenate(list(parts.values()))
         ends = np.cumsum([len(part) for part in parts.values()])
         growing_sets = dict(zip(parts, np.split(history, ends[:-1]), strict=True))  # views, for memory's sake
@@ -116,7 +116,7 @@ class Detectors:
             "rows_kept": len(history),
             "rows_sent": state.rows,
             "alarmed": state.alarm is not None,
-            "bytes_over_rows": state.nbytes / sum(_raw(one) for one in state.classes.values()),
+            "bytes_over_rows": state.nbytes / sum(kept.rows.values.nbytes for kept in state.past.G.sets.values()),
             "microseconds_a_row": {name: spread([1e6 * t for t in of])._asdict() for name, of in times.items()},
             "products": ratios(times["prada"], times["product"])._asdict(),
             "loops": ratios(times["loop"], times["prada"])._asdict(),
@@ -139,15 +139,7 @@ class _Stream:
 
 
 def _kept(state: State) -> int:
-    return sum(growing.sums.count for growing in state.classes.values())
-
-
-def _raw(growing: GrowingSet) -> int:
-    return sum(kept.values.nbytes for kept in growing.kept.values())
-
-
-def _floats(kept: Any) -> Array:
-    return np.concatenate([Rows(one.values.copy()).floats.values for one in kept])
+    return sum(kept.count for kept in state.past.G.sets.values())
 
 
 def _loop(x: Array, rows: list[Array]) -> float:

@@ -118,13 +118,13 @@ async def _asks(models: Models, card: Card, store: Store, other: Path) -> dict[s
 
         return await dawn(Query("someone", x, 0.0), handle)
 
-    def watch(detector: Hoda | Ood) -> _Ask:
-        state = detector.begin()
+    async def watch(detector: Hoda | Ood) -> _Ask:
+        features, state = await detector.featurizer(models, card), detector.begin()
 
         async def ask(x: Array, answer: Answer) -> object:
-            return detector.observe(state, await detector.features(x, answer.labels), answer.labels)
+            return detector.observe(state, await features(x, answer.labels), answer.labels)
 
         return ask
 
-    hoda = Hoda(2.0, (1.0, *[0.0] * _EARLIER), auxiliary=models)
-    return {"dawn": mark, "hoda": watch(hoda), "ood": watch(Ood(other, 1.0, auxiliary=models))}
+    hoda, ood = Hoda(2.0, (1.0, *[0.0] * _EARLIER)), Ood(other, 1.0)
+    return {"dawn": mark, "hoda": await watch(hoda), "ood": await watch(ood)}

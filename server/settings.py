@@ -295,7 +295,7 @@ def defense_of(table: Mapping[str, Any]) -> Defense | Limit:
 
 def options(cls: Any) -> list[str]:
     """Returns the names of a defence's fields."""
-    return [field.name for field in fields(cls) if field.init and field.name != "auxiliary"]
+    return [field.name for field in fields(cls) if field.init]
 
 
 def _built(kind: str, cls: Any, table: Mapping[str, Any]) -> Any:

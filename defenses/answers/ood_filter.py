@@ -7,6 +7,7 @@ classifier, trained on the victim's rows against some others, recognises the oth
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,9 +17,9 @@ import numpy as np
 from defenses.answers.renormalised import needs_probabilities, probs_of
 from defenses.answers.row_noise import row_noise
 from defenses.defense import Handler, Layer, Stage
-from defenses.detectors.ood import others, try_out
+from defenses.detectors.ood import load_filter
 from defenses.site import Site
-from wire import Answer, Card, Query
+from wire import Answer, Array, Card, Query
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,19 @@ class OodFilter:
 class _Filtering:
     def __init__(self, folder: Path, site: Site) -> None:
         self._folder, self._site = folder, site
+        self._others: Callable[[Array], Awaitable[Array]] | None = None
 
     async def start(self) -> None:
         """Tries the classifier, or raises :class:`~wire.BadInput` if it is broken or takes other rows."""
-        await try_out(self._site.companions, self._folder, self._site.card)
+        self._others = await load_filter(self._site.companions, self._folder, self._site.card)
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers, at random about other rows."""
+        if self._others is None:
+            await self.start()
+        assert self._others is not None
         answer = await handle(query)
-        rows = np.flatnonzero(await others(self._site.companions, self._folder, query.x))
+        rows = np.flatnonzero(await self._others(query.x))
         if not len(rows):
             return answer
         probs, labels = probs_of(answer).copy(), answer.labels.copy()

@@ -10,15 +10,15 @@ from wire import Array, BadInput, Labels
 from zoo.exact_interval import exact_interval
 
 Streams = Iterable[tuple[Array, Labels]]
-"""Of each account what a detector's log keeps of its rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
+"""For each account what a detector observes of its rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
 
 
 class Calibration(NamedTuple):
-    """A delta, and how often it accused harmless streams that it was not chosen on.
+    """A threshold, and how often it accused harmless streams that it was not chosen on.
 
     Attributes:
-        delta: What was chosen.
-        accused: Held-out streams on which it alarms.
+        delta: The threshold.
+        accused: Held-out streams on which it raises an alarm.
         streams: Held-out streams.
         low: Lower end of the interval of the false-positive rate (Clopper, Pearson, "The use of confidence or
             fiducial limits illustrated in the case of the binomial", Biometrika 1934).
@@ -34,22 +34,21 @@ class Calibration(NamedTuple):
 
 @runtime_checkable
 class Calibrated(Protocol):
-    """A detector of which some fields are chosen on harmless streams.
+    """A detector some of whose fields are chosen on harmless streams.
 
     Attributes:
-        blank: These fields, with values with which it finds nothing: it is built with them to be calibrated.
+        uncalibrated: These fields, with values that raise no alarm; it is built with them to be calibrated.
     """
 
-    blank: ClassVar[Mapping[str, Any]]
+    uncalibrated: ClassVar[Mapping[str, Any]]
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Self, Calibration]:
-        """Returns the detector with these fields chosen, and what came of it.
+        """Returns the detector with these fields chosen, and how it did on the held-out streams.
 
         Args:
-            chosen: The streams that they are chosen on. Of a :class:`~defenses.monitoring.monitor.Featurizer`
-                they hold its features, which need be computed but once, however often rows are drawn.
+            chosen: The streams that they are chosen on. For a :class:`~.detector.Featurizer` they hold features.
             held_out: Streams of other rows.
-            fpr: The greatest share of the former that it accuses.
+            fpr: The greatest share of the chosen streams that it accuses.
 
         Raises:
             BadInput: There are none, or they are too short to be tested, or there is no such rate.
@@ -63,33 +62,32 @@ def calibrate(
     """Chooses the greatest delta that accuses at most a share of harmless streams, and tries it on others.
 
     Args:
-        chosen: The least statistic of each stream that it is chosen on; what is under delta alarms.
-        held_out: That of other streams.
+        chosen: The least statistic of each stream that it is chosen on; a statistic under delta raises an alarm.
+        held_out: The least statistics of other streams.
         fpr: The share.
-        confidence: Of the interval.
+        confidence: Confidence of the interval.
 
     Raises:
-        BadInput: There are none, or they are too short to be tested, or there is no such rate. What few streams
-            leave open is in the interval.
+        BadInput: There are no streams, or they are too short to be tested, or there is no such rate.
     """
     check_rate(fpr)
     if not len(chosen) or not len(held_out):
         raise BadInput(
             f"calibrate: {len(chosen)} streams to choose on and {len(held_out)} held out; expected some"
         )
-    delta = sorted(chosen)[math.floor(fpr * len(chosen))]  # what is delta itself does not alarm
+    delta = sorted(chosen)[math.floor(fpr * len(chosen))]  # a statistic equal to delta raises no alarm
     if not math.isfinite(delta):
-        raise BadInput("calibrate: nothing is tested in streams that are as short; expected longer ones")
+        raise BadInput("calibrate: the streams are too short to be tested; expected longer ones")
     return tried(delta, sum(least < delta for least in held_out), len(held_out), confidence)
 
 
 def check_rate(fpr: float) -> None:
-    """Refuses what is no false-positive rate (:class:`~wire.BadInput`)."""
+    """Raises :class:`~wire.BadInput` unless this is a false-positive rate."""
     if not 0 <= fpr < 1:
         raise BadInput(f"calibrate: the false-positive rate must be at least 0 and under 1, not {fpr:g}")
 
 
 def tried(delta: float, accused: int, streams: int, confidence: float = 0.95) -> Calibration:
-    """Returns what came of a delta that accused some of the held-out streams, with the interval of the rate."""
+    """Returns the calibration of a delta that accused some of the held-out streams, with its interval."""
     _, low, high = exact_interval(accused, streams, confidence)
     return Calibration(delta, accused, streams, low, high)

@@ -1,88 +1,135 @@
-"""What a detector is: a pure fold over the rows of an account."""
+"""What a detector is: a pure fold over the rows that accounts send, with no clock, no randomness and no store.
+
+A detector is a frozen dataclass of hyper-parameters. Its state is a plain dataclass of numbers, strings, arrays,
+lists, dicts and dataclasses of these, which :mod:`defenses.monitoring.snapshots` writes and reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+
+from defenses.companions import Companions
 from wire import Array, Card, Labels
 
+Features = Callable[[Array, Labels], Awaitable[Array]]
+"""From rows ``(n, *input_shape)`` and the model's labels ``(n,)`` to what a detector observes in their place.
 
-class Alarm(Protocol):
-    """What a detector found, ``row`` rows after the state began."""
+That is an array ``(n, d)`` or ``(n,)`` of bytes or float32, in which each row depends on its own row and label
+alone.
+"""
 
-    @property
-    def row(self) -> int: ...  # noqa: D102
-    @property
-    def statistic(self) -> float: ...  # noqa: D102
+
+class Alarm(NamedTuple):
+    """An account's first alarm.
+
+    Attributes:
+        row: The row after which it was raised, counted from 1 over all rows of the account.
+        statistic: The detector's test statistic after that row.
+    """
+
+    row: int
+    statistic: float
 
 
 class State(Protocol):
-    """What a detector remembers.
-
-    It also has ``alarm``, the account's first alarm or None; that of a :class:`CrossAccountDetector` has
-    ``alarms``, by account.
-    """
+    """What a detector remembers of one account."""
 
     @property
     def rows(self) -> int:
-        """How many rows it has seen, or keeps if it forgets some."""
+        """How many rows it has seen."""
+        ...
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """The account's first alarm."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """The memory that its arrays take."""
+        """The memory that it takes."""
         ...
 
-    def to_bytes(self) -> bytes:
-        """Returns all of it."""
+
+class CrossAccountState(Protocol):
+    """What a detector remembers of all accounts of a model."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        ...
+
+    @property
+    def alarms(self) -> Mapping[str, Alarm]:
+        """The first alarm of each account that has one."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
         ...
 
 
 class Detector(Protocol):
-    """A pure fold over an account's rows, or over their features if it is a :class:`Featurizer`."""
+    """Watches each account by itself."""
 
-    def begin(self, saved: bytes | None = None) -> Any:
-        """Returns the state of an account of no rows, or one that was saved (ValueError if that is broken)."""
+    def begin(self) -> Any:
+        """Returns the :class:`State` of an account that has sent nothing."""
         ...
 
     def observe(self, state: Any, rows: Array, labels: Labels) -> Any:
-        """Takes rows ``(n, ...)`` and the victim's labels ``(n,)``, however they are split into calls."""
+        """Folds more rows into a state; the result is the same however rows are split into calls.
+
+        Args:
+            state: The state so far; it may be changed.
+            rows: Rows ``(n, d)``, or their features where the detector is a :class:`Featurizer`.
+            labels: The model's own labels, ``(n,)``.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ValueError: The rows do not fit those before. The state is unchanged.
+        """
         ...
 
 
 @runtime_checkable
 class CrossAccountDetector(Protocol):
-    """A detector that watches all accounts of a model together, in one state."""
+    """Watches all accounts of a model together, in one :class:`CrossAccountState`."""
 
-    def begin(self, saved: bytes | None = None) -> Any:
-        """Returns the state of no rows, or one that was saved (ValueError if that is broken)."""
+    def begin(self) -> Any:
+        """Returns the state in which nothing has been sent."""
         ...
 
     def observe(self, state: Any, rows: Array, labels: Labels, accounts: Sequence[str]) -> Any:
-        """Takes rows ``(n, ...)``, the victim's labels ``(n,)`` and the account of each, as a detector does."""
+        """Folds more rows into a state, as :meth:`Detector.observe`; ``accounts`` names each row's sender."""
         ...
 
     def forget(self, state: Any, account: str) -> Any:
-        """Starts anew with an account; its rows may still count for others."""
+        """Clears what was found of an account; its rows still count as other accounts' neighbours."""
         ...
 
 
 @runtime_checkable
 class Featurizer(Protocol):
-    """A detector that needs features, which other models compute, in place of rows."""
+    """A detector that observes features of rows; the log holds these in place of the rows."""
 
-    async def prepare(self, card: Card) -> None:
-        """Gets what the features of a victim's rows take.
+    async def featurizer(self, companions: Companions, card: Card) -> Features:
+        """Loads what the features take, tries it on one row, and returns the function that computes them.
+
+        Args:
+            companions: Models that can be evaluated beside the served one.
+            card: The served model's card.
 
         Raises:
-            BadInput: That is not to be had, or is for other victims.
+            BadInput: Something is missing, broken or made for other models.
         """
         ...
 
-    async def features(self, x: Array, labels: Labels) -> Array:
-        """Returns the features of rows ``(n, *input_shape)`` with the victim's labels ``(n,)``.
 
-        They are n rows of bytes or float32, each a function of its row and label alone.
-        """
-        ...
+def zero_row(card: Card) -> Array:
+    """Returns one row of zeros as the model takes it, ``(1, *input_shape)``, to try a function on."""
+    return np.zeros((1, *card.input_shape), np.uint8 if card.dtype == "UINT8" else np.float32)

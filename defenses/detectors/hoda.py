@@ -1,60 +1,53 @@
-"""HODA: an account whose rows are not as hard for the victim as harmless rows are extracts it.
+"""HODA: flags an account whose queries are unusually easy or hard for the victim.
 
 Source: Sadeghzadeh et al., "HODA: Hardness-Oriented Detection of Model Extraction Attacks", arXiv 2106.11424. A
-row is the harder, the later in the victim's training its label settled. What a thief without the victim's data
-sends is of another hardness, even if it is natural images. (Synthetic rows, which PRADA knows, are less so:
-``python -m experiments reproduce B2``.)
+sample's hardness is the number of the training checkpoint from which on the victim's label stays the same. The
+histogram of hardness of an extraction attack's queries differs from that of harmless ones, even where the queries
+are natural images. (Synthetic queries, which PRADA detects, differ less: ``python -m experiments reproduce B2``.)
 
-The paper tests sequences of some rows of an account. Whether these overlap it leaves open; the 11 numbers that it
-keeps of an account say that they do not. That is the default here; ``interval`` makes them overlap. The alarm is
-the account's first one, and stays.
+The paper tests sequences of ``num_s`` queries of a user, and leaves open whether they overlap. That it keeps 11
+numbers for a user says that they do not; this is the default here, and ``interval`` makes them overlap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import SkipValidation
 
 from defenses.companions import Companions
 from defenses.detectors.calibration import Calibration, Streams
 from defenses.detectors.counts import State, Windows
+from defenses.detectors.detector import Features, zero_row
 from wire import Array, BadInput, Card, Labels
-from wire.tensors import DATATYPES
 
 _DIGITS = 6  # of a share of harmless rows
 
 
 @dataclass(frozen=True)
 class Hoda:
-    """Compares how hard an account's latest rows are with how hard harmless ones are.
+    """Compares the hardness histogram of an account's latest rows with that of harmless rows.
 
-    What the victim's earlier checkpoints say costs a forward pass each: 10 beside the victim's own, where it was
-    trained with ``checkpoints = 11``, as in the paper. An account's log keeps a byte of each row, its state one of
-    each of the latest.
+    Each of the victim's earlier checkpoints costs a forward pass: 10 beside the victim's own where it was trained
+    with ``checkpoints = 11``, as in the paper. The log keeps one byte for each row.
 
     Attributes:
-        delta: An alarm is raised where the Pearson distance between the histogram of the account's hardness and
-            the harmless one is greater. It is 1 minus their correlation, and lies between 0 and 2.
-        benign: The harmless histogram: which share of rows has the victim's label from the first checkpoint on,
-            from the second on, ..., from the last on, which is the victim itself.
-        rows: Rows in an account's histogram, the paper's num_s.
+        delta: An alarm is raised where the Pearson distance between the two histograms is greater. It is 1 minus
+            their correlation, and lies between 0 and 2.
+        benign: The harmless histogram: the shares of rows whose label stays from the first checkpoint on, from
+            the second on, ..., from the last on, which is the victim itself.
+        rows: Rows in an account's histogram, the paper's ``num_s``.
         interval: Rows from one test to the next; ``rows`` by default.
-        auxiliary: Where the checkpoints are.
     """
 
-    __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for what is auxiliary
-    blank: ClassVar[Mapping[str, Any]] = {"delta": 2.0, "benign": (1.0, *[0.0] * 10)}
+    uncalibrated: ClassVar[Mapping[str, Any]] = {"delta": 2.0, "benign": (1.0, *[0.0] * 10)}
 
     delta: float
     benign: tuple[float, ...]
     rows: int = 100
     interval: int | None = None
-    auxiliary: Annotated[Companions | None, SkipValidation] = field(default=None, repr=False, compare=False)
-    _windows: Windows = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.delta <= 2:
@@ -64,42 +57,41 @@ class Hoda:
             raise BadInput(
                 f"hoda: benign must be a share of rows for each checkpoint, not all equal, not {self.benign}"
             )
-        object.__setattr__(self, "_windows", Windows("hoda", self.rows, self.interval, len(shares)))
+        _ = self.windows  # which checks rows and interval
 
-    async def prepare(self, card: Card) -> None:
-        """Tries the checkpoints.
+    @property
+    def windows(self) -> Windows:
+        """The windows of rows that are tested."""
+        return Windows(self.rows, self.interval, len(self.benign))
+
+    async def featurizer(self, companions: Companions, card: Card) -> Features:
+        """Returns what computes the hardness of rows, ``(n,)`` uint8.
 
         Raises:
-            BadInput: The victim has none, or not as many as the harmless histogram.
+            BadInput: The victim has no checkpoints, or not as many as ``benign``.
         """
         try:
-            said = await self._said(np.zeros((1, *card.input_shape), DATATYPES[card.dtype]))
+            checkpoints = await companions.checkpoints()
+            probs = await checkpoints(zero_row(card))
         except BadInput as error:
-            raise BadInput(f"hoda: asks what the victim said in its training, but {error}") from None
-        if said.shape[2] + 1 != len(self.benign):
+            raise BadInput(f"hoda: needs the victim's earlier checkpoints, but {error}") from None
+        if probs.shape[2] + 1 != len(self.benign):
             raise BadInput(
-                f"hoda: the victim has {said.shape[2] + 1} checkpoints, and benign is of {len(self.benign)}"
+                f"hoda: the victim has {probs.shape[2] + 1} checkpoints, and benign is of {len(self.benign)}"
             )
 
-    async def features(self, x: Array, labels: Labels) -> Array:
-        """Returns how hard rows are, ``(n,)`` uint8; see :func:`hardness`."""
-        return hardness(await self._said(x), labels)
+        async def features(x: Array, labels: Labels) -> Array:
+            return hardness(await checkpoints(x), labels)
 
-    async def _said(self, x: Array) -> Array:
-        assert self.auxiliary is not None  # the server sees to it
-        return await (await self.auxiliary.checkpoints())(x)
+        return features
 
-    def begin(self, saved: bytes | None = None) -> State:
-        """Returns the state of an account of no rows, or one that was saved (ValueError if that is broken)."""
-        return self._windows.begin(saved)
+    def begin(self) -> State:
+        """Returns the state of an account that has sent nothing."""
+        return State()
 
     def observe(self, state: State, rows: Array, labels: Labels) -> State:
-        """Takes how hard more rows are (:meth:`note`); the state is the same however they are split into calls.
-
-        Raises:
-            ValueError: They are no degrees of hardness. Nothing was changed.
-        """
-        return self._windows.observe(state, rows, labels, self.distances, self.delta)
+        """Folds the hardness of more rows into a state (:meth:`~.detector.Detector.observe`)."""
+        return self.windows.observe(state, rows, labels, self.distances, self.delta)
 
     def distances(self, histograms: Array) -> Array:
         """Returns the Pearson distances of histograms ``(m, bins)`` to the harmless one, ``(m,)``; 1 if flat."""
@@ -109,26 +101,27 @@ class Hoda:
         return distances
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Hoda, Calibration]:
-        """Returns it with delta and the harmless histogram chosen (:class:`~.calibration.Calibrated`).
+        """Returns it with ``benign`` and ``delta`` chosen (:class:`~.calibration.Calibrated`).
 
-        The histogram is the mean over all rows, delta the greatest distance in a stream; the paper draws 40,000
+        ``benign`` is the mean over all rows, ``delta`` the greatest distance in a stream; the paper draws 40,000
         streams of ``rows`` rows, and wants an ``fpr`` of 0.
         """
         chosen = list(chosen)
-        totals = self._windows.totals(chosen)
-        to = replace(self, benign=tuple((totals / max(1, totals.sum())).round(_DIGITS).tolist()))
-        found = self._windows.calibrate(chosen, held_out, fpr, to.distances)
-        return replace(to, delta=found.delta), found
+        totals = self.windows.totals(chosen)
+        fitted = replace(self, benign=tuple((totals / max(1, totals.sum())).round(_DIGITS).tolist()))
+        found = self.windows.calibrate(chosen, held_out, fpr, fitted.distances)
+        return replace(fitted, delta=found.delta), found
 
 
-def hardness(said: Array, labels: Labels) -> Array:
-    """Returns the degrees of hardness, ``(n,)`` uint8: the number of the checkpoint from which on the label stays.
+def hardness(probs: Array, labels: Labels) -> Array:
+    """Returns the hardness of rows, ``(n,)`` uint8: the number of the checkpoint from which on the label stays.
 
     Args:
-        said: Probabilities of k classes at the c checkpoints before the last, the earliest first, ``(n, k, c)``.
-        labels: The victim's own, which is the last checkpoint, ``(n,)``; a label that it alone gives makes c.
+        probs: Probabilities of k classes at the c checkpoints before the last, the earliest first, ``(n, k, c)``.
+        labels: The victim's own, ``(n,)``; the victim is the last checkpoint, so a label that it alone gives
+            makes the hardness c.
     """
-    differs = said.argmax(axis=1) != labels[:, None]
+    differs = probs.argmax(axis=1) != labels[:, None]
     since = differs[:, ::-1].argmax(axis=1)  # checkpoints after the latest that differs
     return np.where(differs.any(axis=1), differs.shape[1] - since, 0).astype(np.uint8)
 

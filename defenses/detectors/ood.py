@@ -1,103 +1,104 @@
-"""A filter of rows that are not of the victim's distribution; an account that sends many of them extracts it.
+"""Flags an account many of whose queries are not of the victim's distribution.
 
-Source: Atli et al., "Extraction of Complex DNN Models: Real Threat or Boogeyman?", EDSMLS at AAAI 2020. A
-binary classifier tells rows of the victim's kind from others, and what is told of the others is shuffled. It is
-trained on the victim's rows against some others (``python -m zoo train --rows VICTIM.npz --against OTHERS.npz``),
-and knows others that are like these. A thief who has rows of the victim's kind goes unseen.
+Source of the classifier: Atli et al., "Extraction of Complex DNN Models: Real Threat or Boogeyman?", EDSMLS at
+AAAI 2020. A binary classifier separates rows of the victim's distribution from others. It is trained on the
+victim's rows against some others (``python -m zoo train --rows VICTIM.npz --against OTHERS.npz``), and recognises
+others that resemble these. An attacker with rows of the victim's own distribution goes unseen.
 
-The paper reacts to each row (``ood_filter``) and keeps no account. That an account has sent too many is ours
-(:class:`Ood`). Either costs a forward pass of the classifier for each row.
+The paper shuffles the answer to each such query (:class:`~defenses.answers.ood_filter.OodFilter`) and keeps no
+account. Counting them for each account is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import SkipValidation
 
 from defenses.companions import Companions
 from defenses.detectors.calibration import Calibration, Streams
 from defenses.detectors.counts import State, Windows
+from defenses.detectors.detector import Features, zero_row
 from wire import Array, BadInput, Card, Labels
-from wire.tensors import DATATYPES
 
 
-async def others(auxiliary: Companions | None, folder: Path, x: Array) -> Array:
-    """Tells which rows a saved binary classifier takes for others, ``(n,)``."""
-    assert auxiliary is not None  # the server sees to it
-    probs = await (await auxiliary.load(folder))(x)
-    if probs.shape[1] != 2:
-        raise BadInput(f"{folder}: it has {probs.shape[1]} classes; expected 2, the second that of other rows")
-    return probs[:, 1] > probs[:, 0]
+async def load_filter(companions: Companions, folder: Path, card: Card) -> Callable[[Array], Awaitable[Array]]:
+    """Loads a binary classifier, and returns what finds the rows of other distributions, ``(n,)`` bool.
 
+    Raises:
+        BadInput: The folder is broken, or its model takes other rows than the victim or has not two classes.
+    """
+    classify = await companions.load(folder)
 
-async def try_out(auxiliary: Companions | None, folder: Path, card: Card) -> None:
-    """Asks a classifier about a row, or raises :class:`~wire.BadInput` if it cannot be asked about a victim's."""
-    await others(auxiliary, folder, np.zeros((1, *card.input_shape), DATATYPES[card.dtype]))
+    async def others(x: Array) -> Array:
+        probs = await classify(x)
+        if probs.shape[1] != 2:
+            raise BadInput(f"{folder}: it has {probs.shape[1]} classes; expected 2, the second for other rows")
+        return probs[:, 1] > probs[:, 0]
+
+    await others(zero_row(card))
+    return others
 
 
 @dataclass(frozen=True)
 class Ood:
-    """Counts how many of an account's latest rows are not of the victim's kind.
+    """Counts how many of an account's latest rows are not of the victim's distribution.
 
-    An account's log keeps a byte of each row, its state one of each of the latest.
+    Each row costs a forward pass of the classifier. The log keeps one byte for each row.
 
     Attributes:
         folder: Folder of the binary classifier; relative to the server's TOML file, or to where it was started.
-        delta: An alarm is raised where a greater share of the account's latest rows is other; from
-            :meth:`calibrated`. The classifier takes some of the victim's own kind for others too.
+        delta: An alarm is raised where a greater share of the account's latest rows is of other distributions.
+            The classifier mistakes some of the victim's own, so it is calibrated.
         rows: How many rows these are.
         interval: Rows from one test to the next; ``rows`` by default.
-        auxiliary: Where the classifier is computed.
     """
 
-    __pydantic_config__ = {"arbitrary_types_allowed": True}  # noqa: RUF012  # for what is auxiliary
-    blank: ClassVar[Mapping[str, Any]] = {"delta": 1.0}
+    uncalibrated: ClassVar[Mapping[str, Any]] = {"delta": 1.0}
 
     folder: Path
     delta: float
     rows: int = 100
     interval: int | None = None
-    auxiliary: Annotated[Companions | None, SkipValidation] = field(default=None, repr=False, compare=False)
-    _windows: Windows = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.delta <= 1:
             raise BadInput(f"ood: delta must lie between 0 and 1, not {self.delta:g}")
-        object.__setattr__(self, "_windows", Windows("ood", self.rows, self.interval, 2))
+        _ = self.windows  # which checks rows and interval
 
-    async def prepare(self, card: Card) -> None:
-        """Tries the classifier.
+    @property
+    def windows(self) -> Windows:
+        """The windows of rows that are tested."""
+        return Windows(self.rows, self.interval, 2)
+
+    async def featurizer(self, companions: Companions, card: Card) -> Features:
+        """Returns what computes 1 for rows of other distributions and 0 for the victim's, ``(n,)`` uint8.
 
         Raises:
-            BadInput: Its folder is broken, or it is for other rows.
+            BadInput: The classifier is broken or made for other rows.
         """
-        await try_out(self.auxiliary, self.folder, card)
+        others = await load_filter(companions, self.folder, card)
 
-    async def features(self, x: Array, labels: Labels) -> Array:
-        """Returns 1 for other rows and 0 for those of the victim's kind, ``(n,)`` uint8."""
-        return (await others(self.auxiliary, self.folder, x)).astype(np.uint8)
+        async def features(x: Array, labels: Labels) -> Array:
+            return (await others(x)).astype(np.uint8)
 
-    def begin(self, saved: bytes | None = None) -> State:
-        """Returns the state of an account of no rows, or one that was saved (ValueError if that is broken)."""
-        return self._windows.begin(saved)
+        return features
+
+    def begin(self) -> State:
+        """Returns the state of an account that has sent nothing."""
+        return State()
 
     def observe(self, state: State, rows: Array, labels: Labels) -> State:
-        """Takes what was noted of more rows; the state is the same however they are split into calls.
-
-        Raises:
-            ValueError: These are no such notes. Nothing was changed.
-        """
-        return self._windows.observe(state, rows, labels, self._shares, self.delta)
+        """Folds the features of more rows into a state (:meth:`~.detector.Detector.observe`)."""
+        return self.windows.observe(state, rows, labels, self._shares, self.delta)
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Ood, Calibration]:
-        """Returns it with delta chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
-        found = self._windows.calibrate(list(chosen), list(held_out), fpr, self._shares)
+        """Returns it with ``delta`` chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
+        found = self.windows.calibrate(list(chosen), list(held_out), fpr, self._shares)
         return replace(self, delta=found.delta), found
 
-    def _shares(self, counts: Array) -> Array:
-        return counts[:, 1] / self.rows
+    def _shares(self, histograms: Array) -> Array:
+        return histograms[:, 1] / self.rows

@@ -19,6 +19,7 @@ import numpy as np
 from defenses.detectors.detector import Alarm, CrossAccountDetector, State
 from defenses.microbatch import MicroBatch
 from defenses.monitoring.records import Cleared, Entry, read_entry, read_snapshot, snapshot
+from defenses.monitoring.snapshots import dump, load, schema
 from wire import Refused
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class AccountState:
     def __init__(self, monitor: Monitor, name: str) -> None:
         """Has read nothing yet."""
         self._monitor, self._name = monitor, name
-        settings = hashlib.sha256(f"{monitor.detector}\n{monitor.site.fingerprint}".encode()).hexdigest()[:16]
+        started = f"{monitor.detector}\n{monitor.site.fingerprint}\n{schema(type(monitor.detector.begin()))}"
+        settings = hashlib.sha256(started.encode()).hexdigest()[:16]
         self.log = f"watch/{monitor.site.model}/{monitor.kind}/{settings}/{name}"
         self.nbytes = _BESIDE
         self.take = MicroBatch[bytes, None](self._take)
@@ -107,7 +109,7 @@ class AccountState:
     def _fold_now(self, entries: Sequence[bytes], start: int, saved: bytes | None) -> None:
         if saved is not None:
             keys, state = read_snapshot(saved)
-            self.state, self.position, self._fresh = self._monitor.detector.begin(state), start, 0
+            self.state, self.position, self._fresh = load(self._monitor.detector.begin(), state), start, 0
             self._keys = dict.fromkeys(keys)
         kind = lambda read: read.rows.dtype if isinstance(read, Entry) else None  # noqa: E731
         for _, run in groupby(map(read_entry, entries), key=kind):
@@ -160,7 +162,7 @@ class AccountState:
         return True
 
     def _snapshot(self) -> bytes:
-        return snapshot(list(self._keys), self.state.to_bytes())
+        return snapshot(list(self._keys), dump(self.state))
 
     async def _look(self, account: str) -> dict[str, Any] | None:
         """Reads the log on, and returns the details of an account's alarm; None if it no longer holds."""

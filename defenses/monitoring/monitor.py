@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from defenses.defense import Handler, Layer, Stage
-from defenses.detectors.detector import CrossAccountDetector, Detector, Featurizer
+from defenses.detectors.detector import CrossAccountDetector, Detector, Features, Featurizer
 from defenses.monitoring.account_state import AccountState
 from defenses.monitoring.records import entry
 from defenses.site import Site
-from wire import Answer, BadInput, Card, Query, Refused
+from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
 
 log = logging.getLogger(__name__)
 
@@ -93,22 +93,20 @@ class Monitor:
         self, detector: Detector | CrossAccountDetector, kind: str, consequence: Consequence, site: Site
     ) -> None:
         """Knows no account yet."""
-        if hasattr(detector, "auxiliary"):
-            detector = replace(detector, auxiliary=site.companions)  # type: ignore[type-var]
         self.detector, self.kind, self.consequence, self.site = detector, kind, consequence, site
         self.together = isinstance(detector, CrossAccountDetector)
-        self._featurizer = detector if isinstance(detector, Featurizer) else None
+        self._features: Features | None = None if isinstance(detector, Featurizer) else _rows
         self._accounts: OrderedDict[str, AccountState] = OrderedDict()
         self._held = 0  # bytes of their states
 
     async def start(self) -> None:
-        """Prepares the features.
+        """Prepares the detector's features, if it observes any.
 
         Raises:
             BadInput: They cannot be computed for this victim.
         """
-        if self._featurizer is not None:
-            await self._featurizer.prepare(self.site.card)
+        if isinstance(self.detector, Featurizer):
+            self._features = await self.detector.featurizer(self.site.companions, self.site.card)
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers once the rows are in the account's log.
@@ -116,8 +114,11 @@ class Monitor:
         Raises:
             Refused: The store is away, or the log cannot be read (503).
         """
+        if self._features is None:
+            await self.start()
+        assert self._features is not None
         answer = await handle(query)
-        rows = query.x if self._featurizer is None else await self._featurizer.features(query.x, answer.labels)
+        rows = await self._features(query.x, answer.labels)
         record = entry(rows, answer.labels, query.idempotency_key, query.account if self.together else None)
         try:
             await self.account(query.account).take(record)
@@ -143,3 +144,8 @@ class Monitor:
         account.nbytes = nbytes
         while self._held > _HELD and len(self._accounts) > 1:
             self._held -= self._accounts.popitem(last=False)[1].nbytes
+
+
+async def _rows(x: Array, labels: Labels) -> Array:
+    """The features of a detector that observes the rows themselves."""
+    return x

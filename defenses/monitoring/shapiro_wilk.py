@@ -8,7 +8,6 @@ the same weights, and it is W that is wanted here: nothing changes above 5,000.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,7 +19,8 @@ from wire import Array
 
 _LAST = (-2.706056, 4.434685, -2.071190, -0.147981, 0.221157, 0.0)  # in 1 / sqrt(n), highest power first
 _LAST_BUT_ONE = (-3.582633, 5.682633, -1.752461, -0.293762, 0.042981, 0.0)
-_GROWTH = 1.001  # of the square of the scale with the size of the sample, from 32 on
+_GROWTH = 1.001  # at most what each further value adds to the square of the scale, from 32 values on
+_TINY = 1e-300  # added to a sum of squares that may be 0
 
 
 class Weights(NamedTuple):
@@ -69,59 +69,34 @@ def statistic(x: Array) -> float:
     return min(1.0, b * b / _dot(centred, centred))
 
 
-class Least:
-    """A bound that W of a sample cannot fall under, whatever some of its values are.
+def lower_bounds(core: Array, doubtful: Array, more: Array) -> Array:
+    """Returns bounds that W of some samples cannot fall under, ``(m + 1,)``.
 
-    W is ``b^2 / SS``. Let the sample be ``core``, n values, and some of the doubtful ones, N values with all of
-    them. Its SS is at most that of all. In b the weights do not decrease with the order of the values, so b can
-    only fall if the doubtful ones move to the middle, where they add nothing negative, and leave the outer places
-    to ``core``. There the weights are those of a sample of between n and N values. The expected order statistics
-    increase with its size; the square of their scale grows by at most ``_GROWTH`` a value; and the two outer
-    weights decrease, but less than the root of the size grows.
+    Sample t holds all of ``core``, any of ``doubtful`` and any of the first t of ``more``. Its W is ``b^2 / SS``.
+    Its SS is at most the sum of squares of all of these about any centre. Its b is at least what ``core`` gives in
+    the outermost places, since the weights do not decrease outwards and the other values add nothing negative.
+    The weights are those of a greater sample: the expected order statistics increase with the size of the sample,
+    the square of their scale grows by at most ``_GROWTH`` a value, and the two outermost weights decrease, but by
+    less than the root of the size grows.
+
+    Args:
+        core: Sorted values, ``(n,)``, at least 32 or the bounds are 0.
+        doubtful: Values ``(q,)``.
+        more: Values ``(m,)``.
     """
-
-    def __init__(self, core: Array, doubtful: Array) -> None:
-        """Takes the first doubtful values.
-
-        Args:
-            core: Values that are surely in the sample, sorted, ``(n,)``.
-            doubtful: Others that may be in it, ``(q,)``.
-        """
-        self._sure, self._all = len(core), len(core) + len(doubtful)
-        self._middle = self._total = self._squares = 0.0
-        if not self.useful:
-            return
-        half, scale = weights(self._sure)
-        ranges = core[: -len(half) - 1 : -1] - core[: len(half)]
-        self._inner, self._scale_squared = _dot(half[2:], ranges[2:]) * scale, scale * scale
-        self._outer = _dot(half[:2], ranges[:2])
-        self._middle = float(core[self._sure // 2])
-        inner, outer = core - self._middle, doubtful - self._middle
-        self._total = float(inner.sum()) + float(outer.sum())
-        self._squares = _dot(inner, inner) + _dot(outer, outer)
-
-    @property
-    def useful(self) -> bool:
-        """Whether so few values are doubtful that the bound is worth having."""
-        return self._sure >= 32 and 9 * self._sure >= 8 * self._all
-
-    def doubt(self, value: float) -> None:
-        """Takes another doubtful value."""
-        value -= self._middle
-        self._all += 1
-        self._total += value
-        self._squares += value * value
-
-    def bound(self) -> float:
-        """Returns the bound, 0 where it is not useful."""
-        if not self.useful:
-            return 0.0
-        spread = self._squares - self._total * self._total / self._all
-        if spread <= 1e-6 * self._squares:  # too little is left to trust
-            return 0.0
-        scale = math.sqrt(self._scale_squared + _GROWTH * (self._all - self._sure))
-        b = self._inner / scale + self._outer * math.sqrt(self._sure / self._all)
-        return (1 - 1e-9) * b * b / spread
+    n = len(core)
+    if n < 32:
+        return np.zeros(len(more) + 1)
+    half, scale = weights(n)
+    ranges = core[: -len(half) - 1 : -1] - core[: len(half)]
+    grown = len(doubtful) + np.arange(len(more) + 1)
+    b = _dot(half[2:], ranges[2:]) / np.sqrt(1 + _GROWTH * grown / scale**2)
+    b += _dot(half[:2], ranges[:2]) / np.sqrt(1 + grown / n)
+    centre = core.mean()
+    inner, outer = core - centre, np.concatenate([doubtful, more]) - centre
+    squares = np.cumsum(np.concatenate([[_dot(inner, inner)], outer * outer]))[len(doubtful) :]
+    bounds: Array = (1 - 1e-9) * b * b / (squares + _TINY)
+    return bounds
 
 
 def _polynomial(coefficients: Iterable[float], x: float) -> float:

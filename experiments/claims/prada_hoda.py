@@ -163,7 +163,7 @@ class B2:
             chosen, held_out = ([rng.permutation(half)[:n] for _ in range(self.sequences)] for half in halves)
             drawn = {name: self._drawn(rng, name, len(labels), n) for name, (_, labels) in asked.items()}
             self._told(case, "PRADA", Prada(0.0, interval=n, enough=2), rows, chosen, held_out, drawn, record)
-            self._told(case, "HODA", Hoda(**Hoda.blank, rows=n), hard, chosen, held_out, drawn, record)
+            self._told(case, "HODA", Hoda(**Hoda.uncalibrated, rows=n), hard, chosen, held_out, drawn, record)
 
     def _told(
         self,

@@ -31,7 +31,9 @@ from attacker.extraction.t_rnd import TRnd
 from benchmarks.measure import spread
 from defenses.detectors.calibration import Calibration
 from defenses.detectors.prada import Prada
-from defenses.detectors.sybils import Nearest, State, Sybils, in_turn
+from defenses.detectors.sybils import Account, Nearest, State, Sybils, in_turn
+from defenses.monitoring.reference import Reference
+from defenses.monitoring.reference import split as split_features
 from experiments.claims.streams import rescanned, tracks
 from experiments.header import header
 from wire import Answer, Array, BadInput, Card, Labels, Oracle
@@ -118,7 +120,10 @@ class _Trial:
         recipe = Recipe(FAMILIES["cnn"](), Training(epochs=settings.epochs), seed)
         self.victim = trained(recipe, taught, cache, label="victim").network()
         self.roles["unseen"].save(work / f"{seed}.npz")
-        self.monitor = Sybils(work / f"{seed}.npz", **Sybils.blank, share=settings.share, window=settings.window)
+        self.reference = Reference(work / f"{seed}.npz", self.roles["unseen"].input_shape)
+        self.monitor = Sybils(
+            work / f"{seed}.npz", **Sybils.uncalibrated, share=settings.share, window=settings.window
+        )
 
     def run(self) -> dict[str, Any]:
         """Calibrates the detectors, and returns all that was found."""
@@ -147,9 +152,9 @@ class _Trial:
         return labels
 
     def told(self, x: Array) -> Told:
-        """Returns rows ``(n, ...)`` as the monitor notes them, and what the victim says."""
+        """Returns rows ``(n, ...)`` as the monitor observes them, and the victim's labels."""
         labels = self.labels(x)
-        features = [asyncio.run(self.monitor.features(part, labels)) for part in _parts(x, 1000)]
+        features = [asyncio.run(self.reference.features(part, labels)) for part in _parts(x, 1000)]
         return np.concatenate(features), labels
 
     def _accounts(self, told: Told) -> list[Told]:
@@ -242,8 +247,7 @@ class _Stream:
     ) -> Iterator[tuple[tuple[str, int], dict[str, float]]]:
         """Yields each split and number of keys, and what became of it."""
         names = [str(number) for number in range(len(self.rows))]  # so each row's owner is the row itself
-        found = [nearest for _, nearest in monitor.nearest(State(), self.rows, names)]
-        nearest = Nearest(*(np.concatenate(part) for part in zip(*found, strict=True)))
+        nearest = monitor.nearest(State(), self.rows, names)
         for k in keys:
             for split in _SPLITS if k > 1 else _SPLITS[:1]:
                 yield (split, k), self._figures(monitor, prada, nearest, k, split)
@@ -255,17 +259,15 @@ class _Stream:
         of = np.concatenate([thieves, dummies, others])[self.order]
         alarms = []
         for by in (monitor, replace(monitor, own=True)):
-            state = State()
-            for number in range(k + self.others):
-                state.number(str(number))
-            by.weigh(state, of, nearest._replace(owners=of[nearest.owners]))
+            state = State(accounts={str(number): Account(number) for number in range(k + self.others)})
+            by.weigh(state, [str(number) for number in of], nearest._replace(owners=of[nearest.owners]))
             alarms.append({int(name): alarm.row for name, alarm in state.alarms.items()})
         across, own = alarms
         ends: dict[str, list[int | None]] = {"prada": [], "monitor": [], "either": [], "own": []}
         asked = dict.fromkeys(ends, 0)
         for key in np.unique(thieves).tolist():
             mine = np.flatnonzero(of == key)
-            alone = _alone(prada, (self.rows[mine, :-4], self.labels[mine]))
+            alone = _alone(prada, (split_features(self.rows[mine])[0], self.labels[mine]))
             first = min((row for row in (alone, across.get(key)) if row is not None), default=None)
             for name, row in zip(ends, (alone, across.get(key), first, own.get(key)), strict=True):
                 ends[name].append(row)
@@ -312,7 +314,7 @@ def _alone(prada: Prada, rows: Told) -> int | None:
 
 
 def _bare(told: Told) -> Told:
-    return told[0][:, :-4], told[1]
+    return split_features(told[0])[0], told[1]
 
 
 def _parts(x: Array, size: int) -> list[Array]:

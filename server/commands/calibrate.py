@@ -1,4 +1,4 @@
-"""``python -m server calibrate VICTIM``: chooses a detector's threshold on harmless rows, and tries it out."""
+"""``python -m server calibrate VICTIM``: chooses a detector's threshold on harmless rows, and tries it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import asyncio
 import json
 import tomllib
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,14 +61,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
-    """Chooses the threshold on one half of the rows and tries it on the other; returns what is to be told.
+    """Chooses the threshold on one half of the rows and tries it on the other; returns the lines to print.
 
     Args:
-        settings: The server's.
-        arguments: What :func:`add_flags` parsed.
+        settings: The server's settings.
+        arguments: The flags, as :func:`add_flags` parses them.
 
     Raises:
-        BadInput: There is no such victim, the rows are not for it or too few, or the detector cannot be built.
+        BadInput: There is no such victim, the rows do not fit it or are too few, or the detector cannot be built.
     """
     from server.deployment.models import load_all  # here, since making an account should not wait for torch
 
@@ -81,12 +80,9 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     table = layer_placed(Path.cwd(), table)  # as it is printed, it holds in any configuration
     alone = settings.model_copy(update={"victims": (victim.model_copy(update={"defenses": ()}),)})
     served = load_all(alone)[victim.name]
-    blank = defense_of({**table, **CALIBRATED[kind].blank})
-    assert isinstance(blank, Monitored) and isinstance(blank.detector, Calibrated)
-    blank.disclose(served.card)
-    detector: Any = blank.detector
-    if hasattr(detector, "auxiliary"):
-        detector = replace(detector, auxiliary=served.companions)
+    untuned = defense_of({**table, **CALIBRATED[kind].uncalibrated})
+    assert isinstance(untuned, Monitored) and isinstance(untuned.detector, Calibrated)
+    untuned.disclose(served.card)
     x = _rows(arguments["rows"], served.card)
     size, count = arguments["stream"], arguments["streams"]
     if len(x) < 2 * size:
@@ -94,17 +90,17 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
             f"{arguments['rows']}: it has {len(x)} rows; expected at least {2 * size}, for streams of {size} from "
             "either half"
         )
-    notes, labels = asyncio.run(_asked(detector, served, x))
+    rows, labels = asyncio.run(_observed(untuned.detector, served, x))
     rng = np.random.default_rng(arguments["seed"])
     halves = np.array_split(rng.permutation(len(x)), 2)
     draws = [[rng.permutation(half)[:size] for _ in range(count)] for half in halves]
-    chosen, held_out = ([(notes[at], labels[at]) for at in of] for of in draws)
-    tuned, found = blank.detector.calibrated(chosen, held_out, arguments["fpr"])
-    table |= {field: getattr(tuned, field) for field in CALIBRATED[kind].blank}
-    return "\n".join(_told(found, arguments, count * size > len(halves[1]), table))
+    chosen, held_out = ([(rows[at], labels[at]) for at in of] for of in draws)
+    tuned, found = untuned.detector.calibrated(chosen, held_out, arguments["fpr"])
+    table |= {field: getattr(tuned, field) for field in CALIBRATED[kind].uncalibrated}
+    return "\n".join(_described(found, arguments, count * size > len(halves[1]), table))
 
 
-def _told(found: Calibration, arguments: dict[str, Any], overlap: bool, table: dict[str, Any]) -> list[str]:
+def _described(found: Calibration, arguments: dict[str, Any], overlap: bool, table: dict[str, Any]) -> list[str]:
     lines = [
         f"delta {found.delta:.6g}, chosen to accuse at most {arguments['fpr']:.2%} of {arguments['streams']} "
         f"streams of {arguments['stream']} rows",
@@ -152,14 +148,14 @@ def _rows(path: Path, card: Card) -> Array:
     return x
 
 
-async def _asked(detector: object, served: LoadedModel, x: Array) -> tuple[Array, Labels]:
-    """Returns what the detector's log would keep of rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
+async def _observed(detector: object, served: LoadedModel, x: Array) -> tuple[Array, Labels]:
+    """Returns what the detector observes of rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
+    features = None
     if isinstance(detector, Featurizer):
-        await detector.prepare(served.card)
-    notes, labels = [], []
+        features = await detector.featurizer(served.companions, served.card)
+    observed, labels = [], []
     for start in tqdm(range(0, len(x), served.card.max_rows), desc="asking", unit="batch", dynamic_ncols=True):
         rows = x[start : start + served.card.max_rows]
-        told = (await served(Query("calibration", rows, 0.0))).labels
-        notes.append(await detector.features(rows, told) if isinstance(detector, Featurizer) else rows)
-        labels.append(told)
-    return np.concatenate(notes), np.concatenate(labels)
+        labels.append((await served(Query("calibration", rows, 0.0))).labels)
+        observed.append(rows if features is None else await features(rows, labels[-1]))
+    return np.concatenate(observed), np.concatenate(labels)

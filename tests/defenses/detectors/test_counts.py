@@ -1,6 +1,5 @@
-"""HODA and the out-of-distribution filter as detectors: what is counted of an account's latest rows."""
+"""HODA and the out-of-distribution filter as detectors: windows of an account's latest rows."""
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from defenses.detectors import counts as window
 from defenses.detectors.calibration import Calibrated
 from defenses.detectors.detector import Featurizer
 from defenses.detectors.hoda import hardness
+from defenses.monitoring.snapshots import dump, load
 from defenses.store import open_store
 from wire import Answer, BadInput, Card, Query
 
@@ -29,7 +29,7 @@ def kind(detector):
 
 
 def stream(shares, n=400, seed=0):
-    """What is noted of rows of which each value has some share."""
+    """Features of rows, in which each value has some share."""
     return np.random.default_rng(seed).choice(len(shares), n, p=shares).astype(np.uint8), np.zeros(n, np.int64)
 
 
@@ -69,30 +69,30 @@ def test_the_alarm_comes_where_a_loop_over_all_rows_says_however_they_are_split(
         state = detector.begin()
         for some, of in zip(np.split(notes, cuts), np.split(labels, cuts), strict=True):
             state = detector.observe(state, some, of)
-            state = detector.begin(state.to_bytes())  # as a worker that starts in between
+            state = load(detector.begin(), dump(state))  # as a worker that starts in between
         states.append(state)
-    assert {state.to_bytes() for state in states} == {states[0].to_bytes()}
+    assert len({dump(state) for state in states}) == 1
     alarm = states[0].alarm
-    assert (alarm.row, alarm.delta) == (row, detector.delta)
+    assert alarm.row == row
     assert alarm.statistic == pytest.approx(statistic, abs=1e-12)
     assert states[0].rows == 400 and states[0].nbytes == detector.rows
 
 
 @both
-def test_nothing_is_found_where_delta_is_the_greatest_and_the_blank_fields_find_nothing(detector):
+def test_nothing_is_found_where_delta_is_the_greatest(detector):
     notes, labels = turning(detector)
-    blank = replace(detector, **type(detector).blank)
+    untuned = replace(detector, **type(detector).uncalibrated)
     assert isinstance(detector, Calibrated) and isinstance(detector, Featurizer)
-    assert blank.observe(blank.begin(), notes, labels).alarm is None
-    assert blank.observe(blank.begin(), np.full_like(notes, 1), labels).alarm is None
+    assert untuned.observe(untuned.begin(), notes, labels).alarm is None
+    assert untuned.observe(untuned.begin(), np.full_like(notes, 1), labels).alarm is None
 
 
 @both
 def test_calibration_chooses_on_some_streams_and_counts_what_it_accuses_of_others(detector):
     streams = [stream(SHARES[kind(detector)][0], seed=seed) for seed in range(80)]
-    blank = replace(detector, **type(detector).blank)
-    strict, none = blank.calibrated(iter(streams[:40]), iter(streams[40:]), fpr=0.0)
-    loose, some = blank.calibrated(streams[:40], streams[40:], fpr=0.2)
+    untuned = replace(detector, **type(detector).uncalibrated)
+    strict, none = untuned.calibrated(iter(streams[:40]), iter(streams[40:]), fpr=0.0)
+    loose, some = untuned.calibrated(streams[:40], streams[40:], fpr=0.2)
     if isinstance(detector, Hoda):
         counts = np.bincount(np.concatenate([notes for notes, _ in streams[:40]]), minlength=11)
         np.testing.assert_allclose(strict.benign, counts / counts.sum(), atol=1e-6)
@@ -103,27 +103,17 @@ def test_calibration_chooses_on_some_streams_and_counts_what_it_accuses_of_other
         assert found.high == pytest.approx(beta.ppf(0.975, found.accused + 1, 40 - found.accused))
     assert strict.observe(strict.begin(), *stream(SHARES[kind(detector)][1])).alarm is not None
     with pytest.raises(BadInput, match="expected longer ones"):
-        blank.calibrated([stream(SHARES[kind(detector)][0], 49)], streams[40:], fpr=0.0)
+        untuned.calibrated([stream(SHARES[kind(detector)][0], 49)], streams[40:], fpr=0.0)
     with pytest.raises(BadInput, match="0 held out"):
-        blank.calibrated(streams, [], fpr=0.0)
+        untuned.calibrated(streams, [], fpr=0.0)
 
 
 @both
-def test_what_is_no_note_or_no_state_is_refused(detector):
+def test_rows_that_are_no_features_are_refused(detector):
     labels = np.zeros(3, np.int64)
     for notes in (np.full(3, 99, np.uint8), np.zeros(3, np.float32), np.zeros((3, 4), np.uint8)):
-        with pytest.raises(ValueError, match=f"{kind(detector)}: notes of 3 rows must be as many bytes under"):
+        with pytest.raises(ValueError, match="expected 3 bytes under"):
             detector.observe(detector.begin(), notes, labels)
-    saved = detector.observe(detector.begin(), *turning(detector)).to_bytes()
-    for broken in (
-        saved[:-3],
-        saved.replace(b'"rows": 400', b'"rows": 4'),
-        saved.replace(b'"schema": 1', b'"schema": 9'),
-        replace(detector.begin(saved), recent=np.full(50, 99, np.uint8)).to_bytes(),
-        b"[]",
-    ):
-        with pytest.raises(ValueError, match=f"{kind(detector)}: this is no state of an account"):
-            detector.begin(broken)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +122,9 @@ def test_what_is_no_note_or_no_state_is_refused(detector):
         (lambda: Hoda(2.1, BENIGN), "delta must lie between 0 and 2, not 2.1"),
         (lambda: Hoda(0.1, (0.5, 0.5)), "not all equal"),
         (lambda: Hoda(0.1, (-1.0, 0.5)), "a share of rows for each checkpoint"),
-        (lambda: Hoda(0.1, BENIGN, 50, 51), "hoda: .* interval lie between 1 and rows, not 50 and 51"),
+        (lambda: Hoda(0.1, BENIGN, 50, 51), "interval must lie between 1 and rows, not 50 and 51"),
         (lambda: Ood(Path("f"), -0.1), "delta must lie between 0 and 1, not -0.1"),
-        (lambda: Ood(Path("f"), 0.1, 0), "ood: rows must be at least 1"),
+        (lambda: Ood(Path("f"), 0.1, 0), "rows must be at least 1, .* not 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make, what):
@@ -160,7 +150,7 @@ def test_a_row_is_as_hard_as_the_number_of_the_checkpoint_from_which_on_its_labe
 
 
 class Aside:
-    """Models beside a victim that says a row's first feature, as earlier checkpoints and a filter may see it."""
+    """Companions of a victim that answers with a row's first feature: its checkpoints, and a filter."""
 
     def __init__(self, checkpoints=10, classes=2):
         self._checkpoints, self._classes = checkpoints, classes
@@ -193,45 +183,41 @@ async def victim(query):
 
 
 @both
-def test_a_watch_logs_a_byte_of_each_row_and_finds_what_arrays_do(detector, store_url):
+async def test_a_monitor_logs_a_byte_of_each_row_and_finds_what_arrays_do(detector, store_url):
     notes, labels = turning(detector)
     x = np.random.default_rng(0).random((400, 500)).astype(np.float32)
     x[:, 0], x[:, 1] = 0, notes
-
-    async def script():
-        stores = [open_store(store_url) for _ in range(2)]
-        alarms = Raised()
-        try:
-            card = Card("m", (500,), 4)
-            workers = [watching(detector, kind(detector), store, alarms, card, Aside()) for store in stores]
-            for worker in workers:
-                await worker.start()
-            for at in range(0, 400, 8):
-                await workers[at % 3 % 2](Query("a", x[at : at + 8], 0.0), victim)
-            log = workers[0].account("a").log
-            tail = await stores[0].read(log)
-            await workers[1].account("a").catch_up()
-            return alarms, tail.entries, workers[1].account("a").state.to_bytes()
-        finally:
-            for store in stores:
-                await store.close()
-
-    alarms, entries, state = asyncio.run(script())
-    assert state == detector.observe(detector.begin(), notes, labels).to_bytes()
+    stores, alarms = [open_store(store_url) for _ in range(2)], Raised()
+    try:
+        card = Card("m", (500,), 4)
+        workers = [watching(detector, kind(detector), store, alarms, card, Aside()) for store in stores]
+        for worker in workers:
+            await worker.start()
+        for at in range(0, 400, 8):
+            await workers[at % 3 % 2](Query("a", x[at : at + 8], 0.0), victim)
+        entries = (await stores[0].read(workers[0].account("a").log)).entries
+        await workers[1].account("a").catch_up()
+    finally:
+        for store in stores:
+            await store.close()
+    state = workers[1].account("a").state
+    assert dump(state) == dump(detector.observe(detector.begin(), notes, labels))
     account, alarm = alarms[0]
     assert (account, alarm["row"]) == ("a", naive(detector, notes)[0])
     assert sum(map(len, entries)) < 400 * 12  # labels, a byte of each row, and little else
 
 
-def test_hoda_wants_as_many_checkpoints_as_its_histogram_has():
+async def test_hoda_wants_as_many_checkpoints_as_its_histogram_has():
     card = Card("m", (2,), 4)
-    asyncio.run(replace(HODA, auxiliary=Aside(10)).prepare(card))
+    await HODA.featurizer(Aside(10), card)
     with pytest.raises(BadInput, match="the victim has 8 checkpoints, and benign is of 11"):
-        asyncio.run(replace(HODA, auxiliary=Aside(7)).prepare(card))
-    with pytest.raises(BadInput, match=r"hoda: asks what the victim said .* saved without checkpoints"):
-        asyncio.run(replace(HODA, auxiliary=Aside(0)).prepare(card))
+        await HODA.featurizer(Aside(7), card)
+    with pytest.raises(
+        BadInput, match=r"hoda: needs the victim's earlier checkpoints, but .* without checkpoints"
+    ):
+        await HODA.featurizer(Aside(0), card)
 
 
-def test_a_filter_of_three_classes_is_none():
+async def test_a_filter_of_three_classes_is_none():
     with pytest.raises(BadInput, match="filter: it has 3 classes; expected 2"):
-        asyncio.run(replace(OOD, auxiliary=Aside(classes=3)).prepare(Card("m", (2,), 4)))
+        await OOD.featurizer(Aside(classes=3), Card("m", (2,), 4))

@@ -9,12 +9,13 @@ import pytest
 import scipy.stats
 from plain_prada import naive
 
-from defenses.detectors import prada
-from defenses.detectors.prada import Prada, State, calibrate
-from defenses.monitoring import nearest as neighbours
-from defenses.monitoring.distances import Event
-from defenses.monitoring.nearest import Kept, Rows
+from defenses.detectors.calibration import calibrate
+from defenses.detectors.prada import Prada, State
+from defenses.monitoring import growing
+from defenses.monitoring.nearest import floats
+from defenses.monitoring.sample import Sample
 from defenses.monitoring.shapiro_wilk import weights
+from defenses.monitoring.snapshots import dump, load
 from wire import BadInput
 
 AUTHORS = {"interval": 10, "class_distances": 10, "counted": "after"}
@@ -72,19 +73,27 @@ SETTINGS = {
     "paper": Prada(0.9),
     "high": Prada(0.985),
     "authors": Prada(0.95, **AUTHORS),
-    "window": Prada(0.9, window=130),
-    "authors' in a window": Prada(0.97, **AUTHORS, window=150),
-    "classes that come and go": Prada(0.95, class_distances=35, enough=20, window=110),
+    "few of a class": Prada(0.95, class_distances=35, enough=20),
+    "every third": Prada(0.99, interval=3, enough=30),
+}
+WINDOWS = {
+    "window": Prada(0.9, window=260),
+    "odd window": Prada(0.97, window=131, enough=50),
+    "authors' in a window": Prada(0.97, **AUTHORS, window=300),
 }
 
 
 def split(settings, x, labels, sizes):
-    state, start = State(), 0
+    state, start = settings.begin(), 0
     for size in sizes:
         state = settings.observe(state, x[start : start + size], labels[start : start + size])
         start += size
     assert start >= len(x)
     return state
+
+
+def float_rows(x):
+    return np.float32(x if x.dtype != np.uint8 else x / np.float32(255)).reshape(len(x), -1)
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -98,96 +107,86 @@ def test_the_papers_pseudo_code_agrees(stream, settings):
     if alarm:
         assert state.alarm.row == alarm[0]
         assert state.alarm.statistic == pytest.approx(alarm[1], abs=1e-6)
-        assert state.alarm.delta == settings.delta
     assert settings.lowest(x, labels) == pytest.approx(lowest, abs=1e-6)
-    assert {label: growing.sums.count for label, growing in state.classes.items() if growing.sums.count} == {
-        label: len(numbers) for label, numbers in joined.items()
-    }
-    flat = np.float32(x if x.dtype != np.uint8 else x / np.float32(255)).reshape(len(x), -1)
-    for label, numbers in joined.items():
-        kept = state.classes[label].kept.values()
-        rows = np.concatenate([Rows(one.values.copy()).floats.values for one in kept])
-        assert sorted(map(bytes, rows)) == sorted(map(bytes, flat[np.array(numbers) - 1] + np.float32(0)))
-        assert state.classes[label].threshold == pytest.approx(thresholds[label], rel=1e-6, abs=1e-12)
-    np.testing.assert_allclose(state.pool.values, d, rtol=1e-6, atol=1e-9)
+    flat = float_rows(x)
+    assert {c for c, kept in state.past.G.sets.items() if kept.count} == set(joined)
+    for c, numbers in joined.items():
+        rows = floats(state.past.G.sets[c].rows.values)
+        np.testing.assert_array_equal(rows, flat[np.array(numbers) - 1])
+        assert state.past.T[c] == pytest.approx(thresholds[c], rel=1e-6, abs=1e-12)
+    np.testing.assert_allclose(state.past.D.values, d, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("stream", ["late attack", "mixed", "hundred classes", "large and small"])
-def test_the_state_is_the_same_however_rows_are_split(stream, settings):
+@pytest.mark.parametrize("settings", WINDOWS.values(), ids=WINDOWS)
+@pytest.mark.parametrize("stream", ["benign", "late attack", "mixed", "hundred classes"])
+def test_in_a_window_the_pseudo_code_begins_anew_after_each_half(stream, settings):
     x, labels = STREAMS[stream]()
-    whole = split(settings, x, labels, [len(x)])
+    state, half = split(settings, x, labels, [64] * 10), settings.window // 2
+    bare, expected, pasts = replace(settings, window=None), None, []
+    for start in range(0, len(x) + 1, half):
+        alone = replace(bare, delta=0.0).begin()
+        for row in range(start + 1, min(start + 2 * half, len(x)) + 1):
+            bare.observe(alone, x[row - 1 : row], labels[row - 1 : row])
+            decides = row > start + half or start == 0
+            w = bare.statistic(alone) if decides and (row - start) % settings.interval == 0 else None
+            if expected is None and w is not None and w < settings.delta:
+                expected = (row, w)
+        pasts.append(alone.past)
+    assert state.alarm == expected
+    assert stream not in ("late attack", "mixed") or expected is not None
+    decides = pasts[-2 if len(x) >= half else -1]
+    for one, other in ((state.past, decides), (state.next, pasts[-1])):
+        assert one.rows == other.rows
+        np.testing.assert_array_equal(one.D.values, other.D.values)
+        assert one.T == other.T and one.D_G == other.D_G
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS.values(), *WINDOWS.values()], ids=[*SETTINGS, *WINDOWS])
+@pytest.mark.parametrize("stream", ["late attack", "mixed", "hundred classes", "large and small"])
+def test_the_state_is_the_same_however_rows_are_split(stream, settings, monkeypatch):
+    x, labels = STREAMS[stream]()
+    whole = dump(split(settings, x, labels, [len(x)]))
     rng = np.random.default_rng(0)
     for sizes in ([1] * len(x), [64] * 10, [*rng.integers(0, 40, 60).tolist(), len(x)]):
-        assert split(settings, x, labels, sizes).to_bytes() == whole.to_bytes()
-        assert split(settings, x, labels, sizes).alarm == whole.alarm
+        assert dump(split(settings, x, labels, sizes)) == whole
+    monkeypatch.setattr(growing, "_STEP", 7)
+    assert dump(split(settings, x, labels, [len(x)])) == whole
 
 
-def test_nearly_equal_rows_have_exact_distances():
-    """Squared norms of about 3e5 cancel in float32 long before a difference of 1e-3 shows."""
-    rng = np.random.default_rng(0)
-    x = 20 + rng.random((200, 784), np.float32)
-    x[100:] = x[:100] + np.float32(1e-3) * rng.random((100, 784), np.float32)
-    kept = Kept(Rows(x))
-    kept.append(Rows(x[:100]))
-    exact = ((x[100:, None].astype(np.float64) - x[None, :100]) ** 2).sum(axis=2).min(axis=1)
-    np.testing.assert_array_equal(kept.nearest(Rows(x[100:])), exact)
-    np.testing.assert_array_equal(kept.nearest(Rows(x[:100])), 0)
-
-
-@pytest.mark.parametrize("d", [1, 2, 3, 784, 3072, 1 << 15, (1 << 15) + 1, 80_000])
-def test_pixels_have_exact_distances(d, monkeypatch):
-    rng = np.random.default_rng(d)
-    octets = rng.choice(np.uint8([0, 1, 127, 128, 254, 255]), (12, d))
-    octets[0], octets[1] = 0, 255  # as far apart as rows can be
-    same, values = neighbours.pixels(octets / np.float32(255))
-    assert same.all()
-    exact = ((octets[:, None].astype(np.int64) - octets) ** 2).sum(axis=2)
-    for is_exact in (
-        neighbours._int8_is_exact(),
-        False,
-    ):  # the second is for processors that lack the instructions
-        monkeypatch.setattr(neighbours, "_int8_is_exact", lambda is_exact=is_exact: is_exact)
-        for other in range(12):
-            kept = Kept(Rows(values))
-            kept.append(Rows(values[other : other + 1]))
-            np.testing.assert_array_equal(kept.nearest(Rows(values)), exact[other] / 255**2)
-
-
-def test_only_255ths_in_float32_are_pixels():
-    row = np.arange(256, dtype=np.float32)[None] / np.float32(255)
-    assert neighbours.pixels(row)[0].tolist() == [True]
-    for wrong in (np.nextafter(row[:, 7:8], np.float32(1)), [[-1 / 255]], [[256 / 255]], [[np.nan]], [[np.inf]]):
-        assert neighbours.pixels(np.float32(wrong))[0].tolist() == [False]
+@pytest.mark.parametrize("seed", range(5))
+def test_bytes_and_255ths_give_one_state_in_any_calls(seed):
+    rng = np.random.default_rng(seed)
+    x, labels = synthetic(seed, 400, classes=int(rng.integers(1, 6)))
+    octets = np.rint(x.clip(0, 1) * 255).astype(np.uint8)
+    x = octets / np.float32(255)
+    if seed % 2:  # one row that is no pixels
+        x[200, 0] += np.float32(1e-3)
+    settings = Prada(0.95, window=None if seed < 3 else 150)
+    whole = dump(split(settings, x, labels, [len(x)]))
+    for _ in range(3):
+        state, start = settings.begin(), 0
+        while start < len(x):
+            part = slice(start, start + int(rng.integers(1, 90)))
+            as_bytes = rng.random() < 0.5 and not (seed % 2 and part.start <= 200 < part.stop)
+            settings.observe(state, (octets if as_bytes else x)[part], labels[part])
+            start = part.stop
+        assert dump(state) == whole
 
 
 def test_a_saved_state_goes_on_where_it_was():
-    settings = Prada(0.9, class_distances=10, window=150)
+    settings = Prada(0.9, class_distances=10, window=250)
     x, labels = STREAMS["mixed"]()
-    whole = settings.observe(State(), x, labels)
-    state = settings.observe(State(), x[:170], labels[:170])
-    again = State.from_bytes(state.to_bytes())
-    assert again.to_bytes() == state.to_bytes()
-    assert settings.observe(again, x[170:], labels[170:]).to_bytes() == whole.to_bytes()
+    whole = settings.observe(settings.begin(), x, labels)
+    state = settings.observe(settings.begin(), x[:170], labels[:170])
+    again = load(settings.begin(), dump(state))
+    assert dump(settings.observe(again, x[170:], labels[170:])) == dump(whole)
     assert again.alarm == whole.alarm and whole.alarm is not None
-
-
-def test_a_broken_state_is_refused(monkeypatch):
-    saved = Prada(0.9).observe(State(), *images(0, 200)).to_bytes()
-    method = saved.rindex(b"PK\x01\x02") + 10  # of compression, of the last array
-    unknown = saved[:method] + b"\x01" + saved[method + 1 :]
-    for broken in (b"", saved[:-40], saved[: len(saved) // 2], saved.replace(b'"rows"', b'"sown"'), unknown):
-        with pytest.raises(ValueError, match="no state of an account"):
-            State.from_bytes(broken)
-    monkeypatch.setattr(prada, "_SCHEMA", 2)
-    with pytest.raises(ValueError, match="schema 1, expected 2"):
-        State.from_bytes(saved)
 
 
 def test_what_is_wrong_changes_nothing():
     settings = Prada(0.9)
     state = settings.observe(State(), *images(0, 20))
-    before = state.to_bytes()
+    before = dump(state)
     wrong = np.full((3, 36), 0.5, np.float32)
     wrong[2, 5] = np.nan
     for x, labels, what in (
@@ -197,8 +196,8 @@ def test_what_is_wrong_changes_nothing():
     ):
         with pytest.raises(ValueError, match=what):
             settings.observe(state, x, labels)
-    assert state.to_bytes() == before
-    assert settings.observe(state, wrong[:0], np.zeros(0, np.int64)).to_bytes() == before
+    assert dump(state) == before
+    assert dump(settings.observe(state, wrong[:0], np.zeros(0, np.int64))) == before
 
 
 @pytest.mark.parametrize("d", [784, 3072])
@@ -213,7 +212,7 @@ def test_rows_are_kept_as_bytes_and_once(d):
     weights.cache_clear()  # all accounts share these
     now, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    kept = sum(growing.sums.count for growing in state.classes.values()) * d
+    kept = sum(kept.count for kept in state.past.G.sets.values()) * d
     assert kept > 1500 * d
     assert state.nbytes < 1.1 * kept
     assert now < 1.1 * kept + 1e5  # with Python's own objects
@@ -225,15 +224,16 @@ def test_a_window_bounds_what_is_kept():
     x, labels = images(0, 3000, 784, classes=4)
     for start in range(0, len(x), 64):
         settings.observe(state, x[start : start + 64], labels[start : start + 64])
-        assert sum(growing.sums.count for growing in state.classes.values()) <= 200
-        assert len(state.pool.values) <= 200
-        assert state.nbytes <= 1.2 * 200 * 784
+        for past, most in ((state.past, 200), (state.next, 100)):
+            assert past is None or past.rows <= most
+            assert past is None or sum(kept.count for kept in past.G.sets.values()) <= past.rows
+        assert state.nbytes <= 1.2 * 300 * 784
 
 
 def test_a_long_past_hides_an_attack_but_for_a_window():
     x, labels = map(np.concatenate, zip(images(12, 6000), synthetic(13, 600), strict=True))
     assert Prada(0.9).observe(State(), x, labels).alarm is None
-    alarm = Prada(0.9, window=200).observe(State(), x, labels).alarm
+    alarm = Prada(0.9, window=300).observe(State(), x, labels).alarm
     assert alarm is not None and alarm.row > 6000
 
 
@@ -264,19 +264,8 @@ def test_distances_are_counted_before_or_after_the_filter():
 def with_distances(values):
     """A state that has some distances, and nothing else."""
     state = State()
-    adding(state, values)
+    state.past.D.add([values], [False], 0.0, lambda *_: True)
     return state
-
-
-def adding(state, values, cut=None):
-    """Adds distances one by one and returns what was done; ``cut`` tells the filter."""
-    events = []
-    for z in values:
-        state.pool.sums.change(z, 1)
-        events.append(Event(0, [z], [], cut and cut(state.pool)))
-    if cut is None:
-        state.pool.change(events)
-    return events
 
 
 def test_a_distance_at_three_standard_deviations_is_filtered_out():
@@ -284,29 +273,59 @@ def test_a_distance_at_three_standard_deviations_is_filtered_out():
     assert Prada(0.9).statistic(with_distances([0.0] * 108 + [10.0] * 12)) == 1
 
 
+def ws(numbers, floor):
+    """W after each number from the 101st on that is under the floor, added at once or one by one."""
+    once, single = Sample(), Sample()
+    accepts = lambda count, _: count > 100  # noqa: E731
+    found = once.add([[z] for z in numbers], [True] * len(numbers), floor, accepts)
+    one_by_one = [single.add([[z]], [True], floor, accepts) for z in numbers]
+    assert dump(once) == dump(single)
+    return found, [(i, some[0][1]) for i, some in enumerate(one_by_one) if some]
+
+
+@pytest.mark.parametrize("numbers", ["normal", "uniform", "lognormal", "integers"])
+def test_no_w_under_the_floor_is_overlooked(numbers):
+    rng = np.random.default_rng(0)
+    numbers = {
+        "normal": lambda: 10 + rng.normal(size=900),
+        "uniform": lambda: np.append(rng.normal(size=600) + 3, rng.random(300)),
+        "lognormal": lambda: rng.lognormal(sigma=0.2, size=900),
+        "integers": lambda: rng.integers(0, 9, 900).astype(float),
+    }[numbers]()
+    _, every = ws(numbers, math.inf)
+    assert len(every) == 800
+    for floor in np.quantile([w for _, w in every], [0.01, 0.1, 0.5]):
+        found, _ = ws(numbers, floor)
+        expected, least = [], floor
+        for i, w in every:
+            if w < least:
+                expected.append((i, w))
+                least = w
+        assert found == expected != []
+
+
 def test_distances_that_the_filter_lets_in_again_are_seen():
     """Some lie just beyond it; a few others widen it, and W falls at once."""
     settings, rng = Prada(0.9), np.random.default_rng(0)
     base = (10 + rng.normal(size=2000)).tolist()
     more = [12.9, 7.1] * 2
-    far = next(c for c in np.arange(13, 16, 0.002) if beyond(settings, base + [c] * 60 + more[:2], c))
+    far = next(c for c in np.arange(13, 16, 0.002) if beyond(base + [c] * 60 + more[:2], c))
     state = with_distances(base + [far] * 60)
     before = settings.statistic(state)
     after = settings.statistic(with_distances(base + [far] * 60 + more))
     assert after < before - 0.01
-    events = adding(state, more, settings._cut)
-    assert not state.pool.stays(events, after + 0.001)
-    assert state.pool.stays(events, after - 0.5)
+    found = state.past.D.add([[z] for z in more], [True] * 4, after + 0.001, lambda *_: True)
+    assert found and found[-1][1] <= after
 
 
-def beyond(settings, values, z):
-    cut = settings._cut(with_distances(values).pool)
-    return abs(z - cut.mean) > cut.reach
+def beyond(values, z):
+    moments = with_distances(values).past.D.moments
+    return abs(z - moments.mean) > 3 * moments.std
 
 
 def test_nobody_is_accused_of_a_hundred_distances():
     x, labels = synthetic(3, 104)  # 3 of them are the first of their classes
-    distances = len(Prada(1.0).observe(State(), x, labels).pool.values)
+    distances = len(Prada(1.0).observe(State(), x, labels).past.D.values)
     assert distances == 101
     assert Prada(1.0).observe(State(), x[:103], labels[:103]).alarm is None
     assert Prada(1.0).observe(State(), x, labels).alarm.row == 104

@@ -9,7 +9,10 @@ import pytest
 from sites import watching
 
 from defenses import Sybils
+from defenses.detectors.sybils import Account, Nearest
 from defenses.monitoring import account_state
+from defenses.monitoring.reference import Reference
+from defenses.monitoring.snapshots import dump, load
 from defenses.store import open_store
 from server.control.log import ControlLog
 from wire import Answer, BadInput, Card, Query
@@ -45,13 +48,11 @@ def file(tmp_path_factory):
 
 @pytest.fixture
 def sybils(file):
-    detector = Sybils(file, 0.5, share=0.02, window=1000)
-    asyncio.run(detector.prepare(Card("m", (D,), 3)))
-    return detector
+    return Sybils(file, 0.5, share=0.02, window=1000)
 
 
 def noted(detector, x):
-    return asyncio.run(detector.features(x, np.zeros(len(x), np.int64)))
+    return asyncio.run(Reference(detector.reference, x.shape[1:]).features(x, np.zeros(len(x), np.int64)))
 
 
 def fold(detector, rows, accounts, sizes=(10**9,), state=None):
@@ -111,25 +112,23 @@ def test_it_does_what_its_description_says(file, window, accused):
     for name, (_, most) in alarms.items():
         assert state.alarms[name].statistic == pytest.approx(most, abs=1e-9)
     for name, values in evidence.items():
-        np.testing.assert_allclose(state._evidence.rows[state.number(name)], values, atol=1e-9)
-    assert state.rows == min(window, len(x))
+        np.testing.assert_allclose(state.accounts[name].evidence, values, atol=1e-9)
+    assert min(window, len(x)) <= state.rows <= window + 256
 
 
-def test_the_state_does_not_depend_on_calls_and_outlasts_a_restart(sybils):
+async def test_the_state_does_not_depend_on_calls_and_outlasts_a_restart(sybils):
     x, accounts = mixed()
-    rows = noted(sybils, x)
-    np.testing.assert_array_equal(rows, noted(sybils, np.rint(x * 255).astype(np.uint8)))
-
-    async def at_once():
-        return await asyncio.gather(*[sybils.features(part, None) for part in (x[:1], x[1:90], x[90:])])
-
-    np.testing.assert_array_equal(rows, np.concatenate(asyncio.run(at_once())))
-    whole = fold(sybils, rows, accounts).to_bytes()
-    assert fold(sybils, rows, accounts, (1,)).to_bytes() == whole
-    assert fold(sybils, rows, accounts, (3, 64, 17)).to_bytes() == whole
+    features = await sybils.featurizer(None, Card("m", (D,), 3))
+    parts = [features(part, np.zeros(len(part), np.int64)) for part in (x[:1], x[1:90], x[90:])]
+    rows = np.concatenate(await asyncio.gather(*parts))
+    for one in (x, np.rint(x * 255).astype(np.uint8)):
+        np.testing.assert_array_equal(rows, await features(one, np.zeros(len(x), np.int64)))
+    whole = dump(fold(sybils, rows, accounts))
+    assert dump(fold(sybils, rows, accounts, (1,))) == whole
+    assert dump(fold(sybils, rows, accounts, (3, 64, 17))) == whole
     half = fold(sybils, rows[:200], accounts[:200])
-    again = fold(sybils, rows[200:], accounts[200:], state=sybils.begin(half.to_bytes()))
-    assert again.to_bytes() == whole
+    again = fold(sybils, rows[200:], accounts[200:], state=load(sybils.begin(), dump(half)))
+    assert dump(again) == whole
     assert again.nbytes < 1.2 * rows.size + 20_000
 
 
@@ -189,9 +188,9 @@ def test_who_is_forgotten_starts_anew_and_the_others_do_not(sybils):
     assert set(before) == set("abcd")
     state = sybils.forget(state, "a")
     assert state.alarms == {name: before[name] for name in "bcd"}
-    evidence = state._evidence.rows[state.number("b")].copy()
+    evidence = list(state.accounts["b"].evidence)
     state = sybils.forget(sybils.forget(state, "a"), "nobody")
-    np.testing.assert_array_equal(state._evidence.rows[state.number("b")], evidence)
+    assert state.accounts["b"].evidence == evidence
     state = fold(sybils, rows[200:], names[200:], state=state)
     assert state.alarms["b"] == before["b"] and 1 <= state.alarms["a"].row <= 20  # its rows began at 1 again
 
@@ -200,40 +199,38 @@ def test_hits_as_rare_as_they_may_be_accuse_as_rarely_as_the_rate_says(file):
     detector = Sybils(file, 0.5, share=0.02, rate=1e-3)
 
     def accused(p, rng):
+        names = np.repeat([str(i) for i in range(150)], 300).tolist()
         state = detector.begin()
-        for name in range(150):
-            number = state.number(str(name))
-            for hit in (rng.random(300) < p).tolist():
-                state.weigh(number, detector._gains[int(hit)], detector.enough)
-        return len(state.alarms)
+        state.accounts = {str(i): Account(i) for i in range(150)}
+        ratios = np.where(rng.random(len(names)) < p, 0.1, 0.9)
+        found = Nearest(ratios, np.zeros(len(names), bool), np.full(len(names), -1))
+        return len(detector.weigh(state, names, found).alarms)
 
     assert accused(0.02, RNG(0)) <= 150 * 300 * 1e-3  # at most 45 alarms are to be expected
     assert accused(0.2, RNG(1)) > 140
 
 
 def test_a_ratio_is_chosen_on_harmless_accounts_and_tried_on_others(file):
-    blank = Sybils(file, **Sybils.blank, share=0.02, window=1000)
+    untuned = Sybils(file, **Sybils.uncalibrated, share=0.02, window=1000)
 
     def streams(seed, accounts=20, rows=100):
-        x = noted(blank, harmless(accounts * rows, seed))
+        x = noted(untuned, harmless(accounts * rows, seed))
         return [(part, np.zeros(len(part), np.int64)) for part in np.split(x, accounts)]
 
-    detector, found = blank.calibrated(iter(streams(61)), iter(streams(71)), 0.0)
+    detector, found = untuned.calibrated(iter(streams(61)), iter(streams(71)), 0.0)
     assert 0.2 < detector.ratio == found.delta < 0.9
     assert (found.accused, found.streams) == (0, 20) and found.high > 0
-    rows = noted(blank, harmless(4000, 81))
-    nearest = []
-    for _, near in detector.nearest(detector.begin(), rows, ["x", "y"] * 2000):
-        nearest.append(near.ratios)
-    hits = (np.concatenate(nearest)[1000:] < detector.ratio).mean()
+    rows = noted(untuned, harmless(4000, 81))
+    ratios = detector.nearest(detector.begin(), rows, ["x", "y"] * 2000).ratios
+    hits = (ratios[1000:] < detector.ratio).mean()
     assert 0.005 < hits < 0.04
     copied = [(np.tile(rows[:10], (20, 1)), np.zeros(200, np.int64)) for rows, _ in streams(61)]
     with pytest.raises(BadInput, match="200 different harmless rows"):
-        blank.calibrated(copied, streams(71), 0.0)
+        untuned.calibrated(copied, streams(71), 0.0)
     with pytest.raises(BadInput, match="expected more rows, or a smaller window"):
-        blank.calibrated(streams(61, rows=2), streams(71), 0.0)
+        untuned.calibrated(streams(61, rows=2), streams(71), 0.0)
     with pytest.raises(BadInput, match="no harmless rows"):
-        blank.calibrated([], streams(71), 0.0)
+        untuned.calibrated([], streams(71), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -257,91 +254,86 @@ def test_features_of_any_unit_are_told_in_steps_of_the_references_range(sybils, 
     np.testing.assert_array_equal(noted(Sybils(paths[1], 0.5), to(x * 3 - 1))[:, :D].max(), 255)
 
 
-def test_a_reference_must_be_rows_of_the_victims(file, tmp_path):
+async def test_a_reference_must_be_rows_of_the_victims(file, tmp_path):
+    card = Card("m", (D,), 3)
     with pytest.raises(BadInput, match="no such file"):
-        asyncio.run(Sybils(tmp_path / "none.npz", 0.5).prepare(Card("m", (D,), 3)))
-    with pytest.raises(BadInput, match=r"rows of shape \(24,\); expected \(25,\)"):
-        asyncio.run(Sybils(file, 0.5).prepare(Card("m", (25,), 3)))
+        await Sybils(tmp_path / "none.npz", 0.5).featurizer(None, card)
+    with pytest.raises(BadInput, match=r"1000 rows of shape \(24,\); expected some of shape \(25,\)"):
+        await Sybils(file, 0.5).featurizer(None, Card("m", (25,), 3))
+    (tmp_path / "text.npz").write_text("x")
+    np.savez(tmp_path / "other.npz", y=np.zeros(3))
+    for name in ("text.npz", "other.npz"):
+        with pytest.raises(BadInput, match=f"{name}: not a valid .npz file of rows"):
+            await Sybils(tmp_path / name, 0.5).featurizer(None, card)
+    for x, what in ((np.zeros((3, D)), "bytes or float32"), (np.full((3, D), np.nan, np.float32), "no missing")):
+        np.savez(tmp_path / "wrong.npz", x=x)
+        with pytest.raises(BadInput, match=what):
+            await Sybils(tmp_path / "wrong.npz", 0.5).featurizer(None, card)
 
 
-def test_what_is_no_state_or_no_noted_rows_is_refused(sybils):
-    with pytest.raises(ValueError, match="no state of accounts"):
-        sybils.begin(b"nonsense")
+def test_rows_without_a_distance_behind_them_are_refused(sybils):
     rows = noted(sybils, harmless(4, 1))
     state = fold(sybils, rows, ["a"] * 4)
-    whole = state.to_bytes()
-    with pytest.raises(ValueError, match="no state of accounts"):
-        sybils.begin(whole[: len(whole) // 2])
-    for wrong in (rows[:, 1:], rows[:, :4], np.zeros((2, D + 4), np.float32)):
-        with pytest.raises(ValueError, match="sybils: "):
+    whole = dump(state)
+    for wrong, what in (
+        (rows[:, 1:], "23 features after rows of 24"),
+        (rows[:, :4], "a distance behind each"),
+        (np.zeros((2, D + 4), np.float32), "a distance behind each"),
+    ):
+        with pytest.raises(ValueError, match=what):
             sybils.observe(state, wrong, np.zeros(len(wrong), np.int64), ["a"] * len(wrong))
     with pytest.raises(ValueError, match="of 3 accounts"):
         sybils.observe(state, rows, np.zeros(4, np.int64), ["a"] * 3)
-    assert state.to_bytes() == whole
+    assert dump(sybils.observe(state, rows[:0], np.zeros(0, np.int64), [])) == whole
 
 
 async def victim(query):
     return Answer(np.zeros(len(query.x), np.int64))
 
 
-def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils, store_url, monkeypatch):
+async def started(sybils, store, alarms, **consequence):
+    monitor = watching(sybils, "sybils", store, alarms, Card("m", (D,), 3), **consequence)
+    await monitor.start()
+    return monitor
+
+
+async def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils, store_url, monkeypatch):
     monkeypatch.setattr(account_state, "_COMPACTED", 64)
     x = synthetic(300, 3)
     names = [f"s{i % 5}" for i in range(300)]
-
-    def layers(count):
-        stores = [open_store(store_url) for _ in range(count)]
+    stores = [open_store(store_url) for _ in range(3)]
+    try:
         workers = [ControlLog(store, lambda: 7.0) for store in stores]
-        return (
-            stores,
-            workers,
-            [
-                watching(sybils, "sybils", store, worker, reaction="refuse")
-                for store, worker in zip(stores, workers, strict=True)
-            ],
-        )
-
-    async def script():
-        stores, workers, watches = layers(2)
+        pairs = zip(stores, workers, strict=True)
+        *monitors, late = [await started(sybils, *pair, reaction="refuse") for pair in pairs]
         queries = [Query(names[i], x[i : i + 1], 0.0) for i in range(300)]
         for i in range(0, 300, 50):  # some at once
-            asked = [watches[j % 2](query, victim) for j, query in enumerate(queries[i : i + 50])]
-            await asyncio.gather(*asked)
-        for layer, worker in zip(watches, workers, strict=True):
-            await layer.account("s0").catch_up()
+            await asyncio.gather(*[monitors[j % 2](query, victim) for j, query in enumerate(queries[i : i + 50])])
+        for monitor, worker in zip(monitors, workers, strict=False):
+            await monitor.account("s0").catch_up()
             await worker.catch_up()
-        states = [layer.account("anybody").state.to_bytes() for layer in watches]
+        one, other = (dump(monitor.account("anybody").state) for monitor in monitors)
+        assert one == other
         raised = [event["account"] for event in workers[0].state.audit if event["do"] == "raise alarm"]
+        assert sorted(raised) == [f"s{i}" for i in range(5)]
         await workers[1].clear_alarm("s2", "m", "sybils", "root")
-        await watches[0](Query("s2", harmless(1, 91), 0.0), victim)
-        await watches[1].account("s0").catch_up()
-        cleared = [set(layer.account("s0").state.alarms) for layer in watches]
-        last = watches[0].account("s0").state.to_bytes()
+        await monitors[0](Query("s2", harmless(1, 91), 0.0), victim)
+        await monitors[1].account("s0").catch_up()
+        for monitor in monitors:
+            assert set(monitor.account("s0").state.alarms) == {"s0", "s1", "s3", "s4"}
+        await late.account("s1").catch_up()
+        assert dump(late.account("s1").state) == dump(monitors[0].account("s0").state)
+        assert (await stores[2].read(late.account("s1").log)).snapshot is not None
+    finally:
         for store in stores:
             await store.close()
-        stores, _, (late,) = layers(1)
-        await late.account("s1").catch_up()
-        tail = await stores[0].read(late.account("s1").log)
-        anew = late.account("s1").state.to_bytes()
-        await stores[0].close()
-        return states, raised, cleared, last, anew, tail
-
-    states, raised, cleared, last, anew, tail = asyncio.run(script())
-    assert states[0] == states[1] and sorted(raised) == [f"s{i}" for i in range(5)]
-    assert cleared == [{"s0", "s1", "s3", "s4"}] * 2
-    assert anew == last and tail.snapshot is not None
 
 
-def test_a_retry_is_observed_once_and_another_accounts_request_of_that_name_too(sybils, tmp_path):
+async def test_a_retry_is_observed_once_and_another_accounts_request_of_that_name_too(sybils, tmp_path):
     x = harmless(3, 1)
-
-    async def script():
-        store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
-        layer = watching(sybils, "sybils", store, ControlLog(store, lambda: 7.0))
-        for account in ("a", "a", "b"):
-            await layer(Query(account, x, 0.0, "request 1"), victim)
-        rows = layer.account("a").state.rows
-        await store.close()
-        return rows
-
-    assert asyncio.run(script()) == 6
+    store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    monitor = await started(sybils, store, ControlLog(store, lambda: 7.0))
+    for account in ("a", "a", "b"):
+        await monitor(Query(account, x, 0.0, "request 1"), victim)
+    assert monitor.account("a").state.rows == 6
+    await store.close()

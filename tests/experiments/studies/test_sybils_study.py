@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from defenses import Prada, Sybils
+from defenses.monitoring.reference import Reference
 from experiments.studies import sybils as bench
 from zoo.data import Pool
 
@@ -21,7 +22,7 @@ def images(n, seed):
 
 def told(monitor, x):
     labels = (x[:, 0, 0, 0] * 3.99).astype(np.int64)
-    return asyncio.run(monitor.features(x, labels)), labels
+    return asyncio.run(Reference(monitor.reference, x.shape[1:]).features(x, labels)), labels
 
 
 def test_splits_give_each_row_a_key():

@@ -15,6 +15,7 @@ from sites import watching
 
 from defenses import Prada
 from defenses.monitoring import monitor as module
+from defenses.monitoring.snapshots import dump
 from defenses.store import VersionConflict, open_store
 from server.control.log import ControlLog
 from server.routes.alarms import events
@@ -197,7 +198,7 @@ def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp
             await worker.catch_up()
             await layer.account("bad").catch_up()
         once = [event for event in workers[0].state.audit if event["do"] == "raise alarm"]
-        states = {layer.account("bad").state.to_bytes() for layer in layers}
+        states = {dump(layer.account("bad").state) for layer in layers}
         found = layers[0].account("bad").state.alarm
         await workers[0].clear_alarm("bad", "m", "prada", "root")
         await layers[1](queries[0], victim)
@@ -330,7 +331,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
             detector = Prada(0.95)
             said = network.predict(asked[name]).argmax(axis=1)
             expected = detector.observe(detector.begin(), asked[name], said)
-            assert layer.account(name).state.to_bytes() == expected.to_bytes()
+            assert dump(layer.account(name).state) == dump(expected)
         await server.store.close()
         return {alarm.account: alarm.row for alarm in here.registry.all_alarms()}
 

@@ -93,7 +93,7 @@ def calibrated(blank, models, kind, benign):
 @pytest.mark.parametrize("kind", ["hoda", "ood"])
 def test_images_of_another_kind_are_found_and_the_victim_s_are_not(kind, served, config, models, digits, patches):
     path = config.parent / "filter"
-    blank = Hoda(**Hoda.blank, rows=50) if kind == "hoda" else Ood(path, **Ood.blank, rows=50)
+    blank = Hoda(**Hoda.uncalibrated, rows=50) if kind == "hoda" else Ood(path, **Ood.uncalibrated, rows=50)
     detector, found = calibrated(blank, models, kind, digits[1].x)
     assert found.accused <= 0.05 * found.streams  # drawn from 400 rows that delta was not chosen on
     fields = f"benign = {list(detector.benign)}" if kind == "hoda" else f'folder = "{path}"'

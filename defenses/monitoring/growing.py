@@ -1,0 +1,100 @@
+"""PRADA's growing sets: for each class the rows that were kept, and the distance of a new row to the nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from defenses.monitoring.nearest import UNIT, Kept, Rows, float_squares, floats, nearest, pixel_squares, pixels
+from wire import Array, Labels
+
+_STEP = 256  # rows that are compared at a time
+
+
+@dataclass
+class GrowingSets:
+    """The growing sets G_c of an account.
+
+    Rows are kept as bytes as long as all of them are 8-bit pixels (:func:`~.nearest.pixels`), and in float32 from
+    the first other row on.
+
+    Attributes:
+        sets: The sets by class c.
+        pixels: Whether rows are kept as bytes.
+    """
+
+    sets: dict[int, Kept] = field(default_factory=dict)
+    pixels: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take."""
+        return sum(kept.nbytes for kept in self.sets.values())
+
+    def arrivals(self, x: Array, labels: Labels) -> Iterator[tuple[Arrivals, Labels]]:
+        """Yields rows in parts, each to be taken before the next.
+
+        Args:
+            x: Rows ``(n, d)``, float32, or bytes that stand for 255ths.
+            labels: Their classes, ``(n,)``.
+        """
+        same, octets = pixels(x)
+        first = len(x) if same.all() else int(same.argmin())  # that is no pixels
+        start = 0
+        while start < len(x):
+            end = min(start + _STEP, first if start < first else len(x))
+            if start >= first:
+                self._to_floats()
+            part = slice(start, end)
+            values = octets[part] if self.pixels or x.dtype == np.uint8 else x[part]
+            rows = Rows.of(values if self.pixels else floats(values))
+            yield Arrivals(self, rows, labels[part]), labels[part]
+            start = end
+
+    def _to_floats(self) -> None:
+        if self.pixels:
+            self.pixels = False
+            for c, kept in self.sets.items():
+                rows = Rows.of(floats(kept.rows.values))
+                self.sets[c] = Kept.like(rows)
+                self.sets[c].append(rows)
+
+
+class Arrivals:
+    """Rows that arrive one after the other: each has a distance to its class's set, and may then be kept there."""
+
+    def __init__(self, grown: GrowingSets, x: Rows, labels: Labels) -> None:
+        """Finds all distances to what is kept, and among the rows.
+
+        Args:
+            grown: The sets.
+            x: The rows, of the type that these keep.
+            labels: Their classes, ``(m,)``.
+        """
+        self._x, self._labels = x, labels.tolist()
+        self._sets = grown.sets
+        self._squares = np.full(len(labels), np.inf)
+        self._among = np.full((len(labels), len(labels)), np.inf)
+        for c in set(self._labels):
+            at = np.flatnonzero(labels == c)
+            rows = x.at(at)
+            kept = self._sets.setdefault(c, Kept.like(x))
+            self._squares[at] = nearest(rows, kept.rows)
+            if len(at) > 1:
+                if grown.pixels:
+                    squares = pixel_squares(rows, rows) / UNIT
+                else:
+                    squares = float_squares(rows, rows, self._squares[at]).T
+                self._among[np.ix_(at, at)] = squares
+
+    def distance(self, i: int) -> float:
+        """Returns the distance of row i to the nearest row in its class's set; inf if the set is empty."""
+        return math.sqrt(self._squares[i])
+
+    def keep(self, i: int) -> None:
+        """Adds row i to its class's set."""
+        self._sets[self._labels[i]].append(self._x.at(slice(i, i + 1)))
+        np.minimum(self._squares[i + 1 :], self._among[i, i + 1 :], out=self._squares[i + 1 :])

@@ -1,0 +1,90 @@
+"""Harmless rows that nobody asks about: how far new rows lie from them."""
+
+from __future__ import annotations
+
+import asyncio
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from defenses.microbatch import MicroBatch
+from defenses.monitoring.nearest import Rows, nearest, pixels
+from wire import Array, BadInput, Labels
+
+TAIL = 4  # bytes of features that hold a row's squared distance to the reference
+_MOST = 1024  # rows of a product that several queries share
+_PLAIN = 2**28  # bytes of rows times rows of the reference that are multiplied in less time than a thread takes
+
+
+class Reference:
+    """Harmless rows to search in.
+
+    Rows are compared as bytes. Those of a reference between 0 and 1 are taken for pixels; otherwise each feature
+    is divided into 255 steps from its least to its greatest value in the reference, and values beyond count as
+    these.
+    """
+
+    def __init__(self, file: Path, shape: Sequence[int]) -> None:
+        """Reads them.
+
+        Args:
+            file: Path of an ``.npz`` file with rows ``x``, in bytes or float32, as :class:`~zoo.data.Pool` has it.
+            shape: Shape that its rows must have.
+
+        Raises:
+            BadInput: There is no such file, or it has no such rows.
+        """
+        x = _read(file)
+        if x.shape[1:] != tuple(shape) or not len(x) or not np.isfinite(x).all():
+            raise BadInput(
+                f"{file}: {len(x)} rows of shape {x.shape[1:]}; expected some of shape {tuple(shape)}, with no "
+                "missing values"
+            )
+        x = x.reshape(len(x), -1)
+        self._low, span = np.float32(0), np.float32(1)
+        if x.min() < 0 or x.max() > 1:
+            self._low, span = x.min(axis=0), np.ptp(x, axis=0)
+        self._scale = np.float32(255) / np.where(span > 0, span, np.float32(1))
+        self._rows = Rows.of(pixels(self._octets(x))[1])
+        self._batch = MicroBatch[Array, Array](self._features, size=len, most=_MOST)
+
+    async def features(self, x: Array, labels: Labels) -> Array:
+        """Returns rows ``(n, ...)`` as bytes, ``(n, d + TAIL)`` uint8; see :func:`split`."""
+        return await self._batch(x)
+
+    async def _features(self, parts: Sequence[Array]) -> list[Array]:
+        octets = [self._octets(part.reshape(len(part), -1)) for part in parts]
+        x = Rows.of(pixels(np.concatenate(octets))[1])
+        if x.values.size * len(self._rows.values) < _PLAIN:
+            squares = nearest(x, self._rows)
+        else:
+            squares = await asyncio.to_thread(nearest, x, self._rows)
+        tails = squares.astype("<f4")[:, None].view(np.uint8)
+        ends = np.cumsum([len(part) for part in octets])[:-1]
+        return [np.concatenate(part, axis=1) for part in zip(octets, np.split(tails, ends), strict=True)]
+
+    def _octets(self, x: Array) -> Array:
+        values = x / np.float32(255) if x.dtype == np.uint8 else x
+        octets: Array = np.rint((values - self._low) * self._scale).clip(0, 255).astype(np.uint8)
+        return octets
+
+
+def split(features: Array) -> tuple[Array, Array]:
+    """Splits features ``(n, d + TAIL)`` into bytes ``(n, d)`` and squared distances ``(n,)`` to the reference."""
+    tails = np.ascontiguousarray(features[:, -TAIL:]).view("<f4")[:, 0]
+    return features[:, :-TAIL], tails.astype(np.float64)
+
+
+def _read(file: Path) -> Array:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            x: Array = arrays["x"]
+    except FileNotFoundError:
+        raise BadInput(f"{file}: no such file") from None
+    except (OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
+        raise BadInput(f"{file}: not a valid .npz file of rows") from None
+    if x.dtype not in (np.uint8, np.float32) or x.ndim < 2:
+        raise BadInput(f"{file}: x must be rows (n, ...) of bytes or float32, not {x.shape} of {x.dtype}")
+    return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
