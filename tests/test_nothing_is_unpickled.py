@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("wire", "zoo", "defenses", "server", "attacker", "owner", "bench")
-FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests")
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 CALLS = {"torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "pandas.read_pickle", "pd.read_pickle"}
 
@@ -30,13 +29,11 @@ def unpicklers(source):
         yield from (f"line {getattr(node, 'lineno', 0)}: {name}" for name in names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_is_unpickled(path):
-    assert list(unpicklers(path.read_text())) == []
-
-
-def test_every_package_is_looked_at():
-    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(PACKAGES)
+def test_nothing_is_unpickled():
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert len(files) > 200 and {"wire", "zoo", "defenses", "server", "attacker", "owner"} < set(PACKAGES)
+    found = {path: [*unpicklers(path.read_text())] for path in files}
+    assert {str(path.relative_to(ROOT)): faults for path, faults in found.items() if faults} == {}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wire import BadInput
-from zoo import data, vision
+from zoo import data
 from zoo.data import Missing, idx
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
@@ -37,7 +37,7 @@ def downloads(monkeypatch, tmp_path):
         tried.append((url, socket.getdefaulttimeout()))
         raise URLError("no network")
 
-    monkeypatch.setattr(vision.datasets.mnist, "download_and_extract_archive", unreachable)
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", unreachable)
     monkeypatch.setattr(idx, "DEBIAN", tmp_path / "no-package")
     return tried
 
@@ -150,7 +150,7 @@ def test_a_download_is_kept(tmp_path, downloads, monkeypatch):
         (tmp_path / download_root / filename.removesuffix(".gz")).write_bytes(gzip.decompress(content))
 
     count = 0
-    monkeypatch.setattr(vision.datasets.mnist, "download_and_extract_archive", reachable)
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", reachable)
     images, labels = write_set(tmp_path / "far")
     for _ in range(2):
         check(data.load("mnist", None, tmp_path / "cache"), images, labels)

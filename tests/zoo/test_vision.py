@@ -5,7 +5,13 @@ from types import ModuleType
 import pytest
 import torch
 
-from zoo import vision
+
+@pytest.fixture(scope="module")
+def vision():
+    """Returns the module, which takes seconds to import."""
+    from zoo import vision
+
+    return vision
 
 
 @pytest.fixture
@@ -16,20 +22,20 @@ def declared(monkeypatch):
     return names
 
 
-def test_data_sets_transforms_and_models_import():
+def test_data_sets_transforms_and_models_import(vision):
     assert vision.datasets.FashionMNIST.__name__ == "FashionMNIST"
     assert vision.transforms.ToTensor()(torch.zeros(2, 2, 1).numpy()).shape == (1, 2, 2)
     assert vision.models.resnet18(weights=None, num_classes=2)(torch.zeros(2, 3, 32, 32)).shape == (2, 2)
 
 
-def test_where_the_operators_load_nothing_is_declared(monkeypatch, declared):
+def test_where_the_operators_load_nothing_is_declared(vision, monkeypatch, declared):
     module = ModuleType("torchvision")
     monkeypatch.setattr(importlib, "import_module", lambda name: module)
     assert vision.load_torchvision() is module
     assert declared == []
 
 
-def test_where_they_do_not_load_they_are_declared(monkeypatch, declared):
+def test_where_they_do_not_load_they_are_declared(vision, monkeypatch, declared):
     module = ModuleType("torchvision")
     answers = [RuntimeError("operator torchvision::nms does not exist"), module]
 
@@ -48,7 +54,7 @@ def test_where_they_do_not_load_they_are_declared(monkeypatch, declared):
     assert declared == ["torchvision::nms", "torchvision::qnms"]
 
 
-def test_another_fault_is_not_hidden(monkeypatch, declared):
+def test_another_fault_is_not_hidden(vision, monkeypatch, declared):
     def import_module(name):
         raise RuntimeError("no memory")
 

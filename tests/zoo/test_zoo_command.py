@@ -18,7 +18,6 @@ from zoo.families import FAMILIES, name_of
 from zoo.families.mlp import Mlp
 from zoo.folder import read_card
 from zoo.recipe import READY
-from zoo.vision import models, transforms
 
 
 @pytest.fixture
@@ -195,6 +194,8 @@ def test_rows_of_other_features_are_not_evaluated(tmp_path):
 @pytest.fixture
 def weights(tmp_path):
     """Returns torchvision's own weights in a file, and what they answer."""
+    from zoo.vision import models
+
     torch.manual_seed(0)
     network = models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=2).eval()
     save_file(network.state_dict(), tmp_path / "net.safetensors")
@@ -210,6 +211,8 @@ def imported(weights, *more):
 
 
 def test_torchvision_s_weights_are_taken_and_answer_as_there(weights):
+    from zoo.vision import transforms
+
     path, network = weights
     model = imported(path)
     x = np.random.default_rng(0).random((5, 3, 32, 32), dtype=np.float32)
