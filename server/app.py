@@ -16,9 +16,8 @@ from server.deployment.service import Service
 from server.http import openapi, problems
 from server.http.application import Application
 from server.http.telemetry import Telemetry
-from server.protocols import open_inference as inference
-from server.protocols import v1 as predict
-from server.routes import accounts, alarms, marks
+from server.protocols import PROTOCOLS
+from server.routes import account, admin_accounts, alarms, home, marks, stacks
 from server.settings import Settings
 from wire.version import VERSION
 
@@ -35,11 +34,11 @@ def create_app(
 
     Args:
         settings: The server's settings.
-        store: Where accounts and defences remember.
+        store: Where accounts and defences keep their state.
         served: The loaded victims, by name.
-        secret: What the defences' keys are derived from; the same after every restart.
-        clock: Tells the time, in seconds since the epoch.
-        telemetry: Counts; by default in metrics that nobody sees.
+        secret: Derives the defences' keys; the same after every restart.
+        clock: Returns the time, in seconds since the epoch.
+        telemetry: Counts requests; by default in a registry of its own.
 
     Raises:
         BadInput: A defence stack contradicts itself.
@@ -47,7 +46,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await app.state.range.catch_up()
+        await app.state.service.catch_up()
         yield
         await store.close()
 
@@ -60,16 +59,18 @@ def create_app(
         redirect_slashes=False,
     )
     telemetry = telemetry or Telemetry(VERSION)
-    app.state.range = here = Service(settings, store, served, secret, clock, telemetry.timed)
-    for routes in (inference.router, predict.router, accounts.router, alarms.router, marks.router):
-        app.include_router(routes)
+    app.state.service = service = Service(settings, store, served, secret, clock, telemetry.timed)
+    for protocol in PROTOCOLS:
+        app.include_router(protocol.router)
+    for routes in (home, account, admin_accounts, stacks, alarms, marks):
+        app.include_router(routes.router)
     problems.install(app)
-    openapi.install(app)
-    return Application(here, app, telemetry, access_log=settings.log == "json")
+    openapi.install(app, [operation for protocol in PROTOCOLS for operation in protocol.operations])
+    return Application(service, app, telemetry, access_log=settings.log == "json")
 
 
 async def server_secret(store: Store) -> bytes:
-    """Returns the secret of a store, which is drawn when it is asked for first."""
+    """Returns the secret of a store, which is drawn at first use."""
     while not (kept := (await store.read("secret")).entries):
         with suppress(VersionConflict):  # another process was faster
             await store.append("secret", [secrets.token_bytes(32)], expected=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from defenses.admission.limit import Limit
@@ -51,8 +51,6 @@ class Admission:
         price: Price,
         store: Store,
         overall: Sequence[Limit] = (),
-        seen: Callable[[], int] | None = None,
-        alarms: Callable[[str], Iterable[StandingAlarm]] | None = None,
     ) -> None:
         """Names the counters.
 
@@ -62,14 +60,11 @@ class Admission:
             price: What rows and requests cost.
             store: Where the counters are kept.
             overall: Limits that are kept per account, over all models together.
-            seen: Returns the position up to which the control log was read; None if there is none.
-            alarms: Returns an account's alarms; None if there is no detector.
 
         Raises:
             BadInput: Two limits would share a counter.
         """
         self.model, self.price, self.store = model, price, store
-        self._seen, self._alarms = seen, alarms
         everywhere = (
             Kept(f"{EVERYWHERE}/{rule.name}", rule.policy._replace(name=f"all-{rule.policy.name}"), rule)
             for rule in overall
@@ -86,31 +81,43 @@ class Admission:
         """Answers, refuses or fails, as :meth:`admitted`."""
         return (await self.admitted(query, handle))[0]
 
-    async def admitted(self, query: Query, handle: Handler) -> tuple[Answer, Limits]:
+    async def admitted(
+        self,
+        query: Query,
+        handle: Handler,
+        alarms: Sequence[StandingAlarm] = (),
+        log_position: int | None = None,
+    ) -> tuple[Answer, Limits]:
         """Answers, refuses or fails; only an answered query is billed.
+
+        Args:
+            query: The query.
+            handle: Answers it if it is admitted.
+            alarms: The account's alarms at the model.
+            log_position: The position of the control log at which account and alarms were read; None if there is
+                no such log.
 
         Returns:
             The answer, and the state in which it left the limits.
 
         Raises:
             Refused: A limit or an alarm refuses, or the store is unavailable (503).
-            VersionConflict: The control log has grown beyond the position that was read.
+            VersionConflict: The control log has grown beyond that position.
         """
         rows, at = len(query.x), query.at
-        position = None if self._seen is None else self._seen()
         limits, policies = self._limits, self._policies
-        if alarms := () if self._alarms is None else self._alarms(query.account):
+        if alarms:
             if any(alarm.reaction == "refuse" for alarm in alarms):
-                await self._refuse(query, position)
+                await self._refuse(query, log_position)
             slowed = [self._kept(Slowed(alarm.at)) for alarm in alarms if alarm.reaction == "slow"][:1]
             limits = (*limits, *slowed)
             policies = (*policies, *(limit.policy for limit in slowed))
         counters = [rule.counter(name, rows, at) for name, _, rule in limits]
         counters += map(Counter, self._entries, self.price.amounts(rows))
-        charge = Charge(query.account, counters, at, query.idempotency_key, position)
+        charge = Charge(query.account, counters, at, query.idempotency_key, log_position)
         verdict = await self.store.charge(charge)
         if verdict.kind == "behind":
-            raise VersionConflict(f"the control log has grown beyond {position}")
+            raise VersionConflict(f"the control log has grown beyond {log_position}")
         if verdict.kind == "over":
             _, policy, rule = limits[verdict.counter]
             raise rule.refusal(policy, rows, verdict.level, at)
@@ -123,10 +130,10 @@ class Admission:
     def _kept(self, rule: Limit) -> Kept:
         return Kept(f"{self.model}/{rule.name}", rule.policy, rule)
 
-    async def _refuse(self, query: Query, position: int | None) -> None:
+    async def _refuse(self, query: Query, log_position: int | None) -> None:
         """Refuses, unless the alarm may have been cleared."""
-        if (await self.store.charge(Charge(query.account, (), query.at, log_position=position))).kind == "behind":
-            raise VersionConflict(f"the control log has grown beyond {position}")
+        if (await self.store.charge(Charge(query.account, (), query.at, log_position=log_position))).kind == "behind":
+            raise VersionConflict(f"the control log has grown beyond {log_position}")
         raise Refused(f"this account raised an alarm, and model {self.model} no longer answers it", status=403)
 
     def disclose(self, card: Card) -> Card:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from cli.keys import read_key
 from defenses.store import open_store
-from server.control.log import Account, ControlLog
+from server.control.accounts import OPERATOR, Account, Accounts
+from server.control.log import ControlLog
 from server.settings import Settings
 from wire import BadInput
-
-OPERATOR = "the command line"  # who did it, in the audit
 
 
 async def administrate(settings: Settings, do: str, arguments: dict[str, object]) -> None:
@@ -24,37 +23,38 @@ async def administrate(settings: Settings, do: str, arguments: dict[str, object]
     if do in ("create", "plan") and plan not in settings.plans:
         raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
     store = open_store(settings.store_url())
-    registry = ControlLog(store, time.time)
+    control = ControlLog(store, time.time)
+    known = control.accounts
     try:
-        await registry.catch_up()
+        await control.catch_up()
         match do:
             case "create":
-                await _create(registry, name, plan, arguments["key_file"])
+                await _create(known, name, plan, arguments["key_file"])
             case "list":
-                for account in registry.accounts():
-                    print(f"{account.name:24} {account.plan:16} {' '.join(registry.keys_of(account.name))}")
+                for account in known.all():
+                    print(f"{account.name:24} {account.plan:16} {' '.join(known.keys_of(account.name))}")
             case "plan":
-                await registry.set_plan(name, plan, OPERATOR)
+                await known.set_plan(name, plan, OPERATOR)
             case "add-key":
-                print(await registry.add_key(name, OPERATOR))
+                print(await known.add_key(name, OPERATOR))
             case "rotate":
-                print(await registry.rotate(name, OPERATOR))
+                print(await known.rotate(name, OPERATOR))
             case "revoke":
                 only = None if arguments["key"] is None else key
-                print(f"{await registry.revoke(name, OPERATOR, only=only)} keys revoked")
+                print(f"{await known.revoke(name, OPERATOR, only=only)} keys revoked")
     finally:
         await store.close()
 
 
-async def _create(registry: ControlLog, name: str, plan: str, key_file: object) -> None:
+async def _create(accounts: Accounts, name: str, plan: str, key_file: object) -> None:
     if not isinstance(key_file, Path):
-        print(await registry.create(name, plan, OPERATOR))
+        print(await accounts.create(name, plan, OPERATOR))
     elif key_file.exists():
-        known = registry.authenticate(f"Bearer {read_key(None, key_file)}")
+        known = accounts.authenticate(f"Bearer {read_key(None, key_file)}")
         if known != Account(name, plan):
             raise BadInput(f"{key_file} holds a key of {known.name!r} on plan {known.plan!r}")
     else:
         key_file.parent.mkdir(parents=True, exist_ok=True)
-        key = await registry.create(name, plan, OPERATOR)
+        key = await accounts.create(name, plan, OPERATOR)
         key_file.touch(mode=0o600)
         key_file.write_text(key + "\n")

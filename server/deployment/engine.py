@@ -7,8 +7,6 @@ pass. On a GPU, and where the gate stays shut, torch serves.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
 import logging
 import time
@@ -38,7 +36,6 @@ SIZES = (1, 2, 3, 5, 7, 11, 13)  # rows of the passes that must answer as a full
 SPARSE = 0.1  # share of missing features
 TRIALS = 3  # passes, the fastest of which counts
 ENOUGH = 0.1  # seconds of trials: what is so slow needs no more
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 log = logging.getLogger(__name__)
 
@@ -195,19 +192,3 @@ def _tried(predict: Predict, platform: str, rows: int, card: Card) -> Engine:
         predict(x)
         took.append(time.thread_time() - start)
     return Engine(predict, platform, rows, min(took))
-
-
-def settle() -> None:
-    """Makes the most of a process that has loaded what it will serve, and does nothing else from now on.
-
-    Collections need not walk what lives as long as the process, nor come often: a quarter of the time of a lone
-    row's request goes to them otherwise. And glibc keeps the memory of a pass for the next one, which spares torch
-    a sixth to a third of its time on a ResNet; other libraries of C have no such switches.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, 32 * 2**20)  # the most that every glibc takes
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""What the routes share: the deployments, the accounts, the clock."""
+"""The running service, without its HTTP: deployed models, accounts and the clock."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 from fastapi import Request
 
-from defenses.store import Store, VersionConflict
-from server.control.log import Account, ControlLog
+from defenses.store import Store
+from server.control.accounts import Account
+from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
 from server.settings import Settings
 from wire import Answer, Array, BadInput, Query, Refused
 from wire.ratelimit import Limits
 
-STORE_SECONDS = 1.0  # after which it counts as away, for who asks whether the server is ready
+STORE_SECONDS = 1.0  # after which the store counts as unavailable, for readiness checks
 
 log = logging.getLogger(__name__)
 
 
 class Caller(NamedTuple):
-    """Who asks, as the control log had it at a position.
+    """An authenticated client.
 
     Attributes:
-        account: The account.
-        authorization: The ``Authorization`` header.
-        position: The position.
+        account: Its account.
+        position: The position of the control log at which its key was valid.
     """
 
     account: Account
-    authorization: str | None
     position: int
 
 
@@ -43,11 +42,11 @@ class Service:
     """A running server, without its HTTP.
 
     Attributes:
-        settings: What it was told to do.
-        registry: Its accounts and keys.
-        store: Where it remembers.
-        clock: Tells the time, in seconds since the epoch.
-        up: For each process that should serve whether it does.
+        settings: Its settings.
+        control: The control log: accounts, alarms and replaced stacks.
+        store: Where state is kept.
+        clock: Returns the time, in seconds since the epoch.
+        up: For each process that should serve, whether it does.
     """
 
     up: Sequence[int] = (1,)
@@ -67,7 +66,7 @@ class Service:
             BadInput: A stack contradicts itself.
         """
         self.settings, self.store, self.clock = settings, store, clock
-        self.registry = ControlLog(store, clock, self._redeploy)
+        self.control = ControlLog(store, clock, self._redeploy)
         self._served, self._secret, self._timed = served, secret, timed
         self._configured: dict[str, Tables] = {victim.name: victim.defenses for victim in settings.victims}
         self._stacks: dict[str, Tables] = dict(self._configured)
@@ -81,11 +80,11 @@ class Service:
         return list(self._served)
 
     async def begin(self) -> None:
-        """Reads what all layers remember.
+        """Lets all layers read their state.
 
         Raises:
-            BadInput: A layer finds something that is broken or does not belong there. If an administrator put it
-                in place, its model is withdrawn instead.
+            BadInput: The state of a layer is broken, or belongs to another model. If an administrator put the
+                layer in place, its model is withdrawn instead.
         """
         await self.catch_up()
         for model, deployment in self._deployments.items():
@@ -111,11 +110,11 @@ class Service:
         return layer_secret(self._secret, model, "dawn")
 
     async def catch_up(self) -> None:
-        """Reads what administrators and other workers have changed."""
-        await self.registry.catch_up()
+        """Reads the changes of administrators and other workers."""
+        await self.control.catch_up()
 
     def _redeploy(self) -> None:
-        """Puts stacks in force that the log has replaced."""
+        """Binds the stacks that the control log has replaced."""
         for model in self._served:
             stack = self.stack(model)
             if stack is not self._stacks[model]:
@@ -135,27 +134,30 @@ class Service:
         if withdrawn := [model for model, deployment in self._deployments.items() if deployment is None]:
             raise Refused(_withdrawn(withdrawn), status=503)
 
-    async def enter(self, authorization: str | None) -> Account:
-        """Tells whose key an ``Authorization`` header holds, or raises :class:`~wire.Refused` (401)."""
+    async def enter(self, authorization: str | None) -> Caller:
+        """Authenticates a client against the control log's end, or raises :class:`~wire.Refused` (401)."""
         await self.catch_up()
-        return self.registry.authenticate(authorization)
+        return self._caller(authorization)
 
-    async def admit(self, authorization: str | None) -> Caller:
-        """Refuses unknown keys (401), before a body is read; one that was revoked is refused by :meth:`ask`."""
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """Authenticates a client without a trip to the store, or raises :class:`~wire.Refused` (401).
+
+        A key that was revoked meanwhile is found by :meth:`ask`.
+        """
         try:
-            return self._visitor(authorization)
-        except Refused:  # its account may be new
-            await self.catch_up()
-            return self._visitor(authorization)
+            return self._caller(authorization)
+        except Refused:  # the account may be new
+            return await self.enter(authorization)
 
-    def _visitor(self, authorization: str | None) -> Caller:
-        return Caller(self.registry.authenticate(authorization), authorization, self.registry.position)
+    def _caller(self, authorization: str | None) -> Caller:
+        return Caller(self.control.accounts.authenticate(authorization), self.control.position)
 
     def stack(self, model: str) -> Tables:
         """Returns the defence stack of a model that is in force, or raises :class:`~wire.Refused` (404)."""
         if model not in self._served:
             raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
-        return self.registry.state.stacks.get(model, self._configured[model])
+        replaced = self.control.stacks.get(model)
+        return self._configured[model] if replaced is None else replaced
 
     def deployment(self, model: str, stack: Tables) -> Deployment:
         """Binds a stack, and selects of it what the accounts of each plan would meet.
@@ -169,12 +171,12 @@ class Service:
             self.settings.plans,
             self.store,
             self._secret,
-            self.registry,
+            self.control,
             self._timed,
         )
 
-    def model(self, account: Account, model: str, version: str | None = None) -> Deployed:
-        """Returns what an account meets under a model's name, or raises :class:`~wire.Refused` (404)."""
+    def deployed(self, account: Account, model: str, version: str | None = None) -> Deployed:
+        """Returns a model as an account meets it, or raises :class:`~wire.Refused` (404)."""
         if model not in self._deployments:
             raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
         deployment = self._deployments[model]
@@ -198,34 +200,27 @@ class Service:
         }
 
     async def ask(
-        self,
-        visitor: Caller,
-        model: str,
-        version: str | None,
-        read: Callable[[Deployed], tuple[Array, str | None, Any]],
-    ) -> tuple[Answer, Limits, Deployed, Any]:
-        """Asks about rows; the same request under the same id is billed once.
+        self, caller: Caller, deployed: Deployed, x: Array, request_id: str | None = None
+    ) -> tuple[Answer, Limits]:
+        """Asks a model about rows; a request that is repeated under its id is billed once.
 
         Args:
-            visitor: Who asks.
-            model: Name of the model.
-            version: Its version, if one is asked for.
-            read: Reads rows, the idempotency key and what else a request holds, for the deployed victim.
+            caller: The authenticated client.
+            deployed: The model, as its account meets it.
+            x: The rows.
+            request_id: The client's name for the request, if any.
 
         Returns:
-            The answer, the state in which it left the limits, what gave the answer, and what else
-            ``read`` returned.
+            The answer, and the state in which it left the limits.
+
+        Raises:
+            Refused: A defence refuses.
+            VersionConflict: The control log has grown since the client was authenticated: authenticate it again.
         """
-        while True:
-            if visitor.position != self.registry.position:
-                visitor = self._visitor(visitor.authorization)
-            deployed = self.model(visitor.account, model, version)
-            x, idempotency_key, rest = read(deployed)
-            try:
-                query = Query(visitor.account.name, x, self.clock(), idempotency_key)
-                return *await deployed.admission.admitted(query, deployed.handle), deployed, rest
-            except VersionConflict:
-                await self.catch_up()
+        name, model = caller.account.name, deployed.card.model
+        query = Query(name, x, self.clock(), idempotency_key(model, request_id, x))
+        alarms = self.control.alarms.standing(name, model)
+        return await deployed.admission.admitted(query, deployed.reaction.around(alarms), alarms, caller.position)
 
     def _replaced(self, model: str, stack: Tables) -> Deployment | None:
         try:
@@ -248,7 +243,7 @@ def _withdrawn(models: Sequence[str]) -> str:
 
 
 def idempotency_key(model: str, request_id: str | None, x: Array) -> str | None:
-    """Returns what names a request in the ledger: its id, its model and its rows; None without an id."""
+    """Returns a request's name in the ledger, a hash of its id, model and rows; None without an id."""
     if request_id is None:
         return None
     named = hashlib.blake2b(orjson.dumps([model, request_id, x.shape]), digest_size=16)
@@ -257,6 +252,6 @@ def idempotency_key(model: str, request_id: str | None, x: Array) -> str | None:
 
 
 def of(request: Request) -> Service:
-    """Returns the range that a request came to."""
-    served: Service = request.app.state.range
-    return served
+    """Returns the service that a request came to."""
+    service: Service = request.app.state.service
+    return service

@@ -7,14 +7,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from cli.money import MICRO
 from defenses import (
     Admission,
     Defense,
-    Handler,
     Layer,
     Limit,
     Price,
@@ -32,7 +30,7 @@ from defenses.watermarks.survival import check_survival
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.settings import Plan, defense_of
-from wire import Answer, BadInput, Card, Query
+from wire import BadInput, Card
 
 log = logging.getLogger(__name__)
 
@@ -114,14 +112,14 @@ class Deployed:
     Attributes:
         card: Its card.
         admission: Their limits and prices.
-        handle: Answers admitted queries.
+        reaction: Answers admitted queries, as the account's alarms say.
         platform: The engine's name.
         layers: The layers around the victim, outermost first.
     """
 
     card: Card
     admission: Admission
-    handle: Handler
+    reaction: Reaction
     platform: str
     layers: Sequence[Bound]
 
@@ -201,20 +199,18 @@ def deploy(
         BadInput: A stack contradicts itself.
     """
     model = served.card.model
-    site = Site(model, served.card, served.weights, b"", store, control, served.companions)
+    site = Site(model, served.card, served.weights, b"", store, control.alarms, served.companions)
     with _naming(model):
         stack = Stack.of(tables, model, secret, site, timed)
     outer, deployed = {}, {}
     for name, plan in plans.items():
         with _naming(model, name):
             outer[name] = Stack.of(plan.defenses, f"plan/{model}", secret, site, timed)
-            deployed[name] = _on_plan(served, stack, plan, outer[name], site, secret, control)
+            deployed[name] = _on_plan(served, stack, plan, outer[name], site, secret)
     return Deployment(stack, outer, deployed)
 
 
-def _on_plan(
-    served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: Site, secret: bytes, control: ControlLog
-) -> Deployed:
+def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: Site, secret: bytes) -> Deployed:
     """Selects the victim's layers that apply on a plan, and puts the plan's own outside.
 
     Where a victim discloses labels only, the plan's layers have nothing to change and are left out.
@@ -233,22 +229,17 @@ def _on_plan(
         except Redundant as redundant:  # beside this victim's own; not so beside another's
             card = redundant.card
         layers.insert(0, bound)
-    model, alarms = site.model, partial(control.alarms, site.model)
     limits = [limit for kind, limit in stack.limits if kind not in plan.skip]
     overall = [limit for _, limit in outer.limits]
-    admission = Admission(model, limits, price_of(plan), site.store, overall, lambda: control.position, alarms)
+    admission = Admission(site.model, limits, price_of(plan), site.store, overall)
     unmarked = [bound.timed for bound in layers if bound.defense.stage is not Stage.WATERMARK]
     reaction = Reaction(
         served.card.classes,
-        layer_secret(secret, model, "deceive"),
+        layer_secret(secret, site.model, "deceive"),
         compose([bound.timed for bound in layers], served),
         compose(unmarked, served),
     )
-
-    async def handle(query: Query) -> Answer:
-        return await reaction.around(list(alarms(query.account)))(query)
-
-    return Deployed(admission.disclose(card), admission, handle, served.platform, layers)
+    return Deployed(admission.disclose(card), admission, reaction, served.platform, layers)
 
 
 @contextmanager

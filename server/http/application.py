@@ -1,4 +1,4 @@
-"""The outermost layer: each request enters and leaves here, with an id, counted, and refused at closing time."""
+"""The outermost layer: every request gets an id, is counted, and is refused while the server closes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import logging
 from collections.abc import Mapping
 from time import monotonic
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.deployment.service import Service
 from server.http import logs, problems
 from server.http.body import read_body
+from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
-from server.protocols import hot
-from server.protocols.hot import RequestRecord
+from server.protocols import PROTOCOLS
+from server.protocols.protocol import Target, answer, authorization, find
 from wire import Refused
 
 log = logging.getLogger(__name__)
 
-MOST_ELSEWHERE = 2**20  # bytes of a body that holds no rows
+MOST_ELSEWHERE = 2**20  # bytes of a body that carries no rows
 LIVE = "/v2/health/live"
 
 
@@ -27,21 +29,21 @@ class Application:
     """The application as the HTTP server sees it.
 
     Attributes:
-        here: What the hot routes ask.
-        draining: Whether the server is closing: requests that are being answered are answered, others get 503, and
-            every answer ends its connection.
+        service: Answers requests about rows.
+        draining: Whether the server is closing. Requests under way are answered, new ones get 503, and every
+            answer ends its connection.
     """
 
-    def __init__(self, here: Service, app: ASGIApp, telemetry: Telemetry, *, access_log: bool = False) -> None:
-        """Opens the door.
+    def __init__(self, service: Service, app: ASGIApp, telemetry: Telemetry, *, access_log: bool = False) -> None:
+        """Takes the parts of the application.
 
         Args:
-            here: What the hot routes ask.
+            service: Answers requests about rows.
             app: Answers all other requests.
-            telemetry: Counts.
+            telemetry: Counts requests.
             access_log: Whether every request leaves a line in the log.
         """
-        self.here, self.draining = here, False
+        self.service, self.draining = service, False
         self._app, self._telemetry, self._access_log = app, telemetry, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,76 +53,56 @@ class Application:
             return
         begun = monotonic()
         headers = dict(scope["headers"])
-        visit = RequestRecord(logs.request_id(headers.get(b"x-request-id")))
+        record = RequestRecord(logs.request_id(headers.get(b"x-request-id")))
         self._telemetry.in_flight.inc()
 
         async def out(message: Message) -> None:
             if message["type"] == "http.response.start":
-                visit.status = message["status"]
-                message["headers"].append((b"x-request-id", visit.id.encode()))
+                record.status = message["status"]
+                message["headers"].append((b"x-request-id", record.id.encode()))
                 if self.draining:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
-            await self._answer(visit, scope, headers, receive, out)
+            await self._answer(record, scope, headers, receive, out)
         finally:
             seconds = monotonic() - begun
             self._telemetry.in_flight.dec()
-            self._telemetry.request(visit.route, visit.status, seconds)
-            if visit.rows is not None and visit.model is not None:
-                self._telemetry.rows(visit.model, visit.rows)
-            if visit.reason is not None:
-                self._telemetry.refused(visit.reason)
+            self._telemetry.request(record.route, record.status, seconds)
+            if record.rows is not None and record.model is not None:
+                self._telemetry.rows(record.model, record.rows)
+            if record.reason is not None:
+                self._telemetry.refused(record.reason)
             if self._access_log:
-                logs.access(
-                    visit.id,
-                    visit.route,
-                    visit.status,
-                    seconds,
-                    account=visit.account,
-                    model=visit.model,
-                    rows=visit.rows,
-                    reason=visit.reason,
-                )
+                logs.access(record, seconds)
 
     async def _answer(
-        self, visit: RequestRecord, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send
+        self, record: RequestRecord, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send
     ) -> None:
-        target = hot.find(scope["path"]) if scope["method"] == "POST" else None
-        limits = self.here.settings
+        target = find(scope["path"], PROTOCOLS)
         try:
             if self.draining and scope["path"] != LIVE:
-                if target is not None:
-                    await self.here.admit(hot.authorization(headers))
-                visit.reason = "drain"
-                # The body is read first: to close on a client that still sends would cost it the answer.
-                most = limits.max_body if target is not None else min(MOST_ELSEWHERE, limits.max_body)
-                await read_body(headers, receive, most, limits.body_seconds)
-                raise _closing()
+                await self._drain(record, target, headers, receive)
             if target is None:
-                if b"content-length" in headers or b"transfer-encoding" in headers:
-                    most = min(MOST_ELSEWHERE, limits.max_body)
-                    receive = _again(await read_body(headers, receive, most, limits.body_seconds), receive)
-                scope["visit"] = visit
-                scope["draining"] = lambda: self.draining
-                await self._app(scope, receive, out)
-                visit.route = getattr(scope.get("route"), "path", visit.route)
+                await self._elsewhere(record, scope, headers, receive, out)
                 return
-            visit.route = target.protocol.template
-            more, body = await hot.answer(self.here, target, headers, receive, visit)
+            record.route = target.route
+            if scope["method"] != "POST":
+                raise HTTPException(405, headers={"Allow": "POST"})
+            more, body = await answer(self.service, target, headers, receive, record)
         except asyncio.CancelledError:
             if not self.draining:
                 raise
-            if not visit.status:  # it was still being answered when the last of the server's time was over
-                visit.reason = "drain"
-                await problems.told(_closing(), visit.id)(scope, receive, out)
+            if not record.status:  # it was still being answered when the server's time was over
+                record.reason = "drain"
+                await problems.response(_closing(), record.id)(scope, receive, out)
             return
         except Exception as error:
-            if target is None and visit.status:  # the framework has answered, and raises what it could not handle
+            if target is None and record.status:  # the framework has answered, and raises what it could not handle
                 raise
-            visit.reason = visit.reason or problems.reason(error)
-            response = problems.told(error, visit.id)
+            record.reason = record.reason or problems.reason(error)
+            response = problems.response(error, record.id)
             if response.status_code == 500:
                 log.exception("a request failed")
             await response(scope, receive, out)
@@ -129,20 +111,63 @@ class Application:
         await out({"type": "http.response.start", "status": 200, "headers": more})
         await out({"type": "http.response.body", "body": body})
 
+    async def _elsewhere(
+        self, record: RequestRecord, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send
+    ) -> None:
+        """Lets the framework answer; HEAD is GET without a body."""
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            receive = _again(await self._body(headers, receive, MOST_ELSEWHERE), receive)
+        if scope["method"] == "HEAD":
+            scope, out = {**scope, "method": "GET"}, _without_body(out)
+        scope["record"] = record
+        await self._app(scope, receive, out)
+        record.route = getattr(scope.get("route"), "path", record.route)
+
+    async def _drain(
+        self, record: RequestRecord, target: Target | None, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> None:
+        """Refuses a request, once its body is read: a client that still sends would lose the answer."""
+        most = MOST_ELSEWHERE
+        if target is not None:
+            await self.service.authenticate(authorization(headers))
+            most = self.service.settings.max_body
+        record.reason = "drain"
+        await self._body(headers, receive, most)
+        raise _closing()
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:
+        settings = self.service.settings
+        return await read_body(headers, receive, min(most, settings.max_body), settings.body_seconds)
+
 
 def _closing() -> Refused:
     return Refused("the server is closing; ask again, and another may answer", status=503, retry_after=1)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Returns a ``receive`` that tells the body that was read, and goes on from there."""
-    told = False
+    """Returns a ``receive`` that starts with a body that was read already."""
+    given = False
 
     async def again() -> Message:
-        nonlocal told
-        if told:
+        nonlocal given
+        if given:
             return await receive()
-        told = True
+        given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _without_body(out: Send) -> Send:
+    """Returns a ``send`` that ends the answer after its headers."""
+    ended = False
+
+    async def send(message: Message) -> None:
+        nonlocal ended
+        if message["type"] == "http.response.start":
+            await out(message)
+        elif not ended:
+            ended = True
+            await out({"type": "http.response.body", "body": b""})
+
+    return send

@@ -1,4 +1,4 @@
-"""uvicorn, with what it lacks at an open door: limits on heads, on idling and on slow readers, and a drain.
+"""uvicorn, with what it lacks at an open application: limits on heads, on idling and on slow readers, and a drain.
 
 uvicorn bounds neither how long a client may take to send its request's head, nor how large that may grow, nor how
 long an answer may lie unread; and on SIGTERM it closes its port at once, before a load balancer could know.
@@ -220,10 +220,10 @@ class Server(uvicorn.Server):
     """A server that says that it closes before it does."""
 
     def __init__(
-        self, config: uvicorn.Config, door: Application, settings: Settings, started: Callable[[], None]
+        self, config: uvicorn.Config, application: Application, settings: Settings, started: Callable[[], None]
     ) -> None:
         super().__init__(config)
-        self._door, self._settings, self._started = door, settings, started
+        self._application, self._settings, self._started = application, settings, started
         self._close_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -233,8 +233,8 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins to drain, for which a person who pressed Ctrl-C need not wait; a second signal ends at once."""
-        self.force_exit = self._door.draining
-        self._door.draining = True
+        self.force_exit = self._application.draining
+        self._application.draining = True
         self._close_at = monotonic() + (0 if sig == signal.SIGINT else self._settings.drain_seconds)
         self.should_exit = True  # uvicorn would also raise the signal again after a good end
 
@@ -248,19 +248,23 @@ class Server(uvicorn.Server):
 
 
 def server(
-    door: Application, settings: Settings, certificate: Path | None, key: Path | None, started: Callable[[], None]
+    application: Application,
+    settings: Settings,
+    certificate: Path | None,
+    key: Path | None,
+    started: Callable[[], None],
 ) -> Server:
     """Makes the server of an application.
 
     Args:
-        door: The application.
+        application: The application.
         settings: The server's settings.
         certificate: Certificate file, for HTTPS.
         key: Its private key file.
         started: Is called when the server answers.
     """
     config = uvicorn.Config(
-        door,
+        application,
         http=cast(type[HttpToolsProtocol], partial(Connection, settings)),
         ws="none",
         access_log=False,
@@ -272,4 +276,4 @@ def server(
         timeout_keep_alive=math.ceil(settings.head_seconds),
         timeout_graceful_shutdown=10,
     )
-    return Server(config, door, settings, started)
+    return Server(config, application, settings, started)

@@ -1,17 +1,18 @@
-"""What the server writes to standard error: events, and in JSON also a line for every request.
+"""The server's log on standard error: events, and in JSON also a line for every request.
 
-Never a key, a row, a body or a query string: a request's line holds the fields of :func:`access` and no others; of
-an unforeseen error the log tells the type and where it was raised, but not the message, which may quote a row.
+It never holds a key, a row, a body or a query string. A request's line has the fields of :func:`access` and no
+others. Of an unforeseen error the log shows the type and where it was raised, but not the message, which may quote
+a row.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import re
 import secrets
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -19,9 +20,10 @@ from typing import Literal, TypeAlias
 
 import orjson
 
+from server.http.request_record import RequestRecord
+
 _Raised: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
-_made = map(f"{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
 _sane = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
@@ -33,49 +35,44 @@ def begin(form: Literal["text", "json"]) -> None:
 
 
 def request_id(given: bytes | None) -> str:
-    """Returns a request's id: its ``X-Request-Id`` if that is short and plain, or a new one."""
+    """Returns a request's id: its ``X-Request-Id`` if that is short and plain, or a new random one."""
     if given is not None and _sane(given):
         return given.decode()
-    return next(_made)
+    return next(_new)
 
 
-def access(
-    request: str,
-    route: str,
-    status: int,
-    seconds: float,
-    *,
-    account: str | None = None,
-    model: str | None = None,
-    rows: int | None = None,
-    reason: str | None = None,
-) -> None:
-    """Writes the line of a request, in JSON.
+def _ids() -> Iterator[str]:
+    """Yields random ids after a name of this process; a counter would disclose the traffic."""
+    process = secrets.token_hex(4)
+    while True:
+        drawn = secrets.token_hex(8 * 256)  # at once, since each draw is a call of the kernel
+        for at in range(0, len(drawn), 16):
+            yield f"{process}-{drawn[at : at + 16]}"
+
+
+_new = _ids()
+
+
+def access(record: RequestRecord, seconds: float) -> None:
+    """Writes the line of an answered request, in JSON.
 
     Args:
-        request: Its id.
-        route: The template of its route.
-        status: The HTTP status of its answer.
+        record: The request.
         seconds: How long it took.
-        account: The name of the account whose key it held, once that is known.
-        model: The model that it asked, once it is known that there is one.
-        rows: How many rows were answered.
-        reason: What refused it.
     """
     line = {
         "time": datetime.now(UTC),
-        "level": "info" if status < 500 else "error",
-        "request": request,
-        "route": route,
-        "status": status,
+        "level": "info" if record.status < 500 else "error",
+        "request": record.id,
+        "route": record.route,
+        "status": record.status,
         "milliseconds": round(seconds * 1e3, 3),
-        "account": account,
-        "model": model,
-        "rows": rows,
-        "reason": reason,
+        "account": record.account,
+        "model": record.model,
+        "rows": record.rows,
+        "reason": record.reason,
     }
-    # One write for a line: several workers share the pipe, and nothing is lost when one is killed. Where nobody
-    # reads it, that is no reason to fail the request.
+    # One write per line, since workers share the pipe; a pipe that nobody reads fails no request.
     with suppress(OSError):
         os.write(2, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
@@ -84,7 +81,7 @@ class _Text(logging.Formatter):
     """An event for people."""
 
     def formatException(self, ei: _Raised) -> str:
-        """Tells an error's type, and where it was raised."""
+        """Returns an error's type, and where it was raised."""
         kind, _, where = ei
         return "".join(traceback.format_tb(where)) + (kind.__name__ if kind else "")
 

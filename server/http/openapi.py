@@ -1,18 +1,22 @@
-"""The document at ``/openapi.json``: what FastAPI derives from the routes, and what all routes have in common."""
+"""The document at ``/openapi.json``: FastAPI's part, the protocols' parts, and what all routes have in common."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 
 from server.http.problems import PROBLEM, body
 
 
 class Problem(BaseModel):
-    """What was wrong, as RFC 9457 tells it, which also is the inference protocol's error object."""
+    """An error in the form of RFC 9457, which is also the inference protocol's error object."""
 
     type: str = Field(examples=["about:blank"])
     title: str = Field(description="The status in words.", examples=["Bad Request"])
@@ -20,6 +24,60 @@ class Problem(BaseModel):
     detail: str = Field(description="What was wrong, and what would be right.")
     error: str = Field(description="The same, where the inference protocol's clients look for it.")
     request_id: str = Field(description="The request's id, as in the header X-Request-Id and in the server's log.")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A POST route that answers about rows without FastAPI.
+
+    Attributes:
+        path: Its template.
+        tag: Name of its protocol.
+        name: Its name.
+        description: Its purpose.
+        asked: Model of a request.
+        answered: Model of an answer.
+        request: Further members of the request body; ``content`` is merged.
+        answer: Further members of the answer; ``content`` and ``headers`` are merged.
+        parameters: Parameters beside those of the path.
+    """
+
+    path: str
+    tag: str
+    name: str
+    description: str
+    asked: type[BaseModel]
+    answered: type[BaseModel]
+    request: Mapping[str, Any] = field(default_factory=dict)
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    parameters: tuple[Mapping[str, Any], ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Returns its entry in the document."""
+        path = [
+            {"in": "path", "name": name, "required": True, "schema": {"type": "string", "title": name.title()}}
+            for name in re.findall(r"{(\w+)}", self.path)
+        ]
+        return {
+            "tags": [self.tag],
+            "summary": self.name,
+            "description": self.description,
+            "operationId": re.sub(r"\W", "_", f"{self.name.lower()}{self.path}_post"),
+            "parameters": [*path, *self.parameters],
+            "requestBody": _with(self.request, {"required": True}, content=_json(self.asked)),
+            "responses": {
+                "200": _with(self.answer, {}, content=_json(self.answered), headers=headers(200)),
+                **{str(status): refusal for status, refusal in METERED.items()},
+            },
+        }
+
+
+def _with(given: Mapping[str, Any], more: Mapping[str, Any], **merged: dict[str, Any]) -> dict[str, Any]:
+    return {**given, **more, **{name: {**member, **given.get(name, {})} for name, member in merged.items()}}
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
 
 
 _STATUSES = {
@@ -59,7 +117,7 @@ _HEADERS = {
         '"rows";r=40;t=1, "day";r=3200;t=7210',
     ),
 }
-_TOLD_WITH = {
+_HEADERS_OF = {
     200: ["RateLimit-Policy", "RateLimit"],
     401: ["WWW-Authenticate"],
     429: ["Retry-After", "RateLimit-Policy", "RateLimit"],
@@ -69,7 +127,7 @@ _TOLD_WITH = {
 
 def headers(status: int) -> dict[str, Any]:
     """Returns the documentation of the headers with which a route that limits hold for answers a status."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD_WITH.get(status, [])}
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS_OF.get(status, [])}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -98,31 +156,49 @@ OPEN: dict[str, Any] = {"security": []}
 """What is added to the documentation of a route that needs no key."""
 
 
-def install(app: FastAPI) -> None:
-    """Makes the application's document complete."""
+def install(app: FastAPI, operations: Iterable[Operation]) -> None:
+    """Makes the application's document complete.
+
+    Args:
+        app: The application.
+        operations: The routes that do without FastAPI.
+    """
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _completed(
-                get_openapi(
-                    title=app.title,
-                    version=app.version,
-                    summary=app.summary,
-                    description=app.description,
-                    routes=app.routes,
-                )
+            derived = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description,
+                routes=app.routes,
             )
+            app.openapi_schema = _completed(derived, list(operations))
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # the documented way
 
 
-def _completed(document: dict[str, Any]) -> dict[str, Any]:
+def _completed(document: dict[str, Any], operations: list[Operation]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for derived in ("HTTPValidationError", "ValidationError"):  # what the framework would say; ours says Problem
+    for derived in (
+        "HTTPValidationError",
+        "ValidationError",
+    ):  # FastAPI's own errors, in place of which Problem is sent
         schemas.pop(derived, None)
+    for operation in operations:
+        document["paths"].setdefault(operation.path, {})["post"] = operation.document()
+    _, more = models_json_schema(
+        [
+            *((operation.asked, "validation") for operation in operations),
+            *((operation.answered, "serialization") for operation in operations),
+        ],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas |= more["$defs"]
     schemas["Problem"] = Problem.model_json_schema()
+    components["schemas"] = dict(sorted(schemas.items()))
     components["headers"] = {
         name: {"description": text, "schema": {"type": kind}, "example": example}
         for name, (text, kind, example) in _HEADERS.items()
@@ -135,10 +211,12 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         for operation in path.values():
             answers = operation["responses"]
             answers.pop("422", None)
-            answers |= {str(status): told for status, told in _ANYWHERE.items() if str(status) not in answers}
-            for told in answers.values():
-                told["headers"] = {
-                    **told.get("headers", {}),
+            answers |= {
+                str(status): refusal for status, refusal in _ANYWHERE.items() if str(status) not in answers
+            }
+            for answer in answers.values():
+                answer["headers"] = {
+                    **answer.get("headers", {}),
                     "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"},
                 }
             operation["responses"] = dict(sorted(answers.items()))

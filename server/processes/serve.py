@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import socket
-import time
 from collections.abc import MutableSequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from defenses.store import Store
-from server.commands.accounts import OPERATOR
-from server.control.log import ControlLog
 from server.http import logs, telemetry
-from server.processes import supervisor as workers
+from server.processes.supervisor import run_once, supervise
 from server.settings import Settings
 from wire import BadInput
 
 
-@dataclass(frozen=True)
-class Serving:
+class Serving(NamedTuple):
     """How to serve.
 
     Attributes:
         settings: The server's settings.
-        introduce: Whether to make an account for each plan, where there are no accounts yet.
+        introduce: Whether to create an account for each plan, where there are no accounts yet.
         certificate: Certificate file, for HTTPS.
         key: Its private key file.
     """
@@ -40,9 +34,9 @@ class Serving:
         """Serves until this process is told to end."""
         settings = self.settings
         logs.begin(settings.log)
-        with suppress(OSError, ValueError):  # as many connections as the system allows, idle ones among them
+        with suppress(OSError, ValueError):  # as many connections as the system allows
             resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-        listener = bound(settings.host, settings.port)  # before anything long is begun
+        listener = bound(settings.host, settings.port)  # before anything slow
         if settings.workers == 1:
             _work(self, listener, 0, [0])
             return
@@ -51,32 +45,16 @@ class Serving:
             if settings.metrics_port is None
             else telemetry.gathering(settings.host, settings.metrics_port)
         ):
-            workers.run_once(_prepare, self)
+            run_once(_prepare, self)
             # Once its workers are closed, this process holding the socket would let clients connect to nobody.
-            workers.supervise(settings.workers, _work, self, listener, release=listener.close)
-
-    async def greet(self, store: Store) -> None:
-        """Makes the first accounts, or says that there are none."""
-        registry = ControlLog(store, time.time)
-        await registry.catch_up()
-        if registry.accounts():
-            return
-        if not self.introduce:
-            logging.warning(
-                "There are no accounts yet: python -m server --config ... accounts create NAME --plan PLAN"
-            )
-            return
-        print("Keys, told only this once:")  # noqa: T201
-        for plan in self.settings.plans:
-            key = await registry.create(plan, plan, OPERATOR)
-            print(f"  {plan:10} {key}", flush=True)  # noqa: T201
+            supervise(settings.workers, _work, self, listener, release=listener.close)
 
 
 def bound(host: str, port: int) -> socket.socket:
     """Binds a socket that does not listen yet.
 
     Raises:
-        BadInput: The address or the port cannot be had.
+        BadInput: The address or the port is not available.
     """
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -91,11 +69,12 @@ def bound(host: str, port: int) -> socket.socket:
 def _prepare(serving: Serving) -> None:
     from server.processes.worker import prepare  # here and below: the parent of workers does without torch
 
-    prepare(serving)
+    logs.begin(serving.settings.log)
+    prepare(serving.settings, serving.introduce)
 
 
 def _work(serving: Serving, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
     from server.processes.worker import serve
 
     logs.begin(serving.settings.log)
-    serve(serving, listener, number, up)
+    serve(*serving, listener, number, up)

@@ -1,56 +1,83 @@
-"""What a process that serves does, from loading its victims to its last answer."""
+"""A process that serves, from loading its victims to its last answer."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import time
 from collections.abc import MutableSequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 import uvicorn
 
-from defenses.store import open_store
+from defenses.store import Store, open_store
 from server.app import create_app, server_secret
-from server.deployment.engine import settle
+from server.control.accounts import OPERATOR
+from server.control.log import ControlLog
 from server.deployment.models import load_all
-from server.http import logs, telemetry
+from server.deployment.tuning import settle
+from server.http import telemetry
 from server.http.listener import server
-from server.processes.serve import Serving
+from server.settings import Settings
 from wire.version import VERSION
 
+log = logging.getLogger(__name__)
 
-def serve(serving: Serving, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
+
+def serve(
+    settings: Settings,
+    introduce: bool,
+    certificate: Path | None,
+    key: Path | None,
+    listener: socket.socket,
+    number: int,
+    up: MutableSequence[int],
+) -> None:
     """Serves until this process is told to end.
 
     Args:
-        serving: How to serve.
+        settings: The server's settings.
+        introduce: Whether to create an account for each plan, where there are no accounts yet.
+        certificate: Certificate file, for HTTPS.
+        key: Its private key file.
         listener: The socket.
-        number: Which of the processes behind it this is.
-        up: For each of them whether it answers; this one writes 1 at its place.
+        number: The number of this process among those behind the socket.
+        up: For each of them whether it answers; this one sets its own to 1.
 
     Raises:
-        BadInput: A victim, a stack or what a layer remembers cannot be used.
+        BadInput: A victim, a stack or the state of a layer cannot be used.
     """
     loop = uvicorn.Config("", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(_serve(serving, listener, number, up))
+        runner.run(_serve(settings, introduce, certificate, key, listener, number, up))
 
 
-async def _serve(serving: Serving, listener: socket.socket, number: int, up: MutableSequence[int]) -> None:
-    settings = serving.settings
+async def _serve(
+    settings: Settings,
+    introduce: bool,
+    certificate: Path | None,
+    key: Path | None,
+    listener: socket.socket,
+    number: int,
+    up: MutableSequence[int],
+) -> None:
     on_gpu = settings.device != "cpu" and torch.cuda.is_available()
     metrics = telemetry.Telemetry(VERSION, torch.cuda.memory_allocated if on_gpu else None)
     served = load_all(settings, metrics.forward)
     store = open_store(settings.store_url(), metrics.trip)
     if len(up) == 1:
-        await serving.greet(store)
-    door = create_app(settings, store, served, await server_secret(store), telemetry=metrics)
-    door.here.up = up
-    await door.here.begin()
+        await _greet(store, settings, introduce)
+    application = create_app(settings, store, served, await server_secret(store), telemetry=metrics)
+    application.service.up = up
+    await application.service.begin()
 
     def started() -> None:
         up[number] = 1
+        if all(up):
+            _announce(listener, len(served), secure=certificate is not None)
 
     settle()
     with (
@@ -58,24 +85,48 @@ async def _serve(serving: Serving, listener: socket.socket, number: int, up: Mut
         if len(up) == 1 and settings.metrics_port is not None
         else nullcontext()
     ):
-        await server(door, settings, serving.certificate, serving.key, started).serve(sockets=[listener])
+        await server(application, settings, certificate, key, started).serve(sockets=[listener])
 
 
-def prepare(serving: Serving) -> None:
-    """Trains and exports what workers will load, makes the first accounts, and checks what is remembered.
+def prepare(settings: Settings, introduce: bool) -> None:
+    """Trains and exports the models that workers will load, creates the first accounts, and checks all state.
 
     Raises:
         BadInput: As :func:`serve` does.
     """
-    logs.begin(serving.settings.log)
-    served = load_all(serving.settings)
+    served = load_all(settings)
 
-    async def greet() -> None:
-        store = open_store(serving.settings.store_url())
+    async def check() -> None:
+        store = open_store(settings.store_url())
         try:
-            await serving.greet(store)
-            await create_app(serving.settings, store, served, await server_secret(store)).here.begin()
+            await _greet(store, settings, introduce)
+            await create_app(settings, store, served, await server_secret(store)).service.begin()
         finally:
             await store.close()
 
-    asyncio.run(greet())
+    asyncio.run(check())
+
+
+async def _greet(store: Store, settings: Settings, introduce: bool) -> None:
+    """Creates the first accounts, or says that there are none."""
+    control = ControlLog(store, time.time)
+    await control.catch_up()
+    if control.accounts.all():
+        return
+    if not introduce:
+        log.warning("There are no accounts yet: python -m server --config ... accounts create NAME --plan PLAN")
+        return
+    print("Keys, shown only this once:")  # noqa: T201
+    for plan in settings.plans:
+        key = await control.accounts.create(plan, plan, OPERATOR)
+        print(f"  {plan:10} {key}", flush=True)  # noqa: T201
+
+
+def _announce(listener: socket.socket, models: int, *, secure: bool) -> None:
+    """Logs the server's address and where its documentation is."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # every address, of which this one reaches it from here
+        host = "localhost"
+    address = f"[{host}]" if ":" in host else host
+    url = f"http{'s' if secure else ''}://{address}:{port}"
+    log.info("Serving %d model%s at %s - docs at %s/docs", models, "" if models == 1 else "s", url, url)

@@ -1,1 +1,6 @@
-"""The protocols in which rows are asked about."""
+"""The wire protocols."""
+
+from server.protocols import open_inference, v1
+from server.protocols.protocol import WireProtocol
+
+PROTOCOLS: tuple[WireProtocol, ...] = (open_inference, v1)

@@ -1,30 +1,141 @@
-"""The Open Inference Protocol v2 (KServe), with the binary tensor data extension."""
+"""The Open Inference Protocol v2 (KServe), with the binary tensor data extension.
+
+``POST /v2/models/{model}[/versions/{version}]/infer`` carries rows, in JSON or binary.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Request, Response
+import numpy as np
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 
-from server.deployment import service as served
+from server.deployment import service as services
 from server.deployment.stack import Deployed
-from server.http.openapi import METERED, NAMED, OPEN, headers
-from wire.tensors import DATATYPES, HEADER_LENGTH
+from server.http.openapi import NAMED, OPEN, Operation
+from server.protocols.protocol import JSON, Asked, Headers, Route
+from server.protocols.rows import check, expect_short, request_id
+from wire import Answer, Array, Card, Malformed
+from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_values, unpack
 
-router = APIRouter(tags=["Open Inference Protocol v2"])
+TAG = "Open Inference Protocol v2"
+ROUTE = "/v2/models/{model}/infer"
+# Parameters of Triton's other extensions: they would change the answer, so they cannot be ignored.
+NOT_OFFERED = {"classification", "shared_memory_region", "sequence_id", "priority", "timeout"}
+
+_LENGTH = HEADER_LENGTH.lower().encode()
+_BINARY = (b"content-type", b"application/octet-stream")
+
+router = APIRouter(tags=[TAG])
+
+
+def match(parts: Sequence[str]) -> Route | None:
+    """Returns what a path, split at its slashes, asks."""
+    match parts:
+        case ["", "v2", "models", model, "infer"]:
+            return ROUTE, model, None
+        case ["", "v2", "models", model, "versions", version, "infer"]:
+            return ROUTE, model, version
+    return None
+
+
+def read(headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int) -> Asked:
+    """Reads a request.
+
+    A header length of 0 means that the body is one row's bytes and nothing else, and that the outputs are
+    binary (the binary extension's raw request).
+    """
+    given = headers.get(_LENGTH)
+    if given is not None and not (given.isdigit() and len(given) <= 12):
+        raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {given[:20].decode('latin-1')!r}")
+    length = None if given is None else int(given)
+    if length == 0:
+        return Asked(check(_raw(body, card), card), None, (None, [(name, True) for name in _disclosed(card)]))
+    expect_short(len(body) if length is None else length, most_json)
+    message, tensors = unpack("inputs", body, length)
+    names = [tensor.name for tensor in tensors]
+    if names != [card.input_name]:
+        raise Malformed(f'expected the one input "{card.input_name}", not {", ".join(names)}')
+    x = check(tensors[0].array, card)
+    return Asked(x, request_id(message), (message.get("id"), _wanted(message, card)))
+
+
+def write(answer: Answer, card: Card, options: tuple[str | None, list[tuple[str, bool]]]) -> tuple[Headers, bytes]:
+    """Returns headers and body of an answer, with the outputs that were asked for."""
+    name, wanted = options
+    fields = {"model_name": card.model, "model_version": card.version}
+    if name is not None:
+        fields["id"] = name
+    body, head = pack("outputs", [_tensor(answer, output, binary) for output, binary in wanted], fields)
+    return ([JSON] if head is None else [_BINARY, (_LENGTH, b"%d" % head)]), body
+
+
+def _raw(body: bytes, card: Card) -> Array:
+    """Reads one row's bytes, or one text's UTF-8."""
+    dtype = DATATYPES[card.dtype]
+    if card.dtype == "BYTES":
+        try:
+            return read_values([body.decode()], dtype)
+        except UnicodeDecodeError as error:
+            raise Malformed(f"the text is not UTF-8: {error.reason}") from None
+    size = math.prod(card.input_shape) * dtype.itemsize
+    if len(body) != size:
+        row = f"one row, {card.input_shape} of {card.dtype}, takes {size}"
+        raise Malformed(f"{len(body)} bytes without JSON; {row}")
+    return np.frombuffer(body, dtype).reshape(1, *card.input_shape)
+
+
+def _disclosed(card: Card) -> list[str]:
+    return ["labels", "probabilities"] if card.tells_probs else ["labels"]
+
+
+def _wanted(message: dict[str, Any], card: Card) -> list[tuple[str, bool]]:
+    """Reads which outputs a request asks for, and whether in binary; by default all that are disclosed."""
+    disclosed = _disclosed(card)
+    parameters = _parameters(message, "the request")
+    everywhere = parameters.get("binary_data_output", False) is True
+    asked = message.get("outputs")
+    if not asked:
+        return [(name, everywhere) for name in disclosed]
+    if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
+        raise Malformed('"outputs" must be a list of objects')
+    wanted: list[tuple[str, bool]] = []
+    for output in asked:
+        name = output.get("name")
+        if name not in disclosed:
+            raise Malformed(f"no output {name!r} is disclosed by this model; disclosed: {', '.join(disclosed)}")
+        parameters = _parameters(output, f"output {name!r}")
+        if name in (known for known, _ in wanted):
+            raise Malformed(f"output {name!r} is asked for twice")
+        wanted.append((name, parameters.get("binary_data", everywhere) is True))
+    return wanted
+
+
+def _parameters(holder: dict[str, Any], what: str) -> dict[str, Any]:
+    parameters = holder.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise Malformed(f'"parameters" of {what} must be an object')
+    for name in NOT_OFFERED & parameters.keys():
+        raise Malformed(f"{what}: {name!r} is not offered; of the protocol's extensions, binary_tensor_data is")
+    return parameters
+
+
+def _tensor(answer: Answer, name: str, binary: bool) -> Tensor:
+    if name == "labels" or answer.probs is None:
+        return Tensor("labels", answer.labels, binary)
+    return Tensor("probabilities", np.ascontiguousarray(answer.probs, np.float32), binary)
+
 
 Datatype = Annotated[str, Field(json_schema_extra={"enum": list(DATATYPES)})]
 Parameters = dict[str, Any]
-Length = Annotated[
-    int | None, Header(alias=HEADER_LENGTH, ge=0, description="Length of the JSON part where raw bytes follow it.")
-]
 
 
 class ServerMetadata(BaseModel):
-    """What the server is."""
+    """The server's name, version and extensions."""
 
     name: str = Field(examples=["mlaas-range"])
     version: str = Field(examples=["0.1.0"])
@@ -32,7 +143,7 @@ class ServerMetadata(BaseModel):
 
 
 class ServerLive(BaseModel):
-    """Whether the server lives."""
+    """Whether the server is alive."""
 
     live: bool = Field(examples=[True])
 
@@ -51,7 +162,7 @@ class ModelReady(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor that a model takes or tells; -1 stands for the number of rows."""
+    """An input or output of a model; -1 stands for the number of rows."""
 
     name: str = Field(examples=["input"])
     datatype: Datatype = Field(examples=["FP32"])
@@ -59,7 +170,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A model, as the account meets it."""
+    """A model, as the account sees it."""
 
     name: str = Field(examples=["victim"])
     versions: list[str] = Field(examples=[["1"]])
@@ -75,7 +186,7 @@ class ModelMetadata(BaseModel):
 
 
 class RequestInput(BaseModel):
-    """Rows, either as ``data`` or, with the parameter ``binary_data_size``, as raw bytes behind the JSON."""
+    """Rows, as ``data`` or, with the parameter ``binary_data_size``, as raw bytes behind the JSON."""
 
     name: str = Field(examples=["input"])
     shape: list[Annotated[int, Field(ge=0)]] = Field(examples=[[1, 4]])
@@ -89,27 +200,20 @@ class RequestInput(BaseModel):
 
 
 class RequestOutput(BaseModel):
-    """An output to be told; with the parameter ``binary_data`` as raw bytes behind the JSON."""
+    """An output to return; with the parameter ``binary_data`` as raw bytes behind the JSON."""
 
     name: Literal["labels", "probabilities"] = Field(examples=["labels"])
     parameters: Parameters | None = Field(None, examples=[{"binary_data": False}])
 
 
+_ROW: dict[str, Any] = {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [0.1, 0.2, 0.3, 0.4]}
+
+
 class InferRequest(BaseModel):
-    """What is asked of a model."""
+    """Rows about which a model is asked."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "42",
-                    "inputs": [
-                        {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [0.1, 0.2, 0.3, 0.4]}
-                    ],
-                    "outputs": [{"name": "labels"}],
-                }
-            ]
-        }
+        json_schema_extra={"examples": [{"id": "42", "inputs": [_ROW], "outputs": [{"name": "labels"}]}]}
     )
 
     id: str | None = Field(
@@ -119,118 +223,105 @@ class InferRequest(BaseModel):
         None, description="`binary_data_output` asks for raw bytes of all outputs."
     )
     inputs: list[RequestInput] = Field(min_length=1)
-    outputs: list[RequestOutput] | None = Field(None, description="All that the model tells, if left out.")
+    outputs: list[RequestOutput] | None = Field(None, description="By default, all that the model discloses.")
 
 
 class ResponseOutput(BaseModel):
-    """What is told of all rows."""
+    """An output about all rows."""
 
     name: str = Field(examples=["labels"])
     shape: list[int] = Field(examples=[[1]])
     datatype: Datatype = Field(examples=["INT64"])
-    parameters: Parameters | None = Field(None, description="`binary_data_size` of one that is told as raw bytes.")
+    parameters: Parameters | None = Field(None, description="`binary_data_size` of an output in raw bytes.")
     data: list[float | int | None] | None = Field(None, description="`null` is withheld.", examples=[[2]])
 
 
 class InferResponse(BaseModel):
-    """What is answered."""
+    """The answer about all rows."""
 
     model_name: str = Field(examples=["victim"])
     model_version: str = Field(examples=["1"])
-    id: str | None = Field(None, description="That of the request, if it had one.", examples=["42"])
+    id: str | None = Field(None, description="The request's, if it had one.", examples=["42"])
     outputs: list[ResponseOutput]
 
 
-_BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
-_LENGTH = {
+_RAW = {"application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}}
+_LENGTH_OF_JSON = {
     "description": "Length of the JSON part in bytes; raw bytes of tensors follow it.",
-    "schema": {"type": "integer"},
-    "example": 151,
+    "schema": {"type": "integer", "minimum": 0},
 }
-_ASKED = {
-    "requestBody": {
-        "description": f"JSON, or JSON with raw bytes behind it and its length in {HEADER_LENGTH}. A length of 0 "
-        "means one row's bytes alone. gzip and deflate are taken.",
-        "content": {"application/octet-stream": _BINARY},
-    }
-}
-_ANSWERED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": InferResponse,
-        "description": "The answer about all rows",
-        "content": {"application/octet-stream": _BINARY},
-        "headers": {HEADER_LENGTH: _LENGTH, **headers(200)},
-    }
-}
+operations: Sequence[Operation] = [
+    Operation(
+        path,
+        TAG,
+        name,
+        "Answers about rows, in JSON or binary.",
+        InferRequest,
+        InferResponse,
+        request={
+            "description": f"JSON, or JSON with raw bytes behind it and its length in {HEADER_LENGTH}. "
+            "A length of 0 means one row's bytes alone. gzip and deflate are accepted.",
+            "content": _RAW,
+        },
+        answer={
+            "description": "The answer about all rows",
+            "content": _RAW,
+            "headers": {HEADER_LENGTH: {**_LENGTH_OF_JSON, "example": 151}},
+        },
+        parameters=({"in": "header", "name": HEADER_LENGTH, "required": False, **_LENGTH_OF_JSON},),
+    )
+    for path, name in ((ROUTE, "Infer"), ("/v2/models/{model}/versions/{version}/infer", "Version Infer"))
+]
 
 
 @router.get("/v2", openapi_extra=OPEN)
 @router.get("/v2/", include_in_schema=False)
 async def server_metadata(request: Request) -> ServerMetadata:
-    """Tells the server's name, version and extensions."""
+    """Returns the server's name, version and extensions."""
     return ServerMetadata(name="mlaas-range", version=request.app.version, extensions=["binary_tensor_data"])
 
 
 @router.get("/v2/health/live", openapi_extra=OPEN)
 async def live() -> ServerLive:
-    """Tells that the server lives."""
+    """Returns whether the server is alive."""
     return ServerLive(live=True)
 
 
 @router.get("/v2/health/ready", openapi_extra=OPEN)
 async def ready(request: Request) -> ServerReady:
-    """Tells that victims, store and workers are ready: without its victims the server does not come up."""
-    await served.of(request).check()
+    """Returns whether victims, store and workers are ready."""
+    await services.of(request).check()
     return ServerReady(ready=True)
 
 
 @router.get("/v2/models/{model}", responses=NAMED)
 async def model_metadata(request: Request, model: str) -> ModelMetadata:
-    """Tells a model's inputs and outputs, as the account meets it."""
+    """Returns a model's inputs and outputs, as the account sees them."""
     return _described(await _deployed(request, model))
 
 
 @router.get("/v2/models/{model}/versions/{version}", responses=NAMED)
 async def version_metadata(request: Request, model: str, version: str) -> ModelMetadata:
-    """Tells the inputs and outputs of a model's version."""
+    """Returns the inputs and outputs of a model's version."""
     return _described(await _deployed(request, model, version))
 
 
 @router.get("/v2/models/{model}/ready", responses=NAMED)
 async def model_ready(request: Request, model: str) -> ModelReady:
-    """Tells that a model is ready."""
+    """Returns whether a model is ready."""
     return ModelReady(name=(await _deployed(request, model)).card.model, ready=True)
 
 
 @router.get("/v2/models/{model}/versions/{version}/ready", responses=NAMED)
 async def version_ready(request: Request, model: str, version: str) -> ModelReady:
-    """Tells that a model's version is ready."""
+    """Returns whether a model's version is ready."""
     return ModelReady(name=(await _deployed(request, model, version)).card.model, ready=True)
 
 
-# What follows is documentation: server.protocols.hot answers these routes.
-
-
-@router.post("/v2/models/{model}/infer", responses=METERED | _ANSWERED, openapi_extra=_ASKED, response_model=None)
-async def infer(model: str, asked: InferRequest, length: Length = None) -> Response:
-    """Answers about rows, in JSON or binary."""
-    raise HTTPException(404)  # a path that server.protocols.hot does not take, though the framework does
-
-
-@router.post(
-    "/v2/models/{model}/versions/{version}/infer",
-    responses=METERED | _ANSWERED,
-    openapi_extra=_ASKED,
-    response_model=None,
-)
-async def version_infer(model: str, version: str, asked: InferRequest, length: Length = None) -> Response:
-    """Answers about rows by a model's version, in JSON or binary."""
-    raise HTTPException(404)  # a path that server.protocols.hot does not take, though the framework does
-
-
 async def _deployed(request: Request, model: str, version: str | None = None) -> Deployed:
-    here = served.of(request)
-    return here.model(await here.enter(request.headers.get("Authorization")), model, version)
+    service = services.of(request)
+    caller = await service.enter(request.headers.get("Authorization"))
+    return service.deployed(caller.account, model, version)
 
 
 def _described(deployed: Deployed) -> ModelMetadata:
@@ -246,10 +337,7 @@ def _described(deployed: Deployed) -> ModelMetadata:
         outputs=outputs,
         parameters={
             "classes": list(card.class_names),
-            "low": card.low,
-            "high": card.high,
-            "max_rows": card.max_rows,
-            "missing": card.missing,
+            **{name: getattr(card, name) for name in ("low", "high", "max_rows", "missing")},
             "features": [asdict(feature) for feature in card.features],
         },
     )

@@ -2,27 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import base64
+import binascii
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fastapi import APIRouter, Request, Response
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 
-from server.deployment import service as served
-from server.http.openapi import KEYED, METERED, NAMED, OPEN, headers
+from server.deployment import service as services
+from server.http.openapi import KEYED, NAMED, Operation
 from server.protocols.open_inference import ModelReady
+from server.protocols.protocol import JSON, Asked, Headers, Route
+from server.protocols.rows import check, expect_short, request_id, too_many
+from wire import Answer, Array, Card, Malformed
+from wire.tensors import DATATYPES, read_json, read_values
 
-router = APIRouter(tags=["V1 protocol"])
+TAG = "V1 protocol"
+ROUTE = "/v1/models/{model}:predict"
+
+router = APIRouter(tags=[TAG])
+
+
+def match(parts: Sequence[str]) -> Route | None:
+    """Returns the route that a path, split at its slashes, names."""
+    match parts:
+        case ["", "v1", "models", call] if call.endswith(":predict"):
+            return ROUTE, call.removesuffix(":predict"), None
+    return None
+
+
+def read(headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int) -> Asked:
+    """Reads a request: ``{"instances": [...]}``, or the same under ``inputs``.
+
+    An instance is nested lists of numbers, a string where the model takes texts, or ``{"b64": "<PNG or JPEG>"}``.
+    """
+    expect_short(len(body), most_json)
+    message = read_json(body)
+    instances = message.get("instances", message.get("inputs"))
+    if not isinstance(instances, list) or not instances:
+        raise Malformed('"instances" must be a list of at least one row')
+    if len(instances) > card.max_rows:
+        raise too_many(len(instances), card)
+    if all(isinstance(instance, dict) for instance in instances):
+        x = np.stack([_image(instance, card) for instance in instances])
+    else:
+        x = read_values(instances, DATATYPES[card.dtype])
+    return Asked(check(x, card), request_id(message))
+
+
+def write(answer: Answer, card: Card, options: None) -> tuple[Headers, bytes]:
+    """Returns headers and body of an answer."""
+    predictions: list[dict[str, Any]] = []
+    for row, label in enumerate(answer.labels.tolist()):
+        prediction: dict[str, Any] = {"label": label, "class": card.class_names[label]}
+        if answer.probs is not None:
+            prediction["probabilities"] = answer.probs[row]  # withheld ones (NaN) become null
+        predictions.append(prediction)
+    return [JSON], orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _image(instance: dict[str, Any], card: Card) -> Array:
+    if set(instance) != {"b64"} or not isinstance(instance["b64"], str):
+        raise Malformed('an instance must be nested lists of numbers or {"b64": "<PNG or JPEG>"}')
+    if len(card.input_shape) != 3 or card.input_shape[0] not in (1, 3):
+        raise Malformed(f"the model takes rows of shape {card.input_shape}, which are not images")
+    channels, height, width = card.input_shape
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(instance["b64"], validate=True)), formats=("PNG", "JPEG"))
+        if image.size != (width, height):  # before anything is decompressed
+            raise Malformed(f"an image of {image.width}x{image.height} pixels; expected {width}x{height}")
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32)
+    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Malformed(f"b64 is not a PNG or JPEG image: {error}") from None
+    low, high = card.low or 0.0, 1.0 if card.high is None else card.high
+    scaled = low + pixels.reshape(height, width, channels).transpose(2, 0, 1) * (high - low) / 255
+    return scaled.astype(DATATYPES[card.dtype])
+
 
 _PIXEL = (  # a PNG of one
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
 )
-
-
-class Alive(BaseModel):
-    """That the server lives."""
-
-    status: Literal["alive"]
 
 
 class Models(BaseModel):
@@ -54,7 +118,7 @@ class PredictRequest(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What is told of one row."""
+    """The answer about one row."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -66,39 +130,36 @@ class Prediction(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """What is answered."""
+    """The answers about all rows."""
 
     predictions: list[Prediction]
 
 
-_ANSWERED: dict[int | str, dict[str, Any]] = {
-    200: {"model": PredictResponse, "description": "The answer about all instances", "headers": headers(200)}
-}
-
-
-@router.get("/", openapi_extra=OPEN)
-async def alive() -> Alive:
-    """Tells that the server lives, where clients of the V1 protocol ask."""
-    return Alive(status="alive")
+operations: Sequence[Operation] = [
+    Operation(
+        ROUTE,
+        TAG,
+        "Predict",
+        'Answers about instances: nested lists of numbers, or images as ``{"b64": "<PNG or JPEG>"}``.',
+        PredictRequest,
+        PredictResponse,
+        answer={"description": "The answer about all instances"},
+    )
+]
 
 
 @router.get("/v1/models", responses=KEYED)
 async def models(request: Request) -> Models:
     """Lists the models."""
-    here = served.of(request)
-    await here.enter(request.headers.get("Authorization"))
-    return Models(models=here.models)
+    service = services.of(request)
+    await service.enter(request.headers.get("Authorization"))
+    return Models(models=service.models)
 
 
 @router.get("/v1/models/{model}", responses=NAMED)
 async def model_status(request: Request, model: str) -> ModelReady:
-    """Tells that a model is ready."""
-    here = served.of(request)
-    here.model(await here.enter(request.headers.get("Authorization")), model)
+    """Returns whether a model is ready."""
+    service = services.of(request)
+    caller = await service.enter(request.headers.get("Authorization"))
+    service.deployed(caller.account, model)
     return ModelReady(name=model, ready=True)
-
-
-@router.post("/v1/models/{model}:predict", responses=METERED | _ANSWERED, response_model=None)
-async def predict(model: str, asked: PredictRequest) -> Response:
-    """Answers about instances: nested lists of numbers, or images as ``{"b64": "<PNG or JPEG>"}``."""
-    raise HTTPException(404)  # documentation, as in server.protocols.open_inference

@@ -1,42 +1,41 @@
-"""The alarms that detectors raised: listed, streamed, cleared."""
+"""The alarms that detectors raised: listed, streamed and cleared by administrators."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from defenses.reactions.alarm import StandingAlarm
 from server.deployment.service import Service
 from server.http.openapi import KEYED, NAMED
-from server.routes.accounts import Administrator, Here
+from server.routes.access import Administrator, ServiceDep
 from wire import Refused
 
 router = APIRouter(prefix="/admin/alarms", tags=["Alarms"], responses=KEYED)
 
-_PERIOD = 0.5  # seconds between two looks at the control log
-_BEATS = 30  # looks after which a comment shows that the stream lives
+_PERIOD = 0.5  # seconds between two reads of the control log
 
 
 class Alarm(BaseModel):
-    """What a detector found of an account, and what becomes of it."""
+    """An account's alarm, and the reaction to it."""
 
     account: str = Field(examples=["alice"])
     model: str = Field(examples=["victim"])
     detector: str = Field(examples=["prada"])
-    row: int = Field(description="After which row it was found, counted from the account's first.", examples=[471])
+    row: int = Field(description="The account's row after which it was raised, counted from 1.", examples=[471])
     statistic: float = Field(description="The detector's statistic then.", examples=[0.93])
     reaction: str = Field(examples=["refuse"])
     at: float = Field(description="Seconds since the epoch.", examples=[1763733600.0])
 
 
 @router.get("")
-async def alarms(by: Administrator, here: Here) -> list[Alarm]:
-    """Lists the alarms that stand, the last one last."""
-    return [Alarm.model_validate(alarm._asdict()) for alarm in here.registry.all_alarms()]
+async def alarms(by: Administrator, service: ServiceDep) -> list[Alarm]:
+    """Lists the alarms that stand, oldest first."""
+    return [_shown(alarm) for alarm in service.control.alarms.all()]
 
 
 _EVENTS = {
@@ -47,37 +46,37 @@ _EVENTS = {
 }
 
 
-@router.get("/stream", response_class=StreamingResponse, responses={200: {"content": _EVENTS}})
-async def stream(request: Request, by: Administrator, here: Here) -> StreamingResponse:
-    """Streams alarms as server-sent events: ``alarm`` for each that stands or is raised, ``clear`` when one is."""
-    draining: Callable[[], bool] = request.scope.get("draining", lambda: False)
-    return StreamingResponse(
-        events(here, draining), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+@router.get("/stream", response_class=EventSourceResponse, responses={200: {"content": _EVENTS}})
+async def stream(by: Administrator, service: ServiceDep) -> EventSourceResponse:
+    """Streams server-sent events: ``alarm`` for each alarm that stands or is raised, ``clear`` when it is cleared.
+
+    The stream ends when the server closes.
+    """
+    return EventSourceResponse(events(service), sep="\n")
 
 
 @router.delete("/{account}/{model}/{detector}", responses=NAMED)
-async def clear(account: str, model: str, detector: str, by: Administrator, here: Here) -> Alarm:
+async def clear(account: str, model: str, detector: str, by: Administrator, service: ServiceDep) -> Alarm:
     """Clears an alarm and ends its reaction; the detector starts anew with the account."""
-    return Alarm.model_validate((await here.registry.clear_alarm(account, model, detector, by.name))._asdict())
+    return _shown(await service.control.alarms.clear(account, model, detector, by.name))
 
 
-async def events(here: Service, draining: Callable[[], bool]) -> AsyncIterator[str]:
-    """Yields server-sent events until the server drains, or the store is away."""
-    told: list[StandingAlarm] = []
-    looks = 0
-    while not draining():
-        standing = here.registry.all_alarms()
-        news = [("clear", alarm) for alarm in told if alarm not in standing]
-        news += [("alarm", alarm) for alarm in standing if alarm not in told]
+async def events(service: Service) -> AsyncIterator[ServerSentEvent]:
+    """Yields server-sent events until the store is unavailable; a client then reconnects."""
+    sent: list[StandingAlarm] = []
+    while True:
+        standing = service.control.alarms.all()
+        news = [("clear", alarm) for alarm in sent if alarm not in standing]
+        news += [("alarm", alarm) for alarm in standing if alarm not in sent]
         for event, alarm in news:
-            yield f"event: {event}\ndata: {Alarm.model_validate(alarm._asdict()).model_dump_json()}\n\n"
-        told = standing
-        if looks % _BEATS == 0:
-            yield ": the stream lives\n\n"
-        looks += 1
+            yield ServerSentEvent(_shown(alarm).model_dump_json(), event=event)
+        sent = standing
         await asyncio.sleep(_PERIOD)
         try:
-            await here.catch_up()
-        except Refused:  # the client asks again, as it does when any stream ends
+            await service.catch_up()
+        except Refused:
             return
+
+
+def _shown(alarm: StandingAlarm) -> Alarm:
+    return Alarm.model_validate(alarm._asdict())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from defenses.watermarks.ledger import Broken, MarkLedger, Opening
 from server.http.openapi import NAMED
-from server.routes.accounts import Administrator, Here
+from server.routes.access import Administrator, ServiceDep
 from wire import BadInput, Refused
 
 router = APIRouter(prefix="/admin/models/{model}/marks", tags=["Marks"], responses=NAMED)
@@ -32,20 +32,20 @@ class Opened(BaseModel):
 
 
 @router.post("/commit", status_code=201)
-async def commit(model: str, by: Administrator, here: Here) -> Committed:
+async def commit(model: str, by: Administrator, service: ServiceDep) -> Committed:
     """Commits to all marks that there are; the root goes into the audit, and should go where others date it."""
-    here.stack(model)  # whether there is such a model
+    service.stack(model)  # whether there is such a model
     with _refusing():
-        made = await MarkLedger(here.store, model).commit(here.clock())
-    await here.registry.note({"do": "commit to marks", "model": model, "root": made.root}, by.name)
+        made = await MarkLedger(service.store, model).commit(service.clock())
+    await service.control.note({"do": "commit to marks", "model": model, "root": made.root}, by.name)
     return Committed(root=made.root, at=made.at, marks=made.marks)
 
 
 @router.post("/open", status_code=201)
-async def open_key(model: str, by: Administrator, here: Here) -> Opened:
+async def open_key(model: str, by: Administrator, service: ServiceDep) -> Opened:
     """Opens the key of the marks, for a judge; the audit says so, since the key is spent when others have it."""
-    key = here.marks_key(model).hex()
-    await here.registry.note({"do": "open the key of marks", "model": model}, by.name)
+    key = service.marks_key(model).hex()
+    await service.control.note({"do": "open the key of marks", "model": model}, by.name)
     return Opened(key=key)
 
 
@@ -54,15 +54,15 @@ async def marks(
     model: str,
     account: str,
     by: Administrator,
-    here: Here,
+    service: ServiceDep,
     root: Annotated[
         str | None, Query(description="The commitment; by default the last.", examples=["9f2c"])
     ] = None,
 ) -> Response:
     """Shows the marks of an account that a commitment binds, with what proves that it does."""
-    here.stack(model)
+    service.stack(model)
     with _refusing():
-        opening = await MarkLedger(here.store, model).open(account, root)
+        opening = await MarkLedger(service.store, model).open(account, root)
     return Response(opening.to_json(), media_type="application/json")
 
 

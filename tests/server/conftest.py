@@ -65,7 +65,7 @@ def live(tmp_path_factory, network, cache):
     store = open_store(read_settings(config).store_url())
 
     def key(name, plan="free"):
-        return asyncio.run(ControlLog(store, time.time).create(name, plan, "the tests"))
+        return asyncio.run(ControlLog(store, time.time).accounts.create(name, plan, "the tests"))
 
     with serving("--config", config, cwd=config.parent) as (url, _):
         yield url, key, config

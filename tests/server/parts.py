@@ -76,7 +76,7 @@ class Local:
         self.client = client
 
     def account(self, name="someone", plan="paying"):
-        return asyncio.run(ControlLog(self.store, self.clock).create(name, plan, "the tests"))
+        return asyncio.run(ControlLog(self.store, self.clock).accounts.create(name, plan, "the tests"))
 
     def endpoint(self, model, plan="paying", name=None):
         key = self.account(name or f"{plan}-{model}", plan)

@@ -35,7 +35,7 @@ def served(tmp_path_factory, network, cache):
     config.write_text(LIMITS + config.read_text())
     store = open_store(read_settings(config).store_url())
     with serving("--config", config, cwd=config.parent) as (url, _):
-        key = asyncio.run(ControlLog(store, time.time).create("someone", "free", "the tests"))
+        key = asyncio.run(ControlLog(store, time.time).accounts.create("someone", "free", "the tests"))
         yield url, key.encode()
     asyncio.run(store.close())
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

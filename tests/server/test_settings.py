@@ -76,7 +76,7 @@ def test_two_layers_of_one_limit_are_refused_and_quotas_of_two_periods_stand_tog
     quotas = '{ type = "quota", rows = 10, per = "minute" },\n    { type = "quota", rows = 500, per = "day" },'
     config.write_text(text.replace('{ type = "quota", rows = 500, per = "day" },', quotas))
     local = Local(config)
-    left = local.app.here.of_plan("paying")["limited"].admission.left({}, 1e9)
+    left = local.app.service.of_plan("paying")["limited"].admission.left({}, 1e9)
     assert {name.partition("/")[2] for name in left} == {"rate_limit", "quota/minute", "quota/day"}
     config.write_text(
         text.replace(

@@ -148,9 +148,9 @@ def test_detectors_and_reactions_go_on_after_a_restart(config, network, thief):
 
 def server_alarms(server):
     async def read():
-        registry = ControlLog(server.store, server.clock)
-        await registry.catch_up()
-        return registry.all_alarms()
+        control = ControlLog(server.store, server.clock)
+        await control.catch_up()
+        return control.alarms.all()
 
     return asyncio.run(read())
 
@@ -197,13 +197,13 @@ def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp
         for layer, worker in zip(layers, workers, strict=True):
             await worker.catch_up()
             await layer.account("bad").catch_up()
-        once = [event for event in workers[0].state.audit if event["do"] == "raise alarm"]
+        once = [event for event in workers[0].audit if event["do"] == "raise alarm"]
         states = {dump(layer.account("bad").state) for layer in layers}
         found = layers[0].account("bad").state.alarm
-        await workers[0].clear_alarm("bad", "m", "prada", "root")
+        await workers[0].alarms.clear("bad", "m", "prada", "root")
         await layers[1](queries[0], victim)
         await workers[1].catch_up()
-        cleared = workers[1].all_alarms()
+        cleared = workers[1].alarms.all()
         for store in stores:
             await store.close()
         return once, states, found, cleared
@@ -225,9 +225,8 @@ def raised(server, thief):
 def test_a_slowed_account_waits_longer_each_time(config, thief):
     with local_server(watched(config, "slow")) as server:
         raised(server, thief)
-        headers = {
-            "Authorization": f"Bearer {asyncio.run(ControlLog(server.store, server.clock).add_key('bad', 't'))}"
-        }
+        key = asyncio.run(ControlLog(server.store, server.clock).accounts.add_key("bad", "t"))
+        headers = {"Authorization": f"Bearer {key}"}
         body = {"instances": thief[:2].tolist()}
         begun, waits = server.clock.now, []
         for _ in range(6):
@@ -308,14 +307,14 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
     thieves = {name: thief[at:] for at, name in enumerate(("a3", "a500", "a996"))}
     asked |= thieves
     server = Local(watched(config, "log"))
-    here = server.app.here
+    here = server.app.service
     deployed = here.of_plan("free")["watched"]
     layer = deployed.layers[-1].layer
 
     async def ask(name, x):
         while True:
             try:
-                return await deployed.admission(Query(name, x, 1e9), deployed.handle)
+                return await deployed.admission(Query(name, x, 1e9), deployed.reaction.handle)
             except VersionConflict:  # an alarm was raised meanwhile
                 await here.catch_up()
 
@@ -333,7 +332,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
             expected = detector.observe(detector.begin(), asked[name], said)
             assert dump(layer.account(name).state) == dump(expected)
         await server.store.close()
-        return {alarm.account: alarm.row for alarm in here.registry.all_alarms()}
+        return {alarm.account: alarm.row for alarm in here.control.alarms.all()}
 
     assert asyncio.run(script()) == {name: said_on_arrays(network, x).row for name, x in thieves.items()}
     raw = sum(x.nbytes if name in thieves else x.size for name, x in asked.items())
@@ -345,7 +344,7 @@ def test_detectors_stand_last_and_not_in_plans(config):
     text = watched(config).read_text()
     config.write_text(text.replace('"refuse"  }', '"refuse" }, { type = "rounding", digits = 2 }'))
     with pytest.raises(BadInput, match="prada: rounding stands inside it"), local_server(config) as server:
-        asyncio.run(server.app.here.begin())
+        asyncio.run(server.app.service.begin())
     config.write_text(text.replace("[plans.free]", '[plans.free]\ndefenses = [{type = "prada", delta = 0.9}]'))
     with pytest.raises(BadInput, match="prada is the same for all accounts"), local_server(config):
         pass
@@ -357,8 +356,8 @@ def test_detectors_stand_last_and_not_in_plans(config):
 def test_the_detectors_time_is_counted(config, thief):
     with local_server(watched(config)) as server:
         server.endpoint("watched", "free", "bad")(thief[:50])
-        registry = server.app._telemetry.registry
-        assert registry.get_sample_value("mlaas_defence_seconds_count", {"defence": "prada"}) >= 1
+        control = server.app._telemetry.registry
+        assert control.get_sample_value("mlaas_defence_seconds_count", {"defence": "prada"}) >= 1
 
 
 def test_alarms_are_for_administrators(local):
@@ -370,18 +369,18 @@ def test_alarms_are_for_administrators(local):
 def test_the_stream_tells_alarms_and_clears_and_ends_at_drain(config, thief, monkeypatch):
     monkeypatch.setattr("server.routes.alarms._PERIOD", 0.01)
     with local_server(watched(config)) as server:
-        registry = ControlLog(server.store, server.clock)
+        control = ControlLog(server.store, server.clock)
         draining = []
 
         async def found():
             return {"row": 3, "statistic": 0.5, "reaction": "log", "digits": None, "log": "watch/x"}
 
         async def script():
-            told = events(server.app.here, lambda: bool(draining))
+            told = events(server.app.service, lambda: bool(draining))
             beat = await anext(told)
-            await registry.raise_alarm("a", "watched", "prada", found)
+            await control.alarms.raise_alarm("a", "watched", "prada", found)
             alarm = await anext(told)
-            await registry.clear_alarm("a", "watched", "prada", "root")
+            await control.alarms.clear("a", "watched", "prada", "root")
             clear = await anext(told)
             draining.append(1)
             return beat, alarm, clear, [rest async for rest in told]
@@ -396,9 +395,9 @@ def test_the_stream_over_http_ends_at_drain(config, thief):
     watched(config, "log")
     config.write_text("drain_seconds = 2\n" + config.read_text())
     store = open_store(read_settings(config).store_url())
-    registry = ControlLog(store, time.time)
-    admin = asyncio.run(registry.create("root", "admin", "the tests"))
-    key = asyncio.run(registry.create("bad", "free", "the tests"))
+    control = ControlLog(store, time.time)
+    admin = asyncio.run(control.accounts.create("root", "admin", "the tests"))
+    key = asyncio.run(control.accounts.create("bad", "free", "the tests"))
     asyncio.run(store.close())
     with serving("--config", config, cwd=config.parent) as (url, process):
         lines = []

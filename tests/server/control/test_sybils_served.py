@@ -93,4 +93,4 @@ def test_a_reference_that_is_not_there_or_not_the_victims_is_found_at_start(watc
         Pool(np.zeros((2, *shape), np.float32)).save(reference)
     server = Local(watched)
     with pytest.raises(BadInput, match=fault), local_client(server.app):
-        asyncio.run(server.app.here.begin())
+        asyncio.run(server.app.service.begin())

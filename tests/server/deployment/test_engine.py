@@ -308,7 +308,7 @@ def passes(n):
         [bytearray(8 * 2**20) for _ in range(8)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-from server.deployment.engine import settle
+from server.deployment.tuning import settle
 settle()
 passes(2)
 assert passes(3) < 10, "memory was given back"

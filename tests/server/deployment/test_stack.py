@@ -65,7 +65,7 @@ def test_plans_share_one_monitor_with_one_reference_and_one_state(config, rows):
     Pool(rows[:200].reshape(-1, *SHAPE)).save(config.parent / "reference.npz")
     config.write_text(config.read_text() + WATCHED)
     server = Local(config)
-    service = server.app.here
+    service = server.app.service
     asyncio.run(service.begin())
     deployed = [service.of_plan(plan)["watched"] for plan in service.settings.plans]
     assert len(deployed) == 4

@@ -21,7 +21,7 @@ def predict(local, headers, rows, **more):
 
 def counted(local):
     """Returns the metrics' samples by name and labels."""
-    families = local.app._telemetry.registry.collect()
+    families = local.app._telemetry.control.collect()
     return {
         (sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples
     }
@@ -101,12 +101,13 @@ def test_the_body_of_who_has_no_key_is_not_read(local, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/models/open/infer", "/v2/models/open/versions/1/infer", "/v1/models/open:predict"]
+    ("path", "status"),
+    [("/v2/models/open/infer", 404), ("/v2/models/open/versions/1/infer", 404), ("/v1/models/open:predict", 405)],
 )
-def test_a_path_that_ends_in_a_line_s_end_is_no_route(local, path):
+def test_a_path_that_ends_in_a_line_s_end_carries_no_rows(local, path, status):
     body = {"inputs": [{"name": "input", "shape": [1], "datatype": "FP32"}], "instances": [[0]]}
     reply = local.client.post(f"{path}%0A", json=body)
-    assert reply.status_code == 404 and reply.headers["Content-Type"] == "application/problem+json"
+    assert reply.status_code == status and reply.headers["Content-Type"] == "application/problem+json"
 
 
 def test_nothing_may_stand_behind_compressed_data(local, rows):
@@ -120,16 +121,16 @@ def test_nothing_may_stand_behind_compressed_data(local, rows):
 
 def test_what_nobody_foresaw_is_told_without_its_words_and_not_billed(local, rows, caplog):
     headers = local.headers()
-    deployed = local.app.here._served["open"].batcher
+    deployed = local.app.service._served["open"].batcher
 
     async def broken(x):
         raise ValueError(f"secret {x[0]}")
 
-    object.__setattr__(local.app.here._served["open"], "batcher", broken)
+    object.__setattr__(local.app.service._served["open"], "batcher", broken)
     reply = predict(local, headers, rows[:2])
     assert reply.status_code == 500 and "secret" not in reply.text
     assert reply.headers["Content-Type"] == "application/problem+json"
-    object.__setattr__(local.app.here._served["open"], "batcher", deployed)
+    object.__setattr__(local.app.service._served["open"], "batcher", deployed)
     assert predict(local, headers, rows[:2]).status_code == 200
     assert local.client.get("/v1/account", headers=headers).json()["rows"] == 2
 
@@ -156,7 +157,7 @@ def test_a_closing_server_reads_little_of_who_has_no_key(local, rows):
 
 
 @pytest.mark.parametrize("path", ["/v1/models/open:predict", "/v2/health/ready"])
-def test_what_is_cut_off_by_the_server_s_end_is_told_so(local, monkeypatch, path):
+def test_what_is_cut_off_by_the_server_s_end_is_told_so(local, monkeypatch, rows, path):
     async def ask():
         begun, sent = asyncio.Event(), []
 
@@ -168,10 +169,10 @@ def test_what_is_cut_off_by_the_server_s_end_is_told_so(local, monkeypatch, path
             sent.append(message)
 
         async def receive():
-            return {"type": "http.request", "body": b""}
+            return {"type": "http.request", "body": json.dumps({"instances": rows[:1].tolist()}).encode()}
 
-        monkeypatch.setattr(local.app.here, "ask", stuck)
-        monkeypatch.setattr(local.app.here, "check", stuck)
+        monkeypatch.setattr(local.app.service, "ask", stuck)
+        monkeypatch.setattr(local.app.service, "check", stuck)
         method = "GET" if path.startswith("/v2") else "POST"
         scope = {"type": "http", "method": method, "path": path, "query_string": b"", "root_path": ""}
         scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -193,9 +194,9 @@ def test_ready_means_store_and_workers_too(local, monkeypatch):
         return reply.status_code, reply.json().get("detail")
 
     assert ready() == (200, None)
-    local.app.here.up = [1, 0, 1]
+    local.app.service.up = [1, 0, 1]
     assert ready() == (503, "2 of 3 workers serve")
-    local.app.here.up = [1, 1]
+    local.app.service.up = [1, 1]
 
     async def away(log, start=0):
         raise Refused("the store is away", status=503, retry_after=1)

@@ -19,6 +19,7 @@ from defenses import compose
 from defenses.store import open_store
 from server.control.log import ControlLog
 from server.http import logs, telemetry
+from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
 from server.settings import Settings, read_settings
 from wire import BadInput
@@ -71,7 +72,7 @@ def used():
 
 def test_what_was_counted_is_shown():
     seen = used()
-    with telemetry.serving("127.0.0.1", 0, seen.registry) as url:
+    with telemetry.serving("127.0.0.1", 0, seen.control) as url:
         shown = samples(url)
     route = "/v2/models/{model}/infer"
     assert shown["mlaas_requests_in_flight",] == 1
@@ -94,9 +95,9 @@ def test_what_was_counted_is_shown():
 
 def test_applications_do_not_count_together():
     one, other = used(), Telemetry("1.2.3")
-    assert one.registry.get_sample_value("mlaas_rows_total", {"model": "open"}) == 64
-    assert other.registry.get_sample_value("mlaas_rows_total", {"model": "open"}) is None
-    assert other.registry.get_sample_value("mlaas_gpu_memory_bytes") is None
+    assert one.control.get_sample_value("mlaas_rows_total", {"model": "open"}) == 64
+    assert other.control.get_sample_value("mlaas_rows_total", {"model": "open"}) is None
+    assert other.control.get_sample_value("mlaas_gpu_memory_bytes") is None
 
 
 def test_gpu_memory_is_read_now_and_then(monkeypatch):
@@ -104,11 +105,11 @@ def test_gpu_memory_is_read_now_and_then(monkeypatch):
     seen = Telemetry("1.2.3", lambda: next(readings))
     for _ in range(5):
         seen.forward("open", 1, 0, 0)
-    assert seen.registry.get_sample_value("mlaas_gpu_memory_bytes") == 0
+    assert seen.control.get_sample_value("mlaas_gpu_memory_bytes") == 0
     now = time.monotonic()
     monkeypatch.setattr(telemetry, "monotonic", lambda: now + 60)
     seen.forward("open", 1, 0, 0)
-    assert seen.registry.get_sample_value("mlaas_gpu_memory_bytes") == 1
+    assert seen.control.get_sample_value("mlaas_gpu_memory_bytes") == 1
 
 
 class Slow:
@@ -132,7 +133,7 @@ def test_a_layer_is_timed_without_those_inside():
     handle = compose([seen.timed("outer", Slow()), seen.timed("inner", Slow())], slow)
     assert asyncio.run(handle("rows")) == "rows"
     for kind in ("outer", "inner"):
-        took = seen.registry.get_sample_value("mlaas_defence_seconds_sum", {"defence": kind})
+        took = seen.control.get_sample_value("mlaas_defence_seconds_sum", {"defence": kind})
         assert 0.03 <= took < 0.15
 
 
@@ -143,7 +144,7 @@ def test_a_layer_is_timed_now_and_then():
     seen = Telemetry("1.2.3")
     handle = compose([seen.timed("kind", Plain())], victim)
     assert asyncio.run(ask(40)) == list(range(40))
-    assert seen.registry.get_sample_value("mlaas_defence_seconds_count", {"defence": "kind"}) == 3
+    assert seen.control.get_sample_value("mlaas_defence_seconds_count", {"defence": "kind"}) == 3
 
 
 def test_a_parent_shows_what_its_workers_count():
@@ -176,15 +177,15 @@ def test_a_parent_shows_what_its_workers_count():
 
 def test_a_port_that_is_taken():
     with (
-        telemetry.serving("127.0.0.1", 0, Telemetry("1.2.3").registry) as url,
+        telemetry.serving("127.0.0.1", 0, Telemetry("1.2.3").control) as url,
         pytest.raises(BadInput, match=r"cannot show metrics at 127\.0\.0\.1:\d+: Address already in use"),
-        telemetry.serving("127.0.0.1", httpx.URL(url).port, Telemetry("1.2.3").registry),
+        telemetry.serving("127.0.0.1", httpx.URL(url).port, Telemetry("1.2.3").control),
     ):
         pass
 
 
 def test_the_dashboard_asks_for_what_is_counted():
-    shown = {sample.name for family in used().registry.collect() for sample in family.samples}
+    shown = {sample.name for family in used().control.collect() for sample in family.samples}
     asked = {
         name
         for panel in DASHBOARD["panels"]
@@ -192,7 +193,7 @@ def test_the_dashboard_asks_for_what_is_counted():
         for name in re.findall(r"\bmlaas_\w+", target["expr"])
     }
     assert asked and asked <= shown, asked - shown
-    families = {family.name.removeprefix("mlaas_") for family in used().registry.collect()}
+    families = {family.name.removeprefix("mlaas_") for family in used().control.collect()}
     unasked = {name for name in families if not any(name in text for text in asked)}
     assert not unasked, unasked
 
@@ -238,8 +239,8 @@ def test_other_requests_are_given_an_id_of_their_own(given):
 
 
 def test_a_request_leaves_one_line(capfd):
-    logs.access("abc", "/v2/models/{model}/infer", 200, 0.0123456, account="ann", model="open", rows=3)
-    logs.access("abd", "unknown", 500, 0.1, reason="failure")
+    logs.access(RequestRecord("abc", "/v2/models/{model}/infer", 200, "ann", "open", 3), 0.0123456)
+    logs.access(RequestRecord("abd", status=500, reason="failure"), 0.1)
     first, second = map(json.loads, capfd.readouterr().err.splitlines())
     assert first.pop("time").endswith("+00:00")
     assert first == {
@@ -258,7 +259,8 @@ def test_a_request_leaves_one_line(capfd):
 
 def test_a_log_that_nobody_reads_fails_no_request(tmp_path):
     script = (
-        "import os; from server.http import logs; os.close(2); logs.access('a', 'unknown', 200, 0.1); print('on')"
+        "import os; from server.http import logs, request_record; os.close(2); "
+        "logs.access(request_record.RequestRecord('abc'), 0.1); print('on')"
     )
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout == b"on\n"
 
@@ -302,7 +304,7 @@ def keyed(url):
     async def make():
         store = open_store(url)
         try:
-            return await ControlLog(store, time.time).create("ann", "paying", "the tests")
+            return await ControlLog(store, time.time).accounts.create("ann", "paying", "the tests")
         finally:
             await store.close()
 

@@ -26,7 +26,7 @@ def drained(tmp_path, network, cache):
         config = configured(tmp_path, network, cache)
         config.write_text(f"drain_seconds = {seconds}\n" + config.read_text())
         store = open_store(read_settings(config).store_url())
-        key = asyncio.run(ControlLog(store, time.time).create("someone", "paying", "the tests"))
+        key = asyncio.run(ControlLog(store, time.time).accounts.create("someone", "paying", "the tests"))
         asyncio.run(store.close())
         started.append(serving("--config", config, cwd=config.parent))
         return (*started[0].__enter__(), {"Authorization": f"Bearer {key}"})

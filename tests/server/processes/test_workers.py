@@ -185,16 +185,18 @@ class Shared:
         return asyncio.run(play())
 
     def account(self, name):
-        key = self._with_store(lambda store: ControlLog(store, time.time).create(name, "paying", "the tests"))
+        key = self._with_store(
+            lambda store: ControlLog(store, time.time).accounts.create(name, "paying", "the tests")
+        )
         return {"Authorization": f"Bearer {key}"}
 
     def watched(self, name):
         """Returns the alarm of an account, and what its log holds."""
 
         async def read(store):
-            registry = ControlLog(store, time.time)
-            await registry.catch_up()
-            (alarm,) = [alarm for alarm in registry.all_alarms() if alarm.account == name]
+            control = ControlLog(store, time.time)
+            await control.catch_up()
+            (alarm,) = [alarm for alarm in control.alarms.all() if alarm.account == name]
             return alarm, [read_entry(content) for content in (await store.read(alarm.log)).entries]
 
         return self._with_store(read)

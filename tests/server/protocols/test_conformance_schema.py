@@ -33,11 +33,11 @@ def throw_away(tmp_path, network, cache):
     """A server of which nobody else wants anything, and an administrator's key."""
     config = configured(tmp_path, network, cache)
     store = open_store(read_settings(config).store_url())
-    registry = ControlLog(store, time.time)
+    control = ControlLog(store, time.time)
 
     async def accounts():
-        await registry.create("someone", "free", "the tests")
-        return await registry.create("root", "admin", "the tests")
+        await control.accounts.create("someone", "free", "the tests")
+        return await control.accounts.create("root", "admin", "the tests")
 
     key = asyncio.run(accounts())
     with serving("--config", config, cwd=tmp_path) as (url, _):

@@ -132,15 +132,15 @@ def test_the_filter_shuffles_what_is_told_of_other_rows(served, config, models, 
 def test_a_victim_without_checkpoints_and_a_filter_of_other_rows_are_refused_at_start(served, config, models):
     server = served('{ type = "hoda", delta = 0.1, benign = [0.7, 0.2, 0.1] }')
     with pytest.raises(BadInput, match="victim watched: hoda: the victim has 11 checkpoints"):
-        asyncio.run(server.app.here.begin())
+        asyncio.run(server.app.service.begin())
     narrow = Network.new(Mlp((4,)), (5,), ("own", "other"), seed=0, device="cpu")
     folder.save(narrow, config.parent / "filter")
     server = served(f'{{ type = "ood", delta = 0.1, folder = "{config.parent / "filter"}" }}')
     with pytest.raises(BadInput, match=r"filter: it takes rows \(5,\), and the victim \(1, 8, 8\)"):
-        asyncio.run(server.app.here.begin())
+        asyncio.run(server.app.service.begin())
     models[0].checkpoints, kept = (), models[0].checkpoints
     folder.save(models[0], config.parent / "victim")
     models[0].checkpoints = kept
     server = served('{ type = "hoda", delta = 0.1, benign = [0.7, 0.2, 0.1] }')
     with pytest.raises(BadInput, match=r"saved without checkpoints; train it with --checkpoints 11"):
-        asyncio.run(server.app.here.begin())
+        asyncio.run(server.app.service.begin())

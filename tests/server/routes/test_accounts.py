@@ -107,7 +107,7 @@ def test_names_are_taken_once_and_checked(local):
     local.account("twice")
     for name, fault in (("twice", "already"), ("", "expected"), ("a/b", "expected"), ("x" * 65, "expected")):
         with pytest.raises(BadInput, match=fault):
-            asyncio.run(ControlLog(local.store, local.clock).create(name, "free", "a test"))
+            asyncio.run(ControlLog(local.store, local.clock).accounts.create(name, "free", "a test"))
 
 
 def test_only_an_administrator_administrates(local):
@@ -175,7 +175,7 @@ def test_another_process_revokes_a_key_and_the_server_holds_to_it(local):
     key = local.account("ann")
     assert answers(local, key).status_code == 200
     other = ControlLog(open_store(local.settings.store_url()), local.clock)
-    asyncio.run(other.revoke("ann", "another process"))
+    asyncio.run(other.accounts.revoke("ann", "another process"))
     assert answers(local, key).status_code == 401
     assert local.client.get("/v1/account", headers={"Authorization": f"Bearer {key}"}).status_code == 401
 
@@ -236,12 +236,12 @@ def test_a_stack_that_makes_no_sense_changes_nothing(local):
     assert local.client.get(path, headers=admin).json() == {"defenses": []}
 
 
-def settings_change(config, registry):
+def settings_change(config, control):
     config.write_text(config.read_text().replace("max_rows = 64", "max_rows = 65", 1))
 
 
-def register_does_not_fit(config, registry):
-    asyncio.run(registry.replace_stack("open", [{"type": "dawn", "rate": 0.2}], "who does not try it"))
+def register_does_not_fit(config, control):
+    asyncio.run(control.stacks.replace("open", [{"type": "dawn", "rate": 0.2}], "who does not try it"))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_stack_that_cannot_be_used_after_a_restart_withdraws_its_model_alone(l
     assert local.client.put(path, json={"defenses": [layer]}, headers=admin).status_code == 200
     change(config, ControlLog(open_store(local.settings.store_url()), local.clock))
     again = Local(config, clock=local.clock)
-    asyncio.run(again.app.here.begin())
+    asyncio.run(again.app.service.begin())
     with local_client(again.app) as again.client:
         ready = again.client.get("/v2/health/ready")
         for reply in (answers(again, key), ready, again.client.get("/v2/models/open/ready", headers=admin)):
@@ -273,7 +273,7 @@ def test_a_request_that_meets_a_replaced_stack_is_asked_again(local, rows):
     key = local.account("ann")
     answers(local, key)
     other = ControlLog(open_store(local.settings.store_url()), local.clock)
-    asyncio.run(other.replace_stack("open", [{"type": "label_only"}], "another process"))
+    asyncio.run(other.stacks.replace("open", [{"type": "label_only"}], "another process"))
     assert "probabilities" not in answers(local, key).json()["predictions"][0]
     account = local.client.get("/v1/account", headers={"Authorization": f"Bearer {key}"}).json()
     assert account["requests"] == 2

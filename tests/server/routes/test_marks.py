@@ -138,11 +138,11 @@ def test_a_rate_is_fixed_whoever_changes_it(local, marked, rows):
     assert local.client.delete(place, headers=admin).status_code == 200
     marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
     with pytest.raises(BadInput, match="victim marked: the marks of model marked were made with rate"):
-        asyncio.run(Local(marked).app.here.begin())
+        asyncio.run(Local(marked).app.service.begin())
 
 
 def test_a_server_that_would_mark_otherwise_does_not_start(marked):
-    asyncio.run(Local(marked).app.here.begin())
+    asyncio.run(Local(marked).app.service.begin())
     marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
     with (
         pytest.raises(RuntimeError, match=r"error: victim marked: the marks .* not 0\.1; that is fixed"),
@@ -181,8 +181,8 @@ def keyed(config, **plans):
 
     async def make():
         store = open_store(read_settings(config).store_url())
-        registry = ControlLog(store, lambda: 0.0)
-        keys = [await registry.create(name, plan, "the tests") for name, plan in plans.items()]
+        control = ControlLog(store, lambda: 0.0)
+        keys = [await control.accounts.create(name, plan, "the tests") for name, plan in plans.items()]
         await store.close()
         return keys
 
@@ -211,9 +211,9 @@ def logged(config):
 
     async def read():
         store = open_store(read_settings(config).store_url())
-        registry = ControlLog(store, lambda: 0.0)
-        await registry.catch_up()
-        (alarm,) = registry.all_alarms()
+        control = ControlLog(store, lambda: 0.0)
+        await control.catch_up()
+        (alarm,) = control.alarms.all()
         tail = await store.read(alarm.log)
         await store.close()
         return alarm, [read_entry(entry) for entry in tail.entries]

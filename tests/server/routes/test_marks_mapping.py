@@ -44,12 +44,12 @@ def begun(config, rows):
     """A configuration whose medians were made at a first start; the file of their rows is not needed again."""
     config.write_text(MAPPED)
     with pytest.raises(BadInput, match=r"victim marked: dawn: .*needs a pool of rows"):
-        asyncio.run(Local(config).app.here.begin())
+        asyncio.run(Local(config).app.service.begin())
     for pool, fault in ((rows[:, :, 1:], r"rows.npz: .*shape \(1, 8, 8\), not \(1, 7, 8\)"), (rows, None)):
         Pool(pool).save(config.parent / "rows.npz")
         config.write_text(MAPPED.replace('"median"', f'"median", pool = "{config.parent / "rows.npz"}"'))
         with nullcontext() if fault is None else pytest.raises(BadInput, match=fault):
-            asyncio.run(Local(config).app.here.begin())
+            asyncio.run(Local(config).app.service.begin())
     config.write_text(MAPPED)
     return config
 

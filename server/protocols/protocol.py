@@ -1,0 +1,135 @@
+"""A wire protocol reads requests about rows, writes answers, serves its other routes and documents itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from fastapi import APIRouter
+from starlette.types import Receive
+
+from defenses.store import VersionConflict
+from server.deployment.service import Service
+from server.http.body import read_body
+from server.http.openapi import Operation
+from server.http.request_record import RequestRecord
+from wire import Answer, Array, Card
+from wire.ratelimit import answer_headers
+
+Headers = list[tuple[bytes, bytes]]
+JSON = (b"content-type", b"application/json")
+
+
+Route = tuple[str, str, str | None]
+"""A route's template, as metrics and logs name it, and the model and the version that a path asks."""
+
+
+class Asked(NamedTuple):
+    """A request about rows.
+
+    Attributes:
+        x: The rows, ``(n, *input_shape)``, checked against the card.
+        id: The request's own id, if any.
+        options: Whatever else the protocol needs to write the answer.
+    """
+
+    x: Array
+    id: str | None
+    options: Any = None
+
+
+class WireProtocol(Protocol):
+    """The module of a protocol.
+
+    Its routes that carry rows do without a framework, so that such a request costs what its tensors cost.
+
+    Attributes:
+        router: Its other routes.
+        operations: Its routes that carry rows, for the OpenAPI document.
+    """
+
+    router: APIRouter
+    operations: Sequence[Operation]
+
+    def match(self, parts: Sequence[str]) -> Route | None:
+        """Returns the route that a path, split at its slashes, names; None if it does not carry rows."""
+        ...
+
+    def read(self, headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int) -> Asked:
+        """Reads a request.
+
+        Args:
+            headers: Its headers, by their names in lower case.
+            body: Its body, decompressed.
+            card: The model's card, as the account sees it.
+            most_json: Most bytes of JSON.
+
+        Raises:
+            Malformed: It is not a request of the protocol, or its rows are not the model's.
+            Refused: It has too many rows, or too much JSON (413).
+        """
+        ...
+
+    def write(self, answer: Answer, card: Card, options: Any) -> tuple[Headers, bytes]:
+        """Returns headers and body of an answer, given the request's options."""
+        ...
+
+
+class Target(NamedTuple):
+    """A request's protocol, route and model.
+
+    Attributes:
+        protocol: The protocol.
+        route: The route's template.
+        model: Name of the model.
+        version: Its version, if the path names one.
+    """
+
+    protocol: WireProtocol
+    route: str
+    model: str
+    version: str | None
+
+
+def find(path: str, protocols: Sequence[WireProtocol]) -> Target | None:
+    """Returns what a path asks; None if it is not a route that carries rows."""
+    parts = path.split("/")
+    for protocol in protocols:
+        if (route := protocol.match(parts)) is not None:
+            return Target(protocol, *route)
+    return None
+
+
+def authorization(headers: Mapping[bytes, bytes]) -> str | None:
+    """Returns a request's ``Authorization`` header."""
+    given = headers.get(b"authorization")
+    return None if given is None else given.decode("latin-1")
+
+
+async def answer(
+    service: Service, target: Target, headers: Mapping[bytes, bytes], receive: Receive, record: RequestRecord
+) -> tuple[Headers, bytes]:
+    """Answers a request about rows with headers and a body, and completes its record.
+
+    Raises:
+        Refused: A defence or the server refuses it.
+        Malformed: It is not a request of the protocol, or its rows are not the model's.
+        ClientDisconnect: The client left before its body arrived.
+    """
+    protocol, _, model, version = target
+    # Authenticate before reading the body, so that strangers cannot fill memory.
+    caller = await service.authenticate(authorization(headers))
+    record.account = caller.account.name
+    body = await read_body(headers, receive, service.settings.max_body, service.settings.body_seconds)
+    while True:
+        deployed = service.deployed(caller.account, model, version)
+        record.model = model
+        asked = protocol.read(headers, body, deployed.card, service.settings.max_json)
+        try:
+            answered, limits = await service.ask(caller, deployed, asked.x, asked.id)
+            break
+        except VersionConflict:  # an administrator or another worker changed something meanwhile
+            caller = await service.enter(authorization(headers))
+    record.rows = len(answered)
+    more, content = protocol.write(answered, deployed.card, asked.options)
+    return more + answer_headers(limits), content

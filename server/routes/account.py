@@ -1,0 +1,70 @@
+"""An account's own statement: rows, money and limits."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from defenses.admission.admission import ledgers
+from defenses.admission.price import ENTRIES
+from server.control.accounts import Account
+from server.deployment.service import Service
+from server.deployment.stack import price_of
+from server.http.openapi import KEYED
+from server.routes.access import ServiceDep
+
+router = APIRouter(tags=["Account"], responses=KEYED)
+
+
+class Prices(BaseModel):
+    """The prices of rows and requests, in micro-cents (10^-8 of the currency's unit)."""
+
+    per_row: int = Field(examples=[10000])
+    per_request: int = Field(examples=[0])
+
+
+class Ledger(BaseModel):
+    """What was answered, and its price in micro-cents."""
+
+    rows: int = Field(examples=[640])
+    requests: int = Field(examples=[10])
+    micro_cents: int = Field(examples=[6400000])
+
+
+class Statement(Ledger):
+    """The usage of an account, over all models together and by model."""
+
+    account: str = Field(examples=["alice"])
+    plan: str = Field(examples=["attacker"])
+    prices: Prices | None
+    models: dict[str, Ledger]
+    rows_left: dict[str, int] = Field(
+        description="Rows that each limit still lets pass.",
+        examples=[{"victim/rate_limit": 4000, "victim/quota": 99360}],
+    )
+
+
+@router.get("/v1/account")
+async def account(request: Request, service: ServiceDep) -> Statement:
+    """Returns rows used, money spent (in micro-cents, 10^-8 of the currency's unit) and limits left."""
+    caller = await service.enter(request.headers.get("Authorization"))
+    return await statement(service, caller.account)
+
+
+async def statement(service: Service, account: Account) -> Statement:
+    """Returns an account's statement."""
+    levels = await service.store.levels(account.name)
+    ledger = ledgers(levels)
+    now = service.clock()
+    left: dict[str, int] = {}
+    for deployed in service.of_plan(account.plan).values():
+        left |= deployed.admission.left(levels, now)
+    price = price_of(service.settings.plans[account.plan]) if account.plan in service.settings.plans else None
+    return Statement(
+        account=account.name,
+        plan=account.plan,
+        prices=None if price is None else Prices(per_row=price.per_row, per_request=price.per_request),
+        **{entry: sum(entries[entry] for entries in ledger.values()) for entry in ENTRIES},
+        models={model: Ledger(**entries) for model, entries in ledger.items()},
+        rows_left=left,
+    )

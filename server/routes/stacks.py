@@ -1,0 +1,88 @@
+"""Defence stacks that administrators read and replace while the server runs."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import tomli_w
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, ValidationError
+
+from server.http.openapi import NAMED
+from server.routes.access import Administrator, ServiceDep
+from server.settings import defense_of, faults
+from wire import Malformed, Refused
+from wire.tensors import read_json
+
+router = APIRouter(prefix="/admin/models/{model}/defenses", tags=["Administration"], responses=NAMED)
+
+MOST_STACK = 16384  # bytes of a stack: deeply nested ones take long to parse
+
+
+class Stack(BaseModel):
+    """A victim's defence stack, outermost first: the tables of the server's TOML."""
+
+    defenses: list[dict[str, Any]] = Field(
+        examples=[[{"type": "rate_limit", "rows_per_second": 100, "burst": 2000}]]
+    )
+
+
+_TOML = {
+    "schema": {"type": "string"},
+    "example": '[[defenses]]\ntype = "rate_limit"\nrows_per_second = 100\nburst = 2000\n',
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/Stack"}},
+            "application/toml": _TOML,
+        },
+    }
+}
+
+
+@router.get("", response_model=Stack, responses={200: {"content": {"application/toml": _TOML}}})
+async def defenses(model: str, request: Request, by: Administrator, service: ServiceDep) -> Any:
+    """Returns the defence stack of a victim that is in force, in JSON or in the TOML of the server's settings."""
+    stack = {"defenses": list(service.stack(model))}
+    if "toml" in request.headers.get("Accept", ""):
+        return Response(tomli_w.dumps(stack), media_type="application/toml")
+    return stack
+
+
+@router.put("", response_model=Stack, openapi_extra=_BODY)
+async def replace_defenses(model: str, request: Request, by: Administrator, service: ServiceDep) -> Any:
+    """Replaces a victim's whole defence stack while the server runs, for all workers at once."""
+    service.stack(model)  # whether there is such a model
+    stack = await _read_stack(request)
+    for layer in stack:
+        defense_of(layer)
+    await service.try_out(model, service.deployment(model, stack))  # whether it contradicts itself, or the past
+    await service.control.stacks.replace(model, stack, by.name)
+    return {"defenses": stack}
+
+
+@router.delete("", response_model=Stack)
+async def restore_defenses(model: str, by: Administrator, service: ServiceDep) -> Any:
+    """Puts the configured defence stack of a victim back in force."""
+    service.stack(model)
+    await service.control.stacks.replace(model, None, by.name)
+    return {"defenses": list(service.stack(model))}
+
+
+async def _read_stack(request: Request) -> list[dict[str, Any]]:
+    body = await request.body()
+    if len(body) > MOST_STACK:
+        raise Refused(f"a stack of {len(body)} bytes; at most {MOST_STACK} are read", status=413)
+    try:
+        if "toml" in request.headers.get("Content-Type", ""):
+            given = tomllib.loads(body.decode())
+        else:
+            given = read_json(body)
+        return Stack.model_validate(given).defenses
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Malformed(f"the TOML is broken: {error}") from None
+    except ValidationError as error:
+        raise Malformed(f"not a stack: {faults(error)}") from None
