@@ -154,7 +154,8 @@ def test_each_answer_tells_the_limits_that_hold(store_url):
     async def script(admission):
         heads = []
         for rows, at, idempotency_key in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
-            answer, told = await admission.admitted(query(rows, at, idempotency_key=idempotency_key), victim)
+            asked = query(rows, at, idempotency_key=idempotency_key)
+            answer, told = await admission.admitted(asked, victim, alarms)
             assert len(answer) == rows
             heads.append([(name.decode(), value.decode()) for name, value in answer_headers(told)])
             left = admission.left(await admission.store.levels("a"), at)
@@ -162,12 +163,10 @@ def test_each_answer_tells_the_limits_that_hold(store_url):
             if len(heads) == 3:
                 alarms.append(StandingAlarm("a", "m", "prada", 5.0, 3, 0.9, "slow"))
         with pytest.raises(Refused) as caught:
-            await admission.admitted(query(1, 9.5), victim)
+            await admission.admitted(query(1, 9.5), victim, alarms)
         return heads, caught.value.policy
 
-    (first, second, retried, slowed), policy = play(
-        store_url, script, *limits, overall=overall, alarms=lambda account: alarms
-    )
+    (first, second, retried, slowed), policy = play(store_url, script, *limits, overall=overall)
     policies = '"all-day";q=1000;w=86400, "all-rows";q=200;w=400, "rows";q=20;w=2, "day";q=100;w=86400'
     assert first == [
         ("ratelimit-policy", policies),
@@ -258,9 +257,9 @@ def test_who_is_behind_the_control_log_is_not_answered(store_url):
     async def script(admission):
         await admission.store.append("range", [b"{}"])
         with pytest.raises(VersionConflict):
-            await admission(query(3), victim)
+            await admission.admitted(query(3), victim, log_position=0)
 
-    play(store_url, script, seen=lambda: 0)
+    play(store_url, script)
     assert ledger(store_url) is None
 
 

@@ -304,7 +304,7 @@ async def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils
     stores = [open_store(store_url) for _ in range(3)]
     try:
         workers = [ControlLog(store, lambda: 7.0) for store in stores]
-        pairs = zip(stores, workers, strict=True)
+        pairs = zip(stores, [worker.alarms for worker in workers], strict=True)
         *monitors, late = [await started(sybils, *pair, reaction="refuse") for pair in pairs]
         queries = [Query(names[i], x[i : i + 1], 0.0) for i in range(300)]
         for i in range(0, 300, 50):  # some at once
@@ -332,7 +332,7 @@ async def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils
 async def test_a_retry_is_observed_once_and_another_accounts_request_of_that_name_too(sybils, tmp_path):
     x = harmless(3, 1)
     store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
-    monitor = await started(sybils, store, ControlLog(store, lambda: 7.0))
+    monitor = await started(sybils, store, ControlLog(store, lambda: 7.0).alarms)
     for account in ("a", "a", "b"):
         await monitor(Query(account, x, 0.0, "request 1"), victim)
     assert monitor.account("a").state.rows == 6
