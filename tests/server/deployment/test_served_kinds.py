@@ -128,7 +128,7 @@ def row(**changes):
         ("tfidf", [["words"]], "list of strings"),
         ("tfidf", [3], "list of strings"),
         ("tfidf", [None], "list of strings"),
-        ("tfidf", [{"b64": "AAAA"}], "are no images"),
+        ("tfidf", [{"b64": "AAAA"}], "are not images"),
         (
             "tfidf",
             ["ok", "a" * (MOST_CHARACTERS + 1)],
