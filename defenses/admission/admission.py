@@ -132,7 +132,8 @@ class Admission:
 
     async def _refuse(self, query: Query, log_position: int | None) -> None:
         """Refuses, unless the alarm may have been cleared."""
-        if (await self.store.charge(Charge(query.account, (), query.at, log_position=log_position))).kind == "behind":
+        nothing = Charge(query.account, (), query.at, log_position=log_position)
+        if (await self.store.charge(nothing)).kind == "behind":
             raise VersionConflict(f"the control log has grown beyond {log_position}")
         raise Refused(f"this account raised an alarm, and model {self.model} no longer answers it", status=403)
 
