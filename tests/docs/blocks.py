@@ -5,6 +5,7 @@ A comment directly above a block says how it is run:
 ``<!-- not run: REASON -->``   it is not run here
 ``<!-- slow -->``              it is run by `make test-slow` only
 ``<!-- background -->``        it starts a server, which stays until the session ends
+``<!-- slow, background -->``  both
 ``<!-- file: NAME -->``        it is written to this file in the working folder
 """
 
@@ -32,6 +33,7 @@ class Block:
         text: The lines between the fences.
         how: What the comment above says, before its colon.
         what: What it says after the colon.
+        slow: Whether it says that the block is slow.
     """
 
     page: str
@@ -40,6 +42,7 @@ class Block:
     text: str
     how: str = ""
     what: str = ""
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -69,9 +72,10 @@ def blocks(page: Path) -> list[Block]:
     text, name, found = page.read_text(), str(page.relative_to(ROOT)), []
     for match in _BLOCK.finditer(text):
         how, _, what = (match["note"] or "").partition(": ")
+        slow, how = how.startswith("slow"), how.removeprefix("slow").removeprefix(", ").strip()
         line = text[: match.start("text")].count("\n") + 1
         if not match["language"].startswith(DIRECTIVE):
-            found.append(Block(name, line, match["language"], match["text"], how.strip(), what.strip()))
+            found.append(Block(name, line, match["language"], match["text"], how, what.strip(), slow))
     return found
 
 
@@ -85,7 +89,7 @@ def script(blocks: list[Block], ports: dict[str, int]) -> str:
     parts = [_PROLOGUE]
     for number, block in enumerate(blocks):
         text = re.sub(r"\b80\d\d\b", lambda match: str(ports[match[0]]), block.commands() or block.text)
-        parts.append(f"echo '## {block}' >&2")
+        parts.append(f'echo "## {block}, after $SECONDS s" >&2')
         if block.how == "file":
             parts.append(_written(block.what, block.text))
         elif block.how == "background":

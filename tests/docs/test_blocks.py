@@ -29,7 +29,7 @@ def test_pages_have_blocks():
 @pytest.mark.parametrize("block", ALL, ids=str)
 def test_a_block_is_run_or_says_why_not(block):
     assert block.language in LANGUAGES, "an unknown language, so nobody knows whether it can be run"
-    assert block.how in ("", "not run", "slow", "background", "file")
+    assert block.how in ("", "not run", "background", "file")
     if block.how in ("not run", "file"):
         assert block.what
     if block.language == "console":
@@ -45,7 +45,7 @@ def test_a_block_is_run_or_says_why_not(block):
 @pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "slow"])
 def test_blocks_run(session, long, tmp_path):
     todo = [block for block in SESSIONS[session] if block.runs]
-    if long and not any(block.how == "slow" for block in todo):
+    if long and not any(block.slow for block in todo):
         pytest.skip("no block is slow")
     for name in ("docs", "results", "range.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -56,7 +56,7 @@ def test_blocks_run(session, long, tmp_path):
         command.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLAAS_")}
     env = kept | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    code = script([block for block in todo if long or block.how != "slow"], ports())
+    code = script([block for block in todo if long or not block.slow], ports())
     done = subprocess.run(["bash", "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
