@@ -77,12 +77,12 @@ class Detectors:
         state = State()
         while (kept := _kept(state)) < n:
             Prada(0.0).observe(state, *stream.draw(min(_LOADED, max(64, n - kept))))
-        parts = {c: floats(kept.rows.values) for c, kept in state.past.G.sets.items()}
+        parts = {c: floats(kept.rows.values) for c, kept in state.pasts[0].G.sets.items()}
         history = np.concatenate(list(parts.values()))
         ends = np.cumsum([len(part) for part in parts.values()])
         growing_sets = dict(zip(parts, np.split(history, ends[:-1]), strict=True))  # views, for memory's sake
         del parts
-        prada = Prada(max(0.0, (Prada(0.0).statistic(state) or 0.0) - 0.03))
+        prada = Prada(max(0.0, (state.pasts[0].D.w(lambda count, _: count > 2) or 0.0) - 0.03))
         return [self._sized(prada, state, stream, history, growing_sets, size, bar) for size in self.rows]
 
     def _sized(
@@ -116,7 +116,8 @@ class Detectors:
             "rows_kept": len(history),
             "rows_sent": state.rows,
             "alarmed": state.alarm is not None,
-            "bytes_over_rows": state.nbytes / sum(kept.rows.values.nbytes for kept in state.past.G.sets.values()),
+            "bytes_over_rows": state.nbytes
+            / sum(kept.rows.values.nbytes for kept in state.pasts[0].G.sets.values()),
             "microseconds_a_row": {name: spread([1e6 * t for t in of])._asdict() for name, of in times.items()},
             "products": ratios(times["prada"], times["product"])._asdict(),
             "loops": ratios(times["loop"], times["prada"])._asdict(),
@@ -139,7 +140,7 @@ class _Stream:
 
 
 def _kept(state: State) -> int:
-    return sum(kept.count for kept in state.past.G.sets.values())
+    return sum(kept.count for kept in state.pasts[0].G.sets.values())
 
 
 def _loop(x: Array, rows: list[Array]) -> float:

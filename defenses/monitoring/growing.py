@@ -14,6 +14,30 @@ from wire import Array, Labels
 _STEP = 256  # rows that are compared at a time
 
 
+def flat_rows(rows: Array, labels: Labels, width: int | None) -> Array:
+    """Returns rows as ``(n, d)``, bytes or float32.
+
+    Args:
+        rows: Rows ``(n, ...)``.
+        labels: Their classes, ``(n,)``.
+        width: The d of the rows before, if there were any.
+
+    Raises:
+        ValueError: The rows have another width, or not all are finite, or there are more or fewer labels.
+    """
+    x = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+    if len(labels) != len(x):
+        raise ValueError(f"{len(x)} rows with {len(labels)} labels")
+    if width not in (None, x.shape[1]):
+        raise ValueError(f"rows of {x.shape[1]} features after rows of {width}")
+    if x.dtype == np.uint8:
+        return x
+    x = x.astype(np.float32, copy=False)
+    if not np.isfinite(x).all():
+        raise ValueError("distances need finite features")
+    return x
+
+
 @dataclass
 class GrowingSets:
     """The growing sets G_c of an account.
