@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
+import numpy as np
+
 from wire import Array, BadInput, Labels
 from zoo.exact_interval import exact_interval
 
@@ -91,3 +93,16 @@ def tried(delta: float, accused: int, streams: int, confidence: float = 0.95) ->
     """Returns the calibration of a delta that accused some of the held-out streams, with its interval."""
     _, low, high = exact_interval(accused, streams, confidence)
     return Calibration(delta, accused, streams, low, high)
+
+
+def in_turn(streams: Streams) -> tuple[Array, list[str]]:
+    """Returns the rows of accounts that each send one row in turn, and their senders, named by number.
+
+    Raises:
+        BadInput: There are no rows.
+    """
+    given = [rows for rows, _ in streams]
+    turns = sorted((i, number) for number, rows in enumerate(given) for i in range(len(rows)))
+    if not turns:
+        raise BadInput("calibrate: there are no harmless rows")
+    return np.stack([given[number][i] for i, number in turns]), [str(number) for _, number in turns]

@@ -7,11 +7,12 @@ made by a step from another one lies nearer to it than harmless queries lie to o
 the queries of all accounts are compared is from Li et al., "Blacklight: Scalable Defense for Neural Networks
 against Query-Based Black-Box Attacks", USENIX Security 2022.
 
-How near harmless rows lie to one another differs from place to place, so distances are measured in units of the
+How near harmless rows lie to one another differs from place to place, so distances are taken relative to the
 distance to a reference: harmless rows that nobody asks about. A row is a *hit* if the nearest of the last
 ``window`` rows of all accounts belongs to another account and is nearer than ``ratio`` times the nearest row of
 the reference. (The ratio of two distances in place of a distance is from Lowe, "Distinctive Image Features from
-Scale-Invariant Keypoints", IJCV 2004, section 7.1.)
+Scale-Invariant Keypoints", IJCV 2004, section 7.1.) An exact copy of an earlier row is neither hit nor miss, since
+many ask about the same public image.
 
 At most a ``share`` of harmless rows are hits. An account's *evidence* is the logarithm of the likelihood ratio of
 its hits and misses, for each of some greater shares, since the row where it was least (Page, "Continuous
@@ -19,20 +20,16 @@ Inspection Schemes", Biometrika 1954). So harmless queries before and between th
 and do not prevent it. By Ville's inequality, the evidence of harmless rows from any one row on reaches
 ``log(1 / rate)`` with a probability of at most ``rate``.
 
-An exact copy of an earlier row is neither hit nor miss, since many ask about the same public image. A row whose
-nearest row is the account's own is a miss, so the frames of a film are no chain of hits.
+What the detector misses, or mistakes:
 
-What the detector misses:
-
-- natural queries of the reference's own distribution. Natural queries of another distribution show that several
-  accounts share a source that the reference does not know, harmless or not;
+- natural queries of the reference's own distribution. Natural queries of another distribution only show that
+  several accounts share a source that the reference does not know, harmless or not;
 - attacks that keep rows made from one another with one account (but see ``own``);
 - accounts with so few queries, or so many dummies among them, that none has enough evidence of its own: at the
   default share and rate that takes five hits in a row at least;
 - attacks that wait for ``window`` other rows between a row and those made from it, or whose steps are as long as
-  the distance to the nearest harmless row.
-
-Nor does it see who was first: a harmless account that asks about the rows from which an attack began has hits too.
+  the distance to the nearest harmless row;
+- which account was first: one that innocently asks about the rows from which an attack began has hits too.
 """
 
 from __future__ import annotations
@@ -42,20 +39,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from defenses.companions import Companions
-from defenses.detectors.calibration import Calibration, Streams, check_rate, tried
+from defenses.detectors.calibration import Calibration, Streams, check_rate, in_turn, tried
 from defenses.detectors.detector import Alarm, Features
-from defenses.monitoring.nearest import Kept, Rows, pixels
-from defenses.monitoring.recent import Recent
-from defenses.monitoring.reference import TAIL, Reference, split
+from defenses.monitoring.recent import Nearest, Recent
+from defenses.monitoring.reference import Reference
 from wire import Array, BadInput, Card, Labels
 
 _SHARES = 5  # shares of hits that there is evidence for
-_BESIDE = 300  # bytes of an account in Python's own objects
+_BESIDE = 350  # bytes of an account's evidence
 
 
 @dataclass
@@ -63,12 +59,10 @@ class Account:
     """What is remembered of an account.
 
     Attributes:
-        number: Its number among all accounts, in the order of their first rows.
         rows: How many rows it sent.
         evidence: The evidence for each share of hits.
     """
 
-    number: int
     rows: int = 0
     evidence: list[float] = field(default_factory=lambda: [0.0] * _SHARES)
 
@@ -78,38 +72,24 @@ class State:
     """What is remembered of all accounts of a model.
 
     Attributes:
-        recent: The rows that new ones are compared with; None before the first.
+        recent: The rows that new ones are compared with.
         accounts: The accounts by name.
         alarms: The first alarm of each account that has one.
     """
 
-    recent: Recent | None = None
+    recent: Recent = field(default_factory=Recent)
     accounts: dict[str, Account] = field(default_factory=dict)
     alarms: dict[str, Alarm] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """How many rows it holds."""
-        return 0 if self.recent is None else self.recent.kept.count
+        return len(self.recent.owners)
 
     @property
     def nbytes(self) -> int:
         """The memory that it takes."""
-        return (0 if self.recent is None else self.recent.nbytes) + _BESIDE * len(self.accounts)
-
-
-class Nearest(NamedTuple):
-    """The nearest earlier row of each of some rows, ``(n,)`` each.
-
-    Attributes:
-        ratios: Its distance over the distance to the reference; inf where no row is earlier.
-        copies: Whether the row is a copy of it.
-        owners: Number of the account that sent it.
-    """
-
-    ratios: Array
-    copies: Array
-    owners: Array
+        return self.recent.nbytes + _BESIDE * len(self.accounts)
 
 
 @dataclass(frozen=True)
@@ -170,59 +150,32 @@ class Sybils:
 
     def observe(self, state: State, rows: Array, labels: Labels, accounts: Sequence[str]) -> State:
         """Folds the features of more rows into a state (:meth:`~.detector.CrossAccountDetector.observe`)."""
-        return self.weigh(state, accounts, self.nearest(state, rows, accounts))
-
-    def nearest(self, state: State, rows: Array, accounts: Sequence[str]) -> Nearest:
-        """Adds rows to those that new ones are compared with, and finds what was nearest to each.
-
-        Args:
-            state: The state so far; it is changed, but for the evidence.
-            rows: Features of rows, ``(n, d)`` uint8.
-            accounts: The sender of each.
-
-        Raises:
-            ValueError: The rows do not fit those before. The state is unchanged.
-        """
-        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] <= TAIL:
-            raise ValueError(f"expected rows of bytes with a distance behind each, not {rows.shape} {rows.dtype}")
-        if len(accounts) != len(rows):
-            raise ValueError(f"{len(rows)} rows of {len(accounts)} accounts")
-        if not len(rows):
-            return Nearest(np.empty(0), np.empty(0, bool), np.empty(0, np.int32))
-        octets, reference = split(rows)
-        x = Rows.of(pixels(octets)[1])
-        state.recent = state.recent or Recent(Kept.like(x))
-        if x.values.shape[1] != (before := state.recent.kept.values.shape[1]):
-            raise ValueError(f"rows of {x.values.shape[1]} features after rows of {before}")
-        for name in accounts:
-            if name not in state.accounts:
-                state.accounts[name] = Account(len(state.accounts))
-        senders = np.array([state.accounts[name].number for name in accounts], np.int32)
-        squares, owners = state.recent.take(x, senders, self.window)
-        ratios = np.sqrt(np.divide(squares, reference, out=np.full(len(rows), np.inf), where=reference > 0))
-        return Nearest(ratios, squares == 0, owners)
+        return self.weigh(state, accounts, state.recent.take(rows, accounts, self.window))
 
     def weigh(self, state: State, accounts: Sequence[str], found: Nearest) -> State:
         """Adds rows to the evidence of the accounts that sent them."""
         shares = self.share ** (np.arange(1, _SHARES + 1) / (_SHARES + 1))
         miss, hit = np.log((1 - shares) / (1 - self.share)).tolist(), np.log(shares / self.share).tolist()
-        nearest = zip(*(part.tolist() for part in found), strict=True)
-        for name, (ratio, copy, owner) in zip(accounts, nearest, strict=True):
-            account = state.accounts[name]
+        hits = (self.ratios(found) < self.ratio).tolist()
+        for name, is_hit, is_copy in zip(accounts, hits, found.copies.tolist(), strict=True):
+            account = state.accounts.setdefault(name, Account())
             account.rows += 1
-            if copy:
+            if is_copy:
                 continue
-            gains = hit if ratio < self.ratio and (self.own or owner != account.number) else miss
-            account.evidence = [max(0.0, sum(of)) for of in zip(account.evidence, gains, strict=True)]
+            gains = hit if is_hit else miss
+            account.evidence = [max(0.0, e + gain) for e, gain in zip(account.evidence, gains, strict=True)]
             if (most := max(account.evidence)) >= self.enough and name not in state.alarms:
                 state.alarms[name] = Alarm(account.rows, most)
         return state
 
+    def ratios(self, found: Nearest) -> Array:
+        """Returns how near rows are to others that count, ``(n,)``; inf where that is the account's own row."""
+        return np.where(self.own | (found.owners != found.senders), found.ratios, np.inf)
+
     def forget(self, state: State, account: str) -> State:
         """Clears an account's evidence, alarm and number of rows; its rows still count as others' neighbours."""
         state.alarms.pop(account, None)
-        if account in state.accounts:
-            state.accounts[account] = Account(state.accounts[account].number)
+        state.accounts.pop(account, None)
         return state
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Sybils, Calibration]:
@@ -241,35 +194,24 @@ class Sybils:
         check_rate(fpr)
         chosen, held_out = list(chosen), list(held_out)
         rows, accounts = in_turn(chosen)
-        first = sorted({row.tobytes(): i for i, row in reversed(list(enumerate(rows)))}.values())
-        rows, accounts = rows[first], [accounts[i] for i in first]
-        filled = min(self.window, len(rows) // 2)
-        state = self.begin()
-        found = self.nearest(state, rows, accounts)
-        others = self.own | (found.owners != [state.accounts[name].number for name in accounts])
-        later = np.sort(np.where(others, found.ratios, np.inf)[filled:])
+        _, first = np.unique(rows, axis=0, return_index=True)
+        first.sort()
+        ratios = self.ratios(Recent().take(rows[first], [accounts[i] for i in first], self.window))
+        filled = min(self.window, len(first) // 2)
+        later = np.sort(ratios[filled:])
         allowed = math.floor(self.share * filled / self.window * len(later))
         if not allowed:
             raise BadInput(
-                f"sybils: {len(rows)} different harmless rows cannot show that a share of {self.share:g} are hits "
-                f"in a window of {self.window}; expected more rows, or a smaller window"
+                f"sybils: {len(first)} different harmless rows cannot show that a share of {self.share:g} are "
+                f"hits in a window of {self.window}; expected more rows, or a smaller window"
             )
         tuned = replace(self, ratio=float(min(1.0, later[allowed])))
-        accused = len(tuned.accused(chosen))
+        accused, others = (len(tuned.accused(streams)) for streams in (chosen, held_out))
         if accused > fpr * len(chosen):
             raise BadInput(f"sybils: {accused} of {len(chosen)} harmless accounts are accused with {tuned}")
-        return tuned, tried(tuned.ratio, len(tuned.accused(held_out)), len(held_out))
+        return tuned, tried(tuned.ratio, others, len(held_out))
 
     def accused(self, streams: Streams) -> Mapping[str, Alarm]:
-        """Returns the alarms of accounts that send their rows in turn, by number (:func:`in_turn`)."""
+        """Returns the alarms of accounts that send their rows in turn (:func:`~.calibration.in_turn`)."""
         rows, accounts = in_turn(streams)
         return self.observe(self.begin(), rows, np.zeros(len(rows), np.int64), accounts).alarms
-
-
-def in_turn(streams: Streams) -> tuple[Array, list[str]]:
-    """Returns the rows of accounts that each send one row in turn, and their senders, named by number."""
-    given = [rows for rows, _ in streams]
-    turns = sorted((i, number) for number, rows in enumerate(given) for i in range(len(rows)))
-    if not turns:
-        raise BadInput("sybils: there are no harmless rows")
-    return np.stack([given[number][i] for i, number in turns]), [str(number) for _, number in turns]

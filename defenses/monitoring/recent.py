@@ -1,65 +1,99 @@
-"""The latest rows of all accounts, and which of them is nearest to a new one."""
+"""The latest rows of all accounts: which of them is nearest to a new one, and who sent it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from defenses.monitoring.nearest import UNIT, Kept, Rows, pixel_squares
+from defenses.monitoring.nearest import UNIT, Kept, Rows, pixel_squares, pixels
+from defenses.monitoring.reference import TAIL, split
 from wire import Array
 
 _STEP = 256  # rows that are taken at a time, and that may be held beyond the window
+_BESIDE = 150  # bytes of an account's name and number
+
+
+class Nearest(NamedTuple):
+    """What is nearest to each of some rows among earlier ones, ``(n,)`` each.
+
+    Attributes:
+        ratios: The distance over that to the reference; inf where no row is earlier.
+        copies: Whether the distance is 0.
+        owners: Number of the account that sent the nearest row.
+        senders: Number of the account that sent the row itself.
+    """
+
+    ratios: Array
+    copies: Array
+    owners: Array
+    senders: Array
 
 
 @dataclass
 class Recent:
-    """The latest rows, all of pixels, with their owners.
+    """The latest rows, as bytes, with their owners.
 
     Attributes:
-        kept: The rows.
+        kept: The rows; None before the first.
         owners: Number of each row's owner, ``(n,)`` int32.
+        numbers: The accounts' numbers, by name, in the order of their first rows.
     """
 
-    kept: Kept
+    kept: Kept | None = None
     owners: Array = field(default_factory=lambda: np.empty(0, np.int32))
+    numbers: dict[str, int] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """The memory that it takes."""
-        return self.kept.nbytes + self.owners.nbytes
+        return (self.kept.nbytes if self.kept else 0) + self.owners.nbytes + _BESIDE * len(self.numbers)
 
-    def take(self, x: Rows, owners: Array, window: int) -> tuple[Array, Array]:
-        """Takes rows, and finds the nearest of the ``window`` rows before each.
+    def take(self, features: Array, accounts: Sequence[str], window: int) -> Nearest:
+        """Adds rows, and finds the nearest of the ``window`` rows before each; the earliest of equally near ones.
 
         Args:
-            x: Rows of pixels, ``(m, d)``.
-            owners: Number of each row's owner, ``(m,)`` int32.
+            features: What a :class:`~.reference.Reference` makes of the rows, ``(n, d)`` uint8.
+            accounts: The sender of each.
             window: How many rows before a row count.
 
-        Returns:
-            Squared distances ``(m,)`` float64, inf where no row is before, and the owner of the nearest row,
-            ``(m,)``; of several nearest rows it is the earliest.
+        Raises:
+            ValueError: The rows do not fit those before. Nothing has changed.
         """
-        found, start = [], 0
-        while start < len(owners):  # what is held must not depend on how rows are split into calls
-            end = start + min(_STEP, window + _STEP - self.kept.count)
-            found.append(self._take(x.at(slice(start, end)), owners[start:end], window))
-            start = end
+        if features.dtype != np.uint8 or features.ndim != 2 or features.shape[1] <= TAIL:
+            raise ValueError(
+                f"expected rows of bytes with a distance behind each, not {features.shape} {features.dtype}"
+            )
+        if len(accounts) != len(features):
+            raise ValueError(f"{len(features)} rows of {len(accounts)} accounts")
+        octets, reference = split(features)
+        x = Rows.of(pixels(octets)[1])
+        if self.kept is not None and x.values.shape[1] != self.kept.values.shape[1]:
+            raise ValueError(f"rows of {x.values.shape[1]} features after rows of {self.kept.values.shape[1]}")
+        senders = np.array([self.numbers.setdefault(name, len(self.numbers)) for name in accounts], np.int32)
+        squares, owners = np.full(len(x.values), np.inf), senders.copy()
+        self.kept = self.kept or Kept.like(x)
+        start = 0
+        while start < len(squares):  # what is held must not depend on how rows are split into calls
+            part = slice(start, start + min(_STEP, window + _STEP - self.kept.count))
+            squares[part], owners[part] = self._take(self.kept, x.at(part), senders[part], window)
+            start = part.stop
             if self.kept.count == window + _STEP:
                 self.kept.drop(_STEP)
                 self.owners = self.owners[_STEP:].copy()
-        squares, nearest = (np.concatenate(part) for part in zip(*found, strict=True))
-        return squares, nearest
+        ratios = np.sqrt(np.divide(squares, reference, out=np.full(len(squares), np.inf), where=reference > 0))
+        return Nearest(ratios, squares == 0, owners, senders)
 
-    def _take(self, x: Rows, owners: Array, window: int) -> tuple[Array, Array]:
-        end = self.kept.count + np.arange(len(owners))
+    def _take(self, kept: Kept, x: Rows, senders: Array, window: int) -> tuple[Array, Array]:
+        end = kept.count + np.arange(len(senders))
         first = np.maximum(end - window, 0)
-        self.kept.append(x)
-        self.owners = np.concatenate([self.owners, owners])
-        squares = pixel_squares(x, self.kept.rows)
-        places, most = np.arange(self.kept.count), np.iinfo(squares.dtype).max
-        low, high = first[-1], end[0]  # all rows between these count for each of the new ones
+        kept.append(x)
+        self.owners = np.concatenate([self.owners, senders])
+        squares = pixel_squares(x, kept.rows)
+        places, most = np.arange(kept.count), np.iinfo(squares.dtype).max
+        low, high = first[-1], end[0]  # the rows between these count for each of the new ones
         squares[:, :low][places[:low] < first[:, None]] = most
         squares[:, high:][places[high:] >= end[:, None]] = most
         at = squares.argmin(axis=1)

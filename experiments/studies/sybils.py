@@ -29,9 +29,10 @@ from attacker.extraction.extraction import Extraction
 from attacker.extraction.jbda import Jbda
 from attacker.extraction.t_rnd import TRnd
 from benchmarks.measure import spread
-from defenses.detectors.calibration import Calibration
+from defenses.detectors.calibration import Calibration, in_turn
 from defenses.detectors.prada import Prada
-from defenses.detectors.sybils import Account, Nearest, State, Sybils, in_turn
+from defenses.detectors.sybils import State, Sybils
+from defenses.monitoring.recent import Nearest, Recent
 from defenses.monitoring.reference import Reference
 from defenses.monitoring.reference import split as split_features
 from experiments.claims.streams import rescanned, tracks
@@ -247,7 +248,7 @@ class _Stream:
     ) -> Iterator[tuple[tuple[str, int], dict[str, float]]]:
         """Yields each split and number of keys, and what became of it."""
         names = [str(number) for number in range(len(self.rows))]  # so each row's owner is the row itself
-        nearest = monitor.nearest(State(), self.rows, names)
+        nearest = Recent().take(self.rows, names, monitor.window)
         for k in keys:
             for split in _SPLITS if k > 1 else _SPLITS[:1]:
                 yield (split, k), self._figures(monitor, prada, nearest, k, split)
@@ -259,8 +260,9 @@ class _Stream:
         of = np.concatenate([thieves, dummies, others])[self.order]
         alarms = []
         for by in (monitor, replace(monitor, own=True)):
-            state = State(accounts={str(number): Account(number) for number in range(k + self.others)})
-            by.weigh(state, [str(number) for number in of], nearest._replace(owners=of[nearest.owners]))
+            state = by.weigh(
+                by.begin(), list(map(str, of)), nearest._replace(owners=of[nearest.owners], senders=of)
+            )
             alarms.append({int(name): alarm.row for name, alarm in state.alarms.items()})
         across, own = alarms
         ends: dict[str, list[int | None]] = {"prada": [], "monitor": [], "either": [], "own": []}

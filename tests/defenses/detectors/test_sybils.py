@@ -9,8 +9,8 @@ import pytest
 from sites import watching
 
 from defenses import Sybils
-from defenses.detectors.sybils import Account, Nearest
 from defenses.monitoring import account_state
+from defenses.monitoring.recent import Nearest, Recent
 from defenses.monitoring.reference import Reference
 from defenses.monitoring.snapshots import dump, load
 from defenses.store import open_store
@@ -200,11 +200,9 @@ def test_hits_as_rare_as_they_may_be_accuse_as_rarely_as_the_rate_says(file):
 
     def accused(p, rng):
         names = np.repeat([str(i) for i in range(150)], 300).tolist()
-        state = detector.begin()
-        state.accounts = {str(i): Account(i) for i in range(150)}
-        ratios = np.where(rng.random(len(names)) < p, 0.1, 0.9)
-        found = Nearest(ratios, np.zeros(len(names), bool), np.full(len(names), -1))
-        return len(detector.weigh(state, names, found).alarms)
+        ratios, none = np.where(rng.random(len(names)) < p, 0.1, 0.9), np.zeros(len(names), bool)
+        found = Nearest(ratios, none, np.zeros(len(names)), np.ones(len(names)))
+        return len(detector.weigh(detector.begin(), names, found).alarms)
 
     assert accused(0.02, RNG(0)) <= 150 * 300 * 1e-3  # at most 45 alarms are to be expected
     assert accused(0.2, RNG(1)) > 140
@@ -221,7 +219,7 @@ def test_a_ratio_is_chosen_on_harmless_accounts_and_tried_on_others(file):
     assert 0.2 < detector.ratio == found.delta < 0.9
     assert (found.accused, found.streams) == (0, 20) and found.high > 0
     rows = noted(untuned, harmless(4000, 81))
-    ratios = detector.nearest(detector.begin(), rows, ["x", "y"] * 2000).ratios
+    ratios = detector.ratios(Recent().take(rows, ["x", "y"] * 2000, detector.window))
     hits = (ratios[1000:] < detector.ratio).mean()
     assert 0.005 < hits < 0.04
     copied = [(np.tile(rows[:10], (20, 1)), np.zeros(200, np.int64)) for rows, _ in streams(61)]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from defenses.monitoring import nearest as module
-from defenses.monitoring.nearest import UNIT, Kept, Rows, float_squares, floats, nearest, pixel_squares, pixels
-from defenses.monitoring.recent import _STEP, Recent
+from defenses.monitoring.nearest import Kept, Rows, float_squares, floats, nearest, pixel_squares, pixels
 
 
 def test_nearly_equal_rows_have_exact_distances():
@@ -72,31 +71,3 @@ def test_what_is_kept_does_not_depend_on_calls_and_little_is_spare(dtype):
         np.testing.assert_array_equal(kept.values, once.values)
         np.testing.assert_array_equal(kept.norms, once.norms)
     np.testing.assert_array_equal(once.rows.values, x.values[300:])
-
-
-@pytest.mark.parametrize("window", [1, 7, 90, 1000])
-def test_the_nearest_of_the_latest_rows_is_found(window):
-    rng = np.random.default_rng(window)
-    values = rng.integers(-3, 3, (900, 4)).astype(np.int8)  # many are equally near
-    owners = rng.integers(5, size=900).astype(np.int32)
-    x = Rows.of(values)
-
-    def split(sizes):
-        recent, found, at = Recent(Kept.like(x)), [], 0
-        for size in sizes:
-            found.append(recent.take(x.at(slice(at, at + size)), owners[at : at + size], window))
-            at += size
-        assert at == 900 and recent.kept.count <= window + _STEP
-        return recent, *(np.concatenate(part) for part in zip(*found, strict=True))
-
-    whole, squares, of = split([900])
-    assert squares[0] == np.inf
-    for i in range(1, 900):
-        exact = ((values[max(0, i - window) : i].astype(int) - values[i]) ** 2).sum(axis=1)
-        assert squares[i] == exact.min() / UNIT
-        assert of[i] == owners[max(0, i - window) + exact.argmin()]
-    for sizes in ([1] * 900, [64] * 14 + [4], [300, 1, 599]):
-        other, *found = split(sizes)
-        np.testing.assert_array_equal(found, [squares, of])
-        np.testing.assert_array_equal(other.kept.values, whole.kept.values)
-        np.testing.assert_array_equal(other.owners, whole.owners)
