@@ -13,14 +13,14 @@ the opening reveals.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from defenses.watermarks.dawn import Keys, cells, commitment_to
+from defenses.watermarks.dawn import WatermarkKey
 from defenses.watermarks.ledger import Mark, WatermarkParameters
+from defenses.watermarks.mapping import cells
 from owner.dawn import Claim, Dawn, check_fit, counted, mapped, rows_of, told_labels
 from owner.evidence import Evidence
 from owner.marks_held import MarksHeld
@@ -108,9 +108,9 @@ def _check_marks(parameters: WatermarkParameters, marks: Sequence[Mark], key: st
         secret = b""
     if not secret:
         raise Rejected("the evidence does not open the key of the marks; the owner's command does, with --open")
-    if not hmac.compare_digest(commitment_to(secret), parameters.key):
+    keys = WatermarkKey(secret)
+    if keys.commitment != parameters.key:
         raise Rejected(f"the opened key is not the one that {parameters.key} commits to")
-    keys = Keys(secret)
     seen = set()
     for i, mark in enumerate(marks):
         form, point = mapped(parameters, mark)
@@ -120,7 +120,7 @@ def _check_marks(parameters: WatermarkParameters, marks: Sequence[Mark], key: st
             )
         if not 0 <= mark.victim_label < parameters.classes:
             raise Rejected(f"mark {i} has the victim's label {mark.victim_label}, of {parameters.classes} classes")
-        label = keys.label(form, point, mark.victim_label, parameters.classes)
+        label = keys.false_label(form, point, mark.victim_label, parameters.classes)
         if label != mark.told_label:
             raise Rejected(f"mark {i} has the false label {mark.told_label}, but the key gives {label}")
         if (mark.form, mark.row) in seen:

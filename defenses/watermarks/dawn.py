@@ -1,136 +1,82 @@
-"""DAWN: some rows, chosen by a key, are told another class, which a model that learns from the answers remembers.
+"""DAWN: a keyed share of the inputs gets a false label, which a model trained on the answers remembers.
 
-Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking of Neural Networks", ACM Multimedia 2021
-(arXiv 1906.00830), "Generating the watermark" and "Mapping function". By default a row is its own mapping: a
-near-duplicate is another row. With ``mapping = "median"`` a row is the bits that say which units of the victim's
-last inner layer are above their medians; rows of the same bits, a cell, are told alike where the victim says the
-same of them. What differs from the authors' code: all of a row is hashed, with its type and shape; 128 bits
-decide; decision and class have keys of their own; the told class is never the victim's; the medians, those of the
-first start, are used.
+Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking of Neural Networks", ACM Multimedia
+2021 (arXiv 1906.00830), "Generating the watermark" and "Mapping function". For an input x of the victim F_V:
 
-The inner layer is computed beside the victim, on a CPU, by passes in which a row's bits depend on that row alone,
-whichever engine answers. Other processors, or versions of what computes, may round otherwise: a row of which a
-unit is within rounding of its median may then be of another cell. So workers should be of one kind; a judge, who
-computes the bits anew, counts such a mark as failed.
+1. M_V(x), the mapping function, is the row itself or the cell of its activations (``mapping.py``).
+2. W_V(x) = 1, x is marked, if the first 128 bits of HMAC(K_w, M_V(x)) are less than r_w 2^128.
+3. B_V(x), the false label, is drawn by a second HMAC of M_V(x) from all classes but F_V(x).
+4. The mark is registered in the account's trigger set (``ledger/``).
+5. The answer is returned, with the probabilities of the two labels exchanged.
 
-A marked answer has the probabilities of an honest one, with two of them exchanged. Who has a good idea of the true
-class sees that it is wrong, as the victim's errors are, but surer of itself; labels alone, or few and rounded
-probabilities, tell less. An answer that is marked for the first time takes a round trip to the store more. Whoever
-takes the layer out of a stack lets everybody who asks again see which rows were marked.
+Decision and label depend on key and input only: all accounts get the same answer, and neither comparing nor
+repeating queries reveals a mark. The authors' code hashes 25 bytes of x and compares 16 bits; here the whole row
+is hashed, with its type and shape, and 128 bits decide; decision and label have separate keys.
+
+Limits: an attacker with a good model of the task sees that a marked answer is wrong, as the victim's errors are,
+but more confident than these; labels only, or few and rounded probabilities, show less. Once the layer is taken
+out of a stack, repeating a query shows whether it was marked.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from defenses.answers.renormalised import probs_of
-from defenses.defense import Handler, Layer, Stage
+from defenses.answers.renormalised import needs_probabilities, probs_of
+from defenses.defense import Handler, Stage
 from defenses.site import Site
 from defenses.watermarks.ledger import Mark, MarkLedger, WatermarkParameters, encode_rows
-from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
-from zoo.data.pool import Pool
+from defenses.watermarks.mapping import Mapping, exact, median, medians
+from wire import Answer, BadInput, Card, Labels, Query, Refused
 
 log = logging.getLogger(__name__)
 
-_MEDIANS = 10_000  # rows at most of which medians are taken
-_UNITS = 64  # at least, that are above their medians for some of these rows and not for others
-_SPREAD = 0.25  # of the rate, as a share of itself, that is more than the operator wants
 
-
-class Keys:
-    """The keys of decision and class, made of one."""
+class WatermarkKey:
+    """K_w: decides which mapped inputs are marked, and their false labels."""
 
     def __init__(self, secret: bytes) -> None:
-        """Takes the key of the marks."""
+        """Derives the keys of decision and label."""
         self._decision, self._label = (
             hmac.digest(secret, use, "sha256") for use in (b"dawn decision", b"dawn label")
         )
+        self.commitment = hashlib.sha256(b"dawn key\n" + secret).hexdigest()  # 256 random bits cannot be guessed
 
-    def marked(self, rate: float, form: str, rows: Sequence[bytes]) -> list[int]:
-        """Returns which rows are marked: those whose HMAC's first 128 bits are less than ``rate * 2^128``."""
-        inner, outer = _begun(self._decision, form)
-        less_than = _below(rate)
-        found = []
-        for i, row in enumerate(rows):
-            within, mac = inner.copy(), outer.copy()
-            within.update(row)
-            mac.update(within.digest())
-            if mac.digest() < less_than:
-                found.append(i)
-        return found
+    def marked(self, rate: float, form: str, points: Sequence[bytes]) -> list[int]:
+        """Returns which mapped inputs have W_V = 1, as indices; ``form`` is their common form."""
+        prefix, threshold = form.encode() + b"\n", int(rate * 2**128).to_bytes(16, "big")
+        return [
+            i
+            for i, point in enumerate(points)
+            if hmac.digest(self._decision, prefix + point, "sha256") < threshold
+        ]
 
-    def label(self, form: str, row: bytes, said: int, classes: int) -> int:
-        """Returns the class that is told of a marked row: drawn by its HMAC from all but the victim's."""
-        mac = hmac.digest(self._label, form.encode() + b"\n" + row, "sha256")
+    def false_label(self, form: str, point: bytes, victim_label: int, classes: int) -> int:
+        """Returns B_V of a mapped input, one of ``classes`` but never the victim's label."""
+        mac = hmac.digest(self._label, form.encode() + b"\n" + point, "sha256")
         drawn = int.from_bytes(mac[:16], "big") % (classes - 1)
-        return drawn + (drawn >= said)
-
-
-@lru_cache(256)
-def _begun(key: bytes, form: str) -> tuple[Any, Any]:
-    """Returns the two hashes of HMAC-SHA256 (RFC 2104), the inner one of which has taken the form.
-
-    To copy both costs less than to copy the library's HMAC, and much less than to begin it for each row.
-    """
-    inner, outer = (hashlib.sha256(bytes(octet ^ pad for octet in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
-    inner.update(form.encode() + b"\n")
-    return inner, outer
-
-
-@lru_cache(256)
-def _below(rate: float) -> bytes:
-    return int(rate * 2**128).to_bytes(16, "big")
-
-
-def cells(above: Array) -> tuple[str, list[bytes]]:
-    """Encodes which units are above their medians, ``(n, units)`` bool, as :func:`encode_rows` does rows.
-
-    No row has this form, so that one key serves both mappings.
-    """
-    bits = np.packbits(above, axis=1)
-    return f"median {above.shape[1]}", bits.view(f"V{bits.shape[1]}").ravel().tolist()
-
-
-def rate_spread(rows: Sequence[bytes], rate: float) -> float:
-    """Returns how far the realised rate lies from the wanted one for want of cells, as a share of it.
-
-    A key marks each cell or not, with all its rows. This is the standard deviation over keys for a stream of which
-    these rows are a sample, from how many pairs of them share a cell.
-    """
-    counts = np.unique(np.array(rows), return_counts=True)[1]
-    pairs = float((counts * (counts - 1)).sum()) / (len(rows) * (len(rows) - 1))
-    return math.sqrt(pairs * (1 - rate) / rate)
-
-
-def commitment_to(secret: bytes) -> str:
-    """Returns the hash that commits to a key, in hexadecimal; 256 random bits cannot be guessed from it."""
-    return hashlib.sha256(b"dawn key\n" + secret).hexdigest()
+        return drawn + (drawn >= victim_label)
 
 
 @dataclass(frozen=True)
 class Dawn:
-    """Tells a share of the rows another class, and keeps a register of them for each account.
-
-    All accounts are told the same, so that comparing answers shows no mark. A mark is in the register before its
-    answer leaves.
+    """Returns a false label for a keyed share of the inputs, the same for every account, and registers them.
 
     Attributes:
-        rate: Share of the rows that are marked, fixed for the model's life.
-        mapping: What decides: the ``exact`` row, or which units of an inner layer are above their ``median``;
-            fixed, too.
-        pool: File of rows (npz) of which medians are taken, at the first start; such as the victim's own rows.
-            It is relative to the server's TOML file, or to where it was started.
+        rate: Share of the inputs that are marked, r_w; fixed for the model's life.
+        mapping: What decides about an input: the ``exact`` row, or which units of the penultimate layer are above
+            their ``median``, so that near-duplicates share a decision. Fixed for the model's life, too.
+        pool: File of rows (npz), such as the victim's training rows, from which the first start takes the medians.
+            It is relative to the server's TOML file, or to the working directory.
     """
 
     rate: float
@@ -143,118 +89,92 @@ class Dawn:
         if not 0 < self.rate <= 0.5:
             raise BadInput(f"dawn: rate must lie between 0 and 0.5, not {self.rate}")
         if self.mapping == "exact" and self.pool is not None:
-            raise BadInput('dawn: a pool has medians for mapping = "median"; the exact mapping takes none')
+            raise BadInput('dawn: only mapping = "median" takes a pool; the exact mapping needs none')
 
-    def bind(self, site: Site) -> Layer:
+    def bind(self, site: Site) -> Watermark:
         """Returns the layer that marks."""
-        return Marking(self, site)
+        return Watermark(self, site)
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is; stands inside what withholds or rounds."""
-        if not card.tells_probs:
-            raise BadInput("dawn: exchanges probabilities, so it must stand inside label_only")
-        for name, value in (("top_k", card.top_k), ("rounding", card.digits)):
-            if value is not None:
-                raise BadInput(f"dawn: exchanges exact probabilities, so it must stand inside {name}")
-        return card
+        """Leaves the card as it is; stands inside top-k, rounding and label-only."""
+        return needs_probabilities("dawn", card)
 
 
-class Marking:
-    """The running layer."""
+class Watermark:
+    """The layer that marks answers."""
 
     def __init__(self, dawn: Dawn, site: Site) -> None:
-        """Reads nothing yet."""
-        self.rate, self.mapping, self.pool = dawn.rate, dawn.mapping, dawn.pool
-        self.model, self.victim, self.secret = site.model, site.fingerprint, site.secret
-        self.auxiliary, self._classes = site.companions, site.card.classes
-        self._keys: Any = Keys(site.secret)
-        self._register: Any = MarkLedger(site.store, site.model)
+        self._dawn, self._site = dawn, site
+        self._key, self._ledger = WatermarkKey(site.secret), MarkLedger(site.store, site.model)
+        self._parameters: WatermarkParameters | None = None
+
+    async def start(self) -> None:
+        """Reads the ledger, or makes it.
+
+        Raises:
+            BadInput: The ledger is inconsistent or was made with other parameters.
+        """
+        await self._begin()
+        await self._mapping()
+        await self._ledger.read()
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
         """Answers with marks.
 
         Raises:
-            Refused: The store is away, or the register does not hold together (503).
+            Refused: The store is away, or the ledger is inconsistent (503).
         """
         answer = await handle(query)
         try:
-            return await self._marking(query, answer)
+            return await self._mark(query, answer)
         except BadInput as fault:
-            log.error("no marked row of model %s is answered: %s", self.model, fault)
-            raise Refused("the register of this model does not hold together", status=503) from fault
+            log.error("model %s answers no marked row: %s", self._site.model, fault)
+            raise Refused("the ledger of this model's marks is inconsistent", status=503) from fault
 
-    async def _marking(self, query: Query, answer: Answer) -> Answer:
-        exact = self.mapping == "exact"
-        form, points = encode_rows(query.x) if exact else await self._cells(query.x, probs_of(answer).shape[1])
-        marked = self._keys.marked(self.rate, form, points)
+    async def _mark(self, query: Query, answer: Answer) -> Answer:
+        mapping = await self._mapping()
+        form, points = await mapping(query.x)  # M_V(x)
+        marked = self._key.marked(self._dawn.rate, form, points)  # W_V(x) = 1
         if not marked:
             return answer
         classes = probs_of(answer).shape[1]
-        kind, rows = encode_rows(query.x[marked])
+        row_form, rows = encode_rows(query.x[marked])
         marks = []
         for i, row in zip(marked, rows, strict=True):
-            said = int(answer.labels[i])
-            told = self._keys.label(form, points[i], said, classes)
-            marks.append(Mark(kind, row, said, told, query.at, None if exact else points[i].hex()))
-        await self._begin(classes)
-        await self._register.add(query.account, marks)
+            label = int(answer.labels[i])
+            told = self._key.false_label(form, points[i], label, classes)  # B_V(x)
+            cell = points[i].hex() if self._dawn.mapping == "median" else None
+            marks.append(Mark(row_form, row, label, told, query.at, cell))
+        await self._begin()
+        await self._ledger.add(query.account, marks)
         return exchanged(answer, np.array(marked), np.array([mark.told_label for mark in marks]))
 
-    async def _cells(self, x: Array, classes: int) -> tuple[str, list[bytes]]:
-        """Returns the cells of rows ``(n, ...)``, as :func:`cells` does."""
-        await self._begin(classes)
-        of = await self.auxiliary.activation_bits(self._register.parameters.limits)
-        told = await of(x)
-        return cells(told[:, 1] > told[:, 0])
+    async def _mapping(self) -> Mapping:
+        if self._dawn.mapping == "exact":
+            return exact
+        parameters = await self._begin()
+        return median(await self._site.companions.activation_bits(parameters.limits))
 
-    async def start(self) -> None:
-        """Reads the register, or makes it.
-
-        Raises:
-            BadInput: The register is broken or was made for other marks.
-        """
-        await self._begin(self._classes)
-        await self._register.read()
-        if self.mapping == "median":
-            await self.auxiliary.activation_bits(self._register.parameters.limits)
-
-    async def _begin(self, classes: int) -> None:
-        common = WatermarkParameters(self.model, self.rate, classes, commitment_to(self.secret), self.victim)
-        await self._register.begin(common, None if self.mapping == "exact" else self._medians)
-
-    async def _medians(self) -> Array:
-        """Takes the medians, ``(units,)``; the register keeps them."""
-        if self.pool is None:
-            raise BadInput(
-                'dawn: mapping = "median" needs a pool of rows at the first start, such as the victim\'s'
+    async def _begin(self) -> WatermarkParameters:
+        """Makes the ledger unless it exists."""
+        if self._parameters is None:
+            site, dawn = self._site, self._dawn
+            wanted = WatermarkParameters(
+                site.model, dawn.rate, site.card.classes, self._key.commitment, site.fingerprint
             )
-        pool = await asyncio.to_thread(Pool.load, self.pool)
-        try:
-            activations = await self.auxiliary.activations(pool.x[:_MEDIANS])
-        except BadInput as fault:
-            raise BadInput(f"dawn: {self.pool}: {fault}") from None
-        medians: Array = np.median(activations, axis=0)
-        above = activations > medians
-        units = int((above.any(axis=0) & ~above.all(axis=0)).sum())
-        if units < _UNITS:
-            raise BadInput(f"dawn: the inner layer tells rows apart by {units} units; expected at least {_UNITS}")
-        spread = rate_spread(cells(above)[1], self.rate)
-        if spread > _SPREAD:
-            log.warning(
-                "model %s: so many rows of the pool share cells that the rate of marks is %g give or take %.0f %%",
-                *(self.model, self.rate, 100 * spread),
-            )
-        return medians
+            compute = None if dawn.mapping == "exact" else partial(medians, dawn.pool, dawn.rate, site)
+            self._parameters = await self._ledger.begin(wanted, compute)
+        return self._parameters
 
 
 def exchanged(answer: Answer, rows: Labels, told: Labels) -> Answer:
-    """Returns an answer in which the rows ``rows``, ``(m,)``, tell the classes ``told``, ``(m,)``."""
+    """Returns a copy of an answer in which the rows ``rows``, ``(m,)``, have the labels ``told``, ``(m,)``."""
     probs, labels = probs_of(answer).copy(), answer.labels.copy()
-    said = labels[rows]
-    probs[rows, said], probs[rows, told] = probs[rows, told], probs[rows, said]
+    before = labels[rows]
+    probs[rows, before], probs[rows, told] = probs[rows, told], probs[rows, before]
     labels[rows] = told
     others = probs[rows]
     others[np.arange(len(rows)), told] = 0
-    even = np.flatnonzero(others.max(axis=1) >= probs[rows, told])  # two were as likely as each other
-    probs[rows[even], told[even]] = np.nextafter(probs[rows[even], told[even]], np.float32(2))
+    tied = np.flatnonzero(others.max(axis=1) >= probs[rows, told])
+    probs[rows[tied], told[tied]] = np.nextafter(probs[rows[tied], told[tied]], np.float32(2))
     return Answer(labels, probs)

@@ -21,8 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.measure import cpu_seconds, spread
-from defenses.watermarks.dawn import Keys, cells, rate_spread
+from defenses.watermarks.dawn import WatermarkKey
 from defenses.watermarks.ledger import encode_rows
+from defenses.watermarks.mapping import cells, rate_spread
 from experiments.header import header
 from owner.judge import NEAR
 from server.deployment.engine import engine_of
@@ -74,7 +75,7 @@ class Mapping:
         assert y is not None
         limits = np.median(penultimate(network).logits(held["victim"].x[: self.rows]), axis=0)
         seen = _Seen.of(network, limits, x)
-        keys = [Keys(number.to_bytes(32, "big")) for number in range(self.keys)]
+        keys = [WatermarkKey(number.to_bytes(32, "big")) for number in range(self.keys)]
         _, counts = np.unique(seen.median[1], return_counts=True)
         copies = {
             kind: self._compare(seen, _Seen.of(network, limits, copy(x)), keys)
@@ -95,7 +96,7 @@ class Mapping:
             "copies": copies,
         }
 
-    def _compare(self, one: _Seen, other: _Seen, keys: Sequence[Keys]) -> dict[str, Any]:
+    def _compare(self, one: _Seen, other: _Seen, keys: Sequence[WatermarkKey]) -> dict[str, Any]:
         found: dict[str, Any] = {
             "bits_that_differ": float((one.above != other.above).sum(axis=1).mean()),
             "same_cell": float((one.above == other.above).all(axis=1).mean()),
@@ -111,12 +112,12 @@ class Mapping:
             }
         return found
 
-    def _told(self, key: Keys, seen: _Seen, mapping: str) -> Labels:
+    def _told(self, key: WatermarkKey, seen: _Seen, mapping: str) -> Labels:
         """Returns what is told of each marked row, and -1 of the others."""
         form, points = seen.median if mapping == "median" else seen.exact
         told = np.full(len(points), -1)
         for i in key.marked(self.rate, form, points):
-            told[i] = key.label(form, points[i], int(seen.said[i]), seen.classes)
+            told[i] = key.false_label(form, points[i], int(seen.said[i]), seen.classes)
         return told
 
 

@@ -12,8 +12,9 @@ import pytest
 from defenses import Dawn as Watermark
 from defenses import Site, compose
 from defenses.store import open_store
-from defenses.watermarks.dawn import Keys, cells, commitment_to
+from defenses.watermarks.dawn import WatermarkKey
 from defenses.watermarks.ledger import Broken, Mark, MarkLedger, WatermarkParameters, encode_rows
+from defenses.watermarks.mapping import cells
 from owner.dawn import Claim, Dawn
 from owner.evidence import describe, load
 from owner.judge import Rejected, Victim, judge
@@ -83,7 +84,7 @@ def forged(marks, rate=0.2, medians=None):
     async def steps(store):
         register = MarkLedger(store, "victim")
         made = None if medians is None else lambda: asyncio.sleep(0, medians)
-        await register.begin(WatermarkParameters("victim", rate, 10, commitment_to(SECRET), "ab"), made)
+        await register.begin(WatermarkParameters("victim", rate, 10, WatermarkKey(SECRET).commitment, "ab"), made)
         for mark in marks:
             await register.add("thief", [mark])
             register._held["thief"].rows.clear()  # a forger need not register a row only once
@@ -93,10 +94,10 @@ def forged(marks, rate=0.2, medians=None):
 
 def undecided():
     """A row that the key leaves alone, and what the key would tell of it."""
-    keys, (form, rows) = Keys(SECRET), encode_rows(X[:20])
+    keys, (form, rows) = WatermarkKey(SECRET), encode_rows(X[:20])
     i = next(i for i in range(20) if i not in keys.marked(0.2, form, rows))
     said = int(truth(X[i : i + 1])[0])
-    return Mark(form, bytes(rows[i]), said, keys.label(form, bytes(rows[i]), said, 10), 1.0)
+    return Mark(form, bytes(rows[i]), said, keys.false_label(form, bytes(rows[i]), said, 10), 1.0)
 
 
 TOLD, OPENING = served()
@@ -202,12 +203,12 @@ def test_hand_picked_triggers_are_caught_before_the_suspect_is_asked():
 
 
 def test_rows_that_were_tried_until_the_key_liked_them_accuse_nobody():
-    keys = Keys(SECRET)
+    keys = WatermarkKey(SECRET)
     liked = [
         mark
         for mark in hand_picked()
         if keys.marked(0.2, mark.form, [mark.row])
-        and keys.label(mark.form, mark.row, mark.victim_label, 10) == mark.told_label
+        and keys.false_label(mark.form, mark.row, mark.victim_label, 10) == mark.told_label
     ]
     assert len(liked) > 20
     found, held = judged(forged(liked), suspect=OTHERS["other 11"], others={"another": OTHERS["other 12"]})
@@ -270,10 +271,10 @@ def told_alike(changed=None):
     limits = np.median(activations(X), axis=0)
     form, rows = encode_rows(x)
     name, points = cells(activations(x) > limits)
-    keys, said = Keys(SECRET), truth(x)
+    keys, labels = WatermarkKey(SECRET), truth(x).tolist()
     marks = [
-        Mark(form, rows[i], int(said[i]), keys.label(name, points[i], int(said[i]), 10), 1.0, points[i].hex())
-        for i in keys.marked(0.2, name, points)
+        Mark(form, rows[i], label, keys.false_label(name, points[i], label, 10), 1.0, points[i].hex())
+        for i, label in ((i, labels[i]) for i in keys.marked(0.2, name, points))
     ]
     TOLD.update({mark.row: mark.told_label for mark in marks})
     return forged([changed(mark) for mark in marks] if changed else marks, medians=limits)

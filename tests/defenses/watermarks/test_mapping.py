@@ -1,4 +1,4 @@
-"""DAWN's mappings: the exact row, and the bits that say which units of an inner layer are above their medians."""
+"""DAWN's mappings: the exact row, and the cell of its activations."""
 
 import asyncio
 import hashlib
@@ -11,8 +11,8 @@ from sites import site
 
 from defenses import Dawn
 from defenses.store import open_store
-from defenses.watermarks.dawn import rate_spread
 from defenses.watermarks.ledger import MarkLedger
+from defenses.watermarks.mapping import rate_spread
 from wire import Answer, BadInput, Card, Query
 from zoo.data.pool import Pool
 
@@ -23,29 +23,31 @@ RNG = np.random.default_rng(0)
 WEIGHTS = RNG.standard_normal((4, UNITS)).astype(np.float32)
 X = RNG.standard_normal((500, 4)).astype(np.float32)
 Y = (X * np.float32(1 + 1e-6)).astype(np.float32)  # near-duplicates
-SAID = RNG.integers(0, 5, 500)
+LABELS = RNG.integers(0, 5, 500)
 
 
-class Layer:
-    """An inner layer whose numbers depend on each row alone."""
+class Companions:
+    """A penultimate layer whose numbers depend on each row alone."""
 
     def __init__(self, weights=WEIGHTS):
         self.weights = weights
 
-    async def activations(self, x):
+    def of(self, x):
         return np.maximum((x[:, :, None] * self.weights).sum(axis=1), 0)
 
+    async def activations(self, x):
+        return self.of(x)
+
     async def activation_bits(self, limits):
-        async def told(x):
-            found = await self.activations(x)
+        async def compared(x):
+            found = self.of(x)
             return np.stack([np.broadcast_to(limits, found.shape), found], axis=1)
 
-        return told
+        return compared
 
 
 def bits(x, rows=X):
-    found = asyncio.run(Layer().activations(x))
-    return found > np.median(asyncio.run(Layer().activations(rows)), axis=0)
+    return Companions().of(x) > np.median(Companions().of(rows), axis=0)
 
 
 @pytest.fixture
@@ -63,112 +65,102 @@ def place(store, companions=None, model="m"):
     return site(CARD, model=model, fingerprint="ab", secret=SECRET, store=store, companions=companions)
 
 
-def asked(url, x, pool=None, account="a", auxiliary=None, **changes):
-    """Begins a layer on a store, as a process does, and asks about rows; returns the answer and the opening."""
-
-    async def handle(query):
-        return Answer(SAID[: len(query.x)], np.eye(5, dtype=np.float32)[SAID[: len(query.x)]])
-
-    async def main():
-        store = open_store(url)
-        dawn = Dawn(**{"rate": 0.3, "mapping": "median", "pool": pool} | changes)
-        layer = dawn.bind(place(store, auxiliary or Layer()))
-        try:
-            await layer.start()
-            answer = await layer(Query(account, x, 1.0), handle)
-            await MarkLedger(store, "m").commit(2.0)
-            return answer, await MarkLedger(store, "m").open(account)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
+async def asked(url, x, pool=None, account="a", companions=None, **changes):
+    """Starts a layer on a store, as a process does, and asks about rows; returns the answer and the opening."""
+    store = open_store(url)
+    dawn = Dawn(**{"rate": 0.3, "mapping": "median", "pool": pool} | changes)
+    layer = dawn.bind(place(store, companions or Companions()))
+    try:
+        await layer.start()
+        answer = await layer(Query(account, x, 1.0), handle)
+        await MarkLedger(store, "m").commit(2.0)
+        return answer, await MarkLedger(store, "m").open(account)
+    finally:
+        await store.close()
 
 
-def test_rows_of_a_cell_are_told_what_hmac_says_of_it(url, pool):
-    answer, opening = asked(url, X, pool)
-    twin, _ = asked(url, Y, account="b")
+async def handle(query):
+    return Answer(LABELS[: len(query.x)], np.eye(5, dtype=np.float32)[LABELS[: len(query.x)]])
+
+
+async def test_rows_of_a_cell_get_the_label_that_hmac_says(url, pool):
+    answer, opening = await asked(url, X, pool)
+    twin, _ = await asked(url, Y, account="b")
     keys = [hmac.digest(SECRET, use, "sha256") for use in (b"dawn decision", b"dawn label")]
-    told = SAID.copy()
+    told = LABELS.copy()
     cells = [np.packbits(row).tobytes() for row in bits(X)]
     for i, cell in enumerate(cells):
         first, second = (hmac.digest(key, b"median 100\n" + cell, hashlib.sha256) for key in keys)
         if int.from_bytes(first[:16], "big") < 0.3 * 2**128:
-            told[i] = [k for k in range(5) if k != SAID[i]][int.from_bytes(second[:16], "big") % 4]
+            told[i] = [k for k in range(5) if k != LABELS[i]][int.from_bytes(second[:16], "big") % 4]
     np.testing.assert_array_equal(answer.labels, told)
     same = (bits(X) == bits(Y)).all(axis=1)
     assert same.sum() > 480
     np.testing.assert_array_equal(answer.labels[same], twin.labels[same])
 
     common, marks = opening.verified()
-    rows = np.flatnonzero(told != SAID)
+    rows = np.flatnonzero(told != LABELS)
     assert [(m.row, m.cell) for m in marks] == [(X[i].tobytes(), cells[i].hex()) for i in rows]
     assert 100 < len(rows) < 200 and common.mapping == "median"
-    np.testing.assert_array_equal(common.limits, np.median(asyncio.run(Layer().activations(X)), axis=0))
+    np.testing.assert_array_equal(common.limits, np.median(Companions().of(X), axis=0))
 
 
-def test_medians_are_those_of_the_first_start(url, pool, tmp_path):
-    first, opening = asked(url, X, pool)
+async def test_medians_are_those_of_the_first_start(url, pool, tmp_path):
+    first, opening = await asked(url, X, pool)
     Pool(X[:9] + 1).save(tmp_path / "other.npz")
     for where in (None, tmp_path / "other.npz", tmp_path / "none.npz"):
-        later, reopened = asked(url, X[::-1][:50], where)
-        marked = later.labels != SAID[:50]
-        np.testing.assert_array_equal(marked, (first.labels != SAID)[::-1][:50])
+        later, reopened = await asked(url, X[::-1][:50], where)
+        marked = later.labels != LABELS[:50]
+        np.testing.assert_array_equal(marked, (first.labels != LABELS)[::-1][:50])
         assert reopened.parameters == opening.parameters
     with pytest.raises(BadInput, match="made with mapping median, not exact"):
-        asked(url, X, mapping="exact")
+        await asked(url, X, mapping="exact")
 
 
-def test_workers_that_start_at_once_have_the_medians_of_one(store_url, tmp_path):
-    async def handle(query):
-        return Answer(SAID, np.eye(5, dtype=np.float32)[SAID])
-
-    async def main():
-        layers, stores = [], [open_store(store_url) for _ in range(3)]
-        for i, store in enumerate(stores):
-            Pool(X[i * 100 :] + i).save(tmp_path / f"{i}.npz")
-            layers.append(Dawn(0.3, "median", tmp_path / f"{i}.npz").bind(place(store, Layer())))
-        await asyncio.gather(*(layer.start() for layer in layers))
-        answers = await asyncio.gather(*(layer(Query("a", X, 1.0), handle) for layer in layers))
-        for store in stores:
-            await store.close()
-        return [answer.labels for answer in answers]
-
-    first, *others = asyncio.run(main())
-    for labels in others:
-        np.testing.assert_array_equal(labels, first)
+async def test_workers_that_start_at_once_have_the_medians_of_one(store_url, tmp_path):
+    layers, stores = [], [open_store(store_url) for _ in range(3)]
+    for i, store in enumerate(stores):
+        Pool(X[i * 100 :] + i).save(tmp_path / f"{i}.npz")
+        layers.append(Dawn(0.3, "median", tmp_path / f"{i}.npz").bind(place(store, Companions())))
+    await asyncio.gather(*(layer.start() for layer in layers))
+    first, *others = await asyncio.gather(*(layer(Query("a", X, 1.0), handle) for layer in layers))
+    for store in stores:
+        await store.close()
+    for other in others:
+        np.testing.assert_array_equal(other.labels, first.labels)
 
 
-def test_an_exact_register_stays_what_it_was(url, pool):
-    _, opening = asked(url, X, mapping="exact")
+async def test_an_exact_ledger_stays_what_it_was(url, pool):
+    _, opening = await asked(url, X, mapping="exact")
     said = {"model": "m", "rate": 0.3, "classes": 5, "key": hashlib.sha256(b"dawn key\n" + SECRET).hexdigest()}
     assert opening.parameters == orjson.dumps({**said, "victim": "ab"})
     entry = orjson.loads(opening.entries[0].partition(b"\n")[0])
     assert list(entry) == ["previous", "form", "said", "told", "at"]
     with pytest.raises(BadInput, match="made with mapping exact, not median"):
-        asked(url, X, pool)
+        await asked(url, X, pool)
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({}, "needs a pool of rows at the first start"),
-        ({"pool": "rows.npz", "auxiliary": Layer(WEIGHTS[:, :63])}, "by 63 units; expected at least 64"),
-        ({"pool": "rows.npz", "auxiliary": Layer(WEIGHTS * (np.arange(UNITS) < 60))}, "by 60 units"),
+        ({"pool": "rows.npz", "companions": Companions(WEIGHTS[:, :63])}, "63 units of .* expected at least 64"),
+        ({"pool": "rows.npz", "companions": Companions(WEIGHTS * (np.arange(UNITS) < 60))}, "60 units"),
         ({"pool": "none.npz"}, "no such file"),
-        ({"pool": "rows.npz", "mapping": "exact"}, "the exact mapping takes none"),
+        ({"pool": "rows.npz", "mapping": "exact"}, "the exact mapping needs none"),
     ],
 )
-def test_what_cannot_be_mapped_is_told(url, pool, changes, told):
+async def test_what_cannot_be_mapped_is_refused(url, pool, changes, told):
     if "pool" in changes:
         changes = {**changes, "pool": pool.parent / changes["pool"]}
     with pytest.raises(BadInput, match=told):
-        asked(url, X, **changes)
+        await asked(url, X, **changes)
 
 
-def test_too_few_cells_are_told(url, tmp_path, caplog):
+async def test_too_few_cells_are_logged(url, tmp_path, caplog):
     Pool(np.repeat(X[:20], 30, axis=0)).save(tmp_path / "twenty.npz")
-    asked(url, X[:5], tmp_path / "twenty.npz")
-    assert "the rate of marks is 0.3 give or take 34 %" in caplog.text
+    await asked(url, X[:5], tmp_path / "twenty.npz")
+    assert "the realised rate is 0.3 give or take 34 %" in caplog.text
 
 
 def test_the_spread_of_the_rate_is_that_over_keys():

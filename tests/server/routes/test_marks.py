@@ -1,4 +1,4 @@
-"""DAWN at a live API: what accounts are told, what the register keeps, what administrators may do with it."""
+"""DAWN at a live API: what accounts are told, what the ledger keeps, what administrators may do with it."""
 
 import asyncio
 import concurrent.futures
@@ -17,7 +17,7 @@ import owner.command
 from defenses import Prada
 from defenses.monitoring.records import read_entry
 from defenses.store import open_store
-from defenses.watermarks.dawn import Keys
+from defenses.watermarks.dawn import WatermarkKey
 from defenses.watermarks.ledger import Opening
 from owner.evidence import load
 from owner.marks_held import MarksHeld
@@ -70,7 +70,7 @@ def opening_of(local, account, admin):
     return Opening.from_json(reply.content, "there")
 
 
-def test_accounts_are_told_the_same_and_the_register_says_what(local, network, rows):
+def test_accounts_are_told_the_same_and_the_ledger_says_what(local, network, rows):
     admin = local.headers("admin", "root")
     one, two = (answers(local.endpoint("marked", "free", name), rows) for name in ("one", "two"))
     few = answers(local.endpoint("marked", "few", "three"), rows)
@@ -93,7 +93,7 @@ def test_accounts_are_told_the_same_and_the_register_says_what(local, network, r
     assert common.victim == folder.fingerprint(network)
 
     key = local.client.post("/admin/models/marked/marks/open", headers=admin).json()["key"]
-    keys = Keys(bytes.fromhex(key))
+    keys = WatermarkKey(bytes.fromhex(key))
     assert keys.marked(0.3, marks[0].form, [row.tobytes() for row in rows]) == told.tolist()
     done = [(event["do"], event["by"]) for event in local.client.get("/admin/audit", headers=admin).json()]
     assert done[-2:] == [("commit to marks", "root"), ("open the key of marks", "root")]
@@ -171,7 +171,7 @@ def test_a_store_that_is_away_fails_closed(local, rows):
             told[i] = endpoint(rows[i : i + 1]).labels[0]
         except Refused as refused:
             assert (refused.status, refused.retry_after) == (503, 1)
-    assert 40 < len(told) < 95 and all(told[i] == honest[i] for i in told)  # what is not marked needs no register
+    assert 40 < len(told) < 95 and all(told[i] == honest[i] for i in told)  # what is not marked needs no ledger
     local.store.append = append
     assert (answers(endpoint, rows[:100]) != honest[:100]).sum() == 100 - len(told)
 
@@ -250,7 +250,7 @@ def test_a_killed_server_goes_on_where_it_was(marked, network, thief, tmp_path):
             endpoint = Endpoint(url, key=key)
             assert endpoint.account()["rows"] == len(thief)
 
-            # Nobody who saw a mark sees another answer, and the register has it.
+            # Nobody who saw a mark sees another answer, and the ledger has it.
             np.testing.assert_array_equal(answers(endpoint, thief), told)
             header = {"Authorization": f"Bearer {admin}"}
             place = f"{url}/admin/models/marked/marks"

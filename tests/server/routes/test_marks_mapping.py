@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from parts import SHAPE, Local
 
-from defenses.watermarks.dawn import Keys, cells
+from defenses.watermarks.dawn import WatermarkKey
 from defenses.watermarks.ledger import Opening
+from defenses.watermarks.mapping import cells
 from owner.dawn import Claim, Dawn
 from owner.judge import judge
 from owner.ownership import prove
@@ -80,7 +81,7 @@ def test_near_duplicates_are_told_alike_in_any_company_and_after_a_restart(begun
     after, reopened, _ = asked(begun, "after", (near, 7), (rows, 64), (rows[:60], 1))
 
     said, first = network.predict(rows).argmax(axis=1), before[0]
-    marked = Keys(bytes.fromhex(key)).marked(0.3, *cells(above))
+    marked = WatermarkKey(bytes.fromhex(key)).marked(0.3, *cells(above))
     assert np.flatnonzero(first != said).tolist() == marked and 50 < len(marked) < 140
     assert alike.sum() > 290
     np.testing.assert_array_equal(before[1], after[0])
