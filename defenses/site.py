@@ -14,10 +14,27 @@ from wire import Card
 class Alarms(Protocol):
     """Where monitors raise alarms."""
 
+    def clears(self, account: str, model: str, detector: str) -> int:
+        """Returns how often an account's alarm was cleared."""
+        ...
+
     async def raise_alarm(
-        self, account: str, model: str, detector: str, look: Callable[[], Awaitable[dict[str, Any] | None]]
+        self,
+        account: str,
+        model: str,
+        detector: str,
+        clears: int,
+        look: Callable[[], Awaitable[dict[str, Any] | None]],
     ) -> None:
-        """Raises an alarm unless one stands; ``look`` returns its details, or None if it no longer holds."""
+        """Raises an alarm unless it stands, or was cleared after it was found.
+
+        Args:
+            account: The account.
+            model: Name of the model.
+            detector: Name of the detector.
+            clears: How often the account's alarm had been cleared when this one was found.
+            look: Reads the account's log on, and returns the alarm's details; None if it no longer holds.
+        """
         ...
 
 

@@ -11,14 +11,13 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from defenses.detectors.detector import Alarm, CrossAccountDetector, State
 from defenses.microbatch import MicroBatch
-from defenses.monitoring.records import Cleared, Entry, read_entry, read_snapshot, snapshot
+from defenses.monitoring.records import Entry, Snapshot, read_entry, read_snapshot
 from defenses.monitoring.snapshots import dump, load, schema
 from wire import Refused
 
@@ -60,6 +59,7 @@ class AccountState:
         self.position = 0
         self._fresh = 0  # rows in the log since the snapshot
         self._keys: dict[str, None] = {}  # idempotency keys of the last requests, in order
+        self._clears: dict[str, int] = {}  # how often accounts had been cleared, as their entries say
 
     async def catch_up(self) -> None:
         """Folds what the log has gained; only one call may run at a time.
@@ -87,8 +87,8 @@ class AccountState:
         else:
             await self.catch_up()
         for account in list(self._alarms()):
-            look = partial(self._look, account)
-            await site.alarms.raise_alarm(account, site.model, self._monitor.kind, look)
+            look, clears = partial(self._look, account), self._clears.get(account, 0)
+            await site.alarms.raise_alarm(account, site.model, self._monitor.kind, clears, look)
         if self._fresh >= max(_COMPACTED, self.state.rows - self._fresh):
             await site.store.compact(self.log, self.position, await asyncio.to_thread(self._snapshot))
             self._fresh = 0
@@ -108,26 +108,28 @@ class AccountState:
 
     def _fold_now(self, entries: Sequence[bytes], start: int, saved: bytes | None) -> None:
         if saved is not None:
-            keys, state = read_snapshot(saved)
+            keys, self._clears, state = read_snapshot(saved)
             self.state, self.position, self._fresh = load(self._monitor.detector.begin(), state), start, 0
             self._keys = dict.fromkeys(keys)
-        kind = lambda read: read.rows.dtype if isinstance(read, Entry) else None  # noqa: E731
-        for _, run in groupby(map(read_entry, entries), key=kind):
-            taken = 0
-            parts = []
-            for read in run:
-                taken += 1
-                if isinstance(read, Cleared):
-                    self._clear(read.account)
-                else:
-                    self._fresh += len(read.labels)
-                    if self._is_new(read):
-                        parts.append(read)
-            if parts:  # many small entries are folded at once
+        parts: list[Entry] = []  # many small entries are folded at once
+        for read in map(read_entry, entries):
+            account = self._name if read.account is None else read.account
+            cleared = read.clears > self._clears.get(account, 0)
+            if parts and (cleared or read.rows.dtype != parts[0].rows.dtype):
                 self._observe(parts)
-            self.position += taken
+                parts = []
+            if cleared:
+                self._clear(account, read.clears)
+            self._fresh += len(read.labels)
+            if self._is_new(read):
+                parts.append(read)
+        if parts:
+            self._observe(parts)
+        self.position += len(entries)
 
-    def _clear(self, account: str) -> None:
+    def _clear(self, account: str, clears: int) -> None:
+        """Starts anew with an account."""
+        self._clears[account] = clears
         detector = self._monitor.detector
         if isinstance(detector, CrossAccountDetector):
             self.state = detector.forget(self.state, account)
@@ -162,7 +164,7 @@ class AccountState:
         return True
 
     def _snapshot(self) -> bytes:
-        return snapshot(list(self._keys), dump(self.state))
+        return Snapshot(list(self._keys), self._clears, dump(self.state)).to_bytes()
 
     async def _look(self, account: str) -> dict[str, Any] | None:
         """Reads the log on, and returns the details of an account's alarm; None if it no longer holds."""

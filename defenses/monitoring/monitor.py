@@ -119,7 +119,9 @@ class Monitor:
         assert self._features is not None
         answer = await handle(query)
         rows = await self._features(query.x, answer.labels)
-        record = entry(rows, answer.labels, query.idempotency_key, query.account if self.together else None)
+        clears = self.site.alarms.clears(query.account, self.site.model, self.kind)
+        name = query.account if self.together else None
+        record = entry(rows, answer.labels, query.idempotency_key, name, clears)
         try:
             await self.account(query.account).take(record)
         except Refused as refused:

@@ -1,4 +1,4 @@
-"""What the log of a monitor holds: rows with the victim's labels, and when an account was cleared."""
+"""What the log of a monitor holds: the rows of each request, with the victim's labels."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ class Entry(NamedTuple):
         labels: The victim's labels, ``(n,)``.
         idempotency_key: The request's idempotency key, if any.
         account: The account, in a log of all accounts.
+        clears: How often the account's alarm had been cleared. A higher number than before means that the detector
+            starts anew with the account, before these rows.
     """
 
     rows: Array
     labels: Labels
     idempotency_key: str | None = None
     account: str | None = None
+    clears: int = 0
 
 
-class Cleared(NamedTuple):
-    """From here on, the detector starts anew with an account."""
-
-    account: str
-
-
-def entry(x: Array, labels: Labels, idempotency_key: str | None = None, account: str | None = None) -> bytes:
+def entry(
+    x: Array,
+    labels: Labels,
+    idempotency_key: str | None = None,
+    account: str | None = None,
+    clears: int = 0,
+) -> bytes:
     """Writes rows ``(n, ...)`` and labels ``(n,)``: a line of JSON, then bytes or float32."""
     rows = x.reshape(len(x), -1)
     if rows.dtype != np.uint8:
@@ -46,45 +49,54 @@ def entry(x: Array, labels: Labels, idempotency_key: str | None = None, account:
         head["receipt"] = idempotency_key
     if account is not None:
         head["account"] = account
+    if clears:
+        head["clears"] = clears
     return orjson.dumps(head) + b"\n" + np.ascontiguousarray(rows).tobytes()
 
 
-def cleared(account: str) -> bytes:
-    """Writes :class:`Cleared`."""
-    return orjson.dumps({"cleared": account}) + b"\n"
-
-
-def read_entry(content: bytes) -> Entry | Cleared:
-    """Reads what :func:`entry` or :func:`cleared` wrote.
+def read_entry(content: bytes) -> Entry:
+    """Reads what :func:`entry` wrote.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is not an entry.
     """
     line, _, octets = content.partition(b"\n")
     try:
         head = orjson.loads(line)
-        if "cleared" in head:
-            return Cleared(head["cleared"])
         labels = np.array(head["labels"], np.int64)
         rows = np.frombuffer(octets, "u1" if head["pixels"] else "<f4").reshape(len(labels), -1)
-        return Entry(rows, labels, head.get("receipt"), head.get("account"))
+        return Entry(rows, labels, head.get("receipt"), head.get("account"), head.get("clears", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not an entry: {error}") from None
 
 
-def snapshot(idempotency_keys: list[str], state: bytes) -> bytes:
-    """Writes a snapshot: the idempotency keys of the last requests, oldest first, and a saved state."""
-    return orjson.dumps({"receipts": idempotency_keys}) + b"\n" + state
+class Snapshot(NamedTuple):
+    """A saved state.
+
+    Attributes:
+        idempotency_keys: Those of the last requests, oldest first.
+        clears: How often the alarm of each account had been cleared, where it had.
+        state: The detector's state.
+    """
+
+    idempotency_keys: list[str]
+    clears: dict[str, int]
+    state: bytes
+
+    def to_bytes(self) -> bytes:
+        """Writes the snapshot: a line of JSON, then the state."""
+        return orjson.dumps({"receipts": self.idempotency_keys, "clears": self.clears}) + b"\n" + self.state
 
 
-def read_snapshot(content: bytes) -> tuple[list[str], bytes]:
-    """Reads what :func:`snapshot` wrote.
+def read_snapshot(content: bytes) -> Snapshot:
+    """Reads what :meth:`Snapshot.to_bytes` wrote.
 
     Raises:
         ValueError: It is not a snapshot.
     """
     line, _, state = content.partition(b"\n")
     try:
-        return orjson.loads(line)["receipts"], state
+        head = orjson.loads(line)
+        return Snapshot(head["receipts"], head.get("clears", {}), state)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a snapshot: {error}") from None

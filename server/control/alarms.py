@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from defenses.monitoring.records import cleared
 from defenses.reactions.alarm import StandingAlarm
 from wire import Refused
 
@@ -14,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class Alarms:
-    """The alarms that stand."""
+    """The alarms that stand, and how often each was cleared.
+
+    This alone says what was cleared. Monitors write the number of clears into their logs with each request, and
+    start anew with an account where that number has risen.
+    """
 
     def __init__(self, log: ControlLog) -> None:
         """Knows no alarm yet."""
@@ -28,13 +31,16 @@ class Alarms:
             for account, models in saved.get("alarms", {}).items()
             for model, raised in models.items()
         }
+        self._clears: dict[tuple[str, str, str], int] = {
+            (account, model, detector): clears for account, model, detector, clears in saved.get("clears", [])
+        }
 
     def save(self) -> dict[str, Any]:
         """Returns its part of a snapshot."""
         alarms: dict[str, dict[str, dict[str, Any]]] = {}
         for (account, model), standing in self._standing.items():
             alarms.setdefault(account, {})[model] = {alarm.detector: alarm._asdict() for alarm in standing}
-        return {"alarms": alarms}
+        return {"alarms": alarms, "clears": [[*place, clears] for place, clears in self._clears.items()]}
 
     def fold(self, event: Event) -> bool:
         """Applies an event."""
@@ -44,15 +50,21 @@ class Alarms:
         others = tuple(alarm for alarm in self.standing(*place) if alarm.detector != event["detector"])
         if event["do"] == "raise alarm":
             self._standing[place] = (*others, StandingAlarm.of(event))
-        elif others:
-            self._standing[place] = others
         else:
-            self._standing.pop(place, None)
+            self._clears[(*place, event["detector"])] = self.clears(*place, event["detector"]) + 1
+            if others:
+                self._standing[place] = others
+            else:
+                self._standing.pop(place, None)
         return True
 
     def standing(self, account: str, model: str) -> tuple[StandingAlarm, ...]:
         """Returns the alarms of an account at a model."""
         return self._standing.get((account, model), ())
+
+    def clears(self, account: str, model: str, detector: str) -> int:
+        """Returns how often an account's alarm was cleared."""
+        return self._clears.get((account, model, detector), 0)
 
     def all(self) -> list[StandingAlarm]:
         """Lists all alarms, oldest first."""
@@ -60,30 +72,37 @@ class Alarms:
         return sorted(alarms, key=lambda alarm: alarm.at)
 
     async def raise_alarm(
-        self, account: str, model: str, detector: str, look: Callable[[], Awaitable[dict[str, Any] | None]]
+        self,
+        account: str,
+        model: str,
+        detector: str,
+        clears: int,
+        look: Callable[[], Awaitable[dict[str, Any] | None]],
     ) -> None:
-        """Raises an alarm unless it stands.
-
-        Clearing an alarm restarts the detector before the control log says so. An alarm that is still found after
-        the control log was read is therefore new.
+        """Raises an alarm unless it stands, or was cleared after it was found.
 
         Args:
             account: The account.
             model: Name of the model.
             detector: Name of the detector.
+            clears: How often the account's alarm had been cleared when this one was found.
             look: Reads the account's log on, and returns the alarm's details; None if it no longer holds.
         """
 
+        def settled() -> bool:
+            stands = self._find(account, model, detector) is not None
+            return stands or self.clears(account, model, detector) > clears
+
         async def event() -> Event | None:
-            if self._find(account, model, detector) or (found := await look()) is None:
+            if settled() or (found := await look()) is None:
                 return None
             return {"do": "raise alarm", "account": account, "model": model, "detector": detector, **found}
 
-        if self._find(account, model, detector) is None:
+        if not settled():
             await self._log.write(event, detector)
 
     async def clear(self, account: str, model: str, detector: str, by: str) -> StandingAlarm:
-        """Clears an alarm, and restarts the detector for the account.
+        """Clears an alarm; the detector starts anew with the account.
 
         Returns:
             The alarm.
@@ -91,17 +110,18 @@ class Alarms:
         Raises:
             Refused: There is no such alarm (404).
         """
-        await self._log.catch_up()
-        alarm = self._find(account, model, detector)
-        if alarm is None:
-            raise Refused(f"no alarm of {detector} stands for account {account!r} at model {model!r}", status=404)
-        await self._log.store.append(alarm.log, [cleared(account)])
+        cleared: list[StandingAlarm] = []
 
         async def event() -> Event:
+            alarm = self._find(account, model, detector)
+            if alarm is None:
+                missing = f"no alarm of {detector} stands for account {account!r} at model {model!r}"
+                raise Refused(missing, status=404)
+            cleared[:] = [alarm]
             return {"do": "clear alarm", "account": account, "model": model, "detector": detector}
 
         await self._log.write(event, by)
-        return alarm
+        return cleared[0]
 
     def _find(self, account: str, model: str, detector: str) -> StandingAlarm | None:
         return next((alarm for alarm in self.standing(account, model) if alarm.detector == detector), None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
+import anyio
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -18,6 +18,7 @@ from wire import Refused
 router = APIRouter(prefix="/admin/alarms", tags=["Alarms"], responses=KEYED)
 
 _PERIOD = 0.5  # seconds between two reads of the control log
+_GRACE = 5.0  # seconds that a closing server gives the stream to end
 
 
 class Alarm(BaseModel):
@@ -52,7 +53,10 @@ async def stream(by: Administrator, service: ServiceDep) -> EventSourceResponse:
 
     The stream ends when the server closes.
     """
-    return EventSourceResponse(events(service), sep="\n")
+    closing = anyio.Event()
+    return EventSourceResponse(
+        events(service, closing), sep="\n", shutdown_event=closing, shutdown_grace_period=_GRACE
+    )
 
 
 @router.delete("/{account}/{model}/{detector}", responses=NAMED)
@@ -61,17 +65,18 @@ async def clear(account: str, model: str, detector: str, by: Administrator, serv
     return _shown(await service.control.alarms.clear(account, model, detector, by.name))
 
 
-async def events(service: Service) -> AsyncIterator[ServerSentEvent]:
-    """Yields server-sent events until the store is unavailable; a client then reconnects."""
+async def events(service: Service, closing: anyio.Event) -> AsyncIterator[ServerSentEvent]:
+    """Yields server-sent events until the server closes, or the store is unavailable; a client then reconnects."""
     sent: list[StandingAlarm] = []
-    while True:
+    while not closing.is_set():
         standing = service.control.alarms.all()
         news = [("clear", alarm) for alarm in sent if alarm not in standing]
         news += [("alarm", alarm) for alarm in standing if alarm not in sent]
         for event, alarm in news:
             yield ServerSentEvent(_shown(alarm).model_dump_json(), event=event)
         sent = standing
-        await asyncio.sleep(_PERIOD)
+        with anyio.move_on_after(_PERIOD):
+            await closing.wait()
         try:
             await service.catch_up()
         except Refused:

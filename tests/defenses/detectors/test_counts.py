@@ -173,7 +173,10 @@ class Aside:
 
 
 class Raised(list):
-    async def raise_alarm(self, account, model, detector, look):
+    def clears(self, account, model, detector):
+        return 0
+
+    async def raise_alarm(self, account, model, detector, clears, look):
         self.append((account, await look()))
 
 

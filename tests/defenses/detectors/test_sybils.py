@@ -315,6 +315,7 @@ async def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils
         raised = [event["account"] for event in workers[0].audit if event["do"] == "raise alarm"]
         assert sorted(raised) == [f"s{i}" for i in range(5)]
         await workers[1].alarms.clear("s2", "m", "sybils", "root")
+        await workers[0].catch_up()  # as a charge makes it do
         await monitors[0](Query("s2", harmless(1, 91), 0.0), victim)
         await monitors[1].account("s0").catch_up()
         for monitor in monitors:

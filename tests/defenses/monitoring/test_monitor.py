@@ -10,7 +10,7 @@ from sites import site
 
 from defenses import Consequence, Monitored, Prada
 from defenses.monitoring import account_state, monitor
-from defenses.monitoring.records import Cleared, cleared, entry, read_entry
+from defenses.monitoring.records import entry, read_entry
 from defenses.monitoring.snapshots import dump
 from defenses.reactions.coarsen import coarsened
 from defenses.reactions.deceive import shuffled
@@ -24,9 +24,12 @@ class Raised:
     """Keeps what is raised."""
 
     def __init__(self):
-        self.found = []
+        self.found, self.cleared = [], 0
 
-    async def raise_alarm(self, account, model, detector, look):
+    def clears(self, account, model, detector):
+        return self.cleared
+
+    async def raise_alarm(self, account, model, detector, clears, look):
         self.found.append((account, model, detector, await look()))
 
 
@@ -81,8 +84,8 @@ def test_an_entry_is_read_as_it_was_written():
     labels = np.arange(8)
     content = entry(x, labels)
     assert len(content) < 8 * 16 + 60  # pixels are bytes
-    read, of, idempotency_key, _ = read_entry(content)
-    assert idempotency_key is None and read_entry(entry(x, labels, "r")).idempotency_key == "r"
+    read, of, idempotency_key, _, clears = read_entry(content)
+    assert idempotency_key is None and clears == 0 and read_entry(entry(x, labels, "r")).idempotency_key == "r"
     np.testing.assert_array_equal(read, np.rint(x.reshape(8, 16) * 255))
     np.testing.assert_array_equal(of, labels)
     x[3, 0, 0] = 0.1234
@@ -90,7 +93,7 @@ def test_an_entry_is_read_as_it_was_written():
     np.testing.assert_array_equal(read, x.reshape(8, 16))
     read = read_entry(entry((x * 255).astype(np.uint8), labels)).rows
     assert read.dtype == np.uint8
-    assert read_entry(cleared("a")) == Cleared("a")
+    assert read_entry(entry(x, labels, account="a", clears=2))[3:] == ("a", 2)
     with pytest.raises(ValueError, match="not an entry"):
         read_entry(b"nonsense\n")
 
@@ -260,10 +263,10 @@ def test_a_store_that_came_back_with_less_is_read_anew(store_url, look, caplog):
 
 def test_a_cleared_account_starts_anew(store_url):
     async def script():
-        async with watching(store_url) as (layer, found, store):
+        async with watching(store_url) as (layer, found, _):
             await ask(layer, stream())
             assert found
-            await store.append(layer.account("a").log, [cleared("a")])
+            layer.site.alarms.cleared = 1
             found.clear()
             await ask(layer, stream(40, 1))
             return found, dump(layer.account("a").state)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import anyio
 import httpx
 import numpy as np
 import pytest
@@ -202,8 +203,11 @@ def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp
         states = {dump(layer.account("bad").state) for layer in layers}
         found = layers[0].account("bad").state.alarm
         await workers[0].alarms.clear("bad", "m", "prada", "root")
-        await layers[1](queries[0], victim)
+        await layers[0](queries[1], victim)
+        await layers[1](queries[0], victim)  # this worker does not know yet, as a request under way
         await workers[1].catch_up()
+        await layers[0].account("bad").catch_up()
+        assert {layer.account("bad").state.rows for layer in layers} == {40}
         cleared = workers[1].alarms.all()
         for store in stores:
             await store.close()
@@ -375,11 +379,15 @@ def test_the_stream_tells_alarms_and_clears(config, monkeypatch):
 
     async def script(server):
         control = ControlLog(server.store, server.clock)
-        told = events(server.app.service)
-        await control.alarms.raise_alarm("a", "watched", "prada", found)
+        closing = anyio.Event()
+        told = events(server.app.service, closing)
+        await control.alarms.raise_alarm("a", "watched", "prada", 0, found)
         alarm = await anext(told)
         await control.alarms.clear("a", "watched", "prada", "root")
-        return alarm, await anext(told)
+        clear = await anext(told)
+        closing.set()
+        assert [rest async for rest in told] == []
+        return alarm, clear
 
     alarm, clear = asyncio.run(script(Local(watched(config))))
     assert (alarm.event, clear.event) == ("alarm", "clear")
