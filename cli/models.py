@@ -8,6 +8,7 @@ import time
 
 from cli.flags import from_fields
 from wire import BadInput
+from wire.fits import label_misfit, misfit
 from zoo import data, folder, tensors
 from zoo.cache import state_folder
 from zoo.data import roles as divide
@@ -96,16 +97,16 @@ def import_weights(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Prints a model's accuracy on labelled rows."""
     model, pool = folder.load(arguments.model, arguments.device), Pool.load(arguments.rows)
-    if pool.y is None:
-        raise BadInput(f"{arguments.rows}: rows without labels tell no accuracy")
     takes = model.card()
-    if pool.input_shape != takes.input_shape or pool.class_names != takes.class_names:
-        raise BadInput(
-            f"{arguments.model} takes rows {takes.input_shape} of classes {takes.class_names}, but "
-            f"{arguments.rows} has rows {pool.input_shape} of {pool.class_names}"
+    wrong = misfit(pool.x, takes) or label_misfit(pool.y, takes)
+    if wrong is None and pool.class_names not in ((), takes.class_names):
+        wrong = (
+            f"the classes are {', '.join(pool.class_names)}, but the model knows {', '.join(takes.class_names)}"
         )
-    if (pool.dtype, pool.features) != (takes.dtype, takes.features) or (pool.missing and not takes.missing):
-        raise BadInput(f"{arguments.model} takes other features than {arguments.rows} has")
+    if wrong is None and (pool.features != takes.features or (pool.missing and not takes.missing)):
+        wrong = "the rows have other features than the model"
+    if wrong is not None:
+        raise BadInput(f"{arguments.rows}: {wrong}")
     print(f"accuracy {(model.predict(pool.x).argmax(1) == pool.y).mean():.4f} on {len(pool)} rows")
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attacker.asking import bounds, family_named, new_seed, own_model, some
+from attacker.asking import some
+from attacker.surrogate import family_named, new_seed, own_model
 from wire import Answer, Array, BadInput, Card, Oracle
+from wire.fits import bounds
 from zoo.data.pool import Pool
 from zoo.network import Network
 from zoo.training import Training

@@ -11,8 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from attacker.asking import bounds, family_named, new_seed, own_model, some
+from attacker.asking import some
+from attacker.surrogate import family_named, new_seed, own_model
 from wire import Array, BadInput, Card, Labels, Oracle
+from wire.fits import bounds
 from zoo.data.pool import Pool
 from zoo.network import Network
 from zoo.training import Training

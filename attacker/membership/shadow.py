@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attacker.asking import class_names, family_named, new_seed
 from attacker.membership.match_policy import disclose, features
 from attacker.membership.membership import ask
+from attacker.surrogate import class_names, family_named, new_seed
 from wire import Array, BadInput, Card, Labels, Oracle
 from zoo.cache import state_folder
 from zoo.data.pool import Pool

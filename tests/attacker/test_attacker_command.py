@@ -190,9 +190,9 @@ def test_not_a_single_answer_is_one_line_and_status_2(
     [
         (None, "no such file"),
         (b"not an archive", "not a file of rows"),
-        (Pool(np.zeros((5, 3, 32, 32), np.float32)), "its rows are (3, 32, 32), but m takes (1, 8, 8)"),
+        (Pool(np.zeros((5, 3, 32, 32), np.float32)), "the rows have shape (3, 32, 32), but m takes (1, 8, 8)"),
         (Pool(np.full((5, 1, 8, 8), 2, np.float32)), "lie between 2 and 2, but m takes 0 to 1"),
-        (Pool(np.zeros((0, 1, 8, 8), np.float32)), "there are no rows in it"),
+        (Pool(np.zeros((0, 1, 8, 8), np.float32)), "there are no rows"),
     ],
     ids=["missing", "broken", "shape", "range", "empty"],
 )
@@ -219,7 +219,7 @@ def test_a_pool_that_will_not_do_is_one_line_and_costs_nothing(
 
 @pytest.mark.parametrize(
     ("y", "message"),
-    [(None, 'need their true labels ("y")'), ([3, 10], "it has label 10, but m has 10 classes")],
+    [(None, 'the rows have no labels ("y")'), ([3, 10], "there is a label 10, but m has 10 classes")],
     ids=["none", "too great"],
 )
 def test_candidates_need_labels_of_the_victims_classes(

@@ -121,7 +121,7 @@ def test_rows_of_another_shape_are_not_evaluated(drawn, tmp_path):
         ]
     )
     Pool(np.zeros((3, 5), np.float32), np.zeros(3, np.int64), ("a", "b")).save(tmp_path / "other.npz")
-    with pytest.raises(BadInput, match=r"takes rows \(1, 8, 8\) .* but .*other\.npz has rows \(5,\)"):
+    with pytest.raises(BadInput, match=r"other\.npz: the rows have shape \(5,\), but the model takes \(1, 8, 8\)"):
         main(["evaluate", str(tmp_path / "m"), str(tmp_path / "other.npz")])
 
 
@@ -187,7 +187,7 @@ def test_rows_of_other_features_are_not_evaluated(tmp_path):
     pool.save(tmp_path / "rows.npz")
     main(["train", "--rows", str(tmp_path / "rows.npz"), "--family", "tree", "--out", str(tmp_path / "model")])
     replace(pool, features=()).save(tmp_path / "other.npz")
-    with pytest.raises(BadInput, match="takes other features than"):
+    with pytest.raises(BadInput, match="the rows have other features than the model"):
         main(["evaluate", str(tmp_path / "model"), str(tmp_path / "other.npz")])
 
 

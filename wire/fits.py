@@ -1,0 +1,47 @@
+"""Whether rows fit a model: their kind, their shape, their range and their labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wire.types import Array, Card, Labels
+
+
+def bounds(card: Card) -> tuple[float, float]:
+    """Returns the least and the greatest value of a feature, infinite where there is none."""
+    return -np.inf if card.low is None else card.low, np.inf if card.high is None else card.high
+
+
+def misfit(x: Array, card: Card) -> str | None:
+    """Says why a model would not take rows, or returns None if it would.
+
+    Args:
+        x: Rows, ``(n, *input_shape)`` float32, or ``(n,)`` str objects.
+        card: The model's card.
+    """
+    model = card.model or "the model"
+    if not len(x):
+        return "there are no rows"
+    texts = x.dtype == object
+    if texts != (card.dtype == "BYTES"):
+        return f"the rows are {'texts' if texts else 'numbers'}, but {model} takes {card.dtype}"
+    if x.shape[1:] != card.input_shape:
+        return f"the rows have shape {x.shape[1:]}, but {model} takes {card.input_shape}"
+    if texts:
+        return None
+    if np.isnan(x).any() and not card.missing:
+        return f"features are missing in some rows, but {model} needs them all"
+    (least, most), (low, high) = (np.nanmin(x), np.nanmax(x)), bounds(card)
+    if least < low or most > high:
+        return f"the features lie between {least:g} and {most:g}, but {model} takes {low:g} to {high:g}"
+    return None
+
+
+def label_misfit(y: Labels | None, card: Card) -> str | None:
+    """Says why labels, ``(n,)``, cannot be those of a model's classes, or returns None if they can."""
+    if y is None:
+        return 'the rows have no labels ("y")'
+    classes = len(card.class_names) or card.classes
+    if classes and len(y) and y.max() >= classes:
+        return f"there is a label {y.max()}, but {card.model or 'the model'} has {classes} classes"
+    return None
