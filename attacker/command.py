@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import argparse
-import inspect
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attacker import ATTACKS, EXTRACTION
 from cli.command import Parser
 from cli.endpoint import add_endpoint, reach
-from cli.flags import add_fields, at_least, from_fields, summary
+from cli.flags import add_fields, at_least, description, from_fields, summary
 
 if TYPE_CHECKING:
     from wire import Card
     from zoo.data.pool import Pool
+    from zoo.exact_interval import Interval
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m attacker") -> None:
     """Runs one attack; leaves its surrogate or its scores, and a ``result.json``, in a folder."""
-    parser = Parser(prog, description="Attacks a served model.")
+    parser = Parser(prog, description="Attacks a served model, or measures what a stolen copy is worth.")
     commands = parser.add_subparsers(dest="attack", required=True, metavar="NAME")
     for name in ATTACKS:
         cls = ATTACKS.outline(name)
         command = commands.add_parser(
             name,
             help=summary(cls),
-            description=(inspect.getdoc(cls) or "").partition("Attributes:")[0],
+            description=description(cls),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            fill=partial(_add_attack, name=name, cls=cls),
         )
-        _add_attack(command, name, cls)
+        command.set_defaults(run=_attack)
+    about = "Measure how often a stolen copy and its victim give the same label."
+    command = commands.add_parser(
+        "agreement", help=about, description=about, allow_abbrev=False, fill=_add_agreement
+    )
+    command.set_defaults(run=_agreement)
     arguments = parser.parse_args(argv)
-    _attack(arguments)
+    arguments.run(arguments)
 
 
-def _add_attack(command: argparse.ArgumentParser, name: str, cls: type) -> None:
+def _add_attack(command: Parser, name: str, cls: type) -> None:
     command.add_argument("--budget", type=at_least(1), required=True, metavar="N", help="most rows to ask about")
     command.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder for the results")
     command.add_argument(
@@ -70,6 +78,17 @@ def _add_attack(command: argparse.ArgumentParser, name: str, cls: type) -> None:
     add_endpoint(command)
 
 
+def _add_agreement(command: Parser) -> None:
+    command.add_argument("copy", type=Path, help="folder of the copy, such as OUT/surrogate")
+    command.add_argument(
+        "--rows", type=Path, required=True, metavar="PATH", help="file of rows that trained neither model"
+    )
+    command.add_argument(
+        "--budget", type=at_least(1), metavar="N", help="most rows to ask about, the first ones (default: all)"
+    )
+    add_endpoint(command)
+
+
 def _attack(arguments: argparse.Namespace) -> None:
     from attacker.runner import conduct, rescue
 
@@ -95,6 +114,41 @@ def _attack(arguments: argparse.Namespace) -> None:
     print(_outcome(result, out))
 
 
+def _agreement(arguments: argparse.Namespace) -> None:
+    from attacker.agreement import measure
+    from attacker.asking import fitting
+    from cli.meter import metered
+    from cli.money import in_currency
+    from wire import BadInput
+    from wire.fits import misfit
+    from zoo import folder
+
+    copy = folder.load(arguments.copy)
+    with closing(reach(arguments)) as endpoint:
+        pool = fitting(arguments.rows, endpoint.card).take(slice(arguments.budget))
+        if wrong := misfit(pool.x, copy.card()):
+            raise BadInput(f"{arguments.copy} does not take these rows: {wrong}")
+        with metered(endpoint, budget=len(pool), patience=arguments.patience, label="agreement") as oracle:
+            found = measure(copy, oracle, pool.x, pool.y)
+    names = copy.card().class_names
+    print(f"agreement with {endpoint.model}: {_interval(found.agreement)}, on {oracle.spent} rows")
+    print(
+        f"  a constant answer, {names[found.label] if found.label < len(names) else found.label}, would agree on "
+        f"{found.constant.rate:.4f}"
+    )
+    if found.copy_accuracy is not None and found.victim_accuracy is not None:
+        print(f"  accuracy of the copy: {_interval(found.copy_accuracy)}")
+        print(f"  accuracy of the victim: {_interval(found.victim_accuracy)}")
+    if oracle.ended is not None:
+        print(f"  stopped early: {oracle.ended}")
+    if oracle.money is not None:
+        print(f"  {in_currency(oracle.money)} spent")
+
+
+def _interval(share: Interval) -> str:
+    return f"{share.rate:.4f} (95 % interval {share.low:.4f} to {share.high:.4f})"
+
+
 def _outcome(result: dict[str, Any], out: Path) -> str:
     """Says how an attack ended, what it left and what to do next."""
     from cli.money import in_currency
@@ -102,17 +156,15 @@ def _outcome(result: dict[str, Any], out: Path) -> str:
     reason = f" ({result['reason']})" if result["reason"] else ""
     money = "" if result["money"] is None else f", {in_currency(result['money'])} spent"
     lines = [f"{result['status']}{reason}: {result['rows']} rows answered{money}"]
-    endpoint = f"--url {result['endpoint']['url']} --model {result['endpoint']['model']}"
-    if (out / "surrogate").exists():
-        lines += [
-            f"{out / 'surrogate'}: the copy; {out / 'transfer.npz'}: the rows and answers it was trained on",
-            f"next: mlaas-range attack agreement {out / 'surrogate'} --rows FILE {endpoint}",
-        ]
-    if (out / "scores.npz").exists():
-        lines += [
-            f"{out / 'scores.npz'}: a score for each candidate, higher for members",
-            f"next: mlaas-range experiments judge {out / 'scores.npz'} truth.npz",
-        ]
+    url, model = result["endpoint"]["url"], result["endpoint"]["model"]
+    copy, transfer, scores = out / "surrogate", out / "transfer.npz", out / "scores.npz"
+    if copy.exists():
+        lines += [f"{copy}: the copy; {transfer}: the rows and answers that it was trained on"]
+        words = ["mlaas-range", "attack", "agreement", str(copy), "--rows", "FILE", "--url", url, "--model", model]
+        lines += [f"next: {shlex.join(words)}"]
+    if scores.exists():
+        lines += [f"{scores}: a score for each candidate, higher for members"]
+        lines += [f"next: {shlex.join(['mlaas-range', 'experiments', 'judge', str(scores), 'truth.npz'])}"]
     return "\n".join(lines)
 
 

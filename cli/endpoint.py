@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.flags import add_fields, add_quiet, from_fields
-from cli.keys import read_key
 from cli.registry import outline
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ def reach(arguments: argparse.Namespace, *, prefix: str = "") -> Endpoint:
         Refused: The server knows no such model, or refuses the key.
         Unreachable: No answer came.
     """
+    from cli.keys import read_key
     from wire.http import CardOptions, Endpoint
 
     given: dict[str, Any] = vars(arguments)

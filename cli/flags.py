@@ -24,7 +24,17 @@ METAVARS = {int: "N", float: "X", Path: "PATH"}
 
 def summary(cls: type) -> str:
     """Returns the first line of a docstring."""
-    return (inspect.getdoc(cls) or "").partition("\n")[0]
+    return _plain(inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def description(cls: type) -> str:
+    """Returns a docstring without its section of attributes."""
+    return _plain(inspect.getdoc(cls) or "").partition("Attributes:")[0].rstrip()
+
+
+def _plain(text: str) -> str:
+    """Takes the markup out of a docstring."""
+    return re.sub(r":\w+:`~?([^`]*)`", r"\1", text).replace("``", "")
 
 
 def attribute_notes(cls: type) -> dict[str, str]:
@@ -54,7 +64,7 @@ def add_fields(parser: argparse._ActionsContainer, cls: type, prefix: str = "") 
     notes = attribute_notes(cls)
     for field in dataclasses.fields(cls):
         default = None if field.default is dataclasses.MISSING else field.default
-        note = notes.get(field.name, "").replace("%", "%%")
+        note = _plain(notes.get(field.name, "")).rstrip(".").replace("%", "%%")
         arguments: dict[str, Any] = {"dest": prefix + field.name, "help": note}
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             arguments["required"] = True

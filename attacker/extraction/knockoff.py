@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from attacker.asking import some
-from attacker.extraction.bandit import GradientBandit
+from attacker.extraction.bandit import ClassPolicy
 from attacker.extraction.targets import targets
 from attacker.surrogate import family_named, new_seed, own_model
 from wire import Array, BadInput, Oracle
@@ -31,12 +31,14 @@ class Knockoff:
     Rows are drawn from the pool without replacement until the budget or the pool is used up; then the surrogate is
     trained on the pairs of row and answer by cross-entropy with the full answer.
 
-    The random strategy draws every row alike. The adaptive one draws a class z of the pool from a policy, then a
-    row of that class, and rewards z by the answer: for certainty (the margin between the two greatest
-    probabilities), for diversity (by how much probabilities exceed their mean over the past answers) and for a
-    high loss of a surrogate that learns meanwhile. Classes with names such as ``animal/dog`` make a tree, and each
-    of its nodes has a policy of its own. The paper leaves open how rewards are rescaled to [0, 1] (here by their
-    extremes over the past answers); to save requests, a policy stands for a round of rows.
+    The random strategy draws every row alike. The adaptive one draws a class z of the pool by a policy, then a row
+    of that class, and rewards z by the answer: for certainty (the margin between the two greatest probabilities),
+    for diversity (by how much probabilities exceed their mean over the past answers) and for a high loss of a
+    surrogate that learns meanwhile. Names such as ``animal/dog`` make a tree of classes, with a policy at each
+    node.
+
+    The paper leaves open how the loss is rescaled to [0, 1]; here that of an even guess, or more, is 1. To save
+    requests, rows are drawn in rounds, in which the policy stands still.
 
     The paper's surrogate is an ImageNet-pretrained ResNet-34 that its code trains by SGD (learning rate .01,
     momentum .5, a tenth after every 60 of 100 epochs, batches of 64). Nothing is pretrained here, so the default
@@ -95,30 +97,30 @@ class Knockoff:
         """Draws rows by a policy over the pool's classes; returns them and the victim's answers, ``(n, k)``."""
         learner = own_model(oracle.card, family_named(self.family), seed=new_seed(rng))
         online = Training(1, self.batch, self.lr / 4, schedule="constant")
-        rows, policy = by_class(pool, rng)
+        policy = ClassPolicy(pool, rng)
         x, y, r = list[Array](), list[Array](), list[Array]()
-        while policy.open.any() and oracle.ended is None:
-            z, chosen = draw(policy, rows, self.round, rng)
+        while len(policy) and oracle.ended is None:
+            z, chosen = policy.draw(self.round)
             asked = pool.x[chosen]
             answers = targets(oracle.collect(asked) if x else some(oracle, asked), learner.classes)
             for z_t, x_t, y_t, guess in zip(z, asked, answers, learner.predict(asked), strict=False):
                 r_t = rewards(y_t, guess, y[-self.window :])
-                policy.update(z_t, self._advantage(r_t, r[-self.window :]))
-                for kept, new in ((x, x_t), (y, y_t), (r, r_t)):
-                    kept.append(new)
+                policy.update(z_t, self.advantage(r_t, r[-self.window :]))
+                x.append(x_t)
+                y.append(y_t)
+                r.append(r_t)
             recent = slice(-self.window, None)
             learner.fit(np.stack(x[recent]), np.stack(y[recent]), online, seed=new_seed(rng), label="policy")
         return np.stack(x), np.stack(y)
 
-    def _advantage(self, r_t: Array, past: Sequence[Array]) -> float:
-        """Returns by how much rewards, ``(3,)``, exceed their mean over the past, each rescaled to [0, 1]."""
-        span = np.ptp([*past, r_t], axis=0)
-        scaled = (r_t - np.mean(past or [r_t], axis=0)) / np.where(span > 0, span, 1)
-        return float(scaled[[self.reward in ("all", name) for name in REWARDS]].sum())
+    def advantage(self, r_t: Array, past: Sequence[Array]) -> float:
+        """Returns the sum of the rewards that count, ``(3,)``, each less its mean over the past answers."""
+        counted = [self.reward in ("all", name) for name in REWARDS]
+        return float((r_t - np.mean(past or [r_t], axis=0))[counted].sum())
 
 
 def rewards(y_t: Array, guess: Array, past: Sequence[Array]) -> Array:
-    """Returns the rewards of an answer for certainty, diversity and loss, ``(3,)``.
+    """Returns the rewards of an answer for certainty, diversity and loss, each between 0 and 1, ``(3,)``.
 
     Args:
         y_t: The victim's answer, ``(k,)``.
@@ -127,27 +129,5 @@ def rewards(y_t: Array, guess: Array, past: Sequence[Array]) -> Array:
     """
     second, first = np.sort(y_t)[-2:]
     diversity = np.maximum(0, y_t - np.mean(past or [0 * y_t], axis=0)).sum()
-    return np.array([first - second, diversity, -(y_t * np.log(np.maximum(guess, 1e-7))).sum()])
-
-
-def draw(
-    policy: GradientBandit, rows: list[list[int]], n: int, rng: np.random.Generator
-) -> tuple[list[int], list[int]]:
-    """Draws up to ``n`` classes and takes a row of each; returns both."""
-    z, chosen = list[int](), list[int]()
-    while len(z) < n and policy.open.any():
-        z.append(policy.draw(rng))
-        chosen.append(rows[z[-1]].pop())
-        if not rows[z[-1]]:
-            policy.close(z[-1])
-    return z, chosen
-
-
-def by_class(pool: Pool, rng: np.random.Generator) -> tuple[list[list[int]], GradientBandit]:
-    """Returns the rows of each class of the pool, in random order, and a policy over these classes."""
-    if pool.y is None:
-        raise BadInput("the adaptive strategy draws rows by their classes, but the pool has no labels")
-    classes = np.unique(pool.y)
-    rows = [rng.permutation(np.flatnonzero(pool.y == label)).tolist() for label in classes]
-    names = [pool.class_names[label] if pool.class_names else str(label) for label in classes]
-    return rows, GradientBandit([(*name.split("/")[:-1], str(i)) for i, name in enumerate(names)])
+    loss = -(y_t * np.log(np.maximum(guess, 1e-7))).sum()
+    return np.array([first - second, diversity, min(loss / np.log(len(y_t)), 1)])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,11 @@ import attacker
 from attacker import ATTACKS
 from attacker.command import main
 from cli.command import run
+from wire import BadInput
 from zoo import data, folder
 from zoo.data import roles
 from zoo.data.pool import Pool
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 
 QUICK = ["--family", "mlp", "--epochs", "2"]
@@ -169,6 +172,115 @@ def test_an_interrupt_leaves_what_there_is(
     told = result(tmp_path)
     assert (told["status"], told["reason"], told["rows"]) == ("stopped", "interrupted", 128)
     folder.load(tmp_path / "out" / "surrogate")
+
+
+def test_an_earlier_run_is_replaced_only_by_a_whole_one(
+    attack: Callable[..., int], server: FakeServer, pool_file: Path, tmp_path: Path
+) -> None:
+    def left() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+    assert attack("knockoff", "--pool", pool_file, *QUICK) == 0
+    before = left()
+    for options in (
+        ["--pool", tmp_path / "none.npz"],
+        ["--key", "wrong"],
+        ["--family", "gnn"],
+        ["--url", "http://[::1]:1"],
+    ):
+        assert attack("knockoff", "--pool", pool_file, *options) == 2
+        assert left() == before
+    server.refuse_after = 0
+    assert attack("jbda", "--pool", pool_file) == 2
+    assert left() == before
+    server.refuse_after = None
+    assert attack("gap", "--candidates", pool_file) == 0
+    assert {Path(path).name for path in left()} == {"scores.npz", "result.json"}
+
+
+def test_an_exhausted_pool_is_said(
+    attack: Callable[..., int], digits: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits.take(slice(40)).save(tmp_path / "few.npz")
+    assert attack("knockoff", "--pool", tmp_path / "few.npz", *QUICK) == 0
+    said = "the pool of 40 rows is exhausted; 160 of the budget were not spent"
+    assert f"done ({said}): 40 rows answered" in capsys.readouterr().out
+    assert (result(tmp_path)["status"], result(tmp_path)["reason"]) == ("done", said)
+
+
+def test_a_second_interrupt_ends_at_once_and_keeps_the_answers(
+    attack: Callable[..., int],
+    server: FakeServer,
+    pool_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt_twice(*of: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Network, "fit", interrupt_twice)
+    assert attack("knockoff", "--pool", pool_file, *QUICK) == 130
+    path = tmp_path / "out" / "rescued-1.npz"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [path.name]
+    assert capsys.readouterr().err.splitlines()[-1] == f"{path}: 200 answered rows of a run that was cut short"
+    with np.load(path) as rescued:
+        assert len(rescued["x"]) == len(rescued["labels"]) == 200
+
+
+def test_answers_survive_a_kill(
+    server: FakeServer, pool_file: Path, tmp_path: Path, attack: Callable[..., int]
+) -> None:
+    pids: list[int] = []
+
+    def kill() -> None:
+        if server.rows == 128:
+            os.kill(pids[0], signal.SIGKILL)
+
+    server.on_request = kill
+    words = ["knockoff", "--url", server.url, "--key", server.key, "--budget", "200", "--pool", str(pool_file)]
+    command = [sys.executable, "-m", "attacker", *words, "--out", str(tmp_path / "out")]
+    begun = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pids.append(begun.pid)
+    assert begun.wait() == -signal.SIGKILL
+    server.on_request = lambda: None
+    assert attack("gap", "--candidates", pool_file) == 0  # the next run into this folder rescues them
+    with np.load(tmp_path / "out" / "rescued-1.npz") as rescued:
+        assert len(rescued["x"]) == 128
+
+
+def test_the_outcome_says_what_was_won_and_what_to_do_next(
+    attack: Callable[..., int],
+    server: FakeServer,
+    digits: Pool,
+    pool_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert attack("knockoff", "--pool", pool_file, *QUICK) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "done: 200 rows answered, 0.0020 spent"
+    assert lines[-1].startswith("next: mlaas-range attack agreement ")
+    digits.take(slice(100)).save(tmp_path / "rows.npz")
+    words = shlex.split(lines[-1].replace("FILE", str(tmp_path / "rows.npz")))[3:]
+    main([*words, "--key", server.key])
+    told = capsys.readouterr().out
+    assert told.startswith("agreement with m: ") and "on 100 rows" in told
+    assert "a constant answer" in told and "accuracy of the victim" in told and "0.0010 spent" in told
+    assert server.rows == 300
+
+
+def test_agreement_refuses_rows_that_the_copy_does_not_take(
+    server: FakeServer, digits: Pool, tmp_path: Path
+) -> None:
+    other = Network.new(Mlp((4,)), (1, 4, 4), ("a", "b"), seed=0)
+    folder.save(other, tmp_path / "copy")
+    digits.take(slice(5)).save(tmp_path / "rows.npz")
+    words = ["--rows", str(tmp_path / "rows.npz"), "--url", server.url, "--key", server.key]
+    with pytest.raises(BadInput, match=r"copy does not take these rows: the rows have shape \(1, 8, 8\)"):
+        main(["agreement", str(tmp_path / "copy"), *words])
+    assert server.rows == 0
 
 
 def test_not_a_single_answer_is_one_line_and_status_2(

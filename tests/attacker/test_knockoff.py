@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from reached import reach
 
 from attacker.asking import NothingAnswered
-from attacker.extraction.knockoff import Knockoff
+from attacker.extraction.knockoff import Knockoff, rewards
 from wire import Answer, Array, BadInput, BudgetSpent, Card, Oracle, Refused
 from zoo.data.pool import Pool
 from zoo.network import Network
@@ -94,3 +96,82 @@ def test_an_unknown_family_costs_no_rows(digits: Pool, victim: Network) -> None:
     with pytest.raises(BadInput, match=r"no family 'cnnn', only softmax, logistic, mlp, cnn, resnet, torchvision"):
         Knockoff(family="cnnn").extract(oracle, digits, np.random.default_rng(0))
     assert oracle.spent == 0
+
+
+ADAPTIVE = Knockoff(family="softmax", epochs=1, strategy="adaptive", round=32)
+
+
+def test_the_rewards_of_an_answer() -> None:
+    answer, guess = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.25, 0.25])
+    past = [np.array([1.0, 0, 0]), np.array([0, 1.0, 0])]  # the mean is 1/2, 1/2, 0
+    loss = (0.7 * np.log(2) + 0.3 * np.log(4)) / np.log(3)
+    assert rewards(answer, guess, past) == pytest.approx([0.7 - 0.2, 0.2 + 0 + 0.1, loss])
+    assert rewards(answer, guess, past[:1])[1] == pytest.approx(0 + 0.2 + 0.1)
+    assert rewards(answer, guess, [])[1] == pytest.approx(1)
+    assert rewards(answer, np.full(3, 1 / 3), past)[2] == pytest.approx(1)
+    assert rewards(answer, np.array([0, 0, 1.0]), past)[2] == 1
+    assert rewards(np.eye(3)[0], np.eye(3)[0], past)[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected"), [("certainty", 0), ("diversity", 0.05), ("loss", 0.5), ("all", 0.55)]
+)
+def test_each_reward_counts_less_its_mean_over_the_past(reward: str, expected: float) -> None:
+    past = [np.array([0.0, 0, 0.1]), np.array([1.0, 0.5, 0.3])]
+    attack = Knockoff(reward=reward)  # type: ignore[arg-type]
+    assert attack.advantage(np.array([0.5, 0.3, 0.7]), past) == pytest.approx(expected)
+    assert attack.advantage(np.array([0.5, 0.3, 0.7]), []) == 0
+
+
+@pytest.mark.parametrize("budget", [1, 32, 205, 300, 400])
+def test_the_adaptive_strategy_spends_the_budget_to_the_row_and_asks_about_no_row_twice(
+    digits: Pool, victim: Network, budget: int
+) -> None:
+    pool = digits.take(np.unique(digits.x, axis=0, return_index=True)[1][:300])
+    oracle, record = reach(victim.predict, budget=budget)
+    ADAPTIVE.extract(oracle, pool, np.random.default_rng(0))
+    assert oracle.spent == len(record.rows) == len(as_set(record.rows)) == min(budget, 300)
+    assert as_set(record.rows) <= as_set(pool.x)
+
+
+def test_the_seed_decides_what_the_adaptive_strategy_asks_about(digits: Pool, victim: Network) -> None:
+    asked = []
+    for seed in (3, 3, 4):
+        oracle, record = reach(victim.predict, budget=100)
+        ADAPTIVE.extract(oracle, digits, np.random.default_rng(seed))
+        asked.append(record.rows)
+    assert np.array_equal(asked[0], asked[1])
+    assert not np.array_equal(asked[0], asked[2])
+
+
+def test_classes_of_which_the_victim_is_certain_are_preferred(digits: Pool) -> None:
+    assert digits.y is not None
+    zeros = as_set(digits.x[digits.y == 0])
+
+    def predict(x: Array) -> Array:
+        certain = np.array([row.tobytes() in zeros for row in x])[:, None]
+        return np.where(certain, np.eye(10)[0], np.full(10, 0.1)).astype(np.float32)
+
+    oracle, record = reach(predict, budget=300)
+    replace(ADAPTIVE, reward="certainty").extract(oracle, digits, np.random.default_rng(0))
+    assert len(zeros & as_set(record.rows)) > 2 * 300 / 10
+
+
+def test_the_adaptive_strategy_needs_labels(digits: Pool, victim: Network) -> None:
+    oracle, _ = reach(victim.predict, budget=100)
+    with pytest.raises(BadInput, match="the pool has no labels"):
+        ADAPTIVE.extract(oracle, Pool(digits.x), np.random.default_rng(0))
+    assert oracle.spent == 0
+
+
+def test_the_adaptive_strategy_learns_from_labels_alone_and_after_a_refusal(digits: Pool, victim: Network) -> None:
+    def refusing(x: Array) -> Answer:
+        if oracle.spent >= 96:
+            raise Refused("no longer welcome")
+        return Answer(victim.predict(x).argmax(axis=1))
+
+    oracle = Oracle(refusing, Card("m", (1, 8, 8), 10, max_rows=32), 128)
+    surrogate = replace(ADAPTIVE, epochs=60).extract(oracle, digits, np.random.default_rng(0))
+    assert oracle.spent == 96
+    agreement = surrogate.predict(digits.x).argmax(axis=1) == victim.predict(digits.x).argmax(axis=1)
+    assert agreement.mean() > 0.5

@@ -45,7 +45,7 @@ def test_fields_are_flags_and_back():
 def test_help_comes_from_the_docstring(capsys):
     with pytest.raises(SystemExit):
         parse("--help")
-    assert "How many rows, of which 100 % count. (default: 3)" in " ".join(capsys.readouterr().out.split())
+    assert "How many rows, of which 100 % count (default: 3)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("error", [BadInput("no such file"), Unreachable("nobody there")])
