@@ -10,7 +10,7 @@ import pytest
 
 from attacker import ATTACKS
 from cli.__main__ import COMMANDS, main
-from cli.control import outline, resolve
+from cli.registry import outline, resolve
 from cli.train import FAMILIES, RECIPES
 from owner import PROOFS
 from wire.version import VERSION
