@@ -28,6 +28,7 @@ from wire import Array, BadInput, Oracle
 
 NEAR = 1e-4  # times 1 and the median: more than processors and libraries differ by
 CAUTION = "The verdict holds if the root was published before the owner could ask the suspect."
+CHOSEN = "The owner could have chosen the best of {} accounts: multiply the p-value by that."
 UNSEEN = "The victim's weights were not compared with the committed ones: give its folder, not its URL."
 
 
@@ -93,11 +94,9 @@ def judge(
     doubtful = moved | (labels != np.array([mark.victim_label for mark in marks]))
     rng = np.random.default_rng(0)
     found = method.accuse(suspect, replace(method.prepare(claim, rng), doubtful=doubtful), rng)
-    return replace(
-        found,
-        details=replace(found.details, key=key),
-        caution=CAUTION if victim.fingerprint else f"{CAUTION} {UNSEEN}",
-    )
+    accounts = len(opening.accounts)
+    cautions = [CAUTION, *[CHOSEN.format(accounts)] * (accounts > 1), *[UNSEEN] * (victim.fingerprint is None)]
+    return replace(found, details=replace(found.details, key=key), caution=" ".join(cautions))
 
 
 def _check_marks(parameters: WatermarkParameters, marks: Sequence[Mark], key: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What the owner may do with the marks that a watermark left: commit to them, show them, open their key."""
+"""The owner's routes to the marks of a watermark: commit to them, fetch an account's, open their key."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Committed(BaseModel):
 
     root: str = Field(description="Hash over the marks of all accounts: publish it.", examples=["9f2c"])
     at: float = Field(description="Seconds since the epoch.", examples=[1763733600.0])
-    marks: int = Field(description="How many marks it binds.", examples=[162])
+    marks: int = Field(description="Number of marks that it binds.", examples=[162])
 
 
 class Opened(BaseModel):
-    """The key of a model's marks: who has it can tell which rows are marked."""
+    """The key of a model's marks: anyone who has it can tell which rows are marked."""
 
     key: str = Field(description="In hexadecimal.", examples=["5a0e"])
 
 
 @router.post("/commit", status_code=201)
 async def commit(model: str, by: Administrator, service: ServiceDep) -> Committed:
-    """Commits to all marks that there are; the root goes into the audit, and should go where others date it."""
+    """Commits to all marks. The root is in the audit; publish it where others can date it."""
     service.stack(model)  # whether there is such a model
     with _refusing():
         made = await MarkLedger(service.store, model).commit(service.clock())
@@ -43,7 +43,7 @@ async def commit(model: str, by: Administrator, service: ServiceDep) -> Committe
 
 @router.post("/open", status_code=201)
 async def open_key(model: str, by: Administrator, service: ServiceDep) -> Opened:
-    """Opens the key of the marks, for a judge; the audit says so, since the key is spent when others have it."""
+    """Opens the key of the marks, for a judge. The audit records it: a key that others have is spent."""
     key = service.marks_key(model).hex()
     await service.control.note({"do": "open the key of marks", "model": model}, by.name)
     return Opened(key=key)
@@ -59,7 +59,10 @@ async def marks(
         str | None, Query(description="The commitment; by default the last.", examples=["9f2c"])
     ] = None,
 ) -> Response:
-    """Shows the marks of an account that a commitment binds, with what proves that it does."""
+    """Returns an account's marks that a commitment binds, and the proof of it.
+
+    The proof reveals how many accounts have marks, but neither their names nor how many marks they have.
+    """
     service.stack(model)
     with _refusing():
         opening = await MarkLedger(service.store, model).open(account, root)
@@ -68,7 +71,7 @@ async def marks(
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Says what a register does not hold (404), and that it does not hold together (503)."""
+    """Answers 404 for what is not in the ledger, and 503 if the ledger is inconsistent."""
     try:
         yield
     except Broken as broken:

@@ -60,7 +60,7 @@ async def _opening(steps):
 
 
 def served(rows=X):
-    """What the thief was told, and the register's opening."""
+    """The labels that the thief got, and the ledger's opening."""
     told = {}
 
     async def steps(store):
@@ -82,12 +82,12 @@ def forged(marks, rate=0.2, medians=None):
     """An opening whose root binds just these marks, under the same commitment to key and victim."""
 
     async def steps(store):
-        register = MarkLedger(store, "victim")
+        ledger = MarkLedger(store, "victim")
         made = None if medians is None else lambda: asyncio.sleep(0, medians)
-        await register.begin(WatermarkParameters("victim", rate, 10, WatermarkKey(SECRET).commitment, "ab"), made)
+        await ledger.begin(WatermarkParameters("victim", rate, 10, WatermarkKey(SECRET).commitment, "ab"), made)
         for mark in marks:
-            await register.add("thief", [mark])
-            register._held["thief"].rows.clear()  # a forger need not register a row only once
+            await ledger.add("thief", [mark])
+            ledger._held["thief"].rows.clear()  # a forger need not register a row only once
 
     return asyncio.run(_opening(steps))
 
@@ -265,7 +265,7 @@ def activations(x):
     return (x[:, :, None] * LAYER).sum(axis=1)
 
 
-def told_alike(changed=None):
+def marks_of_cells(changed=None):
     """Marks of cells: each row was asked about, and a near-duplicate; ``changed`` forges one mark."""
     x = np.concatenate([X, X * np.float32(1 + 1e-6)])
     limits = np.median(activations(X), axis=0)
@@ -285,19 +285,19 @@ def seen(activations_of=activations):
 
 
 def test_a_judge_counts_one_of_each_cell():
-    opening = told_alike()
+    opening = marks_of_cells()
     _, marks = opening.verified()
     distinct = len({mark.cell for mark in marks})
     found, held = judged(opening, victim=seen())
     assert found.verdict == "accused" and held.doubtful == 0
     assert (held.marks, held.repeated) == (distinct, len(marks) - distinct) and held.repeated > 200
     assert judged(opening, victim=seen(), suspect=OTHERS["other 11"])[0].verdict == "inconclusive"
-    spelt = told_alike(lambda mark: dataclasses.replace(mark, cell=mark.cell.upper()) if mark.form else mark)
+    spelt = marks_of_cells(lambda mark: dataclasses.replace(mark, cell=mark.cell.upper()) if mark.form else mark)
     assert judged(spelt, victim=seen())[1].marks == distinct
 
 
 def test_a_mark_that_rounding_puts_elsewhere_counts_as_failed():
-    opening = told_alike()
+    opening = marks_of_cells()
     limits = np.median(activations(X), axis=0)
     first = activations(opening.verified()[1][0].x[None])[0]
     near = int(np.abs(first - limits).argmin())
@@ -325,7 +325,7 @@ def test_a_mark_that_rounding_puts_elsewhere_counts_as_failed():
     ],
 )
 def test_the_judge_sees_whether_the_victim_puts_a_row_into_its_cell(changes, fault):
-    opening = told_alike(changes.get("changed"))
+    opening = marks_of_cells(changes.get("changed"))
     with pytest.raises(BadInput, match=fault):
         judged(opening, evidence=OPENING, victim=changes.get("victim", seen()))
 
@@ -376,3 +376,14 @@ def test_the_owner_needs_nothing_of_a_servers_install():
     hidden = ("redis", "fastapi_offline", "uvicorn", "prometheus_client", "onnxruntime")
     code = f"import sys; sys.modules.update(dict.fromkeys({hidden})); import owner.command"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_judge_says_that_the_owner_could_have_chosen_the_account():
+    async def steps(store):
+        ledger = MarkLedger(store, "victim")
+        await ledger.begin(COMMON)
+        for account in ("thief", "alice", "bob"):
+            await ledger.add(account, MARKS)
+
+    found, _ = judged(asyncio.run(_opening(steps)))
+    assert "best of 3 accounts" in found.caution and "accounts" not in judged()[0].caution

@@ -1,4 +1,4 @@
-"""DAWN at a live API: what accounts are told, what the ledger keeps, what administrators may do with it."""
+"""DAWN at a live API: the answers of accounts, the ledger, and what administrators may do with it."""
 
 import asyncio
 import concurrent.futures
@@ -70,7 +70,7 @@ def opening_of(local, account, admin):
     return Opening.from_json(reply.content, "there")
 
 
-def test_accounts_are_told_the_same_and_the_ledger_says_what(local, network, rows):
+def test_all_accounts_get_the_same_answers_and_the_ledger_has_the_marks(local, network, rows):
     admin = local.headers("admin", "root")
     one, two = (answers(local.endpoint("marked", "free", name), rows) for name in ("one", "two"))
     few = answers(local.endpoint("marked", "few", "three"), rows)

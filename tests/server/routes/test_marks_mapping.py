@@ -1,4 +1,4 @@
-"""DAWN's median mapping at a live API: near-duplicates are told alike, and a judge sees why."""
+"""DAWN's median mapping at a live API: near-duplicates get the same label, and a judge sees why."""
 
 import asyncio
 from contextlib import nullcontext
@@ -71,7 +71,7 @@ def asked(config, name, *queries):
         return told, opening, client.post(f"{place}/open", headers=admin).json()["key"]
 
 
-def test_near_duplicates_are_told_alike_in_any_company_and_after_a_restart(begun, network, rows):
+def test_near_duplicates_get_the_same_label_in_any_company_and_after_a_restart(begun, network, rows):
     near = np.nextafter(rows, np.float32(2))
     limits = np.median(penultimate(network).logits(rows), axis=0)
     above, beside = (penultimate(network).logits(x) > limits for x in (rows, near))
