@@ -1,4 +1,4 @@
-"""The state folder, and folders in it that are made once, whoever asks."""
+"""The state folder, and folders in it that are made once, however many processes ask for them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def state_folder(given: Path | None = None) -> Path:
 
 
 def once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Returns a folder, filled first if it is not there yet; it is there whole or not at all.
+    """Returns a folder, filled first if it does not exist yet; it is complete or absent.
 
-    Of several processes one fills it, and the others wait. The lock is the kernel's (``flock``): it goes with the
-    process that holds it, however that ends, and who waits goes on in its place.
+    Of several processes one fills it and the others wait. The lock is the kernel's (``flock``): it ends with the
+    process that holds it, whatever ends that, and a waiting process takes over.
 
     Args:
         folder: The folder.
-        make: Fills the empty folder that it is given; runs again after it was interrupted.
+        make: Fills the empty folder that is passed to it; runs again after an interruption.
     """
     if folder.exists():
         return folder
@@ -35,7 +35,7 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
     with _held(lock, folder):
         if not folder.exists():
             _fill(folder, make)
-        # From now on nobody needs the lock; if the folder were not there, others might wait at this very file.
+        # Nobody needs the lock from here on. Before the folder exists, others may be waiting for this very file.
         Path(lock.lock_file).unlink(missing_ok=True)
     return folder
 

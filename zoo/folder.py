@@ -39,7 +39,7 @@ class ModelCard(BaseModel):
         features: The features of a table, in order; empty where they have no names.
         training: How it was trained; None if it was not, or not by gradients.
         sha256: Hash of the weights' file, in hexadecimal.
-        checkpoints: Hash of the file of the weights at earlier checkpoints, None if they were not kept.
+        checkpoints: Hash of the checkpoints' file, None if none were kept.
         about: Whatever else is worth knowing.
     """
 
@@ -68,7 +68,7 @@ class ModelCard(BaseModel):
         if len(self.class_names) < 2:
             raise ValueError(f"a classifier needs at least 2 classes, not {len(self.class_names)}")
         if self.features and self.input_shape != (len(self.features),):
-            raise ValueError(f"{len(self.features)} features make no rows of shape {self.input_shape}")
+            raise ValueError(f"the card names {len(self.features)} features, but rows of shape {self.input_shape}")
         return Card(
             "",
             self.input_shape,
@@ -161,7 +161,7 @@ def read_card(folder: Path) -> ModelCard:
     """Reads the card of a folder.
 
     Raises:
-        BadInput: There is none, or it is broken.
+        BadInput: The card is missing or broken.
     """
     path = folder / CARD
     try:

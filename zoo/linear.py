@@ -1,4 +1,4 @@
-"""A linear map whose sums do not depend on where in its batch a row stands."""
+"""A linear map that computes a row alike wherever it stands in its batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GRAIN = 4  # features: 16 bytes
 
 
 class Linear(nn.Linear):
-    """``torch.nn.Linear`` over rows filled up with zeros to whole 16 bytes.
+    """``torch.nn.Linear`` over rows padded with zeros to a multiple of 16 bytes.
 
     MKL sums rows that do not start at 16 bytes in another order (seen with few outputs, and not specified by it).
     """

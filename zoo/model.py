@@ -36,13 +36,13 @@ class Model(Protocol):
         ...
 
     def tensors(self) -> Tensors:
-        """Returns all that the model learnt, by name, on the CPU."""
+        """Returns everything that the model learnt, by name, on the CPU."""
         ...
 
     def network(self) -> Network:
-        """Returns the torch network that answers: it alone has gradients, layers and checkpoints, and is exported.
+        """Returns the torch network that computes the answers: it has the gradients, the layers and the checkpoints.
 
         Raises:
-            BadInput: Something else than a network answers.
+            BadInput: The model is no torch network.
         """
         ...

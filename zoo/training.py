@@ -28,10 +28,10 @@ class Training:
         optimizer: Adam, or stochastic gradient descent with momentum.
         momentum: Momentum of sgd.
         weight_decay: L2 penalty on the weights.
-        schedule: What the learning rate does: it stays, it rises and falls once (Smith and Topin 2019), or
-            it falls to a tenth at half and again at three quarters of the steps (He et al. 2016).
-        checkpoints: How many states of the weights are kept, for the detector HODA 11: after a hundredth of the
-            steps, then at even distances, and the last is the trained network itself. 0 keeps none.
+        schedule: The learning rate is constant, rises and falls once (Smith and Topin 2019), or drops to a tenth
+            at half and again at three quarters of the steps (He et al. 2016).
+        checkpoints: How many states of the weights are kept: after a hundredth of the steps, then at even
+            distances; the last is the trained network itself. 0 keeps none; the detector HODA needs 11.
     """
 
     epochs: int = 8

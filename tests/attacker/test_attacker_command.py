@@ -301,7 +301,7 @@ def test_not_a_single_answer_is_one_line_and_status_2(
     ("pool", "message"),
     [
         (None, "no such file"),
-        (b"not an archive", "not a file of rows"),
+        (b"not an archive", "not a valid .npz file of rows"),
         (Pool(np.zeros((5, 3, 32, 32), np.float32)), "the rows have shape (3, 32, 32), but m takes (1, 8, 8)"),
         (Pool(np.full((5, 1, 8, 8), 2, np.float32)), "lie between 2 and 2, but m takes 0 to 1"),
         (Pool(np.zeros((0, 1, 8, 8), np.float32)), "there are no rows"),

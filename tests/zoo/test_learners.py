@@ -116,7 +116,7 @@ def test_fields_without_sense_are_refused(made):
 
 
 def test_more_neighbours_than_rows_are_refused():
-    with pytest.raises(BadInput, match="60 rows have no 61 neighbours"):
+    with pytest.raises(BadInput, match="60 rows are fewer than 61 neighbours"):
         Recipe(Knn(61)).train(images())
 
 
@@ -157,7 +157,11 @@ def with_value(name, index, value):
         ("gbdt", with_value("root", 0, -2), "tensor root points out of"),
         ("gbdt", with_value("value", (0, 0), float("inf")), "tensor value is not finite"),
         ("knn", with_value("labels", 0, 3), "tensor labels points out of 3"),
-        ("knn", lambda w: {name: tensor[:2].clone() for name, tensor in w.items()}, "2 rows have no 3 neighbours"),
+        (
+            "knn",
+            lambda w: {name: tensor[:2].clone() for name, tensor in w.items()},
+            "2 rows are fewer than 3",
+        ),
         ("svm", lambda w: w | {"weight": w["weight"][:, :1].clone()}, r"tensor (weight|support) is"),
         ("svm", lambda w: w | {"gamma": w["gamma"].float()}, r"tensor gamma is \(1,\) torch.float32"),
         ("tfidf", lambda w: w | {"terms": w["terms"][:-1].clone()}, "tensor terms is not JSON"),
@@ -189,7 +193,7 @@ def test_a_pickle_is_never_opened(tmp_path):
         ("tfidf", {"dtype": "FP32"}, "tfidf takes texts, not FP32 rows"),
         ("tfidf", {"input_shape": [3]}, "tfidf takes texts, not BYTES rows of shape"),
         ("tree", {"dtype": "BYTES"}, "tree takes rows of numbers, not BYTES rows"),
-        ("tree", {"features": [{"name": "age"}]}, "1 features make no rows of shape"),
+        ("tree", {"features": [{"name": "age"}]}, "1 features, but rows of shape"),
         ("tree", {"class_names": ["only"]}, "at least 2 classes, not 1"),
     ],
 )

@@ -45,7 +45,7 @@ def test_logistic_regression_is_the_sigmoid_of_one_weight_vector():
 
 
 def test_logistic_regression_has_two_classes():
-    with pytest.raises(BadInput, match="2 classes apart, not 3; softmax takes more"):
+    with pytest.raises(BadInput, match="logistic takes 2 classes, not 3; softmax takes more"):
         Network.new(Logistic(), (5,), NAMES, seed=0)
 
 

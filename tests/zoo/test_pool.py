@@ -86,7 +86,7 @@ def write(path, **arrays):
         ),
         ({"x": np.zeros((1, 3), np.float32), "y": np.array([-1])}, "negative"),
         ({"x": np.zeros((1, 3), np.float32), "class_names": np.array([1])}, "class_names"),
-        ({"x": np.array([[None]], dtype=object)}, "not a file of rows"),
+        ({"x": np.array([[None]], dtype=object)}, "not a valid .npz file of rows"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, arrays, fault):
@@ -98,27 +98,27 @@ def test_a_broken_file_is_named(tmp_path, arrays, fault):
 @pytest.mark.parametrize("content", [b"", b"rows", b"PK\x03\x04", b"\x80\x04N."])
 def test_a_file_of_another_kind_is_named(tmp_path, content):
     (tmp_path / "pool.npz").write_bytes(content)
-    with pytest.raises(BadInput, match=r"pool\.npz: not a file of rows"):
+    with pytest.raises(BadInput, match=r"pool\.npz: not a valid \.npz file of rows"):
         Pool.load(tmp_path / "pool.npz")
 
 
 def test_a_lone_array_is_named(tmp_path):
     with (tmp_path / "pool.npz").open("wb") as file:
         np.save(file, np.zeros((2, 3), np.float32))
-    with pytest.raises(BadInput, match=r"pool\.npz: not a file of rows"):
+    with pytest.raises(BadInput, match=r"pool\.npz: not a valid \.npz file of rows"):
         Pool.load(tmp_path / "pool.npz")
 
 
 def test_a_file_cut_short_is_named(tmp_path):
     pool().save(tmp_path / "pool.npz")
     (tmp_path / "pool.npz").write_bytes((tmp_path / "pool.npz").read_bytes()[:-40])
-    with pytest.raises(BadInput, match=r"pool\.npz: not a file of rows"):
+    with pytest.raises(BadInput, match=r"pool\.npz: not a valid \.npz file of rows"):
         Pool.load(tmp_path / "pool.npz")
 
 
 @pytest.mark.parametrize("name", ["nowhere.npz", "."])
 def test_a_path_that_is_no_file_is_named(tmp_path, name):
-    with pytest.raises(BadInput, match=r"no such file|not a file of rows"):
+    with pytest.raises(BadInput, match=r"no such file|not a valid \.npz file of rows"):
         Pool.load(tmp_path / name)
 
 

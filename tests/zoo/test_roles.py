@@ -71,7 +71,7 @@ def test_the_attacker_s_pool_has_no_labels(tmp_path):
 def test_written_roles_of_other_rows_are_refused(tmp_path):
     roles.written(numbered(70), 0, tmp_path / "roles")
     for dataset, seed in ((numbered(70), 1), (numbered(140), 0)):
-        with pytest.raises(BadInput, match="roles of other rows"):
+        with pytest.raises(BadInput, match="does not hold the roles of numbers"):
             roles.written(dataset, seed, tmp_path / "roles")
 
 

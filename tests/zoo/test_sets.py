@@ -45,7 +45,7 @@ def test_the_digits_say_which_package_carries_them(tmp_path, monkeypatch):
 
 
 def test_a_set_of_no_name_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"neither one of fashion_mnist, .* nor a folder of images"):
+    with pytest.raises(BadInput, match=r"expected one of fashion_mnist, .*, or a folder of images"):
         data.load("nothing", None, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Rows to train on: where they come from, how they are divided, and the file that holds them."""
+"""Data sets, their division into roles, and the file format of rows."""
 
 from zoo.data.catalog import DATASETS, data_folder, load, load_or_digits
 from zoo.data.dataset import Dataset, Missing

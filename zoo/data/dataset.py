@@ -9,7 +9,7 @@ from zoo.data.pool import Pool
 
 
 class Missing(BadInput):
-    """A data set is at none of the places where it is looked for."""
+    """A data set was not found anywhere."""
 
 
 @dataclass(frozen=True, eq=False)

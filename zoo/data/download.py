@@ -1,4 +1,4 @@
-"""torchvision's own downloads, which fail fast and say so in one line."""
+"""torchvision's downloads, with a time-out and an error of one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def download(name: str, cache: Path, fetch: Callable[[Path], object], advice: st
     Args:
         name: The data set.
         cache: Folder of everything that is kept.
-        fetch: Downloads into the folder that it is given.
+        fetch: Downloads into the folder that is passed to it.
         advice: How else to get the data set.
 
     Raises:

@@ -45,7 +45,7 @@ def load_idx(name: str, folder: Path | None, cache: Path) -> Dataset:
     the set's name, or plainly.
 
     Raises:
-        Missing: The set is nowhere.
+        Missing: The set was not found.
         BadInput: Some of the files are missing or broken.
     """
     places = [folder / sub for sub in _FOLDERS[name]] if folder else []

@@ -25,7 +25,7 @@ def load_location30(name: str, folder: Path | None, cache: Path) -> Dataset:
     """Loads Location-30 from ``dataset_location.tgz``, or from the file ``bangkok`` that is packed in it.
 
     Raises:
-        Missing: The set is nowhere.
+        Missing: The set was not found.
         BadInput: Its file is broken.
     """
     path = located(name, folder, ("dataset_location.tgz", _MEMBER), "put privacytrustlab's dataset_location.tgz")

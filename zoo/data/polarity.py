@@ -21,7 +21,7 @@ def load_polarity(name: str, folder: Path | None, cache: Path) -> Dataset:
     """Loads the sentences from ``rt-polarity.neg`` and ``rt-polarity.pos``, one in each line, gzipped or not.
 
     Raises:
-        Missing: One of them is nowhere.
+        Missing: One of them was not found.
     """
     paths = [
         located(

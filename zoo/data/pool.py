@@ -1,4 +1,4 @@
-"""Rows with their labels: the one file format for what a party holds."""
+"""Rows with their labels, and the one file format for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wire.types import code_fault
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Rows in the model's units, and what is known of them.
+    """Rows in the model's units, and what is known about them.
 
     Attributes:
         x: Rows, ``(n, *input_shape)`` float32; images have channels first and lie between 0 and 1, and categories
@@ -67,7 +67,7 @@ class Pool:
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
-        """Least and greatest value of a feature: 0 and 1 where all rows keep to them, else none."""
+        """Least and greatest value of a feature: 0 and 1 if all rows lie between them, else None."""
         inside = self.dtype == "FP32" and self.x.size and np.nanmin(self.x) >= 0 and np.nanmax(self.x) <= 1
         return (0.0, 1.0) if inside else (None, None)
 
@@ -92,21 +92,21 @@ class Pool:
         return replace(self, x=self.x[chosen], y=None if self.y is None else self.y[chosen])
 
     def against(self, others: Pool) -> Pool:
-        """Returns both pools' rows, labelled by whether they are these (0) or others (1).
+        """Returns the rows of both pools, labelled 0 if they are this pool's and 1 if they are the other's.
 
         Raises:
-            BadInput: The others are of another shape, or have other features.
+            BadInput: The others have another shape or other features.
         """
         forms = [(pool.input_shape, pool.dtype, pool.missing, pool.features) for pool in (self, others)]
         if forms[0] != forms[1]:
-            raise BadInput(f"rows {self.input_shape} and {others.input_shape} are of other shapes or features")
+            raise BadInput(f"rows {self.input_shape} and {others.input_shape} differ in shape or in features")
         y = np.repeat([0, 1], [len(self), len(others)])
         return replace(self, x=np.concatenate([self.x, others.x]), y=y, class_names=("own", "other"))
 
     def save(self, path: Path) -> None:
         """Writes the pool to a file (npz).
 
-        Rows that are bytes divided by 255 are kept as those bytes; texts, and what features are, as JSON in bytes.
+        Rows that are bytes divided by 255 are kept as those bytes; texts and the description of features as JSON.
         """
         arrays: dict[str, Array] = {"class_names": np.array(self.class_names, dtype=str)}
         if self.dtype == "BYTES":
@@ -137,10 +137,12 @@ class Pool:
         except FileNotFoundError:
             raise BadInput(f"{path}: no such file") from None
         except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-            why = getattr(error, "strerror", None) or "it is none, or a broken one"  # numpy's words are of pickles
-            raise BadInput(f"{path}: not a file of rows (npz): {why}") from None
+            why = (
+                f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+            )  # numpy's own mislead
+            raise BadInput(f"{path}: not a valid .npz file of rows{why}") from None
         if not arrays.keys() & {"x", "texts"}:
-            raise BadInput(f'{path}: not a file of rows: it has {sorted(arrays)}, and no "x"')
+            raise BadInput(f'{path}: not a valid .npz file of rows: it has {sorted(arrays)}, but no "x"')
         names = arrays.get("class_names", np.array((), dtype=str))
         if names.dtype.kind != "U" or names.ndim != 1:
             raise BadInput(f'{path}: "class_names" must be a list of strings')
@@ -186,7 +188,7 @@ def bytes_to_rows(x: Array) -> Array:
 
 
 def _as_bytes(x: Array) -> Array:
-    """Returns the bytes of which the rows were made, or the rows themselves if they were not."""
+    """Returns the bytes that the rows were scaled from, or the rows themselves if they were not."""
     if x.size and x.min() >= 0 and x.max() <= 1:
         whole = np.rint(x * np.float32(255)).astype(np.uint8)
         if np.array_equal(bytes_to_rows(whole), x):

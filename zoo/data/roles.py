@@ -58,7 +58,7 @@ def draw(dataset: Dataset, seed: int) -> dict[str, Pool]:
 
 
 def candidates(members: Pool, others: Pool, seed: int) -> tuple[Pool, Array]:
-    """Shuffles rows that trained a victim among as many that did not, for a membership attack to tell apart.
+    """Shuffles rows that trained a victim among as many that did not, for a membership attack.
 
     Args:
         members: Rows that trained the victim, with their labels; as many of them are taken as there are others.
@@ -113,7 +113,7 @@ def written(dataset: Dataset, seed: int | None, folder: Path) -> Path:
 
     note = once(folder, make) / "made-of.txt"
     if not note.exists() or note.read_text() != made_of:
-        raise BadInput(f"{folder} holds no roles, or roles of other rows; expected those of {made_of}")
+        raise BadInput(f"{folder} does not hold the roles of {made_of}; remove it, or name another folder")
     return folder
 
 

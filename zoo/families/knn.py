@@ -41,7 +41,7 @@ class Knn(Fitted):
         """
         x, y = flat(pool)
         if len(x) < self.neighbours:
-            raise BadInput(f"{len(x)} rows have no {self.neighbours} neighbours")
+            raise BadInput(f"{len(x)} rows are fewer than {self.neighbours} neighbours")
         return {"rows": torch.from_numpy(x), "labels": torch.from_numpy(y)}
 
     def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -49,7 +49,7 @@ class Knn(Fitted):
         check(tensors, {"rows": (torch.float32, ("n", math.prod(input_shape))), "labels": (torch.int64, ("n",))})
         check_range("labels", tensors["labels"], 0, classes)
         if len(tensors["labels"]) < self.neighbours:
-            raise ValueError(f"{len(tensors['labels'])} rows have no {self.neighbours} neighbours")
+            raise ValueError(f"{len(tensors['labels'])} rows are fewer than {self.neighbours} neighbours")
         return _Neighbours(tensors, self.neighbours, classes)
 
 

@@ -42,7 +42,7 @@ class Logistic(Architecture):
             BadInput: There are not two classes.
         """
         if classes != 2:
-            raise BadInput(f"logistic tells 2 classes apart, not {classes}; softmax takes more")
+            raise BadInput(f"logistic takes 2 classes, not {classes}; softmax takes more")
         return nn.Sequential(nn.Flatten(), Linear(math.prod(input_shape), 1), _Sigmoid())
 
 

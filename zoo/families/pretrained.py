@@ -15,14 +15,14 @@ from zoo.families.family import Architecture
 
 @dataclass(frozen=True)
 class Torchvision(Architecture):
-    """Any of torchvision's classifiers, with weights of one's own.
+    """Any of torchvision's classifiers, with weights from a file or trained here.
 
     Source: torchvision.models, whose documentation cites each network's paper.
 
     Attributes:
         name: Its name there, as in ``torchvision.models.get_model``.
-        mean: What is subtracted from each channel first; that of ImageNet by default.
-        std: What each channel is divided by then.
+        mean: Subtracted from each channel first; that of ImageNet by default.
+        std: Divides each channel then.
     """
 
     name: str = "resnet18"
@@ -72,7 +72,7 @@ class _Scaled(nn.Module):
 
 
 def imagenet(name: str) -> tuple[str, ...]:
-    """Returns the names of the classes that torchvision's own weights of a network tell apart.
+    """Returns the names of the classes of torchvision's own weights of a network.
 
     Raises:
         BadInput: There is no such network.

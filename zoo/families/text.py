@@ -65,8 +65,8 @@ class Tfidf(Family):
         if len(pool.class_names) == 2:  # one weight vector, of the second class
             weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
         terms = orjson.dumps(counts.get_feature_names_out().tolist())
-        learnt = {"idf": counts.idf_, "weight": weight, "bias": bias}
-        tensors = {name: torch.from_numpy(array).to(_FLOAT) for name, array in learnt.items()}
+        fitted = {"idf": counts.idf_, "weight": weight, "bias": bias}
+        tensors = {name: torch.from_numpy(array).to(_FLOAT) for name, array in fitted.items()}
         return Text(self, pool.card(), {"terms": torch.tensor(list(terms), dtype=torch.uint8), **tensors})
 
     def restore(self, card: Card, tensors: Tensors, *, device: str | None) -> Text:
@@ -84,7 +84,7 @@ class Text(Model):
     """A model of texts: a linear map of their weighed terms."""
 
     def __init__(self, family: Tfidf, card: Card, tensors: Tensors) -> None:
-        """Takes what a family learnt.
+        """Checks and takes the terms and their weights.
 
         Raises:
             ValueError: The tensors are not those of such a model.
@@ -117,8 +117,8 @@ class Text(Model):
         return self._tensors
 
     def network(self) -> Network:
-        """Raises BadInput: scikit-learn and numpy answer, not torch."""
-        raise BadInput("a model of texts is no network: it has no layers, no gradients and no checkpoints")
+        """Raises BadInput: scikit-learn and numpy compute the answers, not torch."""
+        raise BadInput("a model of texts is not a network: it has no layers, no gradients and no checkpoints")
 
     def predict(self, x: Array) -> Array:
         """Returns class probabilities, ``(n, k)`` float32, of texts ``x``, ``(n,)`` of strings."""
