@@ -40,7 +40,7 @@ class Model(Protocol):
         ...
 
     def network(self) -> Network:
-        """Returns the torch network that computes the answers: it has the gradients, the layers and the checkpoints.
+        """Returns the torch network that computes the answers, which has gradients, layers and checkpoints.
 
         Raises:
             BadInput: The model is no torch network.

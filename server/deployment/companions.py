@@ -80,7 +80,7 @@ class Models:
         Raises:
             BadInput: The victim has no such layer.
         """
-        name = f"its inner layer above {hashlib.sha256(limits.tobytes()).hexdigest()[:8]}"
+        name = f"its activation bits {hashlib.sha256(limits.tobytes()).hexdigest()[:8]}"
         victim = self.victim.model_copy(update={"engine": "auto"})  # whichever answers: decisions must not change
         return await self._passes(name, lambda: activation_bits(self.model.network(), limits), victim)
 

@@ -102,7 +102,7 @@ def test_a_classifier_tells_one_kind_of_rows_from_another(drawn, tmp_path, capsy
     assert (model.predict(unseen).argmax(axis=1) == 0).mean() > 0.85
     assert (model.predict(np.ascontiguousarray(turned)).argmax(axis=1) == 1).mean() > 0.85
     Pool(np.zeros((3, 5), np.float32)).save(tmp_path / "other.npz")
-    with pytest.raises(BadInput, match=r"rows \(1, 8, 8\) and \(5,\) are of other shapes"):
+    with pytest.raises(BadInput, match=r"rows \(1, 8, 8\) and \(5,\) differ in shape or in features"):
         main(["train", *options, "--against", str(tmp_path / "other.npz")])
 
 

@@ -138,9 +138,9 @@ class Pool:
             raise BadInput(f"{path}: no such file") from None
         except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             why = (
-                f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
-            )  # numpy's own mislead
-            raise BadInput(f"{path}: not a valid .npz file of rows{why}") from None
+                getattr(error, "strerror", None) or "damaged, or in another format"
+            )  # numpy's words are of pickles
+            raise BadInput(f"{path}: not a valid .npz file of rows ({why})") from None
         if not arrays.keys() & {"x", "texts"}:
             raise BadInput(f'{path}: not a valid .npz file of rows: it has {sorted(arrays)}, but no "x"')
         names = arrays.get("class_names", np.array((), dtype=str))
