@@ -1,3 +1,3 @@
 """How fast it is."""
 
-import wire.openmp  # noqa: F401
+import cli  # noqa: F401  # sets OpenMP's wait policy before anything loads torch

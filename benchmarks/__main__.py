@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cli.command import Parser, run
 from cli.flags import at_least
-from wire import BadInput
 
 
 def parser(prog: str = "python -m benchmarks") -> Parser:
@@ -56,6 +55,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") 
 
 
 def _serving(arguments: argparse.Namespace) -> None:
+    from wire import BadInput
+
     if not 0.1 <= arguments.seconds <= 600:
         raise BadInput(f"--seconds {arguments.seconds:g}: expected 0.1 to 600")
     if arguments.install:

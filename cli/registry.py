@@ -30,12 +30,8 @@ def outline(target: str) -> type:
     Args:
         target: The dataclass, as ``module:Class``.
     """
-    module, _, name = target.partition(":")
-    package, *rest = module.split(".")
-    spec = find_spec(package)
-    assert spec is not None and spec.origin is not None
-    source = Path(spec.origin).parent.joinpath(*rest).with_suffix(".py").read_text()
-    found = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name)
+    module, name, body = _source(target)
+    found = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
     twin = ast.ClassDef(name, bases=[], keywords=[], body=[*_fields(found), ast.Pass()], decorator_list=[])
     program = ast.fix_missing_locations(ast.Module([twin], []))
     vocabulary: dict[str, Any] = {"Path": Path, "Literal": typing.Literal}
@@ -45,6 +41,33 @@ def outline(target: str) -> type:
         return typing.cast(type, resolve(target))
     vocabulary[name].__doc__ = ast.get_docstring(found)
     return dataclasses.dataclass(frozen=True)(typing.cast(type, vocabulary[name]))
+
+
+def keys(target: str) -> list[str]:
+    """Reads the keys of a dictionary of literals, without importing its module.
+
+    Args:
+        target: The dictionary, as ``module:NAME``.
+    """
+    _, name, body = _source(target)
+    found = next(
+        node.value
+        for node in body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and isinstance(node.value, ast.Dict)
+        and name in ast.unparse(node).partition("=")[0].partition(":")[0].split()
+    )
+    return [ast.literal_eval(key) for key in found.keys if key is not None]
+
+
+def _source(target: str) -> tuple[str, str, list[ast.stmt]]:
+    """Returns the module and the name of a target, and the statements of the module."""
+    module, _, name = target.partition(":")
+    package, *rest = module.split(".")
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    path = Path(spec.origin).parent.joinpath(*rest).with_suffix(".py")
+    return module, name, ast.parse(path.read_text()).body
 
 
 def _fields(cls: ast.ClassDef) -> list[ast.stmt]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.command import Parser
 from cli.flags import add_fields, add_quiet, at_least, summary
-from cli.registry import outline, resolve
+from cli.registry import keys, outline, resolve
 
 FAMILIES = {
     "softmax": "zoo.families.logistic:Softmax",
@@ -25,20 +25,6 @@ FAMILIES = {
     "tfidf": "zoo.families.text:Tfidf",
 }
 """Where the families of ``zoo.families.FAMILIES`` stand, so that the help need not import torch."""
-
-RECIPES = (
-    *(
-        "iris-softmax",
-        "breast-cancer-logistic",
-        "wine-tree",
-        "digits-svm-linear",
-        "digits-svm-rbf",
-        "digits-forest",
-    ),
-    *("digits-knn", "fashion-mnist-cnn", "cifar10-resnet", "location30-mlp", "adult-tree", "adult-gbdt"),
-    "rt-polarity-tfidf",
-)
-"""The names of ``zoo.recipe.READY``, likewise."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m zoo") -> None:
@@ -68,20 +54,20 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _add_roles(parser: Parser) -> None:
-    from zoo.data import DATASETS
-    from zoo.data.roles import PARTIES
-
+    names = ", ".join(keys("zoo.data.catalog:DATASETS"))
     parser.add_argument(
         "dataset",
         nargs="?",
-        help=f"{', '.join(DATASETS)}, or a folder of images (default: fashion_mnist; if that cannot be found or "
-        "downloaded, digits that a dependency contains)",
+        help=f"{names}, or a folder of images (default: fashion_mnist; if that cannot be found or downloaded, "
+        "digits that a dependency contains)",
     )
     _add_data(parser)
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="folder for copies of the files, with a folder for each party"
     )
-    parser.add_argument("--party", choices=PARTIES, help="write this party's files alone, into --out itself")
+    parser.add_argument(
+        "--party", choices=keys("zoo.data.roles:PARTIES"), help="write this party's files alone, into --out itself"
+    )
     parser.add_argument(
         "--seed",
         type=at_least(0),
@@ -98,8 +84,9 @@ TRAINS = (
 
 
 def _add_train(parser: Parser) -> None:
+    recipes = keys("zoo.recipe:READY")
     parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", choices=RECIPES, help=f"one of {', '.join(RECIPES)}"
+        "recipe", nargs="?", metavar="RECIPE", choices=recipes, help=f"one of {', '.join(recipes)}"
     )
     _add_data(parser)
     parser.add_argument("--rows", type=Path, metavar="PATH", help="file of labelled rows, if no recipe is named")

@@ -2,7 +2,7 @@
 
 import os
 
-import wire.openmp  # noqa: F401
+import cli  # noqa: F401  # sets OpenMP's wait policy before anything loads torch
 
 # ONNX Runtime tells its makers that it runs, from a thread that it begins when it is imported; its own function
 # that is said to end this comes too late.

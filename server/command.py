@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.command import Parser
+from cli.flags import at_least
+
+CALIBRATED = ("prada", "hoda", "ood", "sybils")  # the detectors with a threshold to choose
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m server") -> None:
@@ -102,9 +105,35 @@ def _add_accounts(parser: Parser) -> None:
 
 
 def _add_calibration(parser: Parser) -> None:
-    from server.commands.calibrate import add_flags
-
-    add_flags(parser)
+    parser.add_argument("victim", help="name of the victim in the configuration")
+    parser.add_argument("--detector", required=True, choices=CALIBRATED, help="the detector")
+    parser.add_argument(
+        "--rows", type=Path, required=True, help="file of harmless rows (npz) that the victim was not trained on"
+    )
+    parser.add_argument(
+        "--fpr",
+        type=float,
+        default=0.01,
+        help="greatest share of harmless streams to accuse (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stream", type=at_least(1), default=500, help="rows that an account sends (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--streams",
+        type=at_least(1),
+        default=100,
+        help="streams to choose on, and as many others to try it on (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the draw (default: 0)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of the detector, in TOML (strings may go without quotes); without it the victim's own table "
+        "of the detector, or the default",
+    )
     _add_common(parser, *[argparse.SUPPRESS] * 3)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import tomllib
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from cli.flags import at_least
 from defenses import DETECTORS, Monitored
 from defenses.detectors.calibration import Calibrated, Calibration
 from defenses.detectors.detector import Featurizer
@@ -27,45 +25,12 @@ if TYPE_CHECKING:
 CALIBRATED: dict[str, Any] = {kind: cls for kind, cls in DETECTORS.items() if hasattr(cls, "calibrated")}
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
-    parser.add_argument("victim", help="name of the victim in the configuration")
-    parser.add_argument("--detector", required=True, choices=list(CALIBRATED), help="the detector")
-    parser.add_argument(
-        "--rows", type=Path, required=True, help="file of harmless rows (npz) that the victim was not trained on"
-    )
-    parser.add_argument(
-        "--fpr",
-        type=float,
-        default=0.01,
-        help="greatest share of harmless streams to accuse (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--stream", type=at_least(1), default=500, help="rows that an account sends (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--streams",
-        type=at_least(1),
-        default=100,
-        help="streams to choose on, and as many others to try it on (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the draw (default: 0)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a field of the detector, in TOML (strings may go without quotes); without it the victim's own table "
-        "of the detector, or the default",
-    )
-
-
 def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     """Chooses the threshold on one half of the rows and tries it on the other; returns the lines to print.
 
     Args:
         settings: The server's settings.
-        arguments: The flags, as :func:`add_flags` parses them.
+        arguments: The flags, as the command line parses them.
 
     Raises:
         BadInput: There is no such victim, the rows do not fit it or are too few, or the detector cannot be built.

@@ -10,20 +10,25 @@ import pytest
 
 from attacker import ATTACKS
 from cli.__main__ import COMMANDS, main
-from cli.registry import outline, resolve
-from cli.train import FAMILIES, RECIPES
+from cli.registry import keys, outline, resolve
+from cli.train import FAMILIES
 from owner import PROOFS
+from server import command
+from server.commands import calibrate
 from wire.version import VERSION
 from zoo import families
+from zoo.data import DATASETS
+from zoo.data.roles import PARTIES
 from zoo.recipe import READY
 
 HEAVY = {"torch", "sklearn", "scipy", "fastapi", "httpx"}
 
 HELPS = [
-    *(["serve"], ["serve", "accounts"], ["serve", "accounts", "create"]),
-    *(["attack"], *(["attack", name] for name in ATTACKS)),
+    *(["serve"], ["serve", "accounts"], ["serve", "accounts", "create"], ["serve", "calibrate"]),
+    *(["attack"], *(["attack", name] for name in (*ATTACKS, "agreement"))),
     *(["prove"], *(["prove", name] for name in (*PROOFS, "judge-dawn"))),
     *(["train"], *(["train", name] for name in ("roles", "import", "evaluate", "card"))),
+    *(["experiments"], ["experiments", "demo"], ["benchmarks"], ["benchmarks", "serving"]),
 ]
 
 
@@ -55,9 +60,12 @@ def test_an_outline_has_the_fields_and_the_documentation_of_its_class(target):
     assert fields[0] == fields[1]
 
 
-def test_the_help_names_every_family_and_recipe():
+def test_the_help_names_all_that_there_is():
     assert {name: resolve(target) for name, target in FAMILIES.items()} == families.FAMILIES
-    assert tuple(READY) == RECIPES
+    assert keys("zoo.recipe:READY") == list(READY)
+    assert keys("zoo.data.catalog:DATASETS") == list(DATASETS)
+    assert keys("zoo.data.roles:PARTIES") == list(PARTIES)
+    assert set(command.CALIBRATED) == set(calibrate.CALIBRATED)
 
 
 def test_every_party_is_found_by_name():
@@ -79,15 +87,27 @@ def test_an_unknown_command_is_one_line(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["attack", "knockoff"], ["serve"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cli", "attack", "gap", "--url", "http://127.0.0.1:1", "--budget", "1", "--out", "out"],
+        ["attacker", "gap", "--url", "http://127.0.0.1:1", "--budget", "1", "--out", "out"],
+        ["server"],
+        ["experiments", "judge", "scores.npz", "truth.npz"],
+        ["benchmarks", "detectors"],
+    ],
+    ids=lambda words: " ".join(words[:3]),
+)
 def test_an_interrupt_during_imports_shows_nothing(words, tmp_path):
-    (tmp_path / "pydantic.py").write_text("print(flush=True)\nimport time\ntime.sleep(60)\n")
+    (tmp_path / "numpy.py").write_text("print(flush=True)\nimport time\ntime.sleep(60)\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
-    command = [sys.executable, "-m", "cli", *words]
-    if words == ["attack", "knockoff"]:
-        command += ["--url", "http://127.0.0.1:1", "--budget", "1", "--out", str(tmp_path / "out")]
     begun = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert begun.stdout is not None
     begun.stdout.readline()  # the import has begun
