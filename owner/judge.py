@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from defenses.watermarks.dawn import WatermarkKey
+from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Mark, WatermarkParameters
 from defenses.watermarks.mapping import cells
 from owner.dawn import Claim, Dawn, check_fit, counted, mapped, rows_of, told_labels

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from wire import Answer, Array, BadInput, Card
+from wire import Answer, Array, BadInput, Card, Labels
 
 
 def probs_of(answer: Answer) -> Array:
@@ -49,3 +49,19 @@ def needs_probabilities(name: str, card: Card) -> Card:
     if card.digits is not None:
         raise BadInput(f"{name}: would undo the rounding inside it; rounding must stand outside")
     return replace(card, temperature=None)
+
+
+def relabelled(answer: Answer, rows: Labels, told: Labels) -> Answer:
+    """Returns a copy of an answer in which the rows ``rows``, ``(m,)``, have the labels ``told``, ``(m,)``.
+
+    The probabilities of the two labels are exchanged; where they are equal, the new label's becomes the greater.
+    """
+    probs, labels = probs_of(answer).copy(), answer.labels.copy()
+    before = labels[rows]
+    probs[rows, before], probs[rows, told] = probs[rows, told], probs[rows, before]
+    labels[rows] = told
+    others = probs[rows]
+    others[np.arange(len(rows)), told] = 0
+    tied = np.flatnonzero(others.max(axis=1) >= probs[rows, told])
+    probs[rows[tied], told[tied]] = np.nextafter(probs[rows[tied], told[tied]], np.float32(2))
+    return Answer(labels, probs)

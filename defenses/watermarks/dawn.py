@@ -4,7 +4,7 @@ Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking 
 2021 (arXiv 1906.00830), "Generating the watermark" and "Mapping function". For an input x of the victim F_V:
 
 1. M_V(x), the mapping function, is the row itself or the cell of its activations (``mapping.py``).
-2. W_V(x) = 1, x is marked, if the first 128 bits of HMAC(K_w, M_V(x)) are less than r_w 2^128.
+2. W_V(x) = 1, x is marked, if the first 128 bits of HMAC(K_w, M_V(x)) are less than r_w 2^128 (``key.py``).
 3. B_V(x), the false label, is drawn by a second HMAC of M_V(x) from all classes but F_V(x).
 4. The mark is registered in the account's trigger set (``ledger/``).
 5. The answer is returned, with the probabilities of the two labels exchanged.
@@ -20,10 +20,7 @@ out of a stack, repeating a query shows whether it was marked.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,40 +28,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from defenses.answers.renormalised import needs_probabilities, probs_of
+from defenses.answers.renormalised import needs_probabilities, probs_of, relabelled
 from defenses.defense import Handler, Stage
 from defenses.site import Site
+from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Mark, MarkLedger, WatermarkParameters, encode_rows
 from defenses.watermarks.mapping import Mapping, exact, median, medians
-from wire import Answer, BadInput, Card, Labels, Query, Refused
+from wire import Answer, BadInput, Card, Query, Refused
 
 log = logging.getLogger(__name__)
-
-
-class WatermarkKey:
-    """K_w: decides which mapped inputs are marked, and their false labels."""
-
-    def __init__(self, secret: bytes) -> None:
-        """Derives the keys of decision and label."""
-        self._decision, self._label = (
-            hmac.digest(secret, use, "sha256") for use in (b"dawn decision", b"dawn label")
-        )
-        self.commitment = hashlib.sha256(b"dawn key\n" + secret).hexdigest()  # 256 random bits cannot be guessed
-
-    def marked(self, rate: float, form: str, points: Sequence[bytes]) -> list[int]:
-        """Returns which mapped inputs have W_V = 1, as indices; ``form`` is their common form."""
-        prefix, threshold = form.encode() + b"\n", int(rate * 2**128).to_bytes(16, "big")
-        return [
-            i
-            for i, point in enumerate(points)
-            if hmac.digest(self._decision, prefix + point, "sha256") < threshold
-        ]
-
-    def false_label(self, form: str, point: bytes, victim_label: int, classes: int) -> int:
-        """Returns B_V of a mapped input, one of ``classes`` but never the victim's label."""
-        mac = hmac.digest(self._label, form.encode() + b"\n" + point, "sha256")
-        drawn = int.from_bytes(mac[:16], "big") % (classes - 1)
-        return drawn + (drawn >= victim_label)
 
 
 @dataclass(frozen=True)
@@ -147,7 +119,7 @@ class Watermark:
             marks.append(Mark(row_form, row, label, told, query.at, cell))
         await self._begin()
         await self._ledger.add(query.account, marks)
-        return exchanged(answer, np.array(marked), np.array([mark.told_label for mark in marks]))
+        return relabelled(answer, np.array(marked), np.array([mark.told_label for mark in marks]))
 
     async def _mapping(self) -> Mapping:
         if self._dawn.mapping == "exact":
@@ -165,16 +137,3 @@ class Watermark:
             compute = None if dawn.mapping == "exact" else partial(medians, dawn.pool, dawn.rate, site)
             self._parameters = await self._ledger.begin(wanted, compute)
         return self._parameters
-
-
-def exchanged(answer: Answer, rows: Labels, told: Labels) -> Answer:
-    """Returns a copy of an answer in which the rows ``rows``, ``(m,)``, have the labels ``told``, ``(m,)``."""
-    probs, labels = probs_of(answer).copy(), answer.labels.copy()
-    before = labels[rows]
-    probs[rows, before], probs[rows, told] = probs[rows, told], probs[rows, before]
-    labels[rows] = told
-    others = probs[rows]
-    others[np.arange(len(rows)), told] = 0
-    tied = np.flatnonzero(others.max(axis=1) >= probs[rows, told])
-    probs[rows[tied], told[tied]] = np.nextafter(probs[rows[tied], told[tied]], np.float32(2))
-    return Answer(labels, probs)

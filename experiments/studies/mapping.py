@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.measure import cpu_seconds, spread
-from defenses.watermarks.dawn import WatermarkKey
+from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import encode_rows
 from defenses.watermarks.mapping import cells, rate_spread
 from experiments.header import header

@@ -12,7 +12,7 @@ import pytest
 from defenses import Dawn as Watermark
 from defenses import Site, compose
 from defenses.store import open_store
-from defenses.watermarks.dawn import WatermarkKey
+from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Broken, Mark, MarkLedger, WatermarkParameters, encode_rows
 from defenses.watermarks.mapping import cells
 from owner.dawn import Claim, Dawn

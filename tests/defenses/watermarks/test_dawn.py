@@ -31,8 +31,9 @@ from defenses import (
     compose,
     disclosed,
 )
+from defenses.answers.renormalised import relabelled
 from defenses.store import open_store
-from defenses.watermarks.dawn import WatermarkKey, exchanged
+from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import MarkLedger
 from defenses.watermarks.ledger.commitment import log_of
 from wire import Answer, BadInput, Card, Query, Refused
@@ -145,7 +146,7 @@ def test_128_bits_decide():
 
 def test_the_answer_that_is_changed_is_a_copy():
     answer = Answer(np.int64([1, 0]), np.float32([[0.2, 0.8], [1, 0]]))
-    told = exchanged(answer, np.array([0]), np.array([0]))
+    told = relabelled(answer, np.array([0]), np.array([0]))
     assert told.labels.tolist() == [0, 0] and told.probs[0].tolist() == answer.probs[0, ::-1].tolist()
     assert answer.labels.tolist() == [1, 0] and answer.probs[0, 0] < 0.5
 

@@ -17,7 +17,7 @@ import owner.command
 from defenses import Prada
 from defenses.monitoring.records import read_entry
 from defenses.store import open_store
-from defenses.watermarks.dawn import WatermarkKey
+from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Opening
 from owner.evidence import load
 from owner.marks_held import MarksHeld

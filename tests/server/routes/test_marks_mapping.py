@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from parts import SHAPE, Local
 
-from defenses.watermarks.dawn import WatermarkKey
+from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Opening
 from defenses.watermarks.mapping import cells
 from owner.dawn import Claim, Dawn
