@@ -32,6 +32,17 @@ def test_a_model_tells_probabilities(kind):
 
 
 @every_kind
+def test_a_model_is_a_network_or_says_that_it_is_none(kind):
+    model, pool = trained(kind)
+    if pool.dtype == "BYTES":
+        with pytest.raises(BadInput, match="not a network: it has no layers, no gradients and no checkpoints"):
+            model.network()
+    else:
+        assert model.network() is model
+    assert model.tensors() and all(tensor.device.type == "cpu" for tensor in model.tensors().values())
+
+
+@every_kind
 def test_the_same_seed_trains_the_same_model(kind):
     (one, pool), (other, _) = trained(kind), trained(kind)
     np.testing.assert_array_equal(one.predict(pool.x), other.predict(pool.x))

@@ -14,6 +14,7 @@ from wire import BadInput, Oracle, Refused
 from wire.http import Endpoint
 from wire.local import local_client
 from zoo import folder
+from zoo.data import Pool, load, roles
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 EXPORTED = {"logistic", "torchvision", "svm", "tree", "knn"}
@@ -192,9 +193,22 @@ def with_recipe(path, recipe):
     return load_all(read_settings(path / "range.toml", state=path / "state"))["v"].card
 
 
-@pytest.mark.parametrize("recipe", ['{ name = "iris-softmax" }', '{ data = "iris", family = "knn", seed = 1 }'])
-def test_the_server_trains_a_victim_by_any_recipe(tmp_path, recipe):
+@pytest.mark.parametrize(
+    ("recipe", "drawn"),
+    [('{ name = "iris-softmax" }', "iris"), ('{ data = "iris", family = "knn", seed = 1 }', "iris-1")],
+)
+def test_the_server_trains_a_victim_by_any_recipe_on_the_rows_of_its_role(tmp_path, recipe, drawn):
+    state = tmp_path / "state"
+    attackers = roles.hand_out(
+        roles.kept(load("iris", None, state), None, state), "attacker", tmp_path / "attacker"
+    )
     card = with_recipe(tmp_path, recipe)
+    private = Pool.load(state / "roles" / drawn / "victim.npz")
+    (kept,) = (state / "cache" / "models").iterdir()
+    assert folder.read_card(kept).about == {"seed": int(drawn == "iris-1"), "rows": len(private)}
+    theirs = Pool.load(attackers[0])  # drawn before the server started, and it found the same draw
+    assert (state / "roles" / "iris" / "pool.npz").read_bytes() == attackers[0].read_bytes()
+    assert len(theirs) == 150 * 10 // 70
     assert (card.input_shape, card.class_names) == ((4,), ("setosa", "versicolor", "virginica"))
 
 
