@@ -115,7 +115,7 @@ def _quoted(text: str) -> str:
 _PROLOGUE = r"""
 set -euo pipefail
 servers=()
-trap 'kill "${servers[@]}" 2>/dev/null; wait' EXIT
+trap 'kill "${servers[@]}" 2>/dev/null || true; wait' EXIT
 serve() {  # serve PORT < COMMAND: starts it and waits until it answers
     bash -c "exec $(cat)" > "server-$1.log" 2>&1 < /dev/null &
     servers+=($!)

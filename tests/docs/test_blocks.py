@@ -6,12 +6,9 @@ import socket
 import subprocess
 import sys
 import tomllib
-from typing import Protocol
 
 import pytest
 from blocks import LANGUAGES, ROOT, blocks, pages, script
-
-from defenses.detectors.detector import Alarm
 
 ALL = [block for page in pages() for block in blocks(page)]
 # The pages of docs/ are one session, in the order of the table of contents: all go on from the quickstart.
@@ -46,8 +43,6 @@ def test_a_block_is_run_or_says_why_not(block):
 @pytest.mark.parametrize("session", SESSIONS)
 @pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "slow"])
 def test_blocks_run(session, long, tmp_path):
-    if session == "contributing" and issubclass(Alarm, Protocol):
-        pytest.skip("detectors have no alarms of their own yet")
     todo = [block for block in SESSIONS[session] if block.runs]
     if long and not any(block.slow for block in todo):
         pytest.skip("no block is slow")
