@@ -1,9 +1,9 @@
-"""What DAWN, HODA and the out-of-distribution filter cost, in forward passes of the victim that they stand around.
+"""The cost of DAWN, HODA and the out-of-distribution filter, in forward passes of the victim that they guard.
 
-The victim is the zoo's small CNN on rows of 1 x 28 x 28, in the engine that serves it, on one thread; what it
-learned changes no cost. DAWN has its exact mapping, and its register in SQLite; HODA asks ten checkpoints beside
-the victim; the filter asks a binary CNN. The victim's own answer is ready when they begin. All are timed in turn
-within each round, about rows that are new, in CPU time of all threads; ratios are taken within rounds.
+The victim is the zoo's small CNN on rows of 1 x 28 x 28, in its serving engine, on one thread; its task does
+not change the cost. DAWN has its exact mapping and its ledger in SQLite; HODA queries ten checkpoints of the
+victim; the filter queries a binary CNN. The victim's own answer is ready when they begin. All are timed in turn
+within each round, on new rows, in CPU time of all threads; ratios are taken within rounds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Forwards:
     Attributes:
         rounds: Number of rounds.
         seed: Seed of rows and weights.
-        engine: What computes all passes; see :class:`server.settings.Victim`.
+        engine: The engine of all passes; see :class:`server.settings.Victim`.
     """
 
     rounds: int
@@ -53,7 +53,7 @@ class Forwards:
     engine: str = "auto"
 
     def run(self, bar: tqdm[Any]) -> list[dict[str, Any]]:
-        """Runs the rounds of lone rows, and as many of :data:`ROWS` a request; returns the figures."""
+        """Runs the rounds, with one row and with :data:`ROWS` rows a request; returns the figures."""
         with tempfile.TemporaryDirectory() as home, ThreadPoolExecutor(1) as turns:
             return asyncio.run(self._run(Path(home), turns, bar))
 
@@ -109,7 +109,7 @@ def _cnn(classes: int, seed: int) -> Network:
 
 
 async def _asks(models: Models, card: Card, store: Store, other: Path) -> dict[str, _Ask]:
-    """Returns what each layer does about a request and its answer."""
+    """Returns the work of each layer on a request and its answer."""
     dawn = Dawn(_RATE).bind(Site(card.model, card, "0" * 64, bytes(32), store, cast(Any, None), models))
 
     async def mark(x: Array, answer: Answer) -> object:

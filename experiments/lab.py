@@ -1,4 +1,4 @@
-"""What the protocols of claims share: data, victims, servers and accounts."""
+"""The laboratory of the claims: data, victims, servers and accounts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
 from attacker.transports import Recording
+from experiments import metrics
 from experiments.parties import Parties, Server
 from wire import Answer, Array, Oracle
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data import Dataset, Pool, load, roles
 from zoo.data.idx import DEBIAN
-from zoo.exact_interval import exact_interval
 from zoo.families import FAMILIES, Family
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
@@ -36,30 +36,28 @@ admin = true
 
 @dataclass(frozen=True)
 class Asked:
-    """What an endpoint was asked and answered, in order.
+    """The queries of an endpoint and its answers, in order.
 
     Attributes:
         x: Rows, ``(n, *input_shape)``.
         answer: The answer about them.
-        sizes: How many rows each request had.
-        model: What the asking left, None if it was a stream of rows and no attack.
+        model: The attack's surrogate.
     """
 
     x: Array
     answer: Answer
-    sizes: tuple[int, ...]
-    model: Network | None = None
+    model: Network
 
 
 @dataclass
 class Lab:
-    """Where a claim is tried.
+    """Where a claim is tested.
 
     Attributes:
         parties: Runs the servers; its folder holds configurations, stores and logs.
         cache: Folder of what a later run finds again: data sets and trained models.
         data: The user's data folder, if any.
-        seeds: Seeds; each draws its roles, trains its victims and makes its streams.
+        seeds: Seeds of roles, victims and streams.
     """
 
     parties: Parties
@@ -75,7 +73,7 @@ class Lab:
         return self._loaded[name]
 
     def roles(self, name: str, seed: int) -> dict[str, Pool]:
-        """Draws who holds which rows of a data set (see :func:`zoo.data.roles.draw`)."""
+        """Draws the rows of each role (see :func:`zoo.data.roles.draw`)."""
         return roles.draw(self.dataset(name), seed)
 
     def train(
@@ -87,7 +85,7 @@ class Lab:
         training: Training | None = None,
         label: str = "",
     ) -> Network:
-        """Trains a network on labelled rows, or finds it trained."""
+        """Trains a network on labelled rows, or loads it if it was trained before."""
         made = FAMILIES[family]() if isinstance(family, str) else family
         return trained(Recipe(made, training or Training(), seed), pool, self.cache, label=label).network()
 
@@ -95,12 +93,12 @@ class Lab:
         """Starts a server.
 
         Args:
-            name: What its folder and its log are called.
-            victims: By name, each with its layers as TOML has them, such as ``{ type = "prada", delta = 0.95 }``,
-                outermost first; or "" for a bare victim.
+            name: The name of its folder and of its log.
+            victims: By name, each with its defences in TOML, outermost first, such as
+                ``{ type = "prada", delta = 0.95 }``; "" for a bare victim.
         """
         base = self.parties.folder / name
-        # Accounts and alarms are this run's own; what was exported is found in the lasting state.
+        # Accounts and alarms are this run's own; what the server exports is found again in the lasting state.
         text = f'state = "{self.cache.parent}"\nstore = "sqlite:///{base}/range.sqlite"\n{PLANS}'
         for victim, (network, layers) in victims.items():
             sort = folder.fingerprint(network)[:16]
@@ -122,7 +120,7 @@ class Lab:
         plan: str = "client",
         label: str = "",
     ) -> Answer:
-        """Sends batches of rows, each as one request, under a new account; returns the answers about all."""
+        """Sends batches of rows, a request each, under a new account; returns the answers about all rows."""
         key = server.account(account, plan)
         endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
         batches = tqdm(rows, desc=label or account, unit="request", leave=False, dynamic_ncols=True)
@@ -131,7 +129,7 @@ class Lab:
     def attack(
         self, server: Server, model: str, account: str, attack: Extraction, pool: Pool, budget: int, seed: int
     ) -> Asked:
-        """Runs an attack over HTTP under a new account, with the attacker's own seed; its labels go untold."""
+        """Runs an attack over HTTP under a new account, with its own seed and a pool without labels."""
         key = server.account(account, "client")
         endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
         recording = Recording(endpoint)
@@ -144,24 +142,23 @@ class Lab:
             oracle = Oracle(recording, endpoint.card, budget, on_answer=shown)
             rng = np.random.default_rng([seed, 1])
             surrogate = attack.extract(oracle, Pool(pool.x, None, pool.class_names), rng)
-        sizes = tuple(len(x) for x in recording.asked)
-        return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), sizes, surrogate)
+        return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), surrogate)
 
     def about(self, network: Network, data: str, rows: int, evaluation: Pool) -> dict[str, Any]:
-        """Says what a victim is, for the results."""
+        """Describes a victim, for the results."""
         assert evaluation.y is not None
-        hits = int((network.predict(evaluation.x).argmax(axis=1) == evaluation.y).sum())
+        labels = network.predict(evaluation.x).argmax(axis=1)
         return {
             "data": data,
             "source": self._source(data),
             "family": json.loads(json.dumps({"name": type(network.family).__name__, **vars(network.family)})),
             "trained_on": rows,
-            "accuracy": exact_interval(hits, len(evaluation)),
+            "accuracy": metrics.agreement(labels, evaluation.y),
             "sha256": folder.fingerprint(network),
         }
 
     def _source(self, name: str) -> str:
-        """Says where a data set was found, without a path of this machine."""
+        """Returns the source of a data set, without a path of this machine."""
         source = self.dataset(name).source
         plain = not Path(source).is_absolute() or Path(source) == DEBIAN
         return source if plain else "the data folder"

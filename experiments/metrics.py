@@ -1,4 +1,4 @@
-"""The numbers: attacks and proofs leave artefacts, and what these are worth is computed here alone."""
+"""The metrics: attacks and proofs return artefacts, and only this module computes numbers from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def agreement(labels: Labels, others: Labels) -> Interval:
 def roc(scores: Array, member: Array) -> tuple[Array, Array]:
     """Returns the ROC of membership scores: false and true positive rates, both rising from 0 to 1.
 
-    Rows of equal score are accused together, so a score of two values gives one point between the corners.
+    Rows of equal score are called members together, so a score of two values gives one point between the corners.
 
     Args:
         scores: ``(n,)``, higher = member, all of them numbers.
@@ -42,7 +42,7 @@ def auc_error(area: float, members: int, others: int) -> float:
 
 
 def balanced_accuracy(scores: Array, member: Array) -> float:
-    """Returns the best mean of true positive and true negative rate that any threshold could give."""
+    """Returns the greatest mean of true positive and true negative rate over all thresholds."""
     false, true = roc(scores, member)
     return float(np.max(true + 1 - false) / 2)
 
@@ -58,14 +58,14 @@ FPRS = (0.01, 0.001)
 
 
 def membership(scores: Array, member: Array) -> dict[str, Any]:
-    """Returns what the scores of a membership attack are worth, over the candidates that have one.
+    """Measures the scores of a membership attack, over the candidates that have one.
 
     Args:
-        scores: ``(n,)``, higher = member, NaN where no score was had.
+        scores: ``(n,)``, higher = member, NaN without a score.
         member: Whether each candidate is a member, ``(n,)`` bool.
     """
-    told = ~np.isnan(scores)
-    scores, member = scores[told], member[told]
+    scored = ~np.isnan(scores)
+    scores, member = scores[scored], member[scored]
     members, others, area = int(member.sum()), int((~member).sum()), auc(scores, member)
     return {
         "members": members,
@@ -79,7 +79,7 @@ def membership(scores: Array, member: Array) -> dict[str, Any]:
 
 
 def _thinned(rates: Array, most: int = 400) -> list[float]:
-    """Keeps few enough points of a curve to draw, dense where a log axis shows them, corners included."""
+    """Thins the points of a curve for a drawing, dense at the low end of a log axis; the corners stay."""
     if len(rates) > most:
         rates = rates[np.unique(np.r_[0, np.geomspace(1, len(rates) - 1, most).astype(int)])]
     return [round(float(rate), 6) for rate in rates]

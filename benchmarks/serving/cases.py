@@ -1,4 +1,4 @@
-"""What is measured: a server, one way to ask it, and how many ask at once."""
+"""The measurements: a server, an encoding, and a number of connections."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Case:
     Attributes:
         server: The server.
         model: Name of the model there.
-        encoding: How rows travel.
+        encoding: Name of the encoding of rows.
         rows: Rows in a request.
-        connections: Connections, each of which sends its next request when it has the answer to the last.
+        connections: Number of connections; each sends its next request when the last is answered.
         stretch: Length of its window, as a multiple of the others'.
     """
 
@@ -33,7 +33,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What figures call it."""
+        """Its name among the figures."""
         model = "" if self.model == "cnn" else f" {self.model}"
         return f"{self.server.name}{model} {self.encoding} {self.rows}x{self.connections}"
 
@@ -49,7 +49,7 @@ class Case:
 
 
 def raw(family: str, engine: str, rows: int) -> str:
-    """Returns what figures call a raw forward."""
+    """Returns the name of a raw forward pass among the figures."""
     return f"raw {family} {engine} {rows}"
 
 

@@ -1,4 +1,4 @@
-"""How rows travel to each kind of server, and how its answers are read."""
+"""The encodings of rows and answers that each kind of server understands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wire.tensors import HEADER_LENGTH, Tensor, pack, unpack
 
 
 class Answered(NamedTuple):
-    """What a server answered: labels ``(n,)`` and probabilities ``(n, k)``."""
+    """A server's answer: labels ``(n,)`` and probabilities ``(n, k)``."""
 
     labels: Labels
     probs: Array
@@ -26,12 +26,12 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """One way to ask.
+    """One encoding.
 
     Attributes:
-        path: Where to, with ``{model}`` for the model's name.
+        path: The URL's path, with ``{model}`` for the model's name.
         write: From rows to a body and its headers.
-        read: From an answer's body and headers to what it tells.
+        read: From an answer's body and headers to its labels and probabilities.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""The same weights in the same engines for every party of the bench, ours and the rivals'.
+"""The same weights in the same engines for every server, ours and the rivals'.
 
 A rival's environment holds its own server, torch, ONNX Runtime and safetensors; it finds this file, and the two
 modules of the zoo that it builds, by ``PYTHONPATH``.
@@ -28,13 +28,13 @@ FAMILIES: dict[str, tuple[Any, tuple[int, ...]]] = {
 
 CLASSES = 10
 ENGINES = ("torch eager", "torch", "onnxruntime")
-"""``torch`` keeps rows and weights channels last, as our server does; ``torch eager`` leaves them as they come."""
+"""``torch`` keeps rows and weights channels last, as our server does; ``torch eager`` leaves them as they are."""
 
 Predict = Callable[[Array], Array]
 
 
 def onnx_file(home: Path) -> Path:
-    """Returns where a network lies as ONNX, in its folder."""
+    """Returns the path of a network's ONNX file, in its folder."""
     return home / "network.onnx"
 
 
@@ -46,7 +46,7 @@ def module(home: Path, family: str) -> nn.Module:
     network.load_state_dict(load_file(home / "weights.safetensors"))
     for layer in network.modules():
         if isinstance(layer, Linear):
-            # The zoo's own takes care of the last bit; raw forward and rivals go without what that costs.
+            # The zoo's own class fixes the last bit, at a cost that raw forward passes and rivals do not bear.
             layer.__class__ = nn.Linear  # type: ignore[assignment]
     return nn.Sequential(network, nn.Softmax(1)).eval()
 

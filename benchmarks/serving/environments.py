@@ -23,18 +23,18 @@ _DONE = "installed.txt"
 
 
 def python(rival: str, cache: Path) -> Path | None:
-    """Returns a rival's interpreter, or None where the rival is not installed as it should be."""
+    """Returns a rival's interpreter, or None if the rival is not installed as required."""
     home = _home(rival, cache)
     found = (home / _DONE).exists() and (home / _DONE).read_text() == _wanted(rival)
     return home / "bin" / "python" if found else None
 
 
 def install(cache: Path, index: str | None) -> None:
-    """Installs every rival that is not there yet.
+    """Installs every rival that is missing.
 
     Args:
-        cache: Folder of what outlasts a run.
-        index: A further package index, where PyTorch's wheels for this machine are.
+        cache: Folder that outlasts a run.
+        index: A further package index, with PyTorch's wheels for this machine.
 
     Raises:
         BadInput: pip failed for some; the others are installed.
@@ -45,7 +45,7 @@ def install(cache: Path, index: str | None) -> None:
         if python(rival, cache) is None and not _installed(_home(rival, cache), rival, index)
     ]
     if failed:
-        raise BadInput(f"not installed: {', '.join(failed)}; what pip said is above")
+        raise BadInput(f"not installed: {', '.join(failed)}; pip's messages are above")
 
 
 def _installed(home: Path, rival: str, index: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""A past for a store: what a thousand accounts have asked, charged as the server charges it."""
+"""A past for a store: the queries of a thousand accounts, charged as the server charges them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 3600.0  # the past's length: a sixth of its idempotency_keys are still
 
 
 def write(url: str, model: str, accounts: list[str], rows: int) -> None:
-    """Charges accounts for rows that they asked about in the last hour, a request each at a time."""
+    """Charges accounts for rows of the last hour, one request of each account at a time."""
     asyncio.run(_write(url, model, accounts, rows))
 
 

@@ -1,8 +1,8 @@
 """A load generator as a process of its own: ``python -m benchmarks.serving.load < task.json``.
 
-Each connection sends one fixed request, waits for the answer, and sends it again; nothing is drawn, parsed or
-waited for beyond that, since on two cores what the client costs the server does not get. Any status but 200 is an
-error. It ends by itself when its time is over, whatever the server does.
+Each connection sends one fixed request, waits for the answer, and sends it again. It does nothing else, since on
+two cores the client takes its time from the server. Any status other than 200 is an error. The generator ends when
+its time is over, whatever the server does.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from experiments.processes import process_tree
 
 @dataclass
 class Tally:
-    """What a window of time held.
+    """The figures of a window of time.
 
     Attributes:
         seconds: Length of the window.
-        answers: Answers with status 200 that came in the window.
+        answers: Answers with status 200 in the window.
         p50: Median latency of these, in milliseconds.
         p99: 99th percentile of their latency.
-        errors: Number of other answers, by status, and of what else went wrong, by what it was.
+        errors: Number of other answers, by status, and of other errors, by kind.
         first_error: Beginning of the first such answer's body.
-        server_cpu: CPU seconds that the server's processes took in the window.
-        client_cpu: CPU seconds that this process took in the window.
+        server_cpu: CPU seconds of the server's processes in the window.
+        client_cpu: CPU seconds of this process in the window.
     """
 
     seconds: float = 0.0
@@ -51,9 +51,9 @@ class Tally:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Sums the CPU time of processes and of those that descend from them, in seconds.
+    """Returns the CPU time of processes and their descendants, in seconds.
 
-    The kernel's per-process times are exact to a tick, and hold those of threads that ended.
+    The kernel's times of a process are exact to a tick, and include threads that have ended.
     """
     total = 0.0
     for process in (member for pid in pids for member in process_tree(pid)):
@@ -64,7 +64,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 class Client:
-    """Some connections that share a tally."""
+    """Connections that share a tally."""
 
     def __init__(self, pids: Sequence[int]) -> None:
         """Takes the server's processes."""
@@ -77,7 +77,7 @@ class Client:
     async def run(
         self, host: str, port: int, requests: Sequence[bytes], *, warmup: float, seconds: float
     ) -> Tally:
-        """Loads a server for some seconds, the first of which are not counted."""
+        """Loads a server for some seconds; the warm-up is not counted."""
         loop = asyncio.get_running_loop()
         connections = [Connection(self, request) for request in requests]
         for connection in connections:
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
     """Sends one request again and again."""
 
     def __init__(self, client: Client, request: bytes) -> None:
-        """Takes whose connection it is, and the bytes of the request."""
+        """Takes the client and the bytes of the request."""
         self._client, self._request = client, request
         self._transport: asyncio.WriteTransport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Reads on."""
+        """Parses a part of an answer."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -136,11 +136,11 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def on_body(self, part: bytes) -> None:
-        """Keeps the beginning of an answer, to tell what was wrong with it."""
+        """Keeps the beginning of an answer, for the report of errors."""
         self._body = self._body or part[:500]
 
     def on_message_complete(self) -> None:
-        """Counts an answer, and asks again."""
+        """Counts an answer and sends the request again."""
         client, status = self._client, self._parser.get_status_code()
         if status != 200:
             client.errors[str(status)] += 1
@@ -180,12 +180,12 @@ def load(
     """Runs a load generator in a process of its own.
 
     Args:
-        pids: The server's processes, whose CPU time (with that of their descendants) is told.
-        port: Where it listens.
-        requests: What each connection sends, again and again.
+        pids: The server's processes; their CPU time is measured, with that of their descendants.
+        port: The server's port.
+        requests: The request of each connection.
         warmup: Seconds before the window.
         seconds: Length of the window.
-        host: Where it listens.
+        host: The server's host.
     """
     task = {
         "pids": pids,

@@ -1,6 +1,6 @@
-"""The bench's networks: the same weights for everybody, and rows about which no defence's noise turns a label.
+"""The networks of the comparison: the same weights for every server, and rows whose labels survive the noise.
 
-How fast they are does not depend on what they know, so they learn a toy of ten patterns, in seconds.
+Their speed does not depend on their task, so they learn a toy of ten patterns, in seconds.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from zoo.network import Network
 from zoo.training import Training
 
 ROWS, TAUGHT = 64, 512
-MARGIN = 0.5  # least distance of a row's two greatest probabilities, ten times the noise's deviation
+MARGIN = 0.5  # between a row's two greatest probabilities: ten times the noise's standard deviation
 
 
 def make(home: Path, family: str, cache: Path) -> tuple[Array, int]:
     """Writes a network as our server's folder and as ONNX.
 
     Args:
-        home: The folder, which is not there yet.
+        home: The folder, which must not exist yet.
         family: Name of the network's family.
-        cache: Where what was made is kept for the next run.
+        cache: Folder that keeps the network for the next run.
 
     Returns:
-        Rows ``(ROWS, *shape)`` float32 in [0, 1] to ask about, and the number of the network's parameters.
+        Rows ``(ROWS, *shape)`` float32 in [0, 1] to query, and the number of parameters.
     """
     shutil.copytree(once(cache / f"{family}-{torch.__version__}", lambda made: _build(made, family)), home)
     rows: Array = np.load(home / "rows.npy", allow_pickle=False)
@@ -47,7 +47,7 @@ def _build(home: Path, family: str) -> None:
     rng = np.random.default_rng(0)
     patterns, y = rng.random((CLASSES, *shape), np.float32), rng.permutation(np.arange(TAUGHT) % CLASSES)
     x = (0.7 * patterns[y] + 0.3 * rng.random((TAUGHT, *shape), np.float32)).astype(np.float32)
-    network.fit(x, y, Training(epochs=1, batch=8), seed=0, label=f"{family} for the bench")
+    network.fit(x, y, Training(epochs=1, batch=8), seed=0, label=f"{family} for the benchmark")
     first, second = np.sort(network.predict(x), axis=1)[:, :-3:-1].T
     sure = x[first - second > MARGIN][:ROWS]
     assert len(sure) == ROWS, f"the {family} is sure of {len(sure)} rows; {ROWS} are needed"

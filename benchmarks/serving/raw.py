@@ -1,7 +1,7 @@
-"""Raw forward in a process of its own: ``python -m benchmarks.serving.raw HOME FAMILY``.
+"""Raw forward passes in a process of their own: ``python -m benchmarks.serving.raw HOME FAMILY``.
 
 Each line of the standard input names an engine, a number of rows and seconds; each line of the standard output
-answers with the images, the wall time and the CPU time that they took.
+gives the number of images, and the wall and CPU time that they took.
 """
 
 from __future__ import annotations

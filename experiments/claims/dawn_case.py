@@ -34,25 +34,25 @@ Classify = Callable[[Array], Labels]
 
 @dataclass(frozen=True)
 class Suspicion:
-    """A suspect, and what a thief's marks say of it.
+    """A suspect tested with a thief's marks.
 
     Attributes:
         data: Name of the data set.
         seed: Seed of roles, victim and thief.
         rate: Share of the rows that the victim marks.
-        thief: Whose marks.
-        suspect: What was done to the stolen model, or which independent model it is.
-        stolen: Whether the suspect comes of the theft.
+        thief: The attack whose marks are used.
+        suspect: The change made to the stolen model, or the name of the independent model.
+        stolen: Whether the suspect was stolen.
         accuracy: Its test accuracy.
-        asked: How many rows the thief asked about.
-        marks: How many of them are marked.
-        matches: How many marks hold in the suspect.
-        p0: How likely a mark holds by chance, bounded by the independent models.
-        independent: How many marks hold in each of them.
-        tail: How likely a model that was not stolen has a mark error of at most the greatest that accuses.
-        p_value: How likely it has one of at most the suspect's.
-        verdict: The owner's.
-        missing: How many more marks would be enough; None if no number would.
+        asked: Number of rows that the thief queried.
+        marks: Number of marks among them.
+        matches: Number of marks that hold in the suspect.
+        p0: Upper bound, from the independent models, of the chance that a mark holds in a model not stolen.
+        independent: Number of marks that hold in each independent model.
+        tail: Chance that a model that was not stolen has a mark error of at most the greatest that accuses.
+        p_value: Chance that it has a mark error of at most the suspect's.
+        verdict: The owner's verdict.
+        missing: Number of further marks that would suffice; None if no number would.
     """
 
     data: str
@@ -75,15 +75,15 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Cost:
-    """What marks cost a customer.
+    """The cost of marks to a customer.
 
     Attributes:
         data: Name of the data set.
         seed: Seed of roles and victim.
         rate: Share of the rows that the victim marks.
-        bare: Accuracy of the answers that the owner's plan is given.
-        marked: That of a customer's.
-        changed: Share of the customer's answers that are not the owner's.
+        bare: Accuracy of the answers under the owner's plan, without marks.
+        marked: Accuracy of the answers under a customer's plan.
+        changed: Share of answers that differ between the two.
     """
 
     data: str
@@ -104,7 +104,7 @@ class Suspect:
 
 
 class Case:
-    """A victim at all rates, with who steals from it and who did not."""
+    """A victim served at all rates, its thieves, and models that were not stolen."""
 
     def __init__(self, claim: C4, lab: Lab, data: str, seed: int, bar: tqdm[Any]) -> None:
         self.held = lab.roles(data, seed)
@@ -117,18 +117,18 @@ class Case:
         self._server = lab.serve(f"{data}-{seed}", victims)
 
     def cost(self, rate: float) -> Cost:
-        """Asks about the evaluation rows as a customer and as the owner."""
+        """Queries the evaluation rows as a customer and as the owner."""
         held = self.held["evaluation"]
         batches = np.array_split(held.x, -(-len(held) // 500))
-        told, bare = (
+        client, bare = (
             self._lab.ask(self._server, _at(rate), f"{plan}-{_at(rate)}", batches, plan=plan).labels
             for plan in ("client", "owner")
         )
-        accuracy, marked = (metrics.agreement(labels, _truth(held)).rate for labels in (bare, told))
-        return Cost(self._data, self._seed, rate, accuracy, marked, 1 - metrics.agreement(told, bare).rate)
+        accuracy, marked = (metrics.agreement(labels, _truth(held)).rate for labels in (bare, client))
+        return Cost(self._data, self._seed, rate, accuracy, marked, 1 - metrics.agreement(client, bare).rate)
 
     def suspicions(self, rate: float) -> Iterator[Suspicion]:
-        """Has every thief steal at a rate, and accuses all suspects of each theft."""
+        """Runs every attack at a rate, and tests all suspects with the marks of each."""
         for thief, attack in self._claim.thieves_at(rate).items():
             self._bar.set_postfix_str(f"{self._data}, seed {self._seed}, {rate:.1%}, {thief}")
             account, budget = f"{thief}-{_at(rate)}", self._claim.budget
@@ -143,12 +143,11 @@ class Case:
             self._bar.update()
 
     def _stolen(self, attack: Extraction, theft: Asked, rate: float) -> Iterator[tuple[str, Classify]]:
-        assert theft.model is not None
         if rate != self._claim.rates[-1]:
             yield AS_STOLEN, labels_of(theft.model)
             return
         yield from self._claim.removals(theft.model, self.held, self._seed)
-        if isinstance(attack, Knockoff):  # which asks about no rows that depend on its surrogate
+        if isinstance(attack, Knockoff):  # its queries do not depend on its surrogate
             yield JITTERED, labels_of(self._claim.jittered(theft, self._seed))
 
     def _accused(
@@ -184,7 +183,7 @@ class Case:
         )
 
     def _independent(self, number: int) -> Suspect:
-        """Trains a model on rows of the control role; those of different models overlap."""
+        """Trains a model on rows of the control role; the rows of different models overlap."""
         rng = np.random.default_rng([self._seed, 4, number])
         control = self.held["control"]
         rows = control.take(rng.permutation(len(control))[: self._claim.independent_rows])
@@ -201,7 +200,7 @@ class Case:
 
 
 def labels_of(network: Network) -> Classify:
-    """Returns what tells a network's labels."""
+    """Returns the function from rows to a network's labels."""
     return lambda x: network.predict(x).argmax(axis=1).astype(np.int64)
 
 
@@ -215,7 +214,7 @@ def _at(rate: float) -> str:
 
 
 def _opening(server: Server, model: str, account: str) -> Opening:
-    """Commits to the marks that there are, and opens those of an account."""
+    """Commits to all marks, and opens those of an account."""
     place, admin = f"{server.url}/admin/models/{model}/marks", {"Authorization": f"Bearer {server.admin}"}
     server.client.post(f"{place}/commit", headers=admin).raise_for_status()
     reply = server.client.get(f"{place}/{account}", headers=admin)

@@ -14,7 +14,7 @@ from experiments.claims.dawn_case import AS_STOLEN, JITTERED, Cost, Suspicion
 if TYPE_CHECKING:
     from experiments.claims.dawn_removal import C4
 
-_PUBLISHED = {  # by the beginning of what was done
+_PUBLISHED = {  # by the beginning of the change's name
     "pruned by 25%": "100 % (artefact)",
     "pruned by 40%": "100 % (artefact)",
     "pruned by 50%": "100 % (artefact)",
@@ -38,7 +38,7 @@ def findings(claim: C4, costs: Sequence[Cost], suspicions: Sequence[Suspicion]) 
             for thief in claim.thieves_at(rate):
                 yield from _theft(setting, thief, [one for one in here if one.thief == thief])
         of = [one for one in suspicions if one.data == data]
-        yield from _removals(f"{data}, r_w = {claim.rates[-1]:.1%}, as it may be changed", claim, of)
+        yield from _removals(f"{data}, r_w = {claim.rates[-1]:.1%}, after changes by the thief", claim, of)
         yield _false_accusations(f"{data}, models that were not stolen, at all rates", of)
 
 
@@ -54,7 +54,7 @@ def _theft(setting: str, thief: str, suspicions: Sequence[Suspicion]) -> Iterato
     stolen = [one for one in suspicions if one.suspect == AS_STOLEN]
     others = [one for one in suspicions if not one.stolen]
     row = partial(_over, stolen, setting)
-    yield row(f"{thief}: rows asked about", "none", lambda one: one.asked, unit="rows")
+    yield row(f"{thief}: rows queried", "none", lambda one: one.asked, unit="rows")
     yield row(f"{thief}: marks", "13 (artefact)", lambda one: one.marks, unit="marks")
     yield row(f"{thief}: mark accuracy{_accused(stolen)}", "13 of 13 (artefact)", _mark_accuracy, _chance(others))
     yield row(f"{thief}: test accuracy", "none", lambda one: one.accuracy, _accuracy(others))
@@ -72,7 +72,7 @@ def _removals(setting: str, claim: C4, suspicions: Sequence[Suspicion]) -> Itera
         )
         for name in dict.fromkeys(one.suspect for one in of if one.stolen):
             changed = [one for one in of if one.suspect == name]
-            published = next((told for start, told in _PUBLISHED.items() if name.startswith(start)), "none")
+            published = next((figure for start, figure in _PUBLISHED.items() if name.startswith(start)), "none")
             what = f"{thief}, {name}: mark accuracy{_accused(changed)}"
             yield _over(changed, setting, what, published, _mark_accuracy, chance)
             yield _over(
@@ -81,7 +81,7 @@ def _removals(setting: str, claim: C4, suspicions: Sequence[Suspicion]) -> Itera
 
 
 def _false_accusations(setting: str, suspicions: Sequence[Suspicion]) -> Finding:
-    """Counts models that were accused by the marks of some thief."""
+    """Counts the independent models that the marks of any thief accuse."""
     verdicts: dict[tuple[int, str], bool] = {}
     for one in suspicions:
         if not one.stolen:

@@ -1,8 +1,8 @@
 """C4: DAWN's marks in stolen models, in changed ones, and in models that were not stolen.
 
-Thieves steal from served victims, of which each marks at a rate of its own; the owner commits to the register,
-opens each thief's marks and puts them to every suspect (:class:`owner.dawn.Dawn`), beside independent models. The
-suspects answer in process, by label alone.
+Thieves steal from served victims, each of which marks at its own rate. The owner commits to the ledger of marks,
+opens each thief's marks and queries every suspect about them (:class:`owner.dawn.Dawn`), and independent models
+for comparison. The suspects answer in process, with labels only.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class C4:
     """Steals marked models, changes what was stolen, and has the owner accuse.
 
     Attributes:
-        data: Data sets; the first for all seeds and rates, the others for the first seed at the last rate.
+        data: Data sets; the first has all seeds and rates, the others the first seed and the last rate.
         rates: Rates of marks, rising; removal is tried at the last.
         thieves: The attacks by name.
-        once: Those that steal at the last rate alone.
-        budget: Rows that each asks about at most.
+        once: Attacks that run at the last rate only.
+        budget: Most rows of each attack.
         independents: Independent models of each victim, by turns a CNN and an MLP.
         independent_rows: Rows that each is trained on, drawn from the control role.
         tuning_rows: Labelled rows that a stolen model is fine-tuned on.
-        tuning: How it is.
+        tuning: The training of the fine-tuning.
         pruned: Shares of the weights that are set to zero, layer by layer.
-        shaken: Noise on the weights, in their deviations.
-        noisy: Noise on the rows that the suspect is asked about, the authors' eps.
-        distilled_rows: Unmarked rows that the stolen model labels for a second one, trained as it was.
-        copies: Shifted copies of each row on which Knockoff's surrogate is trained instead of the row.
-        pixels: By how much they are shifted at most.
+        shaken: Noise on the weights, in units of their standard deviation.
+        noisy: Noise on the rows of the owner's queries, the authors' eps.
+        distilled_rows: Unmarked rows that the stolen model labels for a second model, trained as it was.
+        copies: Shifted copies of each row that train Knockoff's surrogate in place of the row.
+        pixels: Greatest shift of a copy.
     """
 
     ID: ClassVar[str] = "C4"
@@ -82,7 +82,7 @@ class C4:
     def run(self, lab: Lab) -> Findings:
         """Steals, changes and accuses; see :class:`~experiments.claims.claim.Claim`."""
         for name in self.data:
-            lab.dataset(name)  # what is missing is missed at once
+            lab.dataset(name)  # fails at once if one is missing
         cases = [(name, seed) for name in self.data for seed in lab.seeds[: None if name == self.data[0] else 1]]
         total = sum(len(self.thieves_at(rate)) for name, _ in cases for rate in self.rates_of(name))
         costs: list[Cost] = []
@@ -106,19 +106,19 @@ class C4:
         )
 
     def rates_of(self, data: str) -> tuple[float, ...]:
-        """Returns the rates at which a data set's victims mark."""
+        """Returns the rates of a data set's victims."""
         return self.rates if data == self.data[0] else self.rates[-1:]
 
     def thieves_at(self, rate: float) -> dict[str, Extraction]:
-        """Returns who steals at a rate."""
+        """Returns the attacks at a rate."""
         return {name: it for name, it in self.thieves.items() if rate == self.rates[-1] or name not in self.once}
 
     def removals(self, stolen: Network, held: Mapping[str, Pool], seed: int) -> Iterator[tuple[str, Classify]]:
-        """Yields a stolen model as it is and as its thief may change it, by name.
+        """Yields a stolen model as it is, and with each change that its thief may make, by name.
 
         Args:
             stolen: The surrogate.
-            held: Who holds which rows; the thief tunes and distils on those of the shadow role.
+            held: The rows of each role; the thief tunes and distils on those of the shadow role.
             seed: Seed of the changes.
         """
         rng = np.random.default_rng([seed, 2])
@@ -140,8 +140,8 @@ class C4:
         yield f"distilled on {len(fresh):,} rows", labels_of(student)
 
     def jittered(self, asked: Asked, seed: int) -> Network:
-        """Trains a surrogate on shifted copies of what was asked about, with the answers, in as many steps."""
-        assert asked.model is not None and asked.model.training is not None
+        """Trains a surrogate on shifted copies of the queried rows and their answers, in as many steps."""
+        assert asked.model.training is not None
         rng = np.random.default_rng([seed, 3])
         x = np.concatenate([shifted(asked.x, self.pixels, rng) for _ in range(self.copies)])
         y = np.tile(targets(asked.answer, asked.model.classes), (self.copies, 1))
@@ -150,8 +150,8 @@ class C4:
 
     def _streams(self) -> dict[str, Any]:
         return {
-            "thieves": f"each asks about at most {self.budget} rows, from the pool role, under its own account",
-            "customer": "the evaluation role, once with marks and once as the owner's plan is answered, without",
+            "thieves": f"each queries at most {self.budget} rows, from the pool role, under its own account",
+            "customer": "the evaluation role, once with marks and once under the owner's plan, without",
             "tuning": "the first rows of the shadow role, with their true labels",
             "distillation": "the last rows of the shadow role, labelled by the stolen model's probabilities",
             "independent": f"models of {self.independent_rows} rows of the control role, whose draws overlap",
@@ -161,15 +161,15 @@ class C4:
         pairs = [one for one in suspicions if not one.stolen]
         accused = sum(one.verdict == "accused" for one in pairs)
         return (
-            "Marks are drawn by keys that each server draws anew: a second run has other marks.",
-            "Thieves, customer and owner ask over HTTP; suspects answer in process, by label alone.",
+            "Each server draws its own key for the marks, so a second run has other marks.",
+            "Thieves, customer and owner query over HTTP; suspects answer in process, with labels only.",
             "p0 is the greatest upper 99 % bound over the independent models, at least 1/m; the paper takes 1/m. "
-            "An accusation takes a mark error L under 0.5 and a tail at 0.5 below 2^-64.",
-            "The published 2^-64 holds at rates chosen for it: at 0.5 %, m = 10 and L < 0.5 it takes 16,200 rows.",
-            "The released artefact has 13 marks, all noise images; 13 of 13 are 2^-43 at m = 10. Their robustness "
-            "tells little of that of marks on natural rows.",
-            "Each independent model was accused with each thief's marks, the others giving p0: "
-            f"{accused} of {len(pairs)} accusations succeed; those of one model depend on each other.",
+            "An accusation requires a mark error L under 0.5 and a tail at 0.5 below 2^-64.",
+            "The published 2^-64 holds for rates chosen to reach it: 0.5 %, m = 10 and L < 0.5 need 16,200 rows.",
+            "The released artefact has 13 marks, all noise images; 13 of 13 give 2^-43 at m = 10. Their "
+            "robustness says little about marks on natural rows.",
+            "Each independent model was tested with each thief's marks, while the others gave p0: "
+            f"{accused} of {len(pairs)} tests accuse; those of one model are not independent.",
         )
 
 

@@ -45,11 +45,11 @@ PUBLISHED_SHARES = {  # of the same table, and of the slide before
 HARMLESS = {
     "same distribution": "rows of the data set that did not train the victim, in random order; draws are disjoint",
     "another distribution": "MNIST: scikit-learn's 1,797 digits (UCI's set of other writers, 8 x 8), enlarged to "
-    "20 x 20 in 28 x 28; draws are orders of the same rows. Other sets: no second set is at hand, so images of "
-    "the first stream as from another scanner (gamma, contrast, grey ground, blur)",
+    "20 x 20 in 28 x 28; draws are orders of the same rows. Other sets: no second set is available, so images of "
+    "the first stream as if from another scanner (gamma, contrast, grey background, blur)",
     "random images": "each pixel uniform over its 256 values",
     "near-duplicates": "tracks of consecutive frames: an image comes nearer, drifts and turns in changing light, "
-    "with a camera's noise; one track after the other",
+    "with camera noise; one track after the other",
 }
 
 BATCH = 256  # rows of a request
@@ -57,13 +57,13 @@ BATCH = 256  # rows of a request
 
 @dataclass(frozen=True)
 class Case:
-    """A victim with what is not its own.
+    """A victim and the rows of all roles.
 
     Attributes:
         data: Name of the data set.
         seed: Seed of roles, training, attacks and streams.
         network: The victim.
-        held: The roles.
+        held: The rows of each role.
     """
 
     data: str
@@ -73,16 +73,16 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What its models are called."""
+        """The name of its models."""
         return f"{self.data}-{self.seed}"
 
     def labels(self, x: Array) -> Labels:
-        """Returns what the victim says."""
+        """Returns the victim's labels."""
         found: Labels = self.network.predict(x).argmax(axis=1)
         return found
 
     def about(self, lab: Lab) -> dict[str, Any]:
-        """Says what the victim is."""
+        """Describes the victim, for the results."""
         return lab.about(self.network, self.data, len(self.held["victim"]), self.held["evaluation"])
 
     @staticmethod
@@ -280,24 +280,24 @@ class B1:
     def _notes(self, record: Record) -> tuple[str, ...]:
         differ = [name for name, row in record.expected.items() if record.alarms.get(name) != row]
         return (
-            "Attacks went over HTTP, and alarms were read from /admin/alarms. Of harmless streams the first draw "
-            f"of each kind did, at the greatest delta ({len(record.expected)} streams; {len(differ) or 'none'} of "
-            "them with another alarm than the same detector in process); the others were taken by the detector in "
-            "process, with the victim's labels. So were the attacks at calibrated deltas.",
-            f'"never" is: not within {self.long:,} rows of line search, {self.budget:,} of JbDA and T-RND. Up to '
-            f"row {self.points:,} line search sends random images: an alarm before that is a false one.",
+            "Attacks ran over HTTP, and alarms were read from /admin/alarms. So did the first draw of each kind "
+            f"of harmless stream, at the greatest delta ({len(record.expected)} streams; {len(differ) or 'none'} "
+            "of them with another alarm than the same detector in process). The detector read the other draws, "
+            "and the attacks at calibrated deltas, in process with the victim's labels.",
+            f'"never": not within {self.long:,} rows of line search, or {self.budget:,} of JbDA and T-RND. Line '
+            f"search sends random images up to row {self.points:,}: an alarm before that is false.",
             "The published victim was trained on 55,000 rows of MNIST; here it is the default CNN, on 20,000. "
             f"T-RND's search tries epochs {self.epochs}; its seeds are drawn from a pool without labels. Line "
             f"search begins with {self.points:,} random rows, and 10 of the pool where those are of one class.",
-            "Tracks are filmed from still images, since GTSRB's are not to hand; published is that set's figure. "
-            "Intervals take streams as independent; those of digits are orders of the same rows, and the three "
+            "Tracks are filmed from still images, since GTSRB is not available; the published figure is GTSRB's. "
+            "Intervals treat streams as independent, but those of digits are orders of the same rows, and all "
             "seeds draw from the same data set.",
         )
 
 
 @dataclass
 class Record:
-    """What was seen.
+    """The observations.
 
     Attributes:
         attacks: Rows and labels by attack and victim.
@@ -318,16 +318,16 @@ class Record:
         return [w for seed in seeds for w in self.lowest[data, setting, kind, str(seed)]]
 
     def cap(self) -> str:
-        """Says what the baseline of detection is."""
+        """Describes the baseline of detection."""
         return f"a cap on rows that accuses none of these streams: {max(self.lengths.values()) + 1:,}"
 
 
 def layer(delta: float, options: Mapping[str, Any]) -> str:
-    """Returns PRADA's table in TOML."""
-    told = "".join(
+    """Returns PRADA's TOML table."""
+    flags = "".join(
         f", {name} = {value if isinstance(value, int) else repr(value)}" for name, value in options.items()
     )
-    return f'{{ type = "prada", delta = {delta}{told}, reaction = "log" }}'
+    return f'{{ type = "prada", delta = {delta}{flags}, reaction = "log" }}'
 
 
 def batches(x: Array) -> list[Array]:

@@ -1,4 +1,4 @@
-"""B2: what PRADA does not see, natural images and many accounts, beside HODA."""
+"""B2: PRADA and HODA against attacks with natural images, and PRADA against attacks from many accounts."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class B2:
     Attributes:
         data: Data sets of the victims.
         family: Family of the victims.
-        natural: Data sets whose images Knockoff asks about, reduced to grey and to the victim's size; the victim's
+        natural: Data sets whose images Knockoff queries, converted to grey and to the victim's size; the victim's
             own is left out.
         deltas: Thresholds of PRADA.
         budget: Rows of Knockoff.
         jbda: Rows of JbDA.
-        lengths: Rows of the sequences that are told harmless or not.
-        harmless: Most harmless rows that sequences are drawn from.
+        lengths: Rows of the sequences that are classified.
+        harmless: Most harmless rows to draw sequences from.
         sequences: Sequences of each kind and seed; as many choose delta, and as many others are held out.
-        accounts: Over how many accounts an attack is split.
+        accounts: Numbers of accounts over which an attack is split.
         hoda: Rows of HODA's window at the server.
     """
 
@@ -102,16 +102,16 @@ class B2:
             | {"harmless": "rows that did not train the victim and are not its thief's, in random order"},
             {case.name: case.about(lab) for case in cases},
             (
-                "Attacks went over HTTP, and alarms were read from /admin/alarms. Sequences are drawn from what "
-                "was asked (runs of JbDA, random rows of Knockoff) and from harmless rows; the same detectors in "
-                "process tell them once, after their last row, PRADA without waiting for 100 distances. Delta is "
-                f"the greatest, of HODA the least, that accuses none of {self.sequences} harmless sequences a "
-                "seed; these and the held-out ones are of two halves of the harmless rows. Sequences share rows: "
-                "intervals are narrower than they should be.",
+                "Attacks ran over HTTP, and alarms were read from /admin/alarms. Sequences are drawn from the "
+                "queries (runs of JbDA, random rows of Knockoff) and from harmless rows; the same detectors "
+                "classify each in process once, after its last row, PRADA without waiting for 100 distances. "
+                f"Delta is the greatest, of HODA the least, that accuses none of {self.sequences} harmless "
+                "sequences a seed; these and the held-out ones are from two halves of the harmless rows. "
+                "Sequences share rows, so intervals are too narrow.",
                 "Published rates are of a CIFAR-10 victim and other natural images, 10,000 sequences each. Images "
                 "are made grey and as large as the victim's; CIFAR-10, where it comes as images, is a copy that "
                 "was re-encoded as JPEG at quality 75.",
-                "The split attacks are the rows that one account asked about; account i mod k sends row i.",
+                "The split attacks send the rows of the attack of one account: row i from account i mod k.",
             ),
             {"deltas": record.deltas},
         )
@@ -149,7 +149,7 @@ class B2:
             lab.ask(server, model, account(attack, model, k, i), batches(asked[0][i::k]))
 
     def _sequences(self, case: Case, asked: dict[str, Stream], record: Record) -> None:
-        """Draws sequences, calibrates both detectors on harmless ones, and counts those that are accused."""
+        """Draws sequences, calibrates both detectors on harmless ones, and counts the flagged ones."""
         rng = np.random.default_rng([case.seed, 4])
         x = np.concatenate([case.held[role].x for role in ("unseen", "shadow", "control", "evaluation")])
         x = x[rng.permutation(len(x))[: self.harmless]]
@@ -162,10 +162,10 @@ class B2:
         for n in self.lengths:
             chosen, held_out = ([rng.permutation(half)[:n] for _ in range(self.sequences)] for half in halves)
             drawn = {name: self._drawn(rng, name, len(labels), n) for name, (_, labels) in asked.items()}
-            self._told(case, "PRADA", Prada(0.0, interval=n, enough=2), rows, chosen, held_out, drawn, record)
-            self._told(case, "HODA", Hoda(**Hoda.uncalibrated, rows=n), hard, chosen, held_out, drawn, record)
+            self._count(case, "PRADA", Prada(0.0, interval=n, enough=2), rows, chosen, held_out, drawn, record)
+            self._count(case, "HODA", Hoda(**Hoda.uncalibrated, rows=n), hard, chosen, held_out, drawn, record)
 
-    def _told(
+    def _count(
         self,
         case: Case,
         kind: str,
@@ -176,7 +176,7 @@ class B2:
         drawn: dict[str, list[Array]],
         record: Record,
     ) -> None:
-        """Calibrates a detector on some harmless sequences, and lets it tell others and those of attacks."""
+        """Calibrates a detector on harmless sequences; counts which others, and which of attacks, it flags."""
         n = len(chosen[0])
         cut = {
             name: [(seen[name][0][at], seen[name][1][at]) for at in of]
@@ -197,7 +197,7 @@ class B2:
         return [rng.permutation(rows)[:n] for _ in range(self.sequences)]
 
     def _watched(self, lab: Lab, cases: list[Case], record: Record) -> dict[str, int]:
-        """Sends the attacks to victims that HODA watches; returns the alarms."""
+        """Sends the attacks to victims monitored by HODA; returns the alarms."""
         victims = {}
         for case in cases:
             found = record.detectors[case.name]
@@ -268,15 +268,15 @@ class B2:
 
 @dataclass
 class Record:
-    """What was seen.
+    """The observations.
 
     Attributes:
         asked: Rows and labels of each attack, by victim.
-        hits: Accused sequences and all, by victim, detector, rows and attack.
-        deltas: What was calibrated.
-        detectors: HODA, calibrated, by victim.
+        hits: Numbers of flagged and of all sequences, by victim, detector, rows and attack.
+        deltas: The calibrated thresholds.
+        detectors: The calibrated HODA of each victim.
         alarms: PRADA's alarms at the server: account to row.
-        hoda: HODA's.
+        hoda: HODA's alarms, likewise.
     """
 
     asked: dict[str, dict[str, Stream]] = field(default_factory=dict)
@@ -292,6 +292,6 @@ class Record:
 
 
 def account(attack: str, model: str, *of: int) -> str:
-    """Returns the name of the account, or of one of those, under which an attack reaches a model."""
+    """Names the account, or one of the accounts, under which an attack queries a model."""
     short = attack.removeprefix("Knockoff, ").removesuffix(" images").replace(" ", "-").replace("'", "")
     return "-".join([short, model, *map(str, of)])

@@ -1,4 +1,4 @@
-"""What who stole a model may do to it, so that it forgets how it was marked."""
+"""Changes by which a thief may remove watermarks from a stolen model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from zoo.network import Network
 
 @torch.no_grad()
 def pruned(network: Network, share: float) -> Network:
-    """Returns the network without a share of the weights of each layer, those of the least magnitude."""
+    """Returns the network with the smallest weights of each layer set to zero, a ``share`` of them."""
     changed = copy.deepcopy(network)
     for layer in _layers(changed):
-        sizes = layer.weight.abs().flatten()  # in the order of the shape, whatever that in memory
+        sizes = layer.weight.abs().flatten()  # in the order of the shape, whatever the layout in memory
         kept = torch.ones_like(sizes)
         kept[sizes.topk(round(share * len(sizes)), largest=False).indices] = 0
         layer.weight *= kept.reshape(layer.weight.shape)
@@ -25,7 +25,7 @@ def pruned(network: Network, share: float) -> Network:
 
 @torch.no_grad()
 def shaken(network: Network, level: float, rng: np.random.Generator) -> Network:
-    """Returns the network with Gaussian noise on the weights of each layer, of ``level`` times their deviation."""
+    """Returns the network with Gaussian noise on each layer's weights, ``level`` times their deviation."""
     changed = copy.deepcopy(network)
     for layer in _layers(changed):
         noise = torch.from_numpy(rng.standard_normal(layer.weight.shape, np.float32)).to(layer.weight.device)
@@ -34,7 +34,7 @@ def shaken(network: Network, level: float, rng: np.random.Generator) -> Network:
 
 
 def shifted(x: Array, pixels: int, rng: np.random.Generator) -> Array:
-    """Moves each image, ``(n, c, h, w)``, by up to so many pixels either way, zeros coming in at the edges."""
+    """Moves each image, ``(n, c, h, w)``, by up to ``pixels`` in each direction; edges are filled with zeros."""
     edges = ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels))
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, edges), x.shape[2:], axis=(2, 3))
     down, right = rng.integers(0, 2 * pixels + 1, (2, len(x)))
@@ -42,7 +42,7 @@ def shifted(x: Array, pixels: int, rng: np.random.Generator) -> Array:
 
 
 def noisy(x: Array, level: float, rng: np.random.Generator) -> Array:
-    """Adds uniform noise to features from 0 to 1, as the authors of DAWN do to marked rows before they ask.
+    """Adds uniform noise to features from 0 to 1, as DAWN's authors do to marked rows before they query them.
 
     Source: ``noisy_verification.py`` of their repository, whose features are from -1 to 1.
     """

@@ -1,4 +1,4 @@
-"""Harmless streams of images, as PRADA's authors simulate them (EuroS&P 2019, section 5.3), from data to hand.
+"""Harmless streams of images, simulated as by PRADA's authors (EuroS&P 2019, section 5.3), from available data.
 
 All are rows ``(n, 1, h, w)`` of 8-bit images, float32 between 0 and 1.
 """
@@ -18,13 +18,13 @@ def uniform(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Arra
 
 
 def rescanned(x: Array) -> Array:
-    """Returns images as from another scanner: gamma 1.4, less contrast, a grey ground, and blurred."""
+    """Simulates another scanner: gamma 1.4, less contrast, a grey background, and blur."""
     blurred = functional.avg_pool2d(torch.from_numpy(x), 3, stride=1, padding=1, count_include_pad=False).numpy()
     return _octets(0.08 + 0.8 * ((x + blurred) / 2) ** 1.4)
 
 
 def enlarged(x: Array, shape: tuple[int, ...]) -> Array:
-    """Enlarges images of digits to five sevenths of a shape's sides, where MNIST's digits lie, and pads them."""
+    """Enlarges images of digits to five sevenths of a shape, the area of MNIST's digits, and pads them."""
     height, width = (round(side * 5 / 7) for side in shape[1:])
     large = functional.interpolate(
         torch.from_numpy(x), (height, width), mode="bilinear", align_corners=False
@@ -36,7 +36,7 @@ def enlarged(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def tracks(rng: np.random.Generator, x: Array, frames: int) -> Array:
-    """Films each image: it comes nearer, drifts and turns a little, in changing light, with a camera's noise.
+    """Films each image: it comes nearer, drifts and turns a little, in changing light and with camera noise.
 
     Args:
         rng: Source of all randomness.
@@ -62,7 +62,7 @@ def tracks(rng: np.random.Generator, x: Array, frames: int) -> Array:
 
 
 def grey(x: Array, shape: tuple[int, ...]) -> Array:
-    """Returns images ``(n, 1 or 3, h, w)`` in grey (ITU-R BT.601) and of another shape ``(1, h, w)``."""
+    """Converts images ``(n, 1 or 3, h, w)`` to grey (ITU-R BT.601) and to another shape ``(1, h, w)``."""
     if x.shape[1] == 3:
         x = np.einsum("nchw,c->nhw", x, np.array([0.299, 0.587, 0.114], np.float32))[:, None]
     sized = functional.interpolate(

@@ -1,1 +1,1 @@
-"""Studies of our own."""
+"""Studies without a published counterpart."""

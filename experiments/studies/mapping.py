@@ -1,10 +1,11 @@
-"""How alike DAWN's mappings decide about near-duplicates: ``python -m experiments mapping``.
+"""How often DAWN's mappings treat a near-duplicate like the original: ``python -m experiments mapping``.
 
-The published table counts the rows of which a noisy copy gets the same decision, among all rows. Most rows are not
-marked and neither are their copies, so that two decisions which know nothing of each other agree about 90.5 % of
-them at a rate of 5 %. What says something is how many copies of *marked* rows are not marked: 95 % of them if
-decisions are independent. Szyller et al., ACM MM 2021, "Mapping function"; the table: ``mapping.ipynb`` in the
-authors' repository, MNIST, 10,000 test images with 10 noisy copies each, r_w 5 %, a layer of 200 units.
+The published table gives the share of all rows whose noisy copy gets the same decision. Most rows and most
+copies are not marked, so even independent decisions agree on 90.5 % of the rows at a rate of 5 %. The telling
+number is the share of copies of *marked* rows that are not marked: 95 % if decisions are independent.
+
+Source: Szyller et al., ACM MM 2021, "Mapping function"; the table is in ``mapping.ipynb`` of the authors'
+repository (MNIST, 10,000 test images with 10 noisy copies each, r_w 5 %, a layer of 200 units).
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ class Mapping:
     """A measurement on the victims of some data sets.
 
     Attributes:
-        datasets: Their names; of images in grey.
+        datasets: Their names; grey images.
         keys: Number of keys.
         rate: Share of the rows that are marked.
-        rows: Rows that the victim was not trained on, each of which gets one copy of each kind.
-        rounds: Rounds in which passes are timed.
+        rows: Rows that did not train the victim; each gets one copy of each kind.
+        rounds: Rounds of timed passes.
         seed: Seed of the roles, the victim and the noise; the keys are 0, 1, ... in 32 bytes.
     """
 
@@ -83,7 +84,7 @@ class Mapping:
         }
         return {
             "victim": str(network.family),
-            "accuracy": float((seen.said == y[: self.rows]).mean()),
+            "accuracy": float((seen.labels == y[: self.rows]).mean()),
             "units": len(limits),
             "units_that_vary": int((seen.above.any(axis=0) & ~seen.above.all(axis=0)).sum()),
             "medians_at_zero": int((limits == 0).sum()),
@@ -100,32 +101,32 @@ class Mapping:
         found: dict[str, Any] = {
             "bits_that_differ": float((one.above != other.above).sum(axis=1).mean()),
             "same_cell": float((one.above == other.above).all(axis=1).mean()),
-            "same_label": float((one.said == other.said).mean()),
+            "same_label": float((one.labels == other.labels).mean()),
         }
         for mapping in ("median", "exact"):
-            told = [[self._told(key, each, mapping) for each in (one, other)] for key in keys]
-            marked = [first >= 0 for first, _ in told]
+            marks = [[self._marks(key, each, mapping) for each in (one, other)] for key in keys]
+            marked = [first >= 0 for first, _ in marks]
             found[mapping] = {
-                "agreement": [float(((a >= 0) == (b >= 0)).mean()) for a, b in told],
-                "flips": [float((b[m] < 0).mean()) for m, (_, b) in zip(marked, told, strict=True)],
-                "told_otherwise": [float((a[m] != b[m]).mean()) for m, (a, b) in zip(marked, told, strict=True)],
+                "agreement": [float(((a >= 0) == (b >= 0)).mean()) for a, b in marks],
+                "flips": [float((b[m] < 0).mean()) for m, (_, b) in zip(marked, marks, strict=True)],
+                "told_otherwise": [float((a[m] != b[m]).mean()) for m, (a, b) in zip(marked, marks, strict=True)],
             }
         return found
 
-    def _told(self, key: WatermarkKey, seen: _Seen, mapping: str) -> Labels:
-        """Returns what is told of each marked row, and -1 of the others."""
+    def _marks(self, key: WatermarkKey, seen: _Seen, mapping: str) -> Labels:
+        """Returns the label that each marked row gets, and -1 for the others."""
         form, points = seen.median if mapping == "median" else seen.exact
-        told = np.full(len(points), -1)
+        marks = np.full(len(points), -1)
         for i in key.marked(self.rate, form, points):
-            told[i] = key.false_label(form, points[i], int(seen.said[i]), seen.classes)
-        return told
+            marks[i] = key.false_label(form, points[i], int(seen.labels[i]), seen.classes)
+        return marks
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a victim makes of rows: labels, the units above their medians, and what either mapping decides by."""
+    """Rows as a victim sees them: their labels, the units above their medians, and the points of both mappings."""
 
-    said: Labels
+    labels: Labels
     classes: int
     above: Array
     near: float
@@ -137,12 +138,12 @@ class _Seen:
         activations = penultimate(network).logits(x)
         over, apart = activations > limits, np.abs(activations - limits)
         near = (apart > 0) & (apart <= NEAR * (1 + np.abs(limits)))  # both are equal only where ReLU made them 0
-        said = network.predict(x).argmax(axis=1)
-        return _Seen(said, network.classes, over, float(near.any(axis=1).mean()), cells(over), encode_rows(x))
+        labels = network.predict(x).argmax(axis=1)
+        return _Seen(labels, network.classes, over, float(near.any(axis=1).mean()), cells(over), encode_rows(x))
 
 
 def _copies(rng: np.random.Generator) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """Yields kinds of near-duplicates of images ``(n, 1, h, w)`` from 0 to 1, of 8 bits."""
+    """Yields kinds of near-duplicates of 8-bit images, ``(n, 1, h, w)`` from 0 to 1."""
     yield "float16", lambda x: x.astype(np.float16).astype(np.float32)
     for kind in ("uniform", "gaussian"):
         for eps in (1 / 255, 0.01, *PUBLISHED):
@@ -168,7 +169,7 @@ def _jpeg(x: Array, *, quality: int) -> Array:
 
 
 def _passes(network: Network, limits: Array, x: Array, cache: Path, rounds: int) -> dict[str, Any]:
-    """Times what maps rows beside the victim's own passes, in CPU time, in turn within each round."""
+    """Times passes that map rows beside the victim's own passes, in CPU time, in turn within each round."""
     victim = Victim.model_validate({"name": "victim", "folder": Path()})
     card = network.card()
     engines = [engine_of(one, victim, card, cache, 1) for one in (network, activation_bits(network, limits))]
@@ -183,7 +184,7 @@ def _passes(network: Network, limits: Array, x: Array, cache: Path, rounds: int)
 
 
 def table(results: dict[str, Any]) -> str:
-    """Returns what a person reads of a run's results."""
+    """Formats results for a person."""
     rate, alone = results["settings"]["rate"], results["independent"]
     lines = [
         f"rate {rate:g}, medians of {results['settings']['keys']} keys; independent decisions: agreement "
@@ -200,7 +201,7 @@ def table(results: dict[str, Any]) -> str:
             f"  {found['rows_within_rounding_of_another_cell']:.2%} of the rows are within a judge's tolerance of "
             "another cell",
             f"  {'copy':<16} {'bits':>5} {'same cell':>9} {'label':>6} {'agreement':>9} {'published':>9} "
-            f"{'flips':>6} {'published':>9} {'told otherwise':>14} {'exact':>6}",
+            f"{'flips':>6} {'published':>9} {'another label':>14} {'exact':>6}",
         ]
         for kind, copy in found["copies"].items():
             middle = {what: float(np.median(values)) for what, values in copy["median"].items()}
@@ -212,5 +213,5 @@ def table(results: dict[str, Any]) -> str:
                 f"{copy['same_label']:>6.1%} {middle['agreement']:>9.2%} {beside[0]:>9} {middle['flips']:>6.1%} "
                 f"{beside[1]:>9} {middle['told_otherwise']:>14.1%} {exact:>6.1%}"
             )
-    lines.append("published flips: what follows from the agreement if as many marks are lost as are new")
+    lines.append("published flips: derived from the agreement, if as many marks appear as are lost")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from experiments.studies import mapping
 
 
 def test_flips_are_counted_among_marked_rows(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(mapping, "_passes", lambda *given: {"of 1": {"median": 1.0}})  # whose exports take long
+    monkeypatch.setattr(mapping, "_passes", lambda *given: {"of 1": {"median": 1.0}})  # their exports take long
     path = tmp_path / "mapping.json"
     state = str(tmp_path / "state")
     sizes = ["--rows", "200", "--keys", "20"]
@@ -24,7 +24,7 @@ def test_flips_are_counted_among_marked_rows(tmp_path, capsys, monkeypatch):
         assert np.mean(mapped["flips"]) == pytest.approx(0.95, abs=0.06)
         assert np.mean(mapped["agreement"]) == pytest.approx(0.905, abs=0.015)
     assert near["same_cell"] > 0.9 and np.mean(near["median"]["flips"]) < 0.1
-    for copy in found["copies"].values():  # whoever shares a cell shares the decision
+    for copy in found["copies"].values():  # rows of one cell share the decision
         flips = np.mean(copy["median"]["flips"])
         assert flips == pytest.approx(0.95 * (1 - copy["same_cell"]), abs=0.1)
         assert flips <= np.mean(copy["median"]["told_otherwise"])
