@@ -13,8 +13,7 @@ from typing import Any
 
 from cli.command import Parser, run
 from cli.flags import at_least
-
-CLAIMS = ("B1", "B2", "C4")
+from experiments.claims import CLAIMS
 
 
 def parser(prog: str = "python -m experiments") -> Parser:
@@ -42,7 +41,7 @@ def parser(prog: str = "python -m experiments") -> Parser:
 
     reproduce = commands.add_parser("reproduce", help="test published claims")
     reproduce.add_argument(
-        "claims", nargs="+", choices=CLAIMS, metavar="CLAIM", help=f"any of {', '.join(CLAIMS)}"
+        "claims", nargs="+", choices=list(CLAIMS), metavar="CLAIM", help=f"any of {', '.join(CLAIMS)}"
     )
     reproduce.add_argument("--out", type=Path, help="folder for logs and stores (default: removed)")
     _add_seeds(reproduce)
@@ -116,12 +115,12 @@ def _judge(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
-    from experiments.claims.command import CLAIMS, reproduce, table
+    from experiments.claims.command import reproduce, table
 
     state, data = _folders(arguments)
     results: dict[str, Any] = {}
     for name in dict.fromkeys(arguments.claims):
-        claim = {name: CLAIMS[name]}
+        claim = {name: CLAIMS[name]()}
         one = reproduce(claim, out=arguments.out, cache=state / "cache", data=data, seeds=range(arguments.seeds))
         results = {**one, "claims": {**results.get("claims", {}), **one["claims"]}}
         _write_json(arguments.json, results)  # after each, since the next may fail after hours

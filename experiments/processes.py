@@ -145,7 +145,8 @@ class Processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         for process in processes:
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)  # no longer: when a signal interrupts another wait for it, this one cannot succeed
             self._running.pop(process, None)
 
     def wait_until_listening(

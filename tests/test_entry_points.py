@@ -33,7 +33,7 @@ def policy(action):
     return ran.stdout.rpartition("policy: ")[2].strip()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", [*PACKAGES, "benchmarks.detectors", "benchmarks.serving.raw"])
 def test_every_package_sets_the_policy_before_it_imports_torch(package):
     assert policy(f"import {package}") == "PASSIVE"
 

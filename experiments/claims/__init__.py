@@ -4,5 +4,21 @@ A claim is a frozen dataclass whose fields are the sizes of its protocol; it nam
 source (:class:`~experiments.claims.claim.Claim`). Its one verb, ``run(lab)``, plays the protocol between parties
 that know one another by URL and key. It returns :class:`~experiments.claims.claim.Findings`: each number beside
 the published one and a trivial baseline. :mod:`~experiments.lab` provides data, victims, servers and accounts. One
-line in ``CLAIMS`` of :mod:`~experiments.claims.command` adds a claim to the command.
+line in :data:`CLAIMS` adds a claim to the command.
 """
+
+from typing import TYPE_CHECKING
+
+from cli.registry import Registry
+
+if TYPE_CHECKING:
+    from experiments.claims.claim import Claim
+
+CLAIMS: "Registry[Claim]" = Registry(
+    {
+        "B1": "experiments.claims.prada_detection:B1",
+        "B2": "experiments.claims.prada_hoda:B2",
+        "C4": "experiments.claims.dawn_removal:C4",
+    }
+)
+"""The claims, by the name that the command knows them by."""

@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims.claim import Claim, Finding
-from experiments.claims.dawn_removal import C4
-from experiments.claims.prada_detection import B1
-from experiments.claims.prada_hoda import B2
 from experiments.header import header
 from experiments.lab import Lab
 from experiments.parties import Parties
-
-CLAIMS: dict[str, Claim] = {claim.ID: claim for claim in (B1(), B2(), C4())}
 
 
 def reproduce(

@@ -23,12 +23,14 @@ from zoo.recipe import READY
 
 HEAVY = {"torch", "sklearn", "scipy", "fastapi", "httpx"}
 
+EXPERIMENTS = ("demo", "report", "judge", "reproduce", "sybils", "mapping")
 HELPS = [
     *(["serve"], ["serve", "accounts"], ["serve", "accounts", "create"], ["serve", "calibrate"]),
     *(["attack"], *(["attack", name] for name in (*ATTACKS, "agreement"))),
     *(["prove"], *(["prove", name] for name in (*PROOFS, "judge-dawn"))),
     *(["train"], *(["train", name] for name in ("roles", "import", "evaluate", "card"))),
-    *(["experiments"], ["experiments", "demo"], ["benchmarks"], ["benchmarks", "serving"]),
+    *(["experiments"], *(["experiments", name] for name in EXPERIMENTS)),
+    *(["benchmarks"], *(["benchmarks", name] for name in ("serving", "detectors"))),
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attacker import Jbda, Knockoff
-from experiments.claims.command import CLAIMS, reproduce, table
+from experiments.claims.command import reproduce, table
 from experiments.claims.dawn_case import AS_STOLEN, JITTERED
 from experiments.claims.dawn_removal import C4
 from experiments.claims.removal import noisy, pruned, shaken, shifted
@@ -39,7 +39,7 @@ def results(tmp_path_factory):
 
 
 def test_marks_are_found_in_what_was_stolen_and_in_nothing_else(results):
-    assert results["claims"]["C4"]["says"] == CLAIMS["C4"].SAYS
+    assert results["claims"]["C4"]["says"] == C4.SAYS
     suspicions = results["claims"]["C4"]["more"]["suspicions"]
     stolen = {(s["thief"], s["rate"], s["suspect"]): s for s in suspicions if s["stolen"]}
     theft = stolen["knockoff", 0.4, AS_STOLEN]
