@@ -59,7 +59,7 @@ class Calibrated(Protocol):
 
 
 def calibrate(
-    chosen: Collection[float], held_out: Collection[float], fpr: float, confidence: float = 0.95
+    chosen: Collection[float], held_out: Collection[float], fpr: float, needed: int = 1, confidence: float = 0.95
 ) -> Calibration:
     """Chooses the greatest delta that accuses at most a share of harmless streams, and tries it on others.
 
@@ -67,6 +67,7 @@ def calibrate(
         chosen: The least statistic of each stream that it is chosen on; a statistic under delta raises an alarm.
         held_out: The least statistics of other streams.
         fpr: The share.
+        needed: Rows that a stream needs for a test.
         confidence: Confidence of the interval.
 
     Raises:
@@ -79,7 +80,7 @@ def calibrate(
         )
     delta = sorted(chosen)[math.floor(fpr * len(chosen))]  # a statistic equal to delta raises no alarm
     if not math.isfinite(delta):
-        raise BadInput("calibrate: the streams are too short to be tested; expected longer ones")
+        raise BadInput(f"calibrate: the streams are too short; a test needs at least {needed} rows")
     return tried(delta, sum(least < delta for least in held_out), len(held_out), confidence)
 
 

@@ -101,7 +101,7 @@ class Windows:
     def calibrate(self, chosen: Streams, held_out: Streams, fpr: float, score: Score) -> Calibration:
         """Chooses the least delta that accuses at most a share of the chosen streams, and tries it on others."""
         on, others = ([-self.greatest(*stream, score) for stream in of] for of in (chosen, held_out))
-        found = calibrate(on, others, fpr)
+        found = calibrate(on, others, fpr, self.size)
         return found._replace(delta=-found.delta)
 
     def totals(self, streams: Streams) -> Array:

@@ -6,7 +6,7 @@ lists, dicts and dataclasses of these, which :mod:`defenses.monitoring.snapshots
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,35 +35,15 @@ class Alarm(NamedTuple):
 
 
 class State(Protocol):
-    """What a detector remembers of one account."""
+    """What a detector remembers.
+
+    It also has ``alarm``, the account's first alarm or None; that of a :class:`CrossAccountDetector` has
+    ``alarms``, by account.
+    """
 
     @property
     def rows(self) -> int:
-        """How many rows it has seen."""
-        ...
-
-    @property
-    def alarm(self) -> Alarm | None:
-        """The account's first alarm."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """The memory that it takes."""
-        ...
-
-
-class CrossAccountState(Protocol):
-    """What a detector remembers of all accounts of a model."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows it holds."""
-        ...
-
-    @property
-    def alarms(self) -> Mapping[str, Alarm]:
-        """The first alarm of each account that has one."""
+        """How many rows it has seen, or holds if it forgets some."""
         ...
 
     @property
@@ -98,7 +78,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class CrossAccountDetector(Protocol):
-    """Watches all accounts of a model together, in one :class:`CrossAccountState`."""
+    """Watches all accounts of a model together, in one state."""
 
     def begin(self) -> Any:
         """Returns the state in which nothing has been sent."""

@@ -116,7 +116,8 @@ class Prada:
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Prada, Calibration]:
         """Returns it with ``delta`` chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
-        found = calibrate([self.lowest(*s) for s in chosen], [self.lowest(*s) for s in held_out], fpr)
+        on, others = ([self.lowest(*stream) for stream in streams] for streams in (chosen, held_out))
+        found = calibrate(on, others, fpr, self.enough + 2)  # the first row of a class has no distance
         return replace(self, delta=found.delta), found
 
     def _fold(self, state: State, rows: Array, labels: Labels, floor: float) -> list[float]:

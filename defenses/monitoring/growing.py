@@ -59,14 +59,14 @@ class GrowingSets:
         return sum(kept.nbytes for kept in self.sets.values())
 
     def arrivals(self, x: Array, labels: Labels) -> Iterator[tuple[Arrivals, Labels]]:
-        """Yields rows in parts, each to be taken before the next.
+        """Yields rows in parts, with their classes; each part must be taken before the next.
 
         Args:
             x: Rows ``(n, d)``, float32, or bytes that stand for 255ths.
             labels: Their classes, ``(n,)``.
         """
         same, octets = pixels(x)
-        first = len(x) if same.all() else int(same.argmin())  # that is no pixels
+        first = len(x) if same.all() else int(same.argmin())  # row of other values
         start = 0
         while start < len(x):
             end = min(start + _STEP, first if start < first else len(x))

@@ -1,4 +1,4 @@
-"""Numbers that come one by one: their moments, and the test of their normality after each."""
+"""Numbers that are added one by one: their moments, and Shapiro and Wilk's W after each."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from defenses.monitoring.shapiro_wilk import lower_bounds, statistic
 from wire import Array
 
 Accepts = Callable[[int, int], bool]
-"""Whether a test is made on so many numbers, of which so many pass the filter."""
+"""Given how many numbers there are, and how many of them pass the filter: whether that is enough for a test."""
 
 
 @dataclass
 class Moments:
-    """The mean and the population's standard deviation of numbers, which depend on their order alone.
+    """The mean and the population's standard deviation of numbers that are added one by one.
 
     Attributes:
         count: How many numbers there are.
-        origin: The first; the sums are about it, for precision.
+        origin: The first, about which the sums are, so that little is lost where all lie close together.
         total: The sum of all less the origin.
         squares: The sum of the squares of these.
     """
@@ -53,7 +53,7 @@ class Moments:
 
 @dataclass
 class Sample:
-    """A growing sample of numbers, tested for normality after those beyond three standard deviations are left out.
+    """A growing sample of numbers, whose W leaves out those beyond three standard deviations.
 
     Attributes:
         values: The numbers, sorted, ``(n,)`` float64.
@@ -66,7 +66,7 @@ class Sample:
     def add(
         self, steps: Sequence[Sequence[float]], tested: Sequence[bool], floor: float, accepts: Accepts
     ) -> list[tuple[int, float]]:
-        """Adds numbers in steps; returns the steps after which W is under the floor, which is W from then on.
+        """Adds numbers in steps; returns the steps after which W is under the floor. The floor is then that W.
 
         W is not computed where a bound shows that it is not under the floor (:func:`~.shapiro_wilk.lower_bounds`).
 
@@ -74,7 +74,7 @@ class Sample:
             steps: The numbers of each step.
             tested: Whether there is a test after each.
             floor: W matters only under this.
-            accepts: Whether so many numbers, of which so many pass the filter, are enough for a test.
+            accepts: Whether there are enough numbers for a test.
 
         Returns:
             Pairs of the number of a step and W.
@@ -113,7 +113,14 @@ class Sample:
         self.values = np.insert(self.values, self.values.searchsorted(numbers), numbers)
 
     def _passed(self, tests: Sequence[_Test], more: Array, before: int, floor: float) -> int:
-        """Returns how many of the first tests surely find no W under the floor."""
+        """Returns how many of the first tests cannot find a W under the floor.
+
+        Args:
+            tests: The tests to come.
+            more: The numbers to come.
+            before: How many numbers were added before these.
+            floor: The floor.
+        """
         if floor <= 0 or not tests:
             return len(tests)
         mean, reach = np.array([(test.mean, test.reach) for test in tests]).T
@@ -130,6 +137,6 @@ class Sample:
 
 class _Test(NamedTuple):
     step: int
-    numbers: int  # that were added by then
+    numbers: int  # how many were added by then
     mean: float
-    reach: float  # of the filter
+    reach: float  # numbers nearer than this to the mean pass the filter

@@ -40,9 +40,9 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     kind = arguments["detector"]
     victim = _victim(settings, arguments["victim"])
     table = next((layer for layer in victim.defenses if layer["type"] == kind), {})
-    here = Path() if arguments["config"] is None else arguments["config"].parent
-    table = {**table, **layer_placed(here, {"type": kind, **_fields(arguments["set"])})}
-    table = layer_placed(Path.cwd(), table)  # as it is printed, it holds in any configuration
+    folder = Path() if arguments["config"] is None else arguments["config"].parent
+    table = {**table, **layer_placed(folder, {"type": kind, **_fields(arguments["set"])})}
+    table = layer_placed(Path.cwd(), table)  # so that the printed table holds in any configuration
     alone = settings.model_copy(update={"victims": (victim.model_copy(update={"defenses": ()}),)})
     served = load_all(alone)[victim.name]
     untuned = defense_of({**table, **CALIBRATED[kind].uncalibrated})
@@ -105,7 +105,9 @@ def _rows(path: Path, card: Card) -> Array:
     if card.dtype == "UINT8":
         octets: Array = np.rint(x * 255).clip(0, 255).astype(np.uint8)
         if np.abs(octets - x * 255).max(initial=0) > 1e-3:
-            raise BadInput(f"{path}: {card.model} takes bytes, and these rows are no 255ths")
+            raise BadInput(
+                f"{path}: {card.model} takes bytes; expected rows whose features are multiples of 1/255"
+            )
         return octets
     low, high = -np.inf if card.low is None else card.low, np.inf if card.high is None else card.high
     if not ((x >= low) & (x <= high)).all():

@@ -102,7 +102,7 @@ def test_calibration_chooses_on_some_streams_and_counts_what_it_accuses_of_other
         assert (found.accused, found.streams, found.delta) == (sum(alarms[40:]), 40, chosen.delta)
         assert found.high == pytest.approx(beta.ppf(0.975, found.accused + 1, 40 - found.accused))
     assert strict.observe(strict.begin(), *stream(SHARES[kind(detector)][1])).alarm is not None
-    with pytest.raises(BadInput, match="expected longer ones"):
+    with pytest.raises(BadInput, match="too short; a test needs at least 50 rows"):
         untuned.calibrated([stream(SHARES[kind(detector)][0], 49)], streams[40:], fpr=0.0)
     with pytest.raises(BadInput, match="0 held out"):
         untuned.calibrated(streams, [], fpr=0.0)

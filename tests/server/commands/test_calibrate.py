@@ -89,8 +89,8 @@ def test_a_folder_is_sought_beside_the_configuration_and_printed_in_full(place, 
         ("plain", ("--set", "interval 3"), "FIELD=VALUE"),
         ("plain", ("--set", "colour = 3"), "no field 'colour'"),
         ("plain", ("--fpr", 1), "at least 0 and under 1"),
-        ("plain", ("--stream", 50), "expected longer ones"),
-        ("bytes", (), "no 255ths"),
+        ("plain", ("--stream", 50), "a test needs at least 102 rows"),
+        ("bytes", (), "multiples of 1/255"),
     ],
 )
 def test_what_cannot_be_calibrated_is_named(place, capsys, victim, flags, fault):
