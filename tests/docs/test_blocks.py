@@ -10,6 +10,8 @@ import tomllib
 import pytest
 from blocks import LANGUAGES, ROOT, blocks, pages, script
 
+from server.settings import Plan, Victim, defense_of
+
 ALL = [block for page in pages() for block in blocks(page)]
 # The pages of docs/ are one session, in the order of the table of contents: all go on from the quickstart.
 ORDER = re.findall(r"^[a-z]+$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
@@ -36,7 +38,13 @@ def test_a_block_is_run_or_says_why_not(block):
     if block.language == "text":
         assert "$ " not in block.text
     if block.language == "toml":
-        tomllib.loads(block.text)
+        table = tomllib.loads(block.text)
+        for each in table.get("victims", []):
+            Victim(**each)
+        for each in table.get("plans", {}).values():
+            Plan(**each)
+        for each in table.get("defenses", []):
+            defense_of(each)
 
 
 @pytest.mark.timeout(600)
