@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from wire.errors import Malformed
 from wire.types import Array, Card, Labels
 
 
@@ -45,3 +46,21 @@ def label_misfit(y: Labels | None, card: Card) -> str | None:
     if classes and len(y) and y.max() >= classes:
         return f"there is a label {y.max()}, but {card.model or 'the model'} has {classes} classes"
     return None
+
+
+def as_bytes(x: Array) -> Array:
+    """Returns rows between 0 and 1 as bytes, of which 255 stands for 1.
+
+    Raises:
+        Malformed: A value is not one of the 256 steps from 0 to 1.
+    """
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x)
+    whole = np.rint(255.0 * x)
+    fitting = (np.abs(255.0 * x - whole) < 1e-3) & (whole >= 0) & (whole <= 255)  # floats are rounded
+    if not fitting.all():
+        row = int(np.argwhere(~fitting)[0][0])
+        raise Malformed(
+            f"row {row} holds {x[row][~fitting[row]][0]:g}, but the model takes bytes: expected multiples of 1/255"
+        )
+    return np.ascontiguousarray(whole, np.uint8)

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 
 from wire.errors import BadInput, Malformed, Refused, Unreachable
+from wire.fits import as_bytes
 from wire.oracle import Prices
 from wire.ratelimit import read_refusal
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
@@ -117,7 +118,7 @@ class Endpoint:
             Malformed: What came back is not an answer about these rows, or the rows cannot be sent as bytes.
             Unreachable: No answer came.
         """
-        array = _bytes(x) if self._scaled else np.ascontiguousarray(x, DATATYPES[self.card.dtype])
+        array = as_bytes(x) if self._scaled else np.ascontiguousarray(x, DATATYPES[self.card.dtype])
         asked = [
             {"name": name, **({"parameters": {"binary_data": True}} if self._binary else {})}
             for name, role in self.card.outputs
@@ -289,24 +290,6 @@ class Endpoint:
         if reply.status_code < 500 or reply.status_code == 503:
             raise Refused(detail, status=reply.status_code, **read_refusal(reply.headers)._asdict())
         raise Unreachable(f"{url}: {detail}")
-
-
-def _bytes(x: Array) -> Array:
-    """Returns rows as bytes, of which 255 stands for 1.
-
-    Raises:
-        Malformed: A value is none of the 256 steps from 0 to 1.
-    """
-    if x.dtype == np.uint8:
-        return np.ascontiguousarray(x)
-    whole = np.rint(255.0 * x)
-    fitting = (np.abs(255.0 * x - whole) < 1e-3) & (whole >= 0) & (whole <= 255)  # floats are rounded
-    if not fitting.all():
-        row = int(np.argwhere(~fitting)[0][0])
-        raise Malformed(
-            f"row {row} holds {x[row][~fitting[row]][0]:g}, but the model takes bytes: expected multiples of 1/255"
-        )
-    return np.ascontiguousarray(whole, np.uint8)
 
 
 def _named_role(pair: str) -> tuple[str, str]:

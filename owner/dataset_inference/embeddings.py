@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from owner.dataset_inference.blind_walk import box
 from owner.ownership import About
 from wire import Array, BadInput, Card, Labels, Oracle
+from wire.fits import label_misfit, misfit
 from zoo.data.pool import Pool
 
 
@@ -31,7 +31,6 @@ class Images:
 
     def check(self, card: Card, fit: int, test: int) -> None:
         """Raises :class:`~wire.BadInput` if the images do not fit a model, or are fewer than ``fit + test``."""
-        low, high, _ = box(card)
         if not card.dtype.startswith("FP"):
             raise BadInput(
                 f"{card.model} takes {card.dtype}, but walks have steps smaller than 1: FP32 or the like"
@@ -41,23 +40,8 @@ class Images:
                 raise BadInput(
                     f"the {side} pool has {len(pool)} rows, but {fit} to fit and {test} to test make {fit + test}"
                 )
-            if pool.y is None:
-                raise BadInput(f"the {side} pool has no labels, but walks end where the true label does")
-            if pool.input_shape != card.input_shape:
-                raise BadInput(
-                    f"the {side} pool has rows of shape {pool.input_shape}, but {card.model} takes "
-                    f"{card.input_shape}"
-                )
-            least, most = pool.x.min(), pool.x.max()
-            if least < low or most > high:
-                raise BadInput(
-                    f"the {side} pool has values from {least:g} to {most:g}, but {card.model} takes {low:g} to "
-                    f"{high:g}"
-                )
-            if card.classes and pool.y.max() >= card.classes:
-                raise BadInput(
-                    f"the {side} pool has label {pool.y.max()}, but {card.model} knows 0 to {card.classes - 1}"
-                )
+            if wrong := misfit(pool.x, card) or label_misfit(pool.y, card):
+                raise BadInput(f"the {side} pool: {wrong}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from defenses import DETECTORS, Monitored
 from defenses.detectors.calibration import Calibrated, Calibration
 from defenses.detectors.detector import Featurizer
 from server.settings import Settings, Victim, defense_of, layer_placed
-from wire import Array, BadInput, Card, Labels, Query
+from wire import Array, BadInput, Card, Labels, Malformed, Query
+from wire.fits import as_bytes, misfit
 from zoo.data.pool import Pool
 
 if TYPE_CHECKING:
@@ -99,19 +100,14 @@ def _field(given: str) -> dict[str, Any]:
 
 def _rows(path: Path, card: Card) -> Array:
     """Reads harmless rows, in the type in which the victim takes them."""
-    x: Array = Pool.load(path).x
-    if x.shape[1:] != card.input_shape:
-        raise BadInput(f"{path}: its rows are {x.shape[1:]}, but {card.model} takes {card.input_shape}")
-    if card.dtype == "UINT8":
-        octets: Array = np.rint(x * 255).clip(0, 255).astype(np.uint8)
-        if np.abs(octets - x * 255).max(initial=0) > 1e-3:
-            raise BadInput(
-                f"{path}: {card.model} takes bytes; expected rows whose features are multiples of 1/255"
-            )
-        return octets
-    low, high = -np.inf if card.low is None else card.low, np.inf if card.high is None else card.high
-    if not ((x >= low) & (x <= high)).all():
-        raise BadInput(f"{path}: {card.model} takes features from {low:g} to {high:g}")
+    x = Pool.load(path).x
+    try:
+        if card.dtype == "UINT8":
+            x = as_bytes(x)
+    except Malformed as error:
+        raise BadInput(f"{path}: {error}") from None
+    if wrong := misfit(x, card):
+        raise BadInput(f"{path}: {wrong}")
     return x
 
 

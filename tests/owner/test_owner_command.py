@@ -113,7 +113,7 @@ def test_unlabelled_rows_are_told(files, capsys):
     Pool(np.zeros((40, 6), np.float32)).save(files / "unseen.npz")
     with pytest.raises(SystemExit):
         run(owner.command.main, asked(files))
-    assert "the unseen pool has no labels" in capsys.readouterr().err
+    assert "the unseen pool: the rows have no labels" in capsys.readouterr().err
 
 
 def test_evidence_is_plain_json(files):

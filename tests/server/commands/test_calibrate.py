@@ -96,6 +96,6 @@ def test_a_folder_is_sought_beside_the_configuration_and_printed_in_full(place, 
 def test_what_cannot_be_calibrated_is_named(place, capsys, victim, flags, fault):
     with pytest.raises(BadInput, match=fault):
         calibrated(place, capsys, victim, *flags)
-    with pytest.raises(BadInput, match="its rows are"):
+    with pytest.raises(BadInput, match="the rows have shape"):
         Pool(np.zeros((10, 3), np.float32)).save(place / "others.npz")
         calibrated(place, capsys, "plain", "--rows", place / "others.npz")
