@@ -1,11 +1,11 @@
-"""What detectors cost beside what they are made of: ``python -m benchmarks detectors``.
+"""The cost of detectors: ``python -m benchmarks detectors``.
 
-PRADA's request of some rows stands beside one float32 product of these rows with all rows of history, and beside
-the loop over the growing set of a row's class, one ``np.linalg.norm`` for each row in it, as in the authors' code.
-PRADA's time is that of all it does, the product and the loop find distances and no more. All three are timed in
-turn within each round, in CPU time of all threads, and ratios are taken within rounds. The streams are images,
-each class a cloud of 24 dimensions about a centre, in 255ths or in any floats; delta is 0.03 under the W that
-history has. What the other layers cost is in :mod:`benchmarks.forwards`.
+PRADA's request is timed beside one float32 product of its rows with all rows kept so far, and beside the loop of
+the authors' code: one ``np.linalg.norm`` for each row in the growing set of a row's class. PRADA's time covers all
+that it does; the product and the loop only find distances. All three are timed in turn within each round, in CPU
+time of all threads, and ratios are taken within rounds. The streams are images: each class is a cloud of 24
+dimensions about a centre, in 255ths or in other floats. Delta is 0.03 under the W of the distances so far. The cost
+of other layers is in :mod:`benchmarks.forwards`.
 """
 
 from __future__ import annotations
