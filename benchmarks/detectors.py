@@ -4,8 +4,8 @@ PRADA's request is timed beside one float32 product of its rows with all rows ke
 the authors' code: one ``np.linalg.norm`` for each row in the growing set of a row's class. PRADA's time covers all
 that it does; the product and the loop only find distances. All three are timed in turn within each round, in CPU
 time of all threads, and ratios are taken within rounds. The streams are images: each class is a cloud of 24
-dimensions about a centre, in 255ths or in other floats. Delta is 0.03 under the W of the distances so far. The cost
-of other layers is in :mod:`benchmarks.forwards`.
+dimensions about a centre, in 255ths or in other floats. Delta is 0.03 under the W of the distances so far. What
+other layers cost is in :mod:`benchmarks.forwards`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from experiments.header import header
 from wire import Array, Labels
 
 MOST_PRODUCTS, LEAST_LOOPS, MOST_OF_A_FORWARD = 1.5, 20, 0.2
-_TIMED = 4  # rows of a round that the loop is timed on, and lone rows that the others are
-_LOADED = 512  # rows of a request of those that come before the first round
+_TIMED = 4  # rows of a round on which the loop is timed, and lone rows on which the others are
+_LOADED = 512  # rows of a request before the first round
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """A comparison.
+    """A comparison of PRADA with a product and a loop.
 
     Attributes:
         features: Features of a row.
         history: Rows that are kept before the first round.
         classes: Classes of the stream.
-        rows: Rows of a request, of one length or another.
-        kinds: What rows are: ``pixels`` of 8 bits or ``floats``.
+        rows: Rows of a request.
+        kinds: Kinds of rows: ``pixels`` of 8 bits, or ``floats``.
         rounds: Number of rounds.
         seed: Seed of the streams.
     """
@@ -125,7 +125,7 @@ class Detectors:
 
 
 class _Stream:
-    """Images, by class about a centre."""
+    """Images, those of a class about its centre."""
 
     def __init__(self, rng: np.random.Generator, kind: str, d: int, classes: int) -> None:
         self._rng, self.kind = rng, kind
@@ -148,14 +148,14 @@ def _loop(x: Array, rows: list[Array]) -> float:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Returns what a person reads of a run's results."""
+    """Returns the results of a run as a table."""
     settings = results["settings"]
     lines = [
         f"{results['machine']['cpu']}; medians of {settings['rounds']} rounds, CPU us per row",
-        f"PRADA, {settings['classes']} classes: at most {MOST_PRODUCTS} products over all rows of history, and at "
-        f"least {LEAST_LOOPS} times less than the loop over those of a class; memory over the raw rows kept",
+        f"PRADA, {settings['classes']} classes; wanted: at most {MOST_PRODUCTS} times the product with all rows "
+        f"kept, at least {LEAST_LOOPS} times less than the loop over a class's; memory in that of the rows kept",
         f"{'':<6} {'features':>8} {'kept':>7} {'a request':>9} {'prada':>9} {'product':>9} {'loop':>9}"
-        f" {'memory':>7} {'of a product':>28} {'a loop over it':>28}",
+        f" {'memory':>7} {'times the product':>28} {'times less than the loop':>28}",
     ]
     for figure in results["prada"]:
         micro = figure["microseconds_a_row"]
@@ -167,7 +167,7 @@ def table(results: dict[str, Any]) -> str:
             + f" {_judged(figure['loops'], figure['loops']['median'] >= LEAST_LOOPS):>28}"
         )
     lines += [
-        f"others, in forward passes of the victim, a small CNN: DAWN at most {MOST_OF_A_FORWARD}",
+        f"others, in forward passes of the victim, a small CNN; wanted: DAWN at most {MOST_OF_A_FORWARD}",
         f"{'':<6} {'a request':>9} {'layer':>9} {'forward':>9} {'of a forward':>28}",
     ]
     for figure in results["layers"]:
