@@ -94,12 +94,16 @@ def _demo(arguments: argparse.Namespace) -> None:
     from experiments.demo.sizes import FULL, REDUCED
     from experiments.demo.trial import Trial
     from experiments.report.report import write
+    from experiments.report.summary import summary
 
     start = time.perf_counter()
     protocol = FULL if arguments.full else REDUCED
     state, data = _folders(arguments)
     results = Trial(protocol, arguments.out, state, data, arguments.dataset, arguments.seed).run()
-    print(f"{write(results, arguments.out)} ({time.perf_counter() - start:.0f} s)")
+    path = write(results, arguments.out)
+    for heading, line in summary(results):
+        print(f"{heading}: {line}")
+    print(f"The report is in {path} ({time.perf_counter() - start:.0f} s).")
 
 
 def _report(arguments: argparse.Namespace) -> None:
