@@ -234,8 +234,8 @@ def test_our_server_is_measured_as_a_user_starts_it(kept):
     }
 
 
-def test_nonsense_is_told_in_a_line(tmp_path):
-    with pytest.raises(BadInput, match="no measurement's name holds zeppelin"):
+def test_nonsense_is_refused_in_a_line(tmp_path):
+    with pytest.raises(BadInput, match="no measurement's name contains zeppelin"):
         Bench(tmp_path, only=["zeppelin"]).run()
     with pytest.raises(BadInput, match=r"--seconds 0: expected 0\.1 to 600"):
         main(["serving", "--seconds", "0"])
