@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from itertools import pairwise
 
 import httpx
 import numpy as np
@@ -21,7 +22,7 @@ def predict(local, headers, rows, **more):
 
 def counted(local):
     """Returns the metrics' samples by name and labels."""
-    families = local.app._telemetry.control.collect()
+    families = local.app._telemetry.registry.collect()
     return {
         (sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples
     }
@@ -35,6 +36,56 @@ def test_every_answer_carries_the_request_s_id(local, path):
     assert drawn[0] != drawn[1]
     for given in (b"x" * 65, b"a b", b"\xc3\xa9"):
         assert get(path, headers={"X-Request-Id": given}).headers["X-Request-Id"] not in (given.decode(), *drawn)
+
+
+def test_ids_disclose_no_traffic(local):
+    ids = [local.client.get("/v2").headers["X-Request-Id"].split("-") for _ in range(600)]
+    assert len({process for process, _ in ids}) == 1 and len({number for _, number in ids}) == 600
+    steps = {int(b, 16) - int(a, 16) for (_, a), (_, b) in pairwise(ids)}
+    assert len(steps) == 599 and min(map(abs, steps)) > 2**32
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v2", "/v2/health/ready", "/v2/models/open", "/v1/account", "/openapi.json"]
+)
+def test_head_is_get_without_a_body(local, path):
+    headers = local.headers()
+    get, head = (local.client.request(method, path, headers=headers) for method in ("GET", "HEAD"))
+    assert head.status_code == get.status_code == 200 and head.content == b"" != get.content
+    for name in ("Content-Length", "Content-Type"):
+        assert head.headers[name] == get.headers[name]
+
+
+def test_head_knows_what_get_knows(local):
+    for path, status in (("/v1/account", 401), ("/nowhere", 404), ("/v2/models/open/infer", 405)):
+        assert local.client.head(path).status_code == local.client.get(path).status_code == status
+    assert local.client.get("/v2/models/open/infer").headers["Allow"] == "POST"
+    stream = local.client.head("/admin/alarms/stream", headers=local.headers("admin", "root"))
+    assert stream.status_code == 200 and stream.content == b""  # and it ends
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "page"),
+    [
+        (BROWSER, True),
+        ("text/html", True),
+        ("*/*", False),
+        ("", False),
+        ("application/json, text/html;q=0.5", False),
+    ],
+)
+def test_the_root_shows_a_page_to_browsers_alone(local, accept, page):
+    reply = local.client.get("/", headers={"Accept": accept})
+    assert reply.status_code == 200
+    if page:
+        assert reply.headers["Content-Type"].startswith("text/html") and 'href="/docs"' in reply.text
+        assert "Authorization: Bearer" in reply.text and "accounts create" in reply.text
+        assert not any(model in reply.text for model in ("open<", "limited", "labels"))
+    else:
+        assert reply.json() == {"status": "alive"}
 
 
 def test_requests_are_counted_by_their_route_and_what_became_of_them(local, rows):

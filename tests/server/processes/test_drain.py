@@ -100,6 +100,7 @@ def test_a_second_signal_ends_at_once(drained):
 
 
 def test_who_presses_ctrl_c_does_not_wait(drained):
-    _, process, _ = drained(60)
+    url, process, _ = drained(60)
     process.send_signal(signal.SIGINT)
     assert ended(process, 20) < 5
+    assert f"Serving 3 models at {url} - docs at {url}/docs" in process.stdout.read().decode()
