@@ -18,11 +18,11 @@ class Extraction(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
-        """Asks about rows until the attack is done or no more answers are to be had, and trains a surrogate.
+        """Asks about rows until the attack is done or the answers end, and trains a surrogate.
 
         Args:
             oracle: The way to the victim; afterwards its ``ended`` says why the asking stopped early, if it did.
-            pool: The attacker's own rows; their labels, if any, are not looked at.
+            pool: The attacker's own rows; only an attack that says so looks at their labels.
             rng: Source of all randomness: the same seed asks about the same rows.
 
         Returns:

@@ -27,12 +27,12 @@ class Jbda:
     In each round the surrogate F is trained on the rows S that the oracle O has labelled so far, and every one of
     them makes a new one: ``x + lambda_rho * sign(J_F(x)[O(x)])``, ``lambda_rho = lambda * (-1)^floor(rho / tau)``.
     After all rounds ``seeds * 2^rounds`` rows were asked about; where the budget ends before, the last round asks
-    about a random part of its new rows. As in the paper, only labels are learned from.
+    about a random part of its new rows. As in the paper, the surrogate learns from labels alone.
 
     What the paper leaves open: whether a round's training goes on from the last round's weights (the first
     author's code, cleverhans, does, and so does this; its Adam, learning rate and batch are the defaults), what
-    becomes of steps out of the range of the features (they are clipped, as the server would refuse them), and how
-    the seeds are found (here: drawn from the pool). That code counts the training rounds, one more than the
+    becomes of steps out of the range of the features (they are clipped, as the server would refuse them), and
+    where the seeds come from (here: drawn from the pool). That code counts the training rounds, one more than the
     doublings, and begins with the negative sign; the paper's formula, followed here, with the positive one.
 
     Attributes:
@@ -74,10 +74,10 @@ class Jbda:
             if oracle.ended is not None or rho == self.rounds:
                 break
             new = self._augment(surrogate, x, labels, rho, *bounds(oracle.card))[rng.permutation(len(x))]
-            told = oracle.collect(new).labels
-            if not len(told):
+            answered = oracle.collect(new).labels
+            if not len(answered):
                 break
-            x, labels = np.concatenate([x, new[: len(told)]]), np.concatenate([labels, told])
+            x, labels = np.concatenate([x, new[: len(answered)]]), np.concatenate([labels, answered])
         return surrogate
 
     def _augment(self, surrogate: Network, x: Array, labels: Labels, rho: int, low: float, high: float) -> Array:

@@ -87,10 +87,10 @@ class LineSearch:
         length = 1.0
         while length > self.tolerance:
             middle = (a + b) / 2
-            told = asked.take(middle[None])
-            if not len(told):
+            answer = asked.take(middle[None])
+            if not len(answer):
                 return
-            if told.labels[0] == label:
+            if answer.labels[0] == label:
                 a = middle
             else:
                 b = middle
@@ -107,7 +107,7 @@ class _Asked:
 
     def take(self, x: Array) -> Answer:
         """Asks about rows; the first ones must be answered in part at least."""
-        told = self._oracle.collect(x) if self.x else some(self._oracle, x)
-        self.x += list(x[: len(told)])
-        self.labels += told.labels.tolist()
-        return told
+        answer = self._oracle.collect(x) if self.x else some(self._oracle, x)
+        self.x += list(x[: len(answer)])
+        self.labels += answer.labels.tolist()
+        return answer

@@ -32,7 +32,7 @@ class TRnd:
 
     What differs: the paper searches by Bayesian optimisation, here a grid is tried; its seeds are ten natural rows
     of each class, here they are drawn from the pool, whose labels an attacker does not have. Left open, and chosen
-    here: a round goes on from the last round's weights, and only labels are learned from.
+    here: a round goes on from the last round's weights, and the surrogate learns from labels alone.
 
     Attributes:
         seeds: Rows of the pool to begin with.
@@ -75,10 +75,10 @@ class TRnd:
             if oracle.ended is not None or rho == self.rounds:
                 break
             new = self._synthesise(surrogate, x, labels, rng, bounds(oracle.card))[rng.permutation(len(x))]
-            told = oracle.collect(new).labels
-            if not len(told):
+            answered = oracle.collect(new).labels
+            if not len(answered):
                 break
-            x, labels = np.concatenate([x, new[: len(told)]]), np.concatenate([labels, told])
+            x, labels = np.concatenate([x, new[: len(answered)]]), np.concatenate([labels, answered])
         return surrogate
 
     def _search(self, card: Card, x: Array, labels: Labels, rng: np.random.Generator) -> Training:

@@ -1,4 +1,4 @@
-"""What an answer teaches a surrogate, however much of it was withheld."""
+"""Training targets made from answers, whatever the victim withholds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from wire import Answer, Array
 def targets(answer: Answer, classes: int) -> Array:
     """Turns an answer into the distributions over classes that a surrogate is trained on.
 
-    A full probability vector stands as it is. Where probabilities are withheld (top-k), what the told ones leave
-    of the mass is spread evenly over the withheld classes. What does not sum to one (rounded) is renormalised.
-    A row of which nothing but the label is told is one-hot.
+    A full probability vector stays as it is. Where probabilities are withheld (top-k), the mass that the disclosed
+    ones leave is spread evenly over the withheld classes. Rows that do not sum to one (rounding) are renormalised.
+    A row with nothing but its label becomes one-hot.
 
     Args:
         answer: The answer about ``n`` rows.
@@ -25,8 +25,8 @@ def targets(answer: Answer, classes: int) -> Array:
     if answer.probs is None:
         return one_hot
     withheld = np.isnan(answer.probs)
-    told = np.where(withheld, 0, np.maximum(answer.probs, 0))
-    rest = np.maximum(1 - told.sum(axis=1, keepdims=True), 0)
-    filled = np.where(withheld, rest / np.maximum(withheld.sum(axis=1, keepdims=True), 1), told)
+    disclosed = np.where(withheld, 0, np.maximum(answer.probs, 0))
+    rest = np.maximum(1 - disclosed.sum(axis=1, keepdims=True), 0)
+    filled = np.where(withheld, rest / np.maximum(withheld.sum(axis=1, keepdims=True), 1), disclosed)
     mass = np.where(withheld.all(axis=1, keepdims=True), 0, filled.sum(axis=1, keepdims=True))
     return np.where(mass > 0, filled / np.where(mass > 0, mass, 1), one_hot).astype(np.float32)

@@ -17,17 +17,17 @@ from zoo.data.pool import Pool
 
 @dataclass(frozen=True)
 class Confidence:
-    """Confidence threshold: the surer of its true label, the likelier a member (Yeom et al., CSF 2018).
+    """Confidence threshold: members get a higher probability of their true label (Yeom et al., CSF 2018).
 
     The paper calls a row a member if its loss is at most the mean loss on the training set. For cross-entropy the
-    loss is ``-log p_y``, so that a threshold on it is one on ``p_y``, the probability told for the true label,
-    which is the score. Where to put the threshold is left to whoever reads the scores.
+    loss is ``-log p_y``, so that a threshold on it is one on ``p_y``, the probability of the true label. That is
+    the score; the threshold is left open.
 
-    A withheld ``p_y`` (top-k) counts as 0: the true label was not among those told.
+    A withheld ``p_y`` (top-k) counts as 0: the true label is not among the k likeliest.
     """
 
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Returns the probability told for each candidate's true label; see :class:`Membership`."""
+        """Returns the probability of each candidate's true label; see :class:`Membership`."""
         needs_probs(oracle.card)
         scores = np.full(len(x), np.nan)
         asked, answer = ask(oracle, x, rng)

@@ -12,12 +12,12 @@ from zoo.data.pool import Pool
 
 
 class NotApplicable(Exception):
-    """The attack needs something that this model does not tell; nothing was asked."""
+    """The attack needs something that this model does not disclose; nothing was asked."""
 
 
 @runtime_checkable
 class Membership(Protocol):
-    """A frozen dataclass that tells members, rows that a model was trained on, from others."""
+    """A frozen dataclass that distinguishes members, the rows that a model was trained on, from others."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -35,7 +35,7 @@ class Membership(Protocol):
             Scores, ``(n,)`` float64, higher for members; NaN for a candidate that got no answer.
 
         Raises:
-            NotApplicable: The model tells labels only, and the attack needs more.
+            NotApplicable: The model discloses labels only, and the attack needs more.
             WireError: Not a single row was answered.
         """
         ...
@@ -53,6 +53,6 @@ def ask(oracle: Oracle, x: Array, rng: np.random.Generator) -> tuple[Array, Answ
 
 
 def needs_probs(card: Card) -> None:
-    """Raises :class:`NotApplicable` where a model tells labels only."""
+    """Raises :class:`NotApplicable` if a model discloses labels only."""
     if not card.tells_probs:
         raise NotApplicable("labels only")

@@ -1,7 +1,7 @@
 """Membership by shadow models and an attack model for each class.
 
 Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models",
-IEEE S&P 2017, sections V (the attack) and VIII-A (victims that tell less).
+IEEE S&P 2017, sections V (the attack) and VIII-A (victims that disclose less).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Shadow:
-    """Shadow models: one's own models, whose members are known, show how members are told apart (S&P 2017).
+    """Shadow models: the attacker's own models, whose members are known, show how to recognise members (S&P 2017).
 
     Each shadow model is trained on a random part of the shadow pool; another part of the same size are its
-    non-members, and the parts of different shadow models overlap. What the shadow models tell of these rows, with
-    the true label and "in" or "out", is the attack set. It is split by true label, and each class has an attack
-    model of its own: a fully connected network with one hidden layer of 64 ReLU units and a softmax. A
+    non-members, and the parts of different shadow models overlap. The shadow models' answers about these rows,
+    with the true label and "in" or "out", are the attack set. It is split by true label, and each class has an
+    attack model of its own: a fully connected network with one hidden layer of 64 ReLU units and a softmax. A
     candidate's score is the probability of "in" that the attack model of its class gives.
 
-    As in the paper's experiments with a victim that tells less, the shadow models' probabilities are cut to what
-    the victim's answers show: the k greatest with the others at 0, rounded, or a label alone.
+    As in the paper's experiments with a victim that discloses less, the shadow models' probabilities are cut to
+    what the victim's answers show: the k greatest with the others at 0, rounded, or a label alone.
 
     The defaults are those of an author's code (csong27/membership-inference), but for the learning rate of the
     shadow models: its .05 is for a hidden layer of tanh. The paper's shadow models have the victim's architecture
@@ -60,7 +60,7 @@ class Shadow:
         attack_epochs: Passes of an attack model over its part of the attack set.
         attack_batch: Rows in one training step of an attack model.
         attack_lr: Learning rate of the attack models (Adam).
-        state: Folder where shadow models are kept and found again; MLAAS_STATE, or ./state.
+        state: Folder that keeps shadow models for later runs; MLAAS_STATE, or ./state.
     """
 
     shadows: int = 20
@@ -89,13 +89,13 @@ class Shadow:
         """
         probs, labels, member = self._outputs(oracle.card, shadow, self._splits(shadow, y, rng), rng)
         asked, answer = ask(oracle, x, rng)
-        told = features(disclose(probs, answer), probs.shape[1])
-        victim_told, victim_labels = features(answer, probs.shape[1]), y[asked]
+        answers = features(disclose(probs, answer), probs.shape[1])
+        victim_answers, victim_labels = features(answer, probs.shape[1]), y[asked]
         scores = np.full(len(x), np.nan)
         for label in np.unique(victim_labels):
-            attack = self._attack_model(told[labels == label], member[labels == label], rng, f"class {label}")
+            attack = self._attack_model(answers[labels == label], member[labels == label], rng, f"class {label}")
             rows = victim_labels == label
-            scores[asked[rows]] = attack.predict(victim_told[rows])[:, 1]
+            scores[asked[rows]] = attack.predict(victim_answers[rows])[:, 1]
         return scores
 
     def _splits(self, shadow: Pool, y: Labels, rng: np.random.Generator) -> list[Split]:
@@ -137,10 +137,10 @@ class Shadow:
         named = replace(members, class_names=class_names(card))
         return trained(recipe, named, state_folder(self.state), label=label)
 
-    def _attack_model(self, told: Array, member: Labels, rng: np.random.Generator, label: str) -> Network:
-        """Trains the attack model of one class, which tells members from others by what is told of them."""
+    def _attack_model(self, answers: Array, member: Labels, rng: np.random.Generator, label: str) -> Network:
+        """Trains the attack model of one class, which recognises members by the answers about them."""
         training = Training(
             self.attack_epochs, self.attack_batch, self.attack_lr, weight_decay=self.l2, schedule="constant"
         )
-        model = Network.new(Mlp((64,)), told.shape[1:], ("out", "in"), seed=new_seed(rng))
-        return model.fit(told, member, training, seed=new_seed(rng), label=label)
+        model = Network.new(Mlp((64,)), answers.shape[1:], ("out", "in"), seed=new_seed(rng))
+        return model.fit(answers, member, training, seed=new_seed(rng), label=label)

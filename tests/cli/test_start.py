@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -116,3 +117,34 @@ def test_an_interrupt_during_imports_shows_nothing(words, tmp_path):
     begun.send_signal(signal.SIGINT)
     _, err = begun.communicate()
     assert (begun.returncode, err) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("terminal", "flags", "shown"), [(True, [], True), (True, ["--quiet"], False), (False, [], False)]
+)
+def test_progress_bars_are_for_terminals_and_can_be_switched_off(terminal, flags, shown):
+    program = f"""
+import sys
+from cli.command import Parser, run
+from cli.flags import add_quiet
+def main(argv):
+    parser = Parser("bars")
+    add_quiet(parser)
+    parser.parse_args(argv)
+    from tqdm import tqdm
+    for _ in tqdm(range(3), desc="progress"):
+        pass
+run(main, {flags})
+"""
+    ours, theirs = os.openpty() if terminal else os.pipe()
+    if terminal:
+        termios.tcsetwinsize(theirs, (24, 80))
+    env = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    subprocess.run([sys.executable, "-c", program], stderr=theirs, env=env, check=True)
+    os.write(theirs, b"end\n")
+    told = b""
+    while b"end" not in told:
+        told += os.read(ours, 1000)
+    assert (b"progress" in told) == shown
+    os.close(theirs)
+    os.close(ours)
