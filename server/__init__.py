@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-import wire.openmp  # noqa: F401
+import cli  # noqa: F401  # sets OpenMP's wait policy before anything loads torch
 
 if TYPE_CHECKING:
     from server.inprocess import serve

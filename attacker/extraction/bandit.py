@@ -102,7 +102,9 @@ class ClassPolicy:
             BadInput: The pool has no labels.
         """
         if pool.y is None:
-            raise BadInput("the adaptive strategy draws rows by their classes, but the pool has no labels")
+            raise BadInput(
+                "the adaptive strategy draws rows by class, but the pool has no labels; expected a labelled one"
+            )
         classes = np.unique(pool.y)
         self._rng = rng
         self._rows = [rng.permutation(np.flatnonzero(pool.y == label)).tolist() for label in classes]
