@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     for name in stale:
-        print(f"{'stale' if check else 'written'}: docs/reference/{name}")  # noqa: T201
+        print(f"{'stale' if check else 'written'}: docs/reference/{name}")
     return int(check and bool(stale))
 
 

@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from blocks import ROOT, pages
+from nbclient import NotebookClient
 
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
@@ -37,3 +39,14 @@ def test_the_pages_build_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path / "site"]
     done = subprocess.run([*command, "-d", tmp_path / "doctrees"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in code), "commit it without outputs"
+    assert sum(bool(line.strip()) for cell in code for line in cell.source.splitlines()) <= 25
+    done = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(output.get("text", "") for output in done.cells[-1].outputs)
+    assert float(re.search(r"agreement (\S+),", printed)[1]) > 0.8
