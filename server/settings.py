@@ -1,4 +1,4 @@
-"""What a server is told to do: its TOML file, checked."""
+"""A server's settings: its TOML file, checked."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class _Strict(BaseModel):
 
 
 class Plan(_Strict):
-    """What an account of this plan pays, and which defences it meets.
+    """The prices and defences of the accounts on a plan.
 
     Attributes:
         price_per_row: Price of a row, in the currency's unit, to the micro-cent (8 decimals).
         price_per_request: Price of a request, likewise.
-        defenses: Layers outside every victim's own, as a victim's; limits among them are kept per account, over
+        defenses: Layers outside every victim's own, in the same form. Limits among them are kept per account, over
             all victims together.
-        skip: Names of victims' defences that do not apply.
-        admin: Whether its keys open ``/admin``.
+        skip: Types of victims' defences that do not apply.
+        admin: Whether its keys give access to ``/admin``.
     """
 
     price_per_row: Decimal = Decimal(0)
@@ -103,11 +103,12 @@ class Victim(_Strict):
         name: Its name in URLs.
         folder: Folder of a saved model; or
         recipe: How to train it.
-        version: Its version in URLs.
+        version: Its version in URLs and metadata.
         max_rows: Most rows in one request.
-        dtype: Type of its rows on the wire; with ``UINT8`` they are bytes, which the device scales to 0 to 1.
-        engine: What computes its answers; ``auto`` takes ONNX Runtime on a CPU where it answers as torch does.
-        precision: Type of its weights; all but ``float32`` is torch's, and changes answers.
+        dtype: Type of its rows on the wire; with ``UINT8`` they are bytes, which the device scales to [0, 1].
+        engine: The engine of its forward passes; ``auto`` is ONNX Runtime on a CPU where it agrees with torch, or
+            else torch.
+        precision: Type of its weights; ``bfloat16`` needs torch, and changes answers.
         defenses: The layers around it, outermost first, each a table with its ``type`` and its fields.
     """
 
@@ -141,18 +142,18 @@ class Settings(_Strict):
         state: Folder for the store, trained victims and roles.
         store: URL of the store; by default a SQLite file in the state folder.
         data: Folder where data sets lie.
-        device: ``auto`` takes CUDA where there is one.
-        threads: Threads of one forward pass on a CPU; workers are the better use of more cores.
+        device: Where models run; ``auto`` is a GPU with CUDA if there is one.
+        threads: Threads of one forward pass on a CPU; more workers are a better use of more cores.
         max_body: Most bytes of a request's body, before and after decompression.
-        max_json: Most bytes of JSON in it; who has more to ask sends tensors in binary.
-        body_seconds: Most seconds that a body may take to arrive.
+        max_json: Most bytes of JSON in it; larger requests send tensors in binary.
+        body_seconds: How long a body may take to arrive.
         max_head: Most bytes of a request's line and headers.
-        head_seconds: Most seconds that a head may take to arrive, and that a connection may idle.
-        read_seconds: Most seconds that a client may take to read an answer.
-        drain_seconds: Seconds for which a server that is told to end still says so to whom asks, before it closes.
-        workers: Number of processes that serve; more than one need a store that they can share.
-        metrics_port: Port at which Prometheus finds metrics, on the same host; none by default.
-        log: The log's form; in JSON it has a line for every request.
+        head_seconds: How long a head may take to arrive, and a connection may idle.
+        read_seconds: How long a client may take to read an answer.
+        drain_seconds: How long a stopping server answers 503 before it closes its port.
+        workers: Number of processes that serve; several need Redis as their store.
+        metrics_port: Port of the metrics for Prometheus, on the same host; none by default.
+        log: The log's form; ``json`` also logs every request.
         plans: The plans, by name.
         victims: The served models.
     """
@@ -217,14 +218,14 @@ DEFAULT: dict[str, Any] = {
         }
     ],
 }
-"""What a server does with no configuration."""
+"""The settings of a server without a configuration file."""
 
 
 def read_settings(path: Path | None, **overrides: Any) -> Settings:
     """Reads a TOML file, or the default settings where there is none; folders in it are relative to the file.
 
     Raises:
-        BadInput: The file cannot be read, or says something that makes no sense.
+        BadInput: The file cannot be read, or a setting is invalid.
     """
     try:
         given = DEFAULT if path is None else tomllib.loads(path.read_text())
@@ -236,31 +237,31 @@ def read_settings(path: Path | None, **overrides: Any) -> Settings:
         raise BadInput(f"{path or 'settings'}: {faults(error)}") from None
     if path is None:
         return settings
-    here = path.parent
-    plans = {name: plan.model_copy(update=_placed(here, plan)) for name, plan in settings.plans.items()}
-    victims = tuple(victim.model_copy(update=_placed(here, victim)) for victim in settings.victims)
+    home = path.parent
+    plans = {name: plan.model_copy(update=_placed(home, plan)) for name, plan in settings.plans.items()}
+    victims = tuple(victim.model_copy(update=_placed(home, victim)) for victim in settings.victims)
     relative: dict[str, Any] = {"plans": plans, "victims": victims}
     if "state" in given and "state" not in {k for k, v in overrides.items() if v is not None}:
-        relative["state"] = here / settings.state
+        relative["state"] = home / settings.state
     return settings.model_copy(update=relative)
 
 
-def _placed(here: Path, given: Plan | Victim) -> dict[str, Any]:
-    """Returns the members that name files, as they are seen from here."""
-    placed: dict[str, Any] = {"defenses": tuple(layer_placed(here, layer) for layer in given.defenses)}
+def _placed(home: Path, given: Plan | Victim) -> dict[str, Any]:
+    """Returns the members that name files, relative to the folder of the configuration."""
+    placed: dict[str, Any] = {"defenses": tuple(layer_placed(home, layer) for layer in given.defenses)}
     if isinstance(given, Victim) and given.folder is not None:
-        placed["folder"] = here / given.folder
+        placed["folder"] = home / given.folder
     return placed
 
 
-def layer_placed(here: Path, layer: dict[str, Any]) -> dict[str, Any]:
-    """Returns a table with the members that name files as they are seen from here."""
+def layer_placed(home: Path, layer: dict[str, Any]) -> dict[str, Any]:
+    """Returns a table whose members that name files are relative to a folder."""
     paths = {field.name for field in fields(_defense_class(layer["type"])) if str(field.type).startswith("Path")}
-    return {name: str(here / value) if name in paths else value for name, value in layer.items()}
+    return {name: str(home / value) if name in paths else value for name, value in layer.items()}
 
 
 def faults(error: ValidationError) -> str:
-    """Says what pydantic found wrong, each fault as ``place: what``."""
+    """Returns what pydantic found wrong, each fault as ``place: what``."""
     found = error.errors()
     within = {fault["loc"][:1] for fault in found if len(fault["loc"]) > 1}
     told = []

@@ -18,7 +18,7 @@ from defenses.microbatch import MicroBatch
 from server.deployment.engine import Engine
 from wire import Array
 
-INLINE = 0.002  # seconds; a pass that takes less holds up the event loop less than a change of threads would cost
+INLINE = 0.002  # seconds; a shorter pass blocks the event loop for less than a change of threads would cost
 
 Observe = Callable[[int, float, float], None]
 
@@ -32,13 +32,13 @@ class Batcher:
     """Puts the rows of concurrent requests into passes of an engine."""
 
     def __init__(self, engine: Engine, executor: Executor, observe: Observe | None = None) -> None:
-        """Takes what answers about rows.
+        """Takes the engine.
 
         Args:
             engine: The engine.
             executor: Runs passes that take too long to be run in the event loop.
-            observe: Is told of each pass: its rows, the seconds for which the first of them had waited, and the
-                seconds that it took.
+            observe: Called after each pass with its rows, the seconds for which the first of them had waited, and
+                the seconds that it took.
         """
         self._engine, self._executor, self._observe = engine, executor, observe
         self._passes: MicroBatch[_Part, Array] = MicroBatch(

@@ -1,4 +1,4 @@
-"""Victims: models that are loaded, or trained at the first start, and what they say of themselves."""
+"""Victims: models that are loaded, or trained at the first start, and their cards."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ class LoadedModel:
 def load_all(
     settings: Settings, observe: Callable[[str, int, float, float], None] | None = None
 ) -> dict[str, LoadedModel]:
-    """Loads every victim, and trains those that are told as recipes and not yet in the state folder.
+    """Loads every victim, and trains those with recipes that are not in the state folder yet.
 
-    Training may take all cores; from then on torch and numpy compute with as many threads as the settings say.
-    What takes long of all victims' passes takes turns on one thread.
+    Training may use all cores; from then on torch and numpy use as many threads as the settings say. Long passes
+    of all victims take turns on one thread.
 
     Args:
         settings: The server's settings.
-        observe: Is told of each pass: the victim's name, the rows, the seconds for which the first of them had
-            waited, and the seconds that it took.
+        observe: Called after each pass with the victim's name, the rows, the seconds for which the first of them
+            had waited, and the seconds that it took.
 
     Raises:
-        BadInput: A victim's folder is broken, or its data cannot be had; no victim is served then.
+        BadInput: A victim's folder is broken, or its data is not available; no victim is served then.
     """
     models: dict[Hashable, Model] = {}
     for victim in settings.victims:
@@ -96,7 +96,7 @@ def load_all(
 
 
 def _source(victim: Victim) -> Hashable:
-    """Returns what victims that share a model and its engine have in common."""
+    """Returns a key that victims with the same model and engine share."""
     return victim.folder, victim.recipe, victim.engine, victim.precision, victim.dtype
 
 

@@ -220,7 +220,8 @@ class Service:
         name, model = caller.account.name, deployed.card.model
         query = Query(name, x, self.clock(), idempotency_key(model, request_id, x))
         alarms = self.control.alarms.standing(name, model)
-        return await deployed.admission.admitted(query, deployed.reaction.around(alarms), alarms, caller.position)
+        handle = deployed.reaction.around(alarms) if alarms else deployed.reaction.handle
+        return await deployed.admission.admitted(query, handle, alarms, caller.position)
 
     def _replaced(self, model: str, stack: Tables) -> Deployment | None:
         try:

@@ -15,17 +15,19 @@ from wire import Malformed, Refused
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int, seconds: float) -> bytes:
     """Reads a body of at most ``most`` bytes, before and after decompression.
 
-    It may take some seconds from its first part on; a client that does not begin is cut off by the listener.
+    The time counts from the body's first part; the listener cuts off a client that sends none.
 
     Raises:
-        Refused: The body is larger (413), late (408), or in an encoding that is not offered (415).
+        Refused: The body is too large (413), too late (408), or in an unknown encoding (415).
         Malformed: The compressed data is broken.
         ClientDisconnect: The client left before its body arrived.
     """
-    announced = headers.get(b"content-length")  # a number: whoever parsed the head has seen to it
+    announced = headers.get(b"content-length")  # the parser of the head has checked that it is a number
     if announced is not None and int(announced) > most:
         raise Refused(f"the body has {int(announced)} bytes; at most {most} are read", status=413)
-    body, more = await _part(receive)  # all of it, as a rule: then a timer would cost more than the rest of this
+    body, more = await _part(
+        receive
+    )  # all of it, as a rule; a timer would cost more than the rest of this function
     if more:
         try:
             async with asyncio.timeout(seconds):

@@ -1,7 +1,8 @@
-"""uvicorn, with what it lacks at an open application: limits on heads, on idling and on slow readers, and a drain.
+"""uvicorn with limits on clients, a drain, and one write per answer.
 
-uvicorn bounds neither how long a client may take to send its request's head, nor how large that may grow, nor how
-long an answer may lie unread; and on SIGTERM it closes its port at once, before a load balancer could know.
+uvicorn bounds neither the time nor the size of a request's head, nor the time for which an answer stays unread,
+and on SIGTERM it closes its port at once, before a load balancer could know. Each class here adds one such
+thing.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from server.http.application import Application
 from server.settings import Settings
 
-_TOGETHER = 2**20  # bytes of a body that the application is told of at once, when all of it is there
+_TOGETHER = 2**20  # bytes of a body up to which the application gets it in one piece
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Joined:
-    """A transport that keeps what is written until it is flushed, by the end of the turn of the loop.
+    """A transport that joins writes until the end of the loop's turn.
 
-    uvicorn writes an answer's head and its body one by one: two calls of the kernel, which both wake the client,
-    are a quarter of what a small request costs.
+    uvicorn writes an answer's head and body one by one, which would be two system calls, and would wake the client
+    twice.
     """
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -51,22 +52,22 @@ class Joined:
         self._parts.append(data)
 
     def close(self) -> None:
-        """Closes when all is written."""
+        """Writes the rest, and closes."""
         self.flush()
         self._transport.close()
 
     def flush(self) -> None:
-        """Writes what is kept, unless the client is gone, of which uvicorn tells only the last of its requests."""
+        """Writes what was joined, unless the client is gone; uvicorn notices that for its last request only."""
         parts, self._parts = self._parts, []
         if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))
 
 
 class Parser(httptools.HttpRequestParser):
-    """A parser that passes over offers to go on in another protocol, and goes on in HTTP/1.1.
+    """A parser that ignores offers to switch the protocol, which Java's HttpClient and ``curl --http2`` send.
 
-    httptools takes what follows such a request's head for the other protocol. So it is given that head once more,
-    without the offer.
+    After such a head, httptools takes the rest for the other protocol. So it gets the head again, without the
+    offer.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -85,10 +86,10 @@ class Parser(httptools.HttpRequestParser):
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that is cut when its client makes the server wait, or hold, more than the settings allow.
+    """A connection that is cut when its client exceeds the limits of the settings.
 
-    The server looks at all connections once a second (:meth:`overdue`): timers for every request would cost more
-    than reading its head does.
+    The server checks all connections once a second (:meth:`overdue`): a timer for every request would cost more
+    than reading its head.
     """
 
     def __init__(self, limits: Settings, **kwargs: Any) -> None:
@@ -96,12 +97,12 @@ class Connection(HttpToolsProtocol):
         self.parser = Parser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._limits = limits
-        self._begun: float | None = None  # when the message that is due began; None while none is due
+        self._begun: float | None = None  # when the message under way began; None between two
         self._in_head = True
         self._received = 0  # bytes of that message
-        self._unread: float | None = None  # since when the client has left something of an answer unread
-        self._body: list[bytes] = []  # parts that the application was not told of
-        self._held = 0  # bytes of these
+        self._unread: float | None = None  # since when a part of an answer has been unread
+        self._body: list[bytes] = []  # parts that the application has not got yet
+        self._held = 0  # bytes of these parts
 
     def connection_made(self, transport: Any) -> None:  # noqa: D102  # as in asyncio.Protocol
         self._joined = Joined(transport, self.loop)
@@ -122,19 +123,19 @@ class Connection(HttpToolsProtocol):
         if self._received > self._limits.max_head:  # the head, or with it a part of the body
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._limits.max_head:
-                raise ValueError(f"a head of {size} bytes")  # the parser stops, and uvicorn asks for a 400
+                raise ValueError(f"a head of {size} bytes")  # the parser stops, and uvicorn answers 400
         for name, value in self.headers:
             if name == b"transfer-encoding" and value.lower() != b"chunked":
                 raise ValueError(f"transfer encoding {value!r}")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("no proxy")
-            return  # the head comes once more
+            return  # the head will be parsed again
         self._in_head = False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Keeps a part of a body: to wake the application for each, and to copy it, costs more than to read it."""
+        """Keeps a part of a body: waking the application for each part would cost more than reading it."""
         if self.parser.should_upgrade() or self.cycle.response_complete:
             return
         self._body.append(body)
@@ -153,25 +154,25 @@ class Connection(HttpToolsProtocol):
         self._begun, self._received = None, 0
 
     def tell(self) -> None:
-        """Tells the application the parts of a body that were kept."""
+        """Gives the application the parts of a body that were kept."""
         parts, self._body, self._held = self._body, [], 0
         for part in parts:
             super().on_body(part)
 
     def on_response_complete(self) -> None:
-        """Sends what was written, for there is no more of it."""
+        """Sends the answer, which is complete."""
         self._joined.flush()
         super().on_response_complete()
 
     def head(self) -> bytes:
-        """Returns the head that was read, without an offer to go on in another protocol."""
+        """Returns the head that was read, without the offer to switch the protocol."""
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no request, unless an earlier one is being answered, and closes."""
+        """Answers an invalid request, unless an earlier one is being answered, and closes."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.abort()
         elif self._in_head and self._received > self._limits.max_head:
@@ -181,10 +182,10 @@ class Connection(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def cut(self) -> None:
-        """Ends the connection, with a 408 if a request was begun that nothing was answered to yet.
+        """Ends the connection, with a 408 if a request is under way that has no answer yet.
 
-        Otherwise, or if that does not end it, what the kernel holds for it ends too: to close alone leaves it an
-        answer to deliver.
+        Otherwise, or if that does not end it, the kernel drops what it holds for the connection: closing alone
+        would leave it an answer to deliver.
         """
         if self._begun is not None and self._received and self._unanswered() and not self.transport.is_closing():
             self.transport.write(_LATE)
@@ -202,9 +203,9 @@ class Connection(HttpToolsProtocol):
         return self.cycle.response_complete if self._in_head else not self.cycle.response_started
 
     def overdue(self, now: float) -> bool:
-        """Tells whether the client has had its time: for a head, for a message or for reading an answer."""
+        """Returns whether the client has used up its time: for a head, for a message or for reading an answer."""
         limits = self._limits
-        self.tell()  # who is slow has the application's time to send the rest
+        self.tell()  # from here the application's limit on the body's time counts
         if self._begun is not None:
             allowed = limits.head_seconds + (0 if self._in_head else limits.body_seconds)
             if now - self._begun > allowed or self._received > limits.max_head + 2 * limits.max_body:
@@ -217,7 +218,7 @@ class Connection(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """A server that says that it closes before it does."""
+    """A server that answers 503 for a while before it closes."""
 
     def __init__(
         self, config: uvicorn.Config, application: Application, settings: Settings, started: Callable[[], None]
@@ -232,14 +233,14 @@ class Server(uvicorn.Server):
         self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to drain, for which a person who pressed Ctrl-C need not wait; a second signal ends at once."""
+        """Starts the drain, which Ctrl-C skips; a second signal ends the server at once."""
         self.force_exit = self._application.draining
         self._application.draining = True
         self._close_at = monotonic() + (0 if sig == signal.SIGINT else self._settings.drain_seconds)
         self.should_exit = True  # uvicorn would also raise the signal again after a good end
 
     async def on_tick(self, counter: int) -> bool:
-        """Is called ten times a second; tells whether to close."""
+        """Checks connections, once in ten calls; returns whether to close. uvicorn calls it ten times a second."""
         if counter % 10 == 0:
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection) and connection.overdue(connection.loop.time()):
@@ -254,14 +255,14 @@ def server(
     key: Path | None,
     started: Callable[[], None],
 ) -> Server:
-    """Makes the server of an application.
+    """Returns the server of an application.
 
     Args:
         application: The application.
         settings: The server's settings.
         certificate: Certificate file, for HTTPS.
         key: Its private key file.
-        started: Is called when the server answers.
+        started: Called when the server answers.
     """
     config = uvicorn.Config(
         application,

@@ -1,8 +1,9 @@
-"""What an operator sees of a running server: Prometheus metrics, on a port of their own.
+"""Prometheus metrics of a running server, on a port of their own.
 
-A process counts in memory, and :func:`serving` shows it. Where several workers serve, each counts in files of a
-folder that they share, and their parent shows the sums (:func:`gathering`). prometheus_client chooses between the
-two when it is imported, by the environment variable that :func:`gathering` sets: workers are spawned, not forked.
+One process counts in memory, and :func:`serving` exposes the counts. Several workers count in files of a shared
+folder, and their parent exposes the sums (:func:`gathering`). prometheus_client chooses between the two when it
+is imported, by an environment variable that :func:`gathering` sets; workers are spawned, not forked, so they see
+it.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from defenses import Handler, Layer
 from wire import Answer, BadInput, Query
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client lets several processes count
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several processes count
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_SAMPLE = 16  # of so many queries one is timed in each layer, since timing it costs as much as rounding its answer
-_GPU_PERIOD = 1.0  # seconds between two readings of a GPU's memory: a reading costs more than all the counting
+_SAMPLE = 16  # each layer times one in so many queries: timing costs as much as rounding an answer
+_GPU_PERIOD = 1.0  # seconds between two readings of a GPU's memory, which cost more than all counting
 
 
 class Telemetry:
     """The metrics of one application.
 
     Attributes:
-        registry: Holds them.
-        in_flight: How many requests are being answered: the caller raises and lowers it.
+        registry: The registry of the metrics.
+        in_flight: How many requests are being answered; the caller raises and lowers it.
     """
 
     def __init__(self, release: str, gpu_memory: Callable[[], int] | None = None) -> None:
-        """Makes metrics in a registry of their own.
+        """Creates metrics in a registry of their own.
 
         Args:
             release: The server's version.
-            gpu_memory: Tells how many bytes the models hold on the GPU; None where none is used.
+            gpu_memory: Returns how many bytes the models hold on the GPU; None where none is used.
         """
         self.registry = registry = CollectorRegistry()
 
@@ -57,11 +58,11 @@ class Telemetry:
             return Histogram(f"mlaas_{name}", text, labels, buckets=buckets, registry=registry)
 
         build = gauge(
-            "build_info", "Always 1; the labels say what runs.", "version", "python", "torch", over="max"
+            "build_info", "Always 1; the labels name the versions.", "version", "python", "torch", over="max"
         )
         build.labels(release, platform.python_version(), version("torch")).set(1)
         self.in_flight = gauge("requests_in_flight", "Requests that are being answered.")
-        # A child is looked up once for its labels, since prometheus_client's look-up costs more than the counting.
+        # Children are cached by their labels, since prometheus_client's look-up costs more than counting.
         self._requests = cache(histogram("request_seconds", "Time to answer a request.", "route", "status").labels)
         self._rows = cache(counter("rows", "Rows answered.", "model").labels)
         self._refusals = cache(counter("refusals", "Requests refused.", "reason").labels)
@@ -93,7 +94,7 @@ class Telemetry:
         self._rows(model).inc(n)
 
     def refused(self, reason: str) -> None:
-        """Counts a refusal by what refused: a limit's name, ``key``, ``malformed``, ``store``, ``drain``..."""
+        """Counts a refusal by its reason: a limit's name, ``key``, ``malformed``, ``store``, ``drain``..."""
         self._refusals(reason).inc()
 
     def forward(self, model: str, rows: int, queue_seconds: float, forward_seconds: float) -> None:
@@ -110,7 +111,7 @@ class Telemetry:
         self._charges.observe(charges)
 
     def timed(self, kind: str, layer: Layer) -> Layer:
-        """Returns a layer whose time is counted."""
+        """Returns a layer that counts its time."""
         return _Timed(layer, self._defences(kind).observe)
 
     def _read_gpu(self, gpu_memory: Callable[[], int]) -> None:
@@ -119,7 +120,7 @@ class Telemetry:
 
 
 class _Timed:
-    """A layer that tells how long it took, less what the layers inside it took."""
+    """A layer that counts its time, less that of the layers inside it."""
 
     def __init__(self, layer: Layer, observe: Callable[[float], None]) -> None:
         self._layer, self._observe = layer, observe
@@ -150,10 +151,10 @@ class _Timed:
 
 @contextmanager
 def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[str]:
-    """Shows metrics over HTTP, from a thread, while the block runs; yields their URL.
+    """Exposes metrics over HTTP, from a thread, while the block runs; yields their URL.
 
     Raises:
-        BadInput: The address or the port cannot be had.
+        BadInput: The address or the port is not available.
     """
     try:
         server, thread = start_http_server(port, host, registry)
@@ -169,10 +170,10 @@ def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[str]:
 
 @contextmanager
 def gathering(host: str, port: int) -> Iterator[str]:
-    """Shows the sums over the workers that are spawned while the block runs, as :func:`serving` does.
+    """Exposes the sums over the workers that are spawned while the block runs, as :func:`serving` does.
 
     Raises:
-        BadInput: The address or the port cannot be had.
+        BadInput: The address or the port is not available.
     """
     with TemporaryDirectory(prefix="mlaas-metrics-") as folder:
         registry = CollectorRegistry()
@@ -186,6 +187,6 @@ def gathering(host: str, port: int) -> Iterator[str]:
 
 
 def ended(worker: int) -> None:
-    """Forgets what a worker was doing, by its process id, after its death; what it had counted stays counted."""
+    """Forgets the requests in flight of a dead worker, by its process id; its counts stay."""
     if _FOLDER in os.environ:
         mark_process_dead(worker)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Several processes that serve behind one listening socket, and a parent that replaces those that die.
+"""Several processes that serve behind one listening socket, and a parent that replaces dead ones.
 
-uvicorn's own supervisor starts nothing but its own kind of server, which closes without a drain, and it gives no
-second signal on.
+uvicorn's own supervisor starts only its own kind of server, which closes without a drain, and does not forward a
+second signal.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from server.http import telemetry
 
 log = logging.getLogger(__name__)
 
-Work = Callable[..., None]
-"""Serves; is given its arguments, which worker it is, and a place for every worker, where it writes 1 at its own
-when it answers."""
+Work = Callable[..., None] """Serves, given its arguments, its worker's number, and an array with a place for
+each worker, where it sets its own to 1 when it answers."""
 
-PAUSE = 1.0  # seconds before a worker is replaced that did not live to answer
+PAUSE = 1.0  # seconds before the replacement of a worker that died before it answered
 
-_spawn = multiprocessing.get_context("spawn")  # a fork would take locks and threads along
+_spawn = multiprocessing.get_context("spawn")  # a fork would copy locks without their threads
 
 
 def run_once(work: Callable[..., None], *arguments: Any) -> None:
-    """Runs a function in a process whose memory is free again afterwards; where that fails, this one ends too."""
+    """Runs a function in a process of its own, to free its memory; if that fails, this process ends too."""
     process = _spawn.Process(target=_once, args=(work, arguments))
     process.start()
     process.join()
@@ -43,7 +42,7 @@ def run_once(work: Callable[..., None], *arguments: Any) -> None:
 
 
 def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], None] = lambda: None) -> None:
-    """Runs workers until this process is told to end, and hands on to them what it is told.
+    """Runs workers until this process gets a signal to end, and forwards signals to them.
 
     Args:
         count: How many.
@@ -110,7 +109,7 @@ def _id(process: SpawnProcess) -> int:
 
 
 def _worker(work: Work, arguments: tuple[Any, ...], number: int, up: MutableSequence[int]) -> None:
-    os.setpgrp()  # Ctrl-C at a terminal goes to the parent alone, which hands it on
+    os.setpgrp()  # Ctrl-C at a terminal goes to the parent alone, which forwards it
     threading.Thread(target=_outlive, daemon=True).start()
     run(lambda _: work(*arguments, number, up))
 
@@ -119,4 +118,4 @@ def _outlive() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed: nobody else would end this worker
+    os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed, and nobody else would end this worker

@@ -130,6 +130,6 @@ async def answer(
             break
         except VersionConflict:  # an administrator or another worker changed something meanwhile
             caller = await service.enter(authorization(headers))
-    record.rows = len(answered)
+    record.rows = len(answered.labels)
     more, content = protocol.write(answered, deployed.card, asked.options)
     return more + answer_headers(limits), content
