@@ -24,7 +24,8 @@ from server.http import telemetry
 
 log = logging.getLogger(__name__)
 
-Work = Callable[..., None] """Serves, given its arguments, its worker's number, and an array with a place for
+Work = Callable[..., None]
+"""Serves, given its arguments, its worker's number, and an array with a place for
 each worker, where it sets its own to 1 when it answers."""
 
 PAUSE = 1.0  # seconds before the replacement of a worker that died before it answered
