@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from attacker.extraction.extraction import Extraction
 from attacker.membership.membership import Membership, NotApplicable
 from attacker.transports import Journal, save_transfer
 from cli.meter import metered
-from wire import BudgetSpent, Oracle, WireError
+from wire import BadInput, BudgetSpent, Oracle, WireError
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data.pool import Pool
 
 PACKAGES = ("numpy", "torch", "httpx")
 RESULTS = ("result.json", "scores.npz", "transfer.npz")
-UNFINISHED, JOURNAL = "unfinished", "journal.npy"
+UNFINISHED, JOURNAL, LOCK = "unfinished", "journal.npy", ".lock"
 
 
 def conduct(
@@ -71,45 +72,44 @@ def conduct(
     settings = {"attack": name, "settings": dataclasses.asdict(attack), "seed": seed}
     before, started = _account(endpoint), time.perf_counter()
     journal = Journal(endpoint, new / JOURNAL, endpoint.card.classes)
-    with (
-        closing(journal),
-        metered(endpoint, journal, budget=budget, patience=patience, label=name) as oracle,
-    ):
-        try:
-            if isinstance(attack, Extraction):
-                surrogate = attack.extract(oracle, pools["pool"], rng)
-                folder.save(surrogate, new / "surrogate", **_plain({**settings, "bill": _bill(oracle)}))
-            else:
-                candidates = pools["candidates"]
-                assert candidates.y is not None
-                scores = attack.infer(oracle, candidates.x, candidates.y, pools["shadow"], rng)
-                np.savez(new / "scores.npz", scores=scores, y=candidates.y)
-            status, reason = _end(oracle, budget, pools.get("pool"))
-        except NotApplicable as why:
-            status, reason = "not applicable", str(why)
-        after = _account(endpoint)
-    if isinstance(attack, Extraction):
-        save_transfer(new / JOURNAL, new / "transfer.npz")
-    result = _plain(
-        {
-            **settings,
-            "budget": budget,
-            "endpoint": {"url": re.sub("//[^/@]*@", "//", endpoint.base), "model": endpoint.model},
-            "card": dataclasses.asdict(endpoint.card),
-            "status": status,
-            "reason": reason,
-            **_bill(oracle),
-            "account_before": before,
-            "account_after": after,
-            "seconds": round(time.perf_counter() - started, 3),
-            "versions": {
-                "python": platform.python_version(),
-                **{package: version(package) for package in PACKAGES},
-            },
-        }
-    )
-    (new / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    _replace(new, out)
+    metering = metered(endpoint, journal, budget=budget, patience=patience, label=name)
+    with FileLock(new / LOCK, timeout=0):
+        with closing(journal), metering as oracle:
+            try:
+                if isinstance(attack, Extraction):
+                    surrogate = attack.extract(oracle, pools["pool"], rng)
+                    folder.save(surrogate, new / "surrogate", **_plain({**settings, "bill": _bill(oracle)}))
+                else:
+                    candidates = pools["candidates"]
+                    assert candidates.y is not None
+                    scores = attack.infer(oracle, candidates.x, candidates.y, pools["shadow"], rng)
+                    np.savez(new / "scores.npz", scores=scores, y=candidates.y)
+                status, reason = _end(oracle, budget, pools.get("pool"))
+            except NotApplicable as why:
+                status, reason = "not applicable", str(why)
+            after = _account(endpoint)
+        if isinstance(attack, Extraction):
+            save_transfer(new / JOURNAL, new / "transfer.npz")
+        result = _plain(
+            {
+                **settings,
+                "budget": budget,
+                "endpoint": {"url": re.sub("//[^/@]*@", "//", endpoint.base), "model": endpoint.model},
+                "card": dataclasses.asdict(endpoint.card),
+                "status": status,
+                "reason": reason,
+                **_bill(oracle),
+                "account_before": before,
+                "account_after": after,
+                "seconds": round(time.perf_counter() - started, 3),
+                "versions": {
+                    "python": platform.python_version(),
+                    **{package: version(package) for package in PACKAGES},
+                },
+            }
+        )
+        (new / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        _replace(new, out)
     return result
 
 
@@ -121,14 +121,22 @@ def rescue(out: Path) -> tuple[int, Path] | None:
 
     Returns:
         The number of rows that were answered, and the transfer set with them; None if there are none.
+
+    Raises:
+        BadInput: The run is not over.
     """
-    journal = out / UNFINISHED / JOURNAL
-    kept = None
-    if journal.exists():
-        number = next(n for n in itertools.count(1) if not (out / f"rescued-{n}.npz").exists())
-        path = out / f"rescued-{number}.npz"
-        kept = save_transfer(journal, path), path
-    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    begun, kept = out / UNFINISHED, None
+    if not begun.exists():
+        return None
+    try:
+        with FileLock(begun / LOCK, timeout=0):
+            if (begun / JOURNAL).exists():
+                number = next(n for n in itertools.count(1) if not (out / f"rescued-{n}.npz").exists())
+                path = out / f"rescued-{number}.npz"
+                kept = save_transfer(begun / JOURNAL, path), path
+            shutil.rmtree(begun)
+    except Timeout:
+        raise BadInput(f"{out}: another attack is still writing there; expected a folder of its own") from None
     return kept
 
 

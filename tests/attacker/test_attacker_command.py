@@ -250,6 +250,27 @@ def test_answers_survive_a_kill(
         assert len(rescued["x"]) == 128
 
 
+def test_two_attacks_do_not_share_a_folder(
+    attack: Callable[..., int],
+    server: FakeServer,
+    pool_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended: list[int] = []
+    fit = Network.fit
+
+    def fit_beside_another(self: Network, *of: Any, **options: Any) -> Network:
+        ended.append(attack("gap", "--candidates", pool_file))
+        return fit(self, *of, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Network, "fit", fit_beside_another)
+        assert attack("knockoff", "--pool", pool_file, *QUICK) == 0
+    assert ended == [2] and "another attack is still writing there" in capsys.readouterr().err
+    assert result(tmp_path)["attack"] == "knockoff"
+
+
 def test_the_outcome_says_what_was_won_and_what_to_do_next(
     attack: Callable[..., int],
     server: FakeServer,
