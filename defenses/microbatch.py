@@ -1,7 +1,6 @@
-"""Work that is asked for at the same time is done together, without a timer.
+"""Batches calls that arrive together, without a timer.
 
-Whatever is asked for in the same turn of the event loop, or while a run goes on, shares the next run; a lone call
-never waits.
+Calls of the same turn of the event loop, or that arrive during a run, share the next run. A lone call never waits.
 """
 
 from __future__ import annotations
@@ -30,17 +29,16 @@ class MicroBatch(Generic[T, R]):
         undo: Callable[[T, R], T | None] | None = None,
         observe: Observe | None = None,
     ) -> None:
-        """Takes what does the work.
+        """Takes the function that does the work.
 
         Args:
-            run: Is given what was asked for, in order, and returns as many results, at once or to be awaited; a
-                result that is an exception is raised where it was asked for, and what ``run`` itself raises is
-                raised everywhere.
-            size: Tells the size of what is asked for.
-            most: Greatest size of a run; what is larger has one to itself. None takes all that waits.
-            undo: Where it is given, what is asked for is done even if who asked has gone, and then undone, by what
-                ``undo`` returns of an item and its result, if anything. Otherwise it is not done.
-            observe: Is told of each run the seconds that it took, and how many calls shared it.
+            run: Maps items to as many results, directly or as an awaitable. A result that is an exception is raised
+                in its own call; an exception of ``run`` itself is raised in all of them.
+            size: Returns the size of an item.
+            most: Greatest size of a run; a larger item has a run of its own. None takes everything that waits.
+            undo: If given, an item whose caller has gone is done all the same, and then undone by the item that
+                ``undo`` returns for it and its result, if any. Without it, such an item is dropped.
+            observe: Called after each run with its seconds and the number of calls that shared it.
         """
         self._run, self._size, self._most, self._undo, self._observe = run, size, most, undo, observe
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
@@ -87,7 +85,7 @@ class MicroBatch(Generic[T, R]):
         except (
             Exception,
             asyncio.CancelledError,
-        ) as error:  # the loop's end cancels runs, but not who refunds then
+        ) as error:  # when the loop ends it cancels runs, but not the callers, which refund
             results = [error] * len(batch)
         self._end(batch, results, begun)
 
@@ -103,13 +101,13 @@ class MicroBatch(Generic[T, R]):
             else:
                 result.set_result(value)
         self._due = bool(self._waiting)
-        if self._due:  # who was answered goes on before the next run, and may ask again
+        if self._due:  # callers that were answered continue before the next run, and may call again
             asyncio.get_running_loop().call_soon(self._begin)
         if self._observe is not None:
             self._observe(seconds, len(batch))
 
     def _make_up_for(self, item: T, value: R | BaseException) -> None:
-        """Undoes what was done for somebody who has gone."""
+        """Undoes an item whose caller has gone."""
         if self._undo is not None and not isinstance(value, BaseException):
             undoing = self._undo(item, value)
             if undoing is not None:
@@ -118,7 +116,7 @@ class MicroBatch(Generic[T, R]):
     def _next(self) -> Batch[T, R]:
         waiting = self._waiting
         if self._undo is None:
-            waiting = [(item, result) for item, result in waiting if not result.done()]  # the others have gone
+            waiting = [(item, result) for item, result in waiting if not result.done()]  # their callers have gone
         taken, total = 0, 0
         for item, _ in waiting:
             total += self._size(item)
