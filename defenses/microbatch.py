@@ -32,8 +32,8 @@ class MicroBatch(Generic[T, R]):
         """Takes the function that does the work.
 
         Args:
-            run: Maps items to as many results, directly or as an awaitable. A result that is an exception is raised
-                in its own call; an exception of ``run`` itself is raised in all of them.
+            run: Maps items to as many results, directly or as an awaitable. A result that is an exception is
+                raised in its own call; an exception of ``run`` itself is raised in all of them.
             size: Returns the size of an item.
             most: Greatest size of a run; a larger item has a run of its own. None takes everything that waits.
             undo: If given, an item whose caller has gone is done all the same, and then undone by the item that
