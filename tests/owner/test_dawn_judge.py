@@ -378,12 +378,12 @@ def test_the_owner_needs_nothing_of_a_servers_install():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_judge_says_that_the_owner_could_have_chosen_the_account():
+async def test_a_judge_says_that_the_owner_could_have_chosen_the_account():
     async def steps(store):
         ledger = MarkLedger(store, "victim")
         await ledger.begin(COMMON)
         for account in ("thief", "alice", "bob"):
             await ledger.add(account, MARKS)
 
-    found, _ = judged(asyncio.run(_opening(steps)))
+    found, _ = judged(await _opening(steps))
     assert "best of 3 accounts" in found.caution and "accounts" not in judged()[0].caution

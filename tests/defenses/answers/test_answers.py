@@ -180,7 +180,7 @@ def test_noise_has_the_size_that_was_asked_for():
     assert abs(added.std() - 0.1) < 0.01
 
 
-def test_the_first_layer_answers_last():
+async def test_the_first_layer_answers_last():
     def mark(name):
         async def layer(query, handle):
             seen.append(name)
@@ -189,5 +189,5 @@ def test_the_first_layer_answers_last():
         return layer
 
     seen = []
-    asyncio.run(ask([mark("outer"), mark("inner")], X[:2], PROBS))
+    await ask([mark("outer"), mark("inner")], X[:2], PROBS)
     assert seen == ["outer", "inner"]

@@ -98,7 +98,7 @@ def test_an_entry_is_read_as_it_was_written():
         read_entry(b"nonsense\n")
 
 
-def test_it_finds_what_the_detector_finds_on_arrays(store_url):
+async def test_it_finds_what_the_detector_finds_on_arrays(store_url):
     expected = naive(stream())
     assert expected.alarm is not None
 
@@ -107,7 +107,7 @@ def test_it_finds_what_the_detector_finds_on_arrays(store_url):
             answers = [await ask(layer, x) for x in parts(stream(), 7)]
             return answers, found, dump(layer.account("a").state)
 
-    answers, found, state = asyncio.run(script())
+    answers, found, state = await script()
     np.testing.assert_array_equal(
         np.concatenate([a.labels for a in answers]), (stream()[:, 0] * 255).astype(np.int64) % 4
     )
@@ -118,7 +118,7 @@ def test_it_finds_what_the_detector_finds_on_arrays(store_url):
     assert alarm["reaction"] == "refuse"
 
 
-def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeypatch):
+async def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeypatch):
     monkeypatch.setattr(account_state, "_COMPACTED", 64)
     x = stream()
 
@@ -135,7 +135,7 @@ def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeyp
             tail = await store.read(late.account("a").log)
             return [*states, dump(late.account("a").state)], seen, tail
 
-    states, seen, tail = asyncio.run(script())
+    states, seen, tail = await script()
     expected = naive(x)
     assert set(states) == {dump(expected)}
     assert seen == {expected.alarm[:2]}
@@ -143,7 +143,7 @@ def test_two_workers_and_a_third_after_them_come_to_one_state(store_url, monkeyp
 
 
 @pytest.mark.parametrize("short", [0, account_state._SHORT])
-def test_what_is_asked_at_once_is_all_watched(store_url, short, monkeypatch):
+async def test_what_is_asked_at_once_is_all_watched(store_url, short, monkeypatch):
     monkeypatch.setattr(account_state, "_SHORT", short)  # with threads and without
 
     async def script():
@@ -154,11 +154,11 @@ def test_what_is_asked_at_once_is_all_watched(store_url, short, monkeypatch):
                 await layer.account("a").catch_up()
             return [layer.account("a").state for layer in (one, two)]
 
-    one, two = asyncio.run(script())
+    one, two = await script()
     assert one.rows == 120 and dump(one) == dump(two)
 
 
-def test_accounts_are_watched_apart_and_forgotten_states_are_read_again(store_url, monkeypatch):
+async def test_accounts_are_watched_apart_and_forgotten_states_are_read_again(store_url, monkeypatch):
     monkeypatch.setattr(monitor, "_HELD", 1)
 
     async def script():
@@ -171,7 +171,7 @@ def test_accounts_are_watched_apart_and_forgotten_states_are_read_again(store_ur
             await layer.account("a").catch_up()
             return layer.account("a").state
 
-    assert dump(asyncio.run(script())) == dump(naive(stream(100)))
+    assert dump(await script()) == dump(naive(stream(100)))
 
 
 class Lost:
@@ -191,7 +191,7 @@ class Lost:
         return end
 
 
-def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monkeypatch):
+async def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monkeypatch):
     monkeypatch.setattr(account_state, "_COMPACTED", 64)
     x = stream()
 
@@ -216,12 +216,12 @@ def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url, monk
             tail = await store.read(late.account("a").log)
             return late.account("a").state, tail
 
-    state, tail = asyncio.run(script())
+    state, tail = await script()
     assert state.rows == len(x) and dump(state) == dump(naive(x))
     assert tail.snapshot is not None and tail.end > 100
 
 
-def test_an_idempotency_key_is_remembered_for_as_many_requests_however_they_are_read(store_url, monkeypatch):
+async def test_an_idempotency_key_is_remembered_for_as_many_requests_however_they_are_read(store_url, monkeypatch):
     monkeypatch.setattr(account_state, "_KEYS", 3)
     names = ["a", "b", "a", "c", "d", "a", None, "a", "b"]  # "d" made "a" be forgotten, the second "a" then "b"
 
@@ -234,12 +234,12 @@ def test_an_idempotency_key_is_remembered_for_as_many_requests_however_they_are_
             await late.account("a").catch_up()
             return one, dump(late.account("a").state)
 
-    one, late = asyncio.run(script())
+    one, late = await script()
     assert one == late == dump(naive(stream(9)[[0, 1, 3, 4, 5, 6, 8]]))
 
 
 @pytest.mark.parametrize("look", [False, True])
-def test_a_store_that_came_back_with_less_is_read_anew(store_url, look, caplog):
+async def test_a_store_that_came_back_with_less_is_read_anew(store_url, look, caplog):
     x = parts(stream(), 10)
 
     async def script():
@@ -257,11 +257,11 @@ def test_a_store_that_came_back_with_less_is_read_anew(store_url, look, caplog):
                 await ask(layer, some)
             return dump(layer.account("a").state)
 
-    assert asyncio.run(script()) == dump(naive(np.concatenate([*x[:10], *x[20:]])))
+    assert await script() == dump(naive(np.concatenate([*x[:10], *x[20:]])))
     assert "was read up to 20" in caplog.text
 
 
-def test_a_cleared_account_starts_anew(store_url):
+async def test_a_cleared_account_starts_anew(store_url):
     async def script():
         async with watching(store_url) as (layer, found, _):
             await ask(layer, stream())
@@ -271,7 +271,7 @@ def test_a_cleared_account_starts_anew(store_url):
             await ask(layer, stream(40, 1))
             return found, dump(layer.account("a").state)
 
-    found, state = asyncio.run(script())
+    found, state = await script()
     assert not found and state == dump(naive(stream(40, 1)))
 
 
@@ -283,17 +283,17 @@ class Away:
 
 
 @pytest.mark.parametrize("open_", [False, True])
-def test_without_a_store_nothing_is_answered_unless_the_operator_says_so(open_):
+async def test_without_a_store_nothing_is_answered_unless_the_operator_says_so(open_):
     layer = watched(open=open_).bind(site(CARD, store=Away(), alarms=Raised()))
     if open_:
-        assert len(asyncio.run(ask(layer, stream(3)))) == 3
+        assert len(await ask(layer, stream(3))) == 3
     else:
         with pytest.raises(Refused) as refused:
-            asyncio.run(ask(layer, stream(3)))
+            await ask(layer, stream(3))
         assert (refused.value.status, refused.value.retry_after) == (503, 1)
 
 
-def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
+async def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
     async def script():
         async with watching(store_url) as (layer, _, store):
             await store.append(layer.account("a").log, [b"nonsense"])
@@ -315,7 +315,7 @@ def test_a_broken_log_is_named_and_nothing_is_answered(store_url, caplog):
                 with pytest.raises(Refused, match="cannot be read"):
                     await ask(layer, stream(3), "d", idempotency_key)
 
-    asyncio.run(script())
+    await script()
     assert "watch/m/prada/" in caplog.text
     for fault in ("not an entry", "not a snapshot", "not a valid snapshot", "of 17"):
         assert fault in caplog.text

@@ -306,7 +306,7 @@ def test_old_receipts_go(tmp_path):
     db.close()
 
 
-def test_a_store_that_is_away_refuses_for_a_while(tmp_path):
+async def test_a_store_that_is_away_refuses_for_a_while(tmp_path):
     async def script():
         store = RedisStore(f"unix://{tmp_path / 'nobody.socket'}")
         works = (store.charge(counted()), store.levels("a"), store.append("l", [b""]), store.read("l"))
@@ -316,7 +316,7 @@ def test_a_store_that_is_away_refuses_for_a_while(tmp_path):
             assert (caught.value.status, caught.value.retry_after) == (503, 1)
         await store.close()
 
-    asyncio.run(script())
+    await script()
 
 
 class Lossy:
