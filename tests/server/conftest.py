@@ -1,14 +1,7 @@
-import asyncio
-import time
-
 import numpy as np
 import pytest
-from parts import SHAPE, Local, configured, serving
+from parts import SHAPE, configured, keys_of_new, local_server, serving
 
-from defenses.store import open_store
-from server.control.log import ControlLog
-from server.settings import read_settings
-from wire.local import local_client
 from zoo.families import FAMILIES
 from zoo.network import Network
 
@@ -52,9 +45,7 @@ def thief():
 
 @pytest.fixture
 def local(config):
-    server = Local(config)
-    with local_client(server.app) as client:
-        server.client = client
+    with local_server(config) as server:
         yield server
 
 
@@ -62,14 +53,12 @@ def local(config):
 def live(tmp_path_factory, network, cache):
     """A server that runs: its URL, a function that makes accounts and returns keys, and its configuration."""
     config = configured(tmp_path_factory.mktemp("live"), network, cache)
-    store = open_store(read_settings(config).store_url())
 
     def key(name, plan="free"):
-        return asyncio.run(ControlLog(store, time.time).accounts.create(name, plan, "the tests"))
+        return keys_of_new(config, **{name: plan})[0]
 
     with serving("--config", config, cwd=config.parent) as (url, _):
         yield url, key, config
-    asyncio.run(store.close())
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from server.control.log import ControlLog
 from server.deployment.models import load_all
 from server.settings import read_settings
 from wire.http import Endpoint
-from wire.local import Clock
+from wire.local import Clock, local_client
 from zoo import folder
 
 SHAPE = (1, 8, 8)
@@ -67,13 +67,13 @@ def configured(path, network, cache):
 class Local:
     """A server in this process, on a clock that is moved by hand."""
 
-    def __init__(self, config, client=None, clock=None, store=None):
+    def __init__(self, config, clock=None):
         self.settings = read_settings(config, state=config.parent / "state")
         self.clock = clock or Clock(1e9)
         self.store = open_store(self.settings.store_url())
         secret = asyncio.run(server_secret(self.store))
         self.app = create_app(self.settings, self.store, load_all(self.settings), secret, self.clock)
-        self.client = client
+        self.client = None
 
     def account(self, name="someone", plan="paying"):
         return asyncio.run(ControlLog(self.store, self.clock).accounts.create(name, plan, "the tests"))
@@ -84,6 +84,29 @@ class Local:
 
     def headers(self, plan="paying", name="someone"):
         return {"Authorization": f"Bearer {self.account(name, plan)}"}
+
+
+@contextlib.contextmanager
+def local_server(config, clock=None):
+    """Runs a server in this process, with a client."""
+    server = Local(config, clock=clock)
+    with local_client(server.app) as server.client:
+        yield server
+
+
+def keys_of_new(config, **plans):
+    """Creates accounts on plans in the store of a configuration, or at a URL, and returns their keys."""
+    url = config if isinstance(config, str) else read_settings(config).store_url()
+
+    async def create():
+        store = open_store(url)
+        try:
+            accounts = ControlLog(store, time.time).accounts
+            return [await accounts.create(name, plan, "the tests") for name, plan in plans.items()]
+        finally:
+            await store.close()
+
+    return asyncio.run(create())
 
 
 def free_port():

@@ -1,6 +1,5 @@
 """Clients that hold the server up: slow heads, large ones, slow bodies, slow readers and a thousand idlers."""
 
-import asyncio
 import contextlib
 import resource
 import socket
@@ -9,11 +8,7 @@ import time
 
 import httpx
 import pytest
-from parts import configured, serving
-
-from defenses.store import open_store
-from server.control.log import ControlLog
-from server.settings import read_settings
+from parts import configured, keys_of_new, serving
 
 LIMITS = """
 max_head = 2048
@@ -33,11 +28,8 @@ def served(tmp_path_factory, network, cache):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     config = configured(tmp_path_factory.mktemp("limits"), network, cache)
     config.write_text(LIMITS + config.read_text())
-    store = open_store(read_settings(config).store_url())
     with serving("--config", config, cwd=config.parent) as (url, _):
-        key = asyncio.run(ControlLog(store, time.time).accounts.create("someone", "free", "the tests"))
-        yield url, key.encode()
-    asyncio.run(store.close())
+        yield url, keys_of_new(config, someone="free")[0].encode()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

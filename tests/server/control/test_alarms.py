@@ -1,7 +1,6 @@
 """Detectors at a live API: what raises alarms, what becomes of accounts that did, what administrators may do."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import threading
@@ -11,7 +10,7 @@ import anyio
 import httpx
 import numpy as np
 import pytest
-from parts import SHAPE, Local, serving
+from parts import SHAPE, Local, keys_of_new, local_server, serving
 from sites import watching
 
 from defenses import Prada
@@ -23,7 +22,6 @@ from server.routes.alarms import events
 from server.settings import read_settings
 from wire import Answer, BadInput, Query, Refused
 from wire.http import Endpoint
-from wire.local import local_client
 
 WATCHED = """
 state = "state"
@@ -49,14 +47,6 @@ def watched(config, reaction="refuse", options="", store=None):
 @pytest.fixture
 def harmless():
     return np.random.default_rng(1).integers(0, 256, (500, *SHAPE)).astype(np.float32) / np.float32(255)
-
-
-@contextlib.contextmanager
-def local_server(config, clock=None):
-    server = Local(config, clock=clock)
-    with local_client(server.app) as client:
-        server.client = client
-        yield server
 
 
 def said_on_arrays(network, x):
@@ -397,11 +387,7 @@ def test_the_stream_tells_alarms_and_clears(config, monkeypatch):
 def test_the_stream_over_http_ends_at_drain(config, thief):
     watched(config, "log")
     config.write_text("drain_seconds = 2\n" + config.read_text())
-    store = open_store(read_settings(config).store_url())
-    control = ControlLog(store, time.time)
-    admin = asyncio.run(control.accounts.create("root", "admin", "the tests"))
-    key = asyncio.run(control.accounts.create("bad", "free", "the tests"))
-    asyncio.run(store.close())
+    admin, key = keys_of_new(config, root="admin", bad="free")
     with serving("--config", config, cwd=config.parent) as (url, process):
         lines = []
 

@@ -4,10 +4,9 @@ import asyncio
 
 import numpy as np
 import pytest
-from parts import SHAPE, Local
+from parts import SHAPE, Local, local_server
 
 from wire import BadInput, Refused
-from wire.local import local_client
 from zoo.data import Pool
 
 WATCHED = """
@@ -47,10 +46,8 @@ def thief():
 
 
 def test_both_keys_of_a_theft_are_refused_and_one_that_is_cleared_begins_anew(watched, thief):
-    server = Local(watched)
-    with local_client(server.app) as client:
-        server.client = client
-        admin = server.headers("admin", "root")
+    with local_server(watched) as server:
+        client, admin = server.client, server.headers("admin", "root")
         thieves = [server.endpoint("watched", "free", name) for name in ("one", "two")]
         good = server.endpoint("watched", "free", "good")
         harmless, asked, out = images(400, np.random.default_rng(2)), {0: 0, 1: 0}, set()
@@ -91,6 +88,5 @@ def test_a_reference_that_is_not_there_or_not_the_victims_is_found_at_start(watc
     reference.unlink()
     if shape:
         Pool(np.zeros((2, *shape), np.float32)).save(reference)
-    server = Local(watched)
-    with pytest.raises(BadInput, match=fault), local_client(server.app):
-        asyncio.run(server.app.service.begin())
+    with pytest.raises(BadInput, match=fault):
+        asyncio.run(Local(watched).app.service.begin())

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from parts import Local, command
+from parts import command, local_server
 from PIL import Image
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -21,7 +21,6 @@ from server.deployment.models import load_all
 from server.protocols.rows import check
 from server.settings import Victim, read_settings
 from wire import BadInput, Card, Feature, Malformed
-from wire.local import local_client
 from zoo import folder
 from zoo.families import name_of
 from zoo.families.cnn import Cnn
@@ -276,10 +275,9 @@ def test_bytes_are_for_rows_from_0_to_1(config):
 
 
 def test_our_client_sends_bytes_and_keeps_to_rows_from_0_to_1(config):
-    server = Local(config)
     pixels = np.random.default_rng(0).integers(0, 256, (10, *IMAGE), np.uint8)
     x = pixels.astype(np.float32) / 255
-    with local_client(server.app) as server.client:
+    with local_server(config) as server:
         as_bytes, as_floats = (server.endpoint(model, plan="free") for model in ("bytes", "floats"))
         assert (as_bytes.card.dtype, as_bytes.card.low, as_bytes.card.high) == ("UINT8", 0, 1)
         headers = server.headers("free")

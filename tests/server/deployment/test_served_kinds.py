@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 from kinds import FEATURES, KINDS, trained
-from parts import Local
+from parts import local_server
 
 from server.deployment.models import load_all
 from server.protocols.rows import MOST_CHARACTERS
 from server.settings import read_settings
 from wire import BadInput, Oracle, Refused
 from wire.http import Endpoint
-from wire.local import local_client
 from zoo import folder
 from zoo.data import Pool, load, roles
 
@@ -41,9 +40,7 @@ def served(tmp_path_factory, models):
         config += f'[[victims]]\nname = "noisy-{kind}"\nfolder = "{kind}"\ndefenses = {NOISE}\n'
         config += 'engine = "torch"\n' if kind == "gbdt" else ""
     (path / "range.toml").write_text(config)
-    server = Local(path / "range.toml")
-    with local_client(server.app) as client:
-        server.client = client
+    with local_server(path / "range.toml") as server:
         server.known = server.headers()
         yield server
 

@@ -8,11 +8,10 @@ from itertools import pairwise
 import httpx
 import numpy as np
 import pytest
-from parts import Local
+from parts import local_server
 
 from server.http.application import MOST_ELSEWHERE
 from wire import Refused
-from wire.local import local_client
 
 
 def predict(local, headers, rows, **more):
@@ -108,8 +107,7 @@ def test_requests_are_counted_by_their_route_and_what_became_of_them(local, rows
 
 def test_a_line_in_the_log_tells_of_each_request_but_no_key_and_no_row(config, rows, capfd):
     config.write_text('log = "json"\n' + config.read_text())
-    local = Local(config)
-    with local_client(local.app) as local.client:
+    with local_server(config) as local:
         headers = {**local.headers(), "X-Request-Id": "seen"}
         predict(local, headers, rows[:2])
         local.client.post("/v2/models/limited/infer?secret=1", content=b"{", headers=headers)

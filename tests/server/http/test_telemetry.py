@@ -12,12 +12,10 @@ import httpx
 import numpy as np
 import pytest
 import yaml
-from parts import SHAPE, free_port, serving
+from parts import SHAPE, free_port, keys_of_new, serving
 from prometheus_client.parser import text_string_to_metric_families
 
 from defenses import compose
-from defenses.store import open_store
-from server.control.log import ControlLog
 from server.http import logs, telemetry
 from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
@@ -300,20 +298,9 @@ def store(config, request):
     yield f"unix://{own.socket_file}"
 
 
-def keyed(url):
-    async def make():
-        store = open_store(url)
-        try:
-            return await ControlLog(store, time.time).accounts.create("ann", "paying", "the tests")
-        finally:
-            await store.close()
-
-    return asyncio.run(make())
-
-
 @pytest.mark.parametrize(("workers", "store"), [(1, 1), (2, 2)], indirect=["store"])
 def test_a_running_server_counts_and_logs_and_tells_no_secret(config, workers, store):
-    key, port = keyed(store), free_port()
+    (key,), port = keys_of_new(store, ann="paying"), free_port()
     secret = f"8{port}.125"  # a number of a row
     row = np.full(SHAPE, 0.5).tolist()
     odd = json.dumps({"instances": [row]}).replace("0.5", secret, 1)

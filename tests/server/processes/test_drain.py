@@ -8,10 +8,9 @@ import time
 
 import httpx
 import pytest
-from parts import configured, serving
+from parts import configured, keys_of_new, serving
 
 from defenses.store import open_store
-from server.control.log import ControlLog
 from server.settings import read_settings
 
 BODY = json.dumps({"instances": [[[[0.5] * 8] * 8]]}).encode()
@@ -25,9 +24,7 @@ def drained(tmp_path, network, cache):
     def start(seconds):
         config = configured(tmp_path, network, cache)
         config.write_text(f"drain_seconds = {seconds}\n" + config.read_text())
-        store = open_store(read_settings(config).store_url())
-        key = asyncio.run(ControlLog(store, time.time).accounts.create("someone", "paying", "the tests"))
-        asyncio.run(store.close())
+        (key,) = keys_of_new(config, someone="paying")
         started.append(serving("--config", config, cwd=config.parent))
         return (*started[0].__enter__(), {"Authorization": f"Bearer {key}"})
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from parts import SHAPE, command, configured, free_port, serving
+from parts import SHAPE, command, configured, free_port, keys_of_new, serving
 from plain_prada import naive
 
 from defenses import Prada
@@ -185,10 +185,7 @@ class Shared:
         return asyncio.run(play())
 
     def account(self, name):
-        key = self._with_store(
-            lambda store: ControlLog(store, time.time).accounts.create(name, "paying", "the tests")
-        )
-        return {"Authorization": f"Bearer {key}"}
+        return {"Authorization": f"Bearer {keys_of_new(self.url, **{name: 'paying'})[0]}"}
 
     def watched(self, name):
         """Returns the alarm of an account, and what its log holds."""

@@ -1,21 +1,15 @@
 """What the document at /openapi.json promises, kept under whatever schemathesis thinks of."""
 
-import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
-from parts import SHAPE, configured, serving
-
-from defenses.store import open_store
-from server.control.log import ControlLog
-from server.settings import read_settings
+from parts import SHAPE, configured, keys_of_new, serving
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 ROW = [[[0.5] * SHAPE[2]] * SHAPE[1]] * SHAPE[0]
@@ -32,17 +26,9 @@ ASKED = {
 def throw_away(tmp_path, network, cache):
     """A server of which nobody else wants anything, and an administrator's key."""
     config = configured(tmp_path, network, cache)
-    store = open_store(read_settings(config).store_url())
-    control = ControlLog(store, time.time)
-
-    async def accounts():
-        await control.accounts.create("someone", "free", "the tests")
-        return await control.accounts.create("root", "admin", "the tests")
-
-    key = asyncio.run(accounts())
+    _, key = keys_of_new(config, someone="free", root="admin")
     with serving("--config", config, cwd=tmp_path) as (url, _):
         yield url, key
-    asyncio.run(store.close())
 
 
 def explore(url, key, folder, model, *options):

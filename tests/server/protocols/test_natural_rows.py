@@ -102,8 +102,7 @@ def test_images_of_another_kind_are_found_and_the_victim_s_are_not(kind, served,
     thief = patches[600:]
     expected = detector.observe(detector.begin(), *note(models, kind, thief)).alarm
     assert expected.row == 50
-    with local_client(server.app) as client:
-        server.client = client
+    with local_client(server.app) as server.client:
         bad, good = (server.endpoint("watched", "free", name) for name in ("bad", "good"))
         with pytest.raises(Refused, match="raised an alarm"):
             for at in range(0, len(thief), 25):
@@ -111,15 +110,14 @@ def test_images_of_another_kind_are_found_and_the_victim_s_are_not(kind, served,
         assert at == expected.row  # the request after the alarm is the first one that is refused
         for at in range(0, len(digits[2].x), 25):
             good(digits[2].x[at : at + 25])
-        (alarm,) = client.get("/admin/alarms", headers=server.headers("admin", "root")).json()
+        (alarm,) = server.client.get("/admin/alarms", headers=server.headers("admin", "root")).json()
         assert (alarm["account"], alarm["detector"], alarm["row"]) == ("bad", kind, expected.row)
         assert alarm["statistic"] == pytest.approx(expected.statistic)
 
 
 def test_the_filter_shuffles_what_is_told_of_other_rows(served, config, models, digits, patches):
     server = served(f'{{ type = "ood_filter", folder = "{config.parent / "filter"}" }}')
-    with local_client(server.app) as client:
-        server.client = client
+    with local_client(server.app) as server.client:
         endpoint = server.endpoint("watched", "free")
         for x in (digits[2].x[:60], patches[600:660]):
             answer, other = endpoint(x), note(models, "ood", x)[0] == 1

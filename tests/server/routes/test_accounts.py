@@ -2,7 +2,7 @@ import asyncio
 import tomllib
 
 import pytest
-from parts import Local
+from parts import Local, local_server
 
 from defenses.store import open_store
 from server.control.log import ControlLog
@@ -78,9 +78,9 @@ def test_a_restart_loses_no_account_quota_or_bill(local, config, rows):
     body = {"instances": rows[:50].tolist()}
     first = local.client.post("/v1/models/limited:predict", json=body, headers=headers)
     assert first.status_code == 200
-    again = Local(config, clock=local.clock)
     before = local.client.get("/v1/account", headers=headers).json()
-    with local_client(again.app) as client:
+    with local_server(config, local.clock) as again:
+        client = again.client
         assert client.get("/v1/account", headers=headers).json() == before
         # the noise is the same too
         assert client.post("/v1/models/limited:predict", json=body, headers=headers).content == first.content
@@ -205,8 +205,8 @@ def test_a_stack_is_replaced_while_it_serves(local, config):
     # It is read back as the configuration would say it, outlives a restart, and is put there again as it was read.
     toml = client.get(path, headers={**admin, "Accept": "application/toml"}).text
     assert tomllib.loads(toml) == stack
-    again = Local(config, clock=local.clock)
-    with local_client(again.app) as second:
+    with local_server(config, local.clock) as again:
+        second = again.client
         assert second.get(path, headers=admin).json() == stack
         back = second.put(path, content=toml, headers={**admin, "Content-Type": "application/toml"})
         assert back.json() == stack

@@ -10,7 +10,7 @@ import time
 import httpx
 import numpy as np
 import pytest
-from parts import Local, serving
+from parts import Local, keys_of_new, local_server, serving
 from plain_prada import naive
 
 import owner.command
@@ -25,7 +25,6 @@ from server.control.log import ControlLog
 from server.settings import read_settings
 from wire import BadInput, Refused
 from wire.http import Endpoint
-from wire.local import local_client
 from zoo import folder
 
 MARKED = """
@@ -54,9 +53,7 @@ def marked(config):
 
 @pytest.fixture
 def local(marked):
-    server = Local(marked)
-    with local_client(server.app) as client:
-        server.client = client
+    with local_server(marked) as server:
         yield server
 
 
@@ -176,19 +173,6 @@ def test_a_store_that_is_away_fails_closed(local, rows):
     assert (answers(endpoint, rows[:100]) != honest[:100]).sum() == 100 - len(told)
 
 
-def keyed(config, **plans):
-    """Makes accounts in the store of a configuration, and returns their keys."""
-
-    async def make():
-        store = open_store(read_settings(config).store_url())
-        control = ControlLog(store, lambda: 0.0)
-        keys = [await control.accounts.create(name, plan, "the tests") for name, plan in plans.items()]
-        await store.close()
-        return keys
-
-    return asyncio.run(make())
-
-
 def insistent(where, key, x, told, half):
     """Asks about four rows at a time, and again under the same id while no answer comes; notes the labels."""
     with httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
@@ -226,7 +210,7 @@ def logged(config):
 
 def test_a_killed_server_goes_on_where_it_was(marked, network, thief, tmp_path):
     marked.write_text(MARKED.replace("rate = 0.3 }]", 'rate = 0.3 }, { type = "prada", delta = 0.95 }]'))
-    key, admin = keyed(marked, thief="free", root="admin")
+    key, admin = keys_of_new(marked, thief="free", root="admin")
     said = network.predict(thief).argmax(axis=1)
     where, told, half = [], [], threading.Event()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

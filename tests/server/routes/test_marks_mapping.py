@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from parts import SHAPE, Local
+from parts import SHAPE, Local, local_server
 
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Opening
@@ -15,7 +15,6 @@ from owner.judge import judge
 from owner.ownership import prove
 from owner.runner import of_folder
 from wire import Answer, BadInput, Oracle
-from wire.local import local_client
 from zoo.data.pool import Pool
 from zoo.families import FAMILIES
 from zoo.network import Network
@@ -57,9 +56,8 @@ def begun(config, rows):
 
 def asked(config, name, *queries):
     """Starts a server, and returns its answers about rows, the marks of the account ``before``, and their key."""
-    server = Local(config)
-    with local_client(server.app) as client:
-        server.client = client
+    with local_server(config) as server:
+        client = server.client
         endpoint = server.endpoint("marked", "free", name)
         told = [
             np.concatenate([endpoint(x[at : at + n]).labels for at in range(0, len(x), n)]) for x, n in queries
