@@ -70,7 +70,7 @@ class Api:
             plan: The account's plan, if it is new.
             account: Name of the account, which is created at first use; by default that of the plan.
             patience: Longest wait for one request, in seconds.
-            progress: Whether to show a bar; by default as :func:`serve` was told.
+            progress: Whether to show a bar; by default as given to :func:`serve`.
 
         Raises:
             BadInput: There is no such plan.

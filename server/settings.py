@@ -264,14 +264,14 @@ def faults(error: ValidationError) -> str:
     """Returns what pydantic found wrong, each fault as ``place: what``."""
     found = error.errors()
     within = {fault["loc"][:1] for fault in found if len(fault["loc"]) > 1}
-    told = []
+    faulty = []
     for fault in found:
         if fault["type"] == "too_short" and fault["loc"] in within:
             continue  # pydantic misses the parts in which it found faults
         place = ".".join(map(str, fault["loc"]))
         what = fault["msg"].removeprefix("Value error, ")
-        told.append(f"{place}: {what}" if place else what)
-    return "; ".join(told)
+        faulty.append(f"{place}: {what}" if place else what)
+    return "; ".join(faulty)
 
 
 def defense_of(table: Mapping[str, Any]) -> Defense | Limit:

@@ -93,7 +93,7 @@ class Accounts:
         Args:
             name: Its name.
             plan: Name of its plan.
-            by: Who does it, for the audit.
+            by: The author, for the audit.
 
         Returns:
             Its key, of which only a hash is kept.
@@ -132,7 +132,7 @@ class Accounts:
 
         Args:
             name: Name of the account.
-            by: Who does it, for the audit.
+            by: The author, for the audit.
             keep: Id of a key that stays, if any.
             only: Id of the one key to revoke; None revokes all.
 

@@ -8,6 +8,7 @@ The log is also the audit: every event says who did it and when.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -70,7 +71,7 @@ class ControlLog:
         self.store, self._clock, self._changed = store, clock, changed
         self.accounts, self.alarms, self.stacks = Accounts(self), Alarms(self), Stacks(self)
         self._views: tuple[View, ...] = (self.accounts, self.alarms, self.stacks)
-        self.audit: list[Event] = []
+        self.audit: deque[Event] = deque(maxlen=AUDITED)
         self.position = 0
         self._compacted = 0  # the position of the log's snapshot
         self._reads = MicroBatch[None, None](self._read_on)
@@ -88,7 +89,7 @@ class ControlLog:
 
         Args:
             make: Returns the event, or None if there is nothing to do. It is called again if the log grew.
-            by: Who does it, for the audit.
+            by: The author, for the audit.
         """
         while True:
             await self.catch_up()
@@ -141,10 +142,10 @@ class ControlLog:
         if not any(view.fold(event) for view in self._views) and event["do"] not in AUDIT_ONLY:
             raise Refused(f"the control log holds {event['do']!r}, which this server does not know", status=503)
         shown = {**event, "key": key_id(event["key"])} if "key" in event else event
-        self.audit = [*self.audit[1 - AUDITED :], shown]
+        self.audit.append(shown)
 
     def _snapshot(self) -> bytes:
-        state: dict[str, Any] = {"version": VERSION, "audit": self.audit}
+        state: dict[str, Any] = {"version": VERSION, "audit": list(self.audit)}
         for view in self._views:
             state |= view.save()
         return orjson.dumps(state)
@@ -159,4 +160,4 @@ class ControlLog:
     def _reset(self, saved: dict[str, Any]) -> None:
         for view in self._views:
             view.reset(saved)
-        self.audit = saved.get("audit", [])
+        self.audit = deque(saved.get("audit", []), AUDITED)

@@ -1,4 +1,4 @@
-"""Models beside a victim, which detectors and marks ask about its rows."""
+"""Models beside a victim, which detectors and watermarks evaluate on its rows."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Models:
     Attributes:
         model: The victim's own.
         victim: Its settings.
-        card: What it says of itself.
-        cache: Folder of everything that is kept.
+        card: Its card.
+        cache: Folder of exported models.
         threads: Threads of one pass on a CPU.
         turns: Runs passes that take too long for the event loop.
     """
@@ -48,7 +48,7 @@ class Models:
     _making: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     async def checkpoints(self) -> Forward:
-        """Returns what the victim said at its checkpoints but the last, ``(n, k, c)``.
+        """Returns the victim's class probabilities at its checkpoints but the last, ``(n, k, c)``.
 
         Raises:
             BadInput: It was saved without any.
@@ -64,7 +64,7 @@ class Models:
         return await self._passes(str(folder), lambda: self._loaded(folder))
 
     async def activations(self, rows: Array) -> Array:
-        """Returns what the victim's last layer is given, ``(n, units)`` float32; for a start, not for answers.
+        """Returns the input of the victim's last layer, ``(n, units)`` float32; for use at start only.
 
         Raises:
             BadInput: The victim has no such layer, or takes other rows.

@@ -1,8 +1,8 @@
-"""Engines: what answers about a victim's rows, and how fast.
+"""Engines run forward passes.
 
-On a CPU a network is exported and served by ONNX Runtime, which is several times as fast as torch on small
-networks. There is a gate before it: its answers must equal torch's, and must not depend on the rows that share a
-pass. On a GPU, and where the gate stays shut, torch serves.
+On a CPU a network is exported to ONNX Runtime, which is several times as fast as torch on small networks. It has
+to pass a check: its answers must equal torch's, and must not depend on the other rows of a pass. On a GPU, and
+where the check fails, torch serves.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from zoo.network import Answering, Network
 
 Predict = Callable[[Array], Array]
 
-PASS = 64  # rows of a pass where it is not torch's: what stays in a CPU's caches
+PASS = 64  # most rows of a pass outside torch: their activations stay in a CPU's caches
 TOLERANCE = 1e-5  # between two engines' probabilities
-SIZES = (1, 2, 3, 5, 7, 11, 13)  # rows of the passes that must answer as a full one does
+SIZES = (1, 2, 3, 5, 7, 11, 13)  # rows of the passes that must agree with a full one
 SPARSE = 0.1  # share of missing features
 TRIALS = 3  # passes, the fastest of which counts
-ENOUGH = 0.1  # seconds of trials: what is so slow needs no more
+ENOUGH = 0.1  # seconds of trials; a slower engine needs no more of them
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What answers about rows.
+    """Computes the answers about rows.
 
     Attributes:
         predict: From rows, ``(n, *input_shape)``, to class probabilities, ``(n, k)`` float32.
-        platform: What the protocol's metadata calls it.
+        platform: Its name in the protocol's metadata.
         rows: Most rows in one pass.
-        seconds: What a full pass takes.
+        seconds: Duration of a full pass.
     """
 
     predict: Predict
@@ -58,13 +58,13 @@ class Engine:
 
 
 def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: int) -> Engine:
-    """Chooses the engine of a victim, and tries it.
+    """Chooses the engine of a victim, and times it.
 
     Args:
         model: The victim's model; where it is a network, its weights take the precision that the operator wants.
         victim: Its settings.
-        card: What it says of itself.
-        cache: Folder of everything that is kept.
+        card: Its card.
+        cache: Folder of exported models.
         threads: Threads of one pass on a CPU.
 
     Raises:
@@ -96,7 +96,7 @@ def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: in
 
 
 def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine | str:
-    """Returns a network in ONNX Runtime, or what keeps it from there."""
+    """Returns a network in ONNX Runtime, or the reason why it cannot run there."""
     try:
         folder = once(
             cache / "onnx" / _key(network, card.dtype),
@@ -104,13 +104,13 @@ def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine
         )
         predict = _session(folder / "graph.onnx", threads)
         fault = fault_of(predict, network.predict, drawn(card, PASS))
-    except Exception as error:  # the exporter and the runtime raise whatever they met
+    except Exception as error:  # the exporter and the runtime raise anything
         return f"its export fails: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return fault or _tried(predict, "onnxruntime_float32", PASS, card)
 
 
 def _key(network: Network, dtype: str) -> str:
-    """Returns a hash of all that an export depends on, in hexadecimal."""
+    """Returns a hash of everything that an export depends on, in hexadecimal."""
     parts = (network.family, network.input_shape, network.classes, dtype, torch.__version__)
     key = hashlib.sha256(repr(parts).encode())
     for name, tensor in network.module.state_dict().items():
@@ -120,9 +120,9 @@ def _key(network: Network, dtype: str) -> str:
 
 def _graph(network: Network, example: Array) -> bytes:
     for name in ("onnxscript", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # they tell every step of theirs
+        logging.getLogger(name).setLevel(logging.WARNING)  # they log every step
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own ways
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             Answering(network.module).eval(),
             (torch.from_numpy(example),),
@@ -131,7 +131,7 @@ def _graph(network: Network, example: Array) -> bytes:
             dynamo=True,
             verbose=False,
         )
-    assert program is not None  # the older exporter alone returns nothing
+    assert program is not None  # only the older exporter returns nothing
     graph: bytes = program.model_proto.SerializeToString()
     return graph
 
@@ -149,11 +149,11 @@ def _session(graph: Path, threads: int) -> Predict:
 
 
 def fault_of(predict: Predict, truth: Predict, rows: Array) -> str | None:
-    """Says why an engine may not serve, or returns None.
+    """Returns the reason why an engine may not serve, or None.
 
     Args:
         predict: The engine.
-        truth: Answers as it should.
+        truth: Gives the right answers.
         rows: A full pass of rows.
     """
     together = predict(rows)
@@ -167,7 +167,7 @@ def fault_of(predict: Predict, truth: Predict, rows: Array) -> str | None:
 
 
 def drawn(card: Card, n: int) -> Array:
-    """Draws rows, ``(n, *input_shape)``, that a card lets pass, of every strength; the same ones every time."""
+    """Draws rows, ``(n, *input_shape)``, that fit a card, of every magnitude; the same ones every time."""
     if card.dtype == "BYTES":
         return np.array(["some words that make a text " * 32] * n, DATATYPES[card.dtype])
     rng = np.random.default_rng(0)
@@ -186,7 +186,7 @@ def drawn(card: Card, n: int) -> Array:
 
 
 def _tried(predict: Predict, platform: str, rows: int, card: Card) -> Engine:
-    x, took = drawn(card, rows), list[float]()  # of a processor's time, since workers that start together compete
+    x, took = drawn(card, rows), list[float]()  # processor time, since workers that start together compete
     while len(took) < TRIALS and sum(took) < ENOUGH:
         start = time.thread_time()
         predict(x)

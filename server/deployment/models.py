@@ -33,10 +33,10 @@ class LoadedModel:
     """A loaded victim: a handler that answers in full.
 
     Attributes:
-        card: What the bare model says of itself.
-        batcher: The way to it.
-        platform: What computes its answers, as the protocol's metadata calls it.
-        weights: SHA-256 of what it learnt, as in its folder's card.
+        card: The bare model's card.
+        batcher: Runs its forward passes.
+        platform: Its engine's name in the protocol's metadata.
+        weights: SHA-256 of its weights, as in its folder's card.
         companions: Models that can be evaluated beside it.
     """
 
@@ -125,7 +125,7 @@ def _model(victim: Victim, settings: Settings) -> Model:
 def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Model:
     """Trains on the victim's role; the files of all roles go to the state folder, each for its party."""
     cache = settings.state / "cache"
-    name, family, training = _told(recipe)
+    name, family, training = _described(recipe)
     if name is None:
         dataset, missed = load_or_digits("fashion_mnist", settings.data, cache)
         if missed:
@@ -138,7 +138,7 @@ def _trained(recipe: Recipe, settings: Settings, device: str | None) -> Model:
     return trained(made, Pool.load(files / "victim.npz"), cache, device=device, label="victim")
 
 
-def _told(recipe: Recipe) -> tuple[str | None, Family, Training]:
+def _described(recipe: Recipe) -> tuple[str | None, Family, Training]:
     """Returns the name of the data set, the family and how to train."""
     if recipe.name is not None:
         if recipe.name not in READY:

@@ -141,19 +141,19 @@ class Connection(HttpToolsProtocol):
         self._body.append(body)
         self._held += len(body)
         if self._held > min(_TOGETHER, self._limits.max_body):
-            self.tell()
+            self.deliver()
 
     def on_message_complete(self) -> None:  # noqa: D102
         if self.parser.should_upgrade():
             return
         if self._body:
-            told = [self.cycle.body] if self.cycle.body else []
-            self.cycle.body = b"".join([*told, *self._body])  # type: ignore[assignment]  # read as bytes, once
+            delivered = [self.cycle.body] if self.cycle.body else []
+            self.cycle.body = b"".join([*delivered, *self._body])  # type: ignore[assignment]  # read as bytes, once
             self._body, self._held = [], 0
         super().on_message_complete()
         self._begun, self._received = None, 0
 
-    def tell(self) -> None:
+    def deliver(self) -> None:
         """Gives the application the parts of a body that were kept."""
         parts, self._body, self._held = self._body, [], 0
         for part in parts:
@@ -205,7 +205,7 @@ class Connection(HttpToolsProtocol):
     def overdue(self, now: float) -> bool:
         """Returns whether the client has used up its time: for a head, for a message or for reading an answer."""
         limits = self._limits
-        self.tell()  # from here the application's limit on the body's time counts
+        self.deliver()  # from here the application's limit on the body's time counts
         if self._begun is not None:
             allowed = limits.head_seconds + (0 if self._in_head else limits.body_seconds)
             if now - self._begun > allowed or self._received > limits.max_head + 2 * limits.max_body:

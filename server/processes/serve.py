@@ -31,7 +31,7 @@ class Serving(NamedTuple):
     key: Path | None
 
     def run(self) -> None:
-        """Serves until this process is told to end."""
+        """Serves until this process gets a signal to end."""
         settings = self.settings
         logs.begin(settings.log)
         with suppress(OSError, ValueError):  # as many connections as the system allows

@@ -36,7 +36,7 @@ def serve(
     number: int,
     up: MutableSequence[int],
 ) -> None:
-    """Serves until this process is told to end.
+    """Serves until this process gets a signal to end.
 
     Args:
         settings: The server's settings.

@@ -57,7 +57,7 @@ def check(x: Array, card: Card) -> Array:
         if longest > MOST_CHARACTERS:
             raise Malformed(f"a text has {longest} characters; at most {MOST_CHARACTERS} are read")
         return x
-    # The least and the greatest value tell of NaN as well, or else pass it over where features may be missing.
+    # The least and the greatest value reveal NaN as well, or ignore it where features may be missing.
     least, most = (np.fmin, np.fmax) if card.missing else (np.minimum, np.maximum)
     low, high = float(least.reduce(x, axis=None)), float(most.reduce(x, axis=None))
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -27,26 +27,19 @@ def query(rows, at=0.0, account="a", idempotency_key=None):
     return Query(account, np.zeros((rows, 2), np.float32), at, idempotency_key)
 
 
-def ledger(url, account="a", model="m"):
-    async def read():
-        store = open_store(url)
-        levels = await store.levels(account)
-        await store.close()
-        return ledgers(levels).get(model)
-
-    return asyncio.run(read())
+async def ledger(store, account="a", model="m"):
+    return ledgers(await store.levels(account)).get(model)
 
 
-def play(url, script, *limits, price=None, **fields):
-    async def run():
-        store = open_store(url)
-        try:
-            admission = Admission("m", limits, price or Price(per_row=7, per_request=1000), store, **fields)
-            return await script(admission)
-        finally:
-            await store.close()
+@pytest.fixture
+async def store(store_url):
+    store = open_store(store_url)
+    yield store
+    await store.close()
 
-    return asyncio.run(run())
+
+def admitting(store, *limits, price=None, **fields):
+    return Admission("m", limits, price or Price(per_row=7, per_request=1000), store, **fields)
 
 
 class Kept:
@@ -147,26 +140,24 @@ def test_what_is_left_and_when_more_comes_is_told():
     )
 
 
-def test_each_answer_tells_the_limits_that_hold(store_url):
+async def test_each_answer_tells_the_limits_that_hold(store):
     alarms = []
     limits, overall = [RateLimit(10, 20), Quota(100)], [Quota(1000), RateLimit(0.5, 200)]
 
-    async def script(admission):
-        heads = []
-        for rows, at, idempotency_key in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
-            asked = query(rows, at, idempotency_key=idempotency_key)
-            answer, told = await admission.admitted(asked, victim, alarms)
-            assert len(answer) == rows
-            heads.append([(name.decode(), value.decode()) for name, value in answer_headers(told)])
-            left = admission.left(await admission.store.levels("a"), at)
-            assert [int(rows) for rows in re.findall(r"r=(\d+)", heads[-1][1][1])][:4] == list(left.values())
-            if len(heads) == 3:
-                alarms.append(StandingAlarm("a", "m", "prada", 5.0, 3, 0.9, "slow"))
-        with pytest.raises(Refused) as caught:
-            await admission.admitted(query(1, 9.5), victim, alarms)
-        return heads, caught.value.policy
-
-    (first, second, retried, slowed), policy = play(store_url, script, *limits, overall=overall)
+    admission = admitting(store, *limits, overall=overall)
+    heads = []
+    for rows, at, idempotency_key in ((5, 0.0, "x"), (5, 0.0, "y"), (5, 0.5, "x"), (1, 9.0, None)):
+        asked = query(rows, at, idempotency_key=idempotency_key)
+        answer, told = await admission.admitted(asked, victim, alarms)
+        assert len(answer) == rows
+        heads.append([(name.decode(), value.decode()) for name, value in answer_headers(told)])
+        left = admission.left(await store.levels("a"), at)
+        assert [int(rows) for rows in re.findall(r"r=(\d+)", heads[-1][1][1])][:4] == list(left.values())
+        if len(heads) == 3:
+            alarms.append(StandingAlarm("a", "m", "prada", 5.0, 3, 0.9, "slow"))
+    with pytest.raises(Refused) as caught:
+        await admission.admitted(query(1, 9.5), victim, alarms)
+    (first, second, retried, slowed), policy = heads, caught.value.policy
     policies = '"all-day";q=1000;w=86400, "all-rows";q=200;w=400, "rows";q=20;w=2, "day";q=100;w=86400'
     assert first == [
         ("ratelimit-policy", policies),
@@ -184,21 +175,19 @@ def test_each_answer_tells_the_limits_that_hold(store_url):
     assert policy == '"slowed";q=1'
 
 
-def test_without_limits_none_are_told(store_url):
-    assert play(store_url, lambda admission: admission.admitted(query(3), victim))[1] == Limits()
+async def test_without_limits_none_are_told(store):
+    assert (await admitting(store).admitted(query(3), victim))[1] == Limits()
 
 
-def test_quotas_of_two_periods_both_hold(store_url):
-    async def script(admission):
-        taken = 0
-        for at in range(0, 600, 30):
-            try:
-                taken += len(await admission(query(5, float(at)), victim))
-            except Refused:
-                continue
-        return taken
-
-    assert play(store_url, script, Quota(10, "minute"), Quota(20, "day")) == 20
+async def test_quotas_of_two_periods_both_hold(store):
+    admission = admitting(store, Quota(10, "minute"), Quota(20, "day"))
+    taken = 0
+    for at in range(0, 600, 30):
+        try:
+            taken += len(await admission(query(5, float(at)), victim))
+        except Refused:
+            continue
+    assert taken == 20
 
 
 def test_a_total_quota_is_refused_for_good():
@@ -240,87 +229,73 @@ def test_a_burst_must_let_the_largest_request_pass():
         RateLimit(1, 255).disclose(card)
 
 
-def test_a_limit_over_all_models_is_shared(store_url):
-    async def script(admission):
-        other = Admission("n", [Quota(100)], admission.price, admission.store, [Quota(10)])
-        await admission(query(6), victim)
-        with pytest.raises(Refused, match="4 left of 10"):
-            await other(query(5), victim)
-        await other(query(4), victim)
-        return other.left(await admission.store.levels("a"), 0.0)
-
-    assert play(store_url, script, overall=[Quota(10)]) == {"*/quota/day": 0, "n/quota/day": 96}
-    assert ledger(store_url)["rows"] == 6 and ledger(store_url, model="n")["rows"] == 4
+async def test_a_limit_over_all_models_is_shared(store):
+    admission = admitting(store, overall=[Quota(10)])
+    other = Admission("n", [Quota(100)], admission.price, store, [Quota(10)])
+    await admission(query(6), victim)
+    with pytest.raises(Refused, match="4 left of 10"):
+        await other(query(5), victim)
+    await other(query(4), victim)
+    assert other.left(await store.levels("a"), 0.0) == {"*/quota/day": 0, "n/quota/day": 96}
+    assert (await ledger(store))["rows"] == 6 and (await ledger(store, model="n"))["rows"] == 4
 
 
-def test_who_is_behind_the_control_log_is_not_answered(store_url):
-    async def script(admission):
-        await admission.store.append("range", [b"{}"])
-        with pytest.raises(VersionConflict):
-            await admission.admitted(query(3), victim, log_position=0)
-
-    play(store_url, script)
-    assert ledger(store_url) is None
+async def test_who_is_behind_the_control_log_is_not_answered(store):
+    admission = admitting(store)
+    await store.append("range", [b"{}"])
+    with pytest.raises(VersionConflict):
+        await admission.admitted(query(3), victim, log_position=0)
+    assert await ledger(store) is None
 
 
-def test_answered_rows_are_billed_exactly(store_url):
-    async def script(admission):
-        for rows in (1, 64, 13):
-            assert len(await admission(query(rows), victim)) == rows
-        await admission(query(5, account="b"), victim)
-
-    play(store_url, script)
-    assert ledger(store_url) == {"rows": 78, "requests": 3, "micro_cents": 78 * 7 + 3 * 1000}
-    assert ledger(store_url, "b") == {"rows": 5, "requests": 1, "micro_cents": 1035}
+async def test_answered_rows_are_billed_exactly(store):
+    admission = admitting(store)
+    for rows in (1, 64, 13):
+        assert len(await admission(query(rows), victim)) == rows
+    await admission(query(5, account="b"), victim)
+    assert await ledger(store) == {"rows": 78, "requests": 3, "micro_cents": 78 * 7 + 3 * 1000}
+    assert await ledger(store, "b") == {"rows": 5, "requests": 1, "micro_cents": 1035}
 
 
-def test_limits_and_ledger_change_together_or_not_at_all(store_url):
-    async def script(admission):
-        await admission(query(8), victim)
-        with pytest.raises(Refused, match="quota"):
-            await admission(query(3), victim)
-        return admission.left(await admission.store.levels("a"), 0.0)
-
+async def test_limits_and_ledger_change_together_or_not_at_all(store):
     limits = RateLimit(1, 100), Quota(rows=10)
-    assert play(store_url, script, *limits) == {"m/rate_limit": 92, "m/quota/day": 2}
-    assert ledger(store_url)["rows"] == 8
+    admission = admitting(store, *limits)
+    await admission(query(8), victim)
+    with pytest.raises(Refused, match="quota"):
+        await admission(query(3), victim)
+    assert admission.left(await store.levels("a"), 0.0) == {"m/rate_limit": 92, "m/quota/day": 2}
+    assert (await ledger(store))["rows"] == 8
 
 
-def test_what_fails_is_not_billed(store_url):
-    async def script(admission):
-        await admission(query(4), victim)
-        with pytest.raises(RuntimeError):
-            await admission(query(6, idempotency_key="r"), broken)
-        levels = await admission.store.levels("a")
-        assert ledgers(levels)["m"]["rows"] == 4 and admission.left(levels, 0.0) == {"m/quota/day": 6}
-        await admission(query(6, idempotency_key="r"), victim)
-
-    play(store_url, script, Quota(rows=10))
-    assert ledger(store_url) == {"rows": 10, "requests": 2, "micro_cents": 2070}
+async def test_what_fails_is_not_billed(store):
+    admission = admitting(store, Quota(rows=10))
+    await admission(query(4), victim)
+    with pytest.raises(RuntimeError):
+        await admission(query(6, idempotency_key="r"), broken)
+    levels = await store.levels("a")
+    assert ledgers(levels)["m"]["rows"] == 4 and admission.left(levels, 0.0) == {"m/quota/day": 6}
+    await admission(query(6, idempotency_key="r"), victim)
+    assert await ledger(store) == {"rows": 10, "requests": 2, "micro_cents": 2070}
 
 
-def test_a_retry_is_billed_once_within_ten_minutes_and_slowed_each_time(store_url):
-    async def script(admission):
-        for at in (0.0, 1.0, 599.0):
-            assert len(await admission(query(5, at, idempotency_key="r"), victim)) == 5
-        await admission(query(5, 1.0, idempotency_key="other"), victim)
-        await admission(query(5, 1.0, account="b", idempotency_key="r"), victim)
-        with pytest.raises(Refused, match="rate limit"):
-            for _ in range(3):
-                await admission(query(5, 599.0, idempotency_key="r"), victim)
-
+async def test_a_retry_is_billed_once_within_ten_minutes_and_slowed_each_time(store):
     limits = [RateLimit(1, 20), Quota(100)]
-    play(store_url, script, *limits)
-    assert ledger(store_url)["rows"] == 10
-    assert ledger(store_url, "b")["rows"] == 5
-    play(store_url, lambda admission: admission(query(5, 700.0, idempotency_key="r"), victim), *limits)
-    assert ledger(store_url)["rows"] == 15
+    admission = admitting(store, *limits)
+    for at in (0.0, 1.0, 599.0):
+        assert len(await admission(query(5, at, idempotency_key="r"), victim)) == 5
+    await admission(query(5, 1.0, idempotency_key="other"), victim)
+    await admission(query(5, 1.0, account="b", idempotency_key="r"), victim)
+    with pytest.raises(Refused, match="rate limit"):
+        for _ in range(3):
+            await admission(query(5, 599.0, idempotency_key="r"), victim)
+    assert (await ledger(store))["rows"] == 10
+    assert (await ledger(store, "b"))["rows"] == 5
+    await admission(query(5, 700.0, idempotency_key="r"), victim)
+    assert (await ledger(store))["rows"] == 15
 
 
-def test_accounts_in_parallel_pay_for_every_row(store_url):
-    async def script(admission):
-        answers = [admission(query(3, account=name), victim) for name in "ab" * 20]
-        await asyncio.gather(*answers)
-
-    play(store_url, script)
-    assert (ledger(store_url)["rows"], ledger(store_url, "b")["rows"]) == (60, 60)
+async def test_accounts_in_parallel_pay_for_every_row(store):
+    admission = admitting(store)
+    answers = [admission(query(3, account=name), victim) for name in "ab" * 20]
+    await asyncio.gather(*answers)
+    assert ((await ledger(store))["rows"], (await ledger(store, "b"))["rows"]) == (60, 60)

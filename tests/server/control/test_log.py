@@ -104,7 +104,7 @@ async def test_the_audit_says_who_did_what_and_holds_no_key(workers):
     await one.stacks.replace("m", [{"type": "quota", "rows": 5}], "root")
     await one.accounts.revoke("ann", "boss")
     await two.catch_up()
-    text = orjson.dumps(two.audit).decode()
+    text = orjson.dumps(list(two.audit)).decode()
     assert key not in text and hashed(key) not in text
     assert [(event["do"], event["by"], event["at"]) for event in two.audit] == [
         ("create account", "root", 7.0),

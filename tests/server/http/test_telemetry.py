@@ -70,7 +70,7 @@ def used():
 
 def test_what_was_counted_is_shown():
     seen = used()
-    with telemetry.serving("127.0.0.1", 0, seen.control) as url:
+    with telemetry.serving("127.0.0.1", 0, seen.registry) as url:
         shown = samples(url)
     route = "/v2/models/{model}/infer"
     assert shown["mlaas_requests_in_flight",] == 1
@@ -93,9 +93,9 @@ def test_what_was_counted_is_shown():
 
 def test_applications_do_not_count_together():
     one, other = used(), Telemetry("1.2.3")
-    assert one.control.get_sample_value("mlaas_rows_total", {"model": "open"}) == 64
-    assert other.control.get_sample_value("mlaas_rows_total", {"model": "open"}) is None
-    assert other.control.get_sample_value("mlaas_gpu_memory_bytes") is None
+    assert one.registry.get_sample_value("mlaas_rows_total", {"model": "open"}) == 64
+    assert other.registry.get_sample_value("mlaas_rows_total", {"model": "open"}) is None
+    assert other.registry.get_sample_value("mlaas_gpu_memory_bytes") is None
 
 
 def test_gpu_memory_is_read_now_and_then(monkeypatch):
@@ -103,11 +103,11 @@ def test_gpu_memory_is_read_now_and_then(monkeypatch):
     seen = Telemetry("1.2.3", lambda: next(readings))
     for _ in range(5):
         seen.forward("open", 1, 0, 0)
-    assert seen.control.get_sample_value("mlaas_gpu_memory_bytes") == 0
+    assert seen.registry.get_sample_value("mlaas_gpu_memory_bytes") == 0
     now = time.monotonic()
     monkeypatch.setattr(telemetry, "monotonic", lambda: now + 60)
     seen.forward("open", 1, 0, 0)
-    assert seen.control.get_sample_value("mlaas_gpu_memory_bytes") == 1
+    assert seen.registry.get_sample_value("mlaas_gpu_memory_bytes") == 1
 
 
 class Slow:
@@ -131,7 +131,7 @@ def test_a_layer_is_timed_without_those_inside():
     handle = compose([seen.timed("outer", Slow()), seen.timed("inner", Slow())], slow)
     assert asyncio.run(handle("rows")) == "rows"
     for kind in ("outer", "inner"):
-        took = seen.control.get_sample_value("mlaas_defence_seconds_sum", {"defence": kind})
+        took = seen.registry.get_sample_value("mlaas_defence_seconds_sum", {"defence": kind})
         assert 0.03 <= took < 0.15
 
 
@@ -142,7 +142,7 @@ def test_a_layer_is_timed_now_and_then():
     seen = Telemetry("1.2.3")
     handle = compose([seen.timed("kind", Plain())], victim)
     assert asyncio.run(ask(40)) == list(range(40))
-    assert seen.control.get_sample_value("mlaas_defence_seconds_count", {"defence": "kind"}) == 3
+    assert seen.registry.get_sample_value("mlaas_defence_seconds_count", {"defence": "kind"}) == 3
 
 
 def test_a_parent_shows_what_its_workers_count():
@@ -175,15 +175,15 @@ def test_a_parent_shows_what_its_workers_count():
 
 def test_a_port_that_is_taken():
     with (
-        telemetry.serving("127.0.0.1", 0, Telemetry("1.2.3").control) as url,
+        telemetry.serving("127.0.0.1", 0, Telemetry("1.2.3").registry) as url,
         pytest.raises(BadInput, match=r"cannot show metrics at 127\.0\.0\.1:\d+: Address already in use"),
-        telemetry.serving("127.0.0.1", httpx.URL(url).port, Telemetry("1.2.3").control),
+        telemetry.serving("127.0.0.1", httpx.URL(url).port, Telemetry("1.2.3").registry),
     ):
         pass
 
 
 def test_the_dashboard_asks_for_what_is_counted():
-    shown = {sample.name for family in used().control.collect() for sample in family.samples}
+    shown = {sample.name for family in used().registry.collect() for sample in family.samples}
     asked = {
         name
         for panel in DASHBOARD["panels"]
@@ -191,7 +191,7 @@ def test_the_dashboard_asks_for_what_is_counted():
         for name in re.findall(r"\bmlaas_\w+", target["expr"])
     }
     assert asked and asked <= shown, asked - shown
-    families = {family.name.removeprefix("mlaas_") for family in used().control.collect()}
+    families = {family.name.removeprefix("mlaas_") for family in used().registry.collect()}
     unasked = {name for name in families if not any(name in text for text in asked)}
     assert not unasked, unasked
 
