@@ -159,15 +159,11 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _without_body(out: Send) -> Send:
-    """Returns a ``send`` that ends the answer after its headers."""
-    ended = False
+    """Returns a ``send`` that ends the answer after its headers, even where a stream sends nothing yet."""
 
     async def send(message: Message) -> None:
-        nonlocal ended
         if message["type"] == "http.response.start":
             await out(message)
-        elif not ended:
-            ended = True
             await out({"type": "http.response.body", "body": b""})
 
     return send
