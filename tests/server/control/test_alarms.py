@@ -167,7 +167,7 @@ def test_two_workers_raise_one_alarm_and_both_refuse(config, network, thief):
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp_path, request):
+async def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp_path, request):
     url = f"sqlite:///{tmp_path / 'store.sqlite'}"
     if kind == "redis":
         own = request.getfixturevalue("own_redis")
@@ -177,33 +177,28 @@ def test_who_asks_two_workers_at_once_raises_one_alarm(network, thief, kind, tmp
     async def victim(query):
         return Answer(network.predict(query.x).argmax(axis=1))
 
-    async def script():
-        stores = [open_store(url) for _ in range(2)]
-        workers = [ControlLog(store, lambda: 7.0) for store in stores]
-        layers = [
-            watching(Prada(0.95), "prada", store, worker.alarms)
-            for store, worker in zip(stores, workers, strict=True)
-        ]
-        queries = [Query("bad", thief[at : at + 20], 0.0) for at in range(0, 500, 20)]
-        await asyncio.gather(*[layers[i % 2](query, victim) for i, query in enumerate(queries)])
-        for layer, worker in zip(layers, workers, strict=True):
-            await worker.catch_up()
-            await layer.account("bad").catch_up()
-        once = [event for event in workers[0].audit if event["do"] == "raise alarm"]
-        states = {dump(layer.account("bad").state) for layer in layers}
-        found = layers[0].account("bad").state.alarm
-        await workers[0].alarms.clear("bad", "m", "prada", "root")
-        await layers[0](queries[1], victim)
-        await layers[1](queries[0], victim)  # this worker does not know yet, as a request under way
-        await workers[1].catch_up()
-        await layers[0].account("bad").catch_up()
-        assert {layer.account("bad").state.rows for layer in layers} == {40}
-        cleared = workers[1].alarms.all()
-        for store in stores:
-            await store.close()
-        return once, states, found, cleared
-
-    once, states, found, cleared = asyncio.run(script())
+    stores = [open_store(url) for _ in range(2)]
+    workers = [ControlLog(store, lambda: 7.0) for store in stores]
+    layers = [
+        watching(Prada(0.95), "prada", store, worker.alarms) for store, worker in zip(stores, workers, strict=True)
+    ]
+    queries = [Query("bad", thief[at : at + 20], 0.0) for at in range(0, 500, 20)]
+    await asyncio.gather(*[layers[i % 2](query, victim) for i, query in enumerate(queries)])
+    for layer, worker in zip(layers, workers, strict=True):
+        await worker.catch_up()
+        await layer.account("bad").catch_up()
+    once = [event for event in workers[0].audit if event["do"] == "raise alarm"]
+    states = {dump(layer.account("bad").state) for layer in layers}
+    found = layers[0].account("bad").state.alarm
+    await workers[0].alarms.clear("bad", "m", "prada", "root")
+    await layers[0](queries[1], victim)
+    await layers[1](queries[0], victim)  # this worker does not know yet, as a request under way
+    await workers[1].catch_up()
+    await layers[0].account("bad").catch_up()
+    assert {layer.account("bad").state.rows for layer in layers} == {40}
+    cleared = workers[1].alarms.all()
+    for store in stores:
+        await store.close()
     assert len(states) == 1 and cleared == []
     assert [(event["row"], event["statistic"]) for event in once] == [found[:2]]
 
@@ -302,8 +297,8 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
     thieves = {name: thief[at:] for at, name in enumerate(("a3", "a500", "a996"))}
     asked |= thieves
     server = Local(watched(config, "log"))
-    here = server.app.service
-    deployed = here.of_plan("free")["watched"]
+    service = server.app.service
+    deployed = service.of_plan("free")["watched"]
     layer = deployed.layers[-1].layer
 
     async def ask(name, x):
@@ -311,7 +306,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
             try:
                 return await deployed.admission(Query(name, x, 1e9), deployed.reaction.handle)
             except VersionConflict:  # an alarm was raised meanwhile
-                await here.catch_up()
+                await service.catch_up()
 
     async def script():
         for turn in range(2):  # in the second nobody's state is at hand any more
@@ -327,7 +322,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
             expected = detector.observe(detector.begin(), asked[name], said)
             assert dump(layer.account(name).state) == dump(expected)
         await server.store.close()
-        return {alarm.account: alarm.row for alarm in here.control.alarms.all()}
+        return {alarm.account: alarm.row for alarm in service.control.alarms.all()}
 
     assert asyncio.run(script()) == {name: said_on_arrays(network, x).row for name, x in thieves.items()}
     raw = sum(x.nbytes if name in thieves else x.size for name, x in asked.items())

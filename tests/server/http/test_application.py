@@ -14,6 +14,11 @@ from server.http.application import MOST_ELSEWHERE
 from wire import Refused
 
 
+@pytest.fixture
+def headers(local):
+    return local.headers()
+
+
 def predict(local, headers, rows, **more):
     body = {"instances": rows.tolist(), **more}
     return local.client.post("/v1/models/open:predict", json=body, headers=headers)
@@ -132,21 +137,18 @@ def test_a_body_without_rows_is_short(local):
 
 
 @pytest.mark.parametrize("path", ["/v2/models/open/infer", "/v1/models/open:predict"])
-def test_the_body_of_who_has_no_key_is_not_read(local, path):
+async def test_the_body_of_who_has_no_key_is_not_read(local, path):
+    sent = []
+
     async def unread():
         raise AssertionError("the body was read")
 
-    async def ask():
-        sent = []
+    async def send(message):
+        sent.append(message)
 
-        async def send(message):
-            sent.append(message)
-
-        scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"content-length", b"9")]}
-        await local.app(scope, unread, send)
-        return sent[0]["status"]
-
-    assert asyncio.run(ask()) == 401
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"content-length", b"9")]}
+    await local.app(scope, unread, send)
+    assert sent[0]["status"] == 401
 
 
 @pytest.mark.parametrize(
@@ -206,35 +208,30 @@ def test_a_closing_server_reads_little_of_who_has_no_key(local, rows):
 
 
 @pytest.mark.parametrize("path", ["/v1/models/open:predict", "/v2/health/ready"])
-def test_what_is_cut_off_by_the_server_s_end_is_told_so(local, monkeypatch, rows, path):
-    async def ask():
-        begun, sent = asyncio.Event(), []
+async def test_what_is_cut_off_by_the_server_s_end_is_told_so(local, headers, monkeypatch, rows, path):
+    begun, sent = asyncio.Event(), []
 
-        async def stuck(*_):
-            begun.set()
-            await asyncio.Event().wait()
+    async def stuck(*_):
+        begun.set()
+        await asyncio.Event().wait()
 
-        async def send(message):
-            sent.append(message)
+    async def send(message):
+        sent.append(message)
 
-        async def receive():
-            return {"type": "http.request", "body": json.dumps({"instances": rows[:1].tolist()}).encode()}
+    async def receive():
+        return {"type": "http.request", "body": json.dumps({"instances": rows[:1].tolist()}).encode()}
 
-        monkeypatch.setattr(local.app.service, "ask", stuck)
-        monkeypatch.setattr(local.app.service, "check", stuck)
-        method = "GET" if path.startswith("/v2") else "POST"
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "root_path": ""}
-        scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        task = asyncio.ensure_future(local.app(scope, receive, send))
-        await begun.wait()
-        local.app.draining = True
-        task.cancel()
-        await task
-        return sent[0]["status"], json.loads(sent[1]["body"])["detail"]
-
-    headers = local.headers()
-    status, detail = asyncio.run(ask())
-    assert status == 503 and "closing" in detail
+    monkeypatch.setattr(local.app.service, "ask", stuck)
+    monkeypatch.setattr(local.app.service, "check", stuck)
+    method = "GET" if path.startswith("/v2") else "POST"
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "root_path": ""}
+    scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    task = asyncio.ensure_future(local.app(scope, receive, send))
+    await begun.wait()
+    local.app.draining = True
+    task.cancel()
+    await task
+    assert sent[0]["status"] == 503 and "closing" in json.loads(sent[1]["body"])["detail"]
 
 
 def test_ready_means_store_and_workers_too(local, monkeypatch):

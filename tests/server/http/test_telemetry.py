@@ -122,26 +122,23 @@ class Slow:
         return answer
 
 
-def test_a_layer_is_timed_without_those_inside():
+async def test_a_layer_is_timed_without_those_inside():
     async def slow(query):
         await asyncio.sleep(0.2)
         return query
 
     seen = Telemetry("1.2.3")
     handle = compose([seen.timed("outer", Slow()), seen.timed("inner", Slow())], slow)
-    assert asyncio.run(handle("rows")) == "rows"
+    assert await handle("rows") == "rows"
     for kind in ("outer", "inner"):
         took = seen.registry.get_sample_value("mlaas_defence_seconds_sum", {"defence": kind})
         assert 0.03 <= took < 0.15
 
 
-def test_a_layer_is_timed_now_and_then():
-    async def ask(times):
-        return [await handle(number) for number in range(times)]
-
+async def test_a_layer_is_timed_now_and_then():
     seen = Telemetry("1.2.3")
     handle = compose([seen.timed("kind", Plain())], victim)
-    assert asyncio.run(ask(40)) == list(range(40))
+    assert [await handle(number) for number in range(40)] == list(range(40))
     assert seen.registry.get_sample_value("mlaas_defence_seconds_count", {"defence": "kind"}) == 3
 
 

@@ -65,24 +65,22 @@ def test_parallel_clients_get_their_own_answers_and_bills(live, network, rows):
             assert (stated["rows"], stated["requests"]) == (60, 20)
 
 
-def test_a_bad_request_leaves_its_neighbours_alone(live, network, rows):
-    url, account, _ = live
-    good, bad = account("good", "paying"), account("bad", "paying")
+@pytest.fixture
+def keys(live):
+    return [live[1](name, "paying") for name in ("good", "bad")]
 
-    async def storm():
-        async with httpx.AsyncClient(base_url=url) as client:
-            ok = {"instances": rows[:4].tolist()}
-            nan = {"instances": (rows[:4] + 2).tolist()}
-            return await asyncio.gather(
-                *[
-                    client.post("/v1/models/open:predict", json=body, headers={"Authorization": f"Bearer {key}"})
-                    for _ in range(10)
-                    for body, key in ((ok, good), (nan, bad))
-                ]
-            )
 
+async def test_a_bad_request_leaves_its_neighbours_alone(live, keys, network, rows):
+    url, good, bad = live[0], *keys
+    ok, wrong = ({"instances": x.tolist()} for x in (rows[:4], rows[:4] + 2))
+    async with httpx.AsyncClient(base_url=url) as client:
+        asked = [
+            client.post("/v1/models/open:predict", json=body, headers={"Authorization": f"Bearer {key}"})
+            for _ in range(10)
+            for body, key in ((ok, good), (wrong, bad))
+        ]
+        replies = await asyncio.gather(*asked)
     labels = network.predict(rows[:4]).argmax(axis=1).tolist()
-    replies = asyncio.run(storm())
     for reply in replies[::2]:
         assert [p["label"] for p in reply.json()["predictions"]] == labels
     assert {reply.status_code for reply in replies[1::2]} == {400}
