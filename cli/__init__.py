@@ -1,6 +1,6 @@
-"""The command line: what all parties' commands share, and ``mlaas-range``, which finds them by name."""
+"""The command line: code that all parties' commands share, and ``mlaas-range``, which dispatches to them."""
 
 import os
 
-# What wire.openmp does, here without importing numpy, so that an interrupt meets nothing half imported.
+# Same as wire.openmp, but without importing numpy, so that Ctrl-C cannot interrupt a slow import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,4 +1,4 @@
-"""``mlaas-range``: one command for all parties, each of which is found by name when it is called."""
+"""``mlaas-range``: one command for all parties; a party's code is imported when its command is called."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command of a party."""
+    """Dispatches to the command of one party."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
         resolve(COMMANDS[words[0]][0])(words[1:], f"mlaas-range {words[0]}")
@@ -43,7 +43,7 @@ class _Version(argparse.Action):
 
 
 def script() -> NoReturn:
-    """Runs the command, and ends the process."""
+    """Runs the command and exits the process."""
     run(main)
 
 

@@ -1,4 +1,4 @@
-"""How a command starts, runs and fails; it imports nothing of ours until it must."""
+"""Starts and runs commands, and reports their errors. Imports of our own packages are deferred."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ Main = Callable[[Sequence[str] | None], int | None]
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line, with exit status 2.
 
-    The flags of a subcommand may be added when it is named, so that no other command waits for its imports.
+    A subcommand can add its flags when it is selected, so that other commands do not wait for its imports.
     """
 
     def __init__(self, *args: Any, fill: str | Callable[[Parser], object] | None = None, **options: Any) -> None:
         """Makes a parser.
 
         Args:
-            *args: What :class:`argparse.ArgumentParser` takes.
-            fill: A function that adds this parser's flags, itself or as ``module:function``.
-            **options: What :class:`argparse.ArgumentParser` takes.
+            *args: Passed to :class:`argparse.ArgumentParser`.
+            fill: A function that adds this parser's flags, or its name as ``module:function``.
+            **options: Passed to :class:`argparse.ArgumentParser`.
         """
         super().__init__(*args, **options)
         self._fill = fill
 
     def fill(self) -> None:
-        """Adds the flags that were left for later; parsing does so by itself."""
+        """Adds the deferred flags. Parsing calls this."""
         fill, self._fill = self._fill, None
         if fill is not None:
             (resolve(fill) if isinstance(fill, str) else fill)(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Adds the flags that were left for later, and parses."""
+        """Adds the deferred flags, then parses."""
         self.fill()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Ends the command."""
+        """Prints the error and exits with status 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def run(main: str | Main, argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command; an error that the user can correct is reported in one line, with exit status 2.
+    """Runs a command; reports an error that the user can correct in one line, with exit status 2.
 
     Args:
-        main: The command's function, itself or as ``module:function``.
-        argv: Its arguments; those of the process by default.
+        main: The command's function, or its name as ``module:function``.
+        argv: The command's arguments; default: those of the process.
     """
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # tqdm reads it when it is imported
+        os.environ.setdefault("TQDM_DISABLE", "1")  # tqdm reads it on import
     try:
         sys.exit((resolve(main) if isinstance(main, str) else main)(argv) or 0)
     except BrokenPipeError:

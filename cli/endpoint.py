@@ -1,4 +1,4 @@
-"""The flags that say which model to reach, and the way there."""
+"""Flags that select a served model, and the function that connects to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say which model to reach, and how."""
+    """Adds the flags that select a served model and say how to connect to it."""
     group = parser.add_argument_group("endpoint")
     url = os.environ.get("MLAAS_URL")
     group.add_argument(
@@ -47,16 +47,16 @@ def add_card_options(group: argparse._ArgumentGroup, prefix: str = "") -> None:
 
 
 def reach(arguments: argparse.Namespace, *, prefix: str = "") -> Endpoint:
-    """Opens the endpoint that the flags name.
+    """Opens the endpoint that the flags select.
 
     Args:
-        arguments: What was parsed of the flags of :func:`add_endpoint`.
-        prefix: Prefix of the flags' names; without a key of its own, such an endpoint takes that of ``--key``.
+        arguments: Parsed flags of :func:`add_endpoint`.
+        prefix: Prefix of the flags' names. An endpoint without a key of its own uses ``--key``.
 
     Raises:
-        BadInput: The URL, the key or what is said of the model cannot be used.
-        Refused: The server knows no such model, or refuses the key.
-        Unreachable: No answer came.
+        BadInput: The URL, the key or the model's description cannot be used.
+        Refused: The server has no such model, or refuses the key.
+        Unreachable: The server did not answer.
     """
     from cli.keys import read_key
     from wire.http import CardOptions, Endpoint

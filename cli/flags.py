@@ -1,7 +1,7 @@
-"""Flags made of dataclasses.
+"""Makes command-line flags from dataclasses.
 
-A method's dataclass is its command: its fields are the flags, and the ``Attributes`` of its docstring are their
-help.
+The fields of a method's dataclass are the flags of its command; the ``Attributes`` section of its docstring is
+their help.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ def summary(cls: type) -> str:
 
 
 def description(cls: type) -> str:
-    """Returns a docstring without its section of attributes."""
+    """Returns a docstring without its ``Attributes`` section."""
     return _plain(inspect.getdoc(cls) or "").partition("Attributes:")[0].rstrip()
 
 
 def _plain(text: str) -> str:
-    """Takes the markup out of a docstring."""
+    """Strips the markup from a docstring."""
     return re.sub(r":\w+:`~?([^`]*)`", r"\1", text).replace("``", "")
 
 
 def attribute_notes(cls: type) -> dict[str, str]:
-    """Returns what the ``Attributes`` section of a docstring says of each field."""
+    """Returns the text of each field in the ``Attributes`` section of a docstring."""
     section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
     notes = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text) for name, text in notes}
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Returns an argument's ``type`` that takes whole numbers of at least ``least``."""
+    """Returns an argparse ``type`` for whole numbers of at least ``least``."""
 
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -56,9 +56,9 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def add_fields(parser: argparse._ActionsContainer, cls: type, prefix: str = "") -> None:
-    """Adds the fields of a dataclass to a parser, as flags with their defaults and their documentation.
+    """Adds a flag to a parser for each field of a dataclass, with the field's default and documentation.
 
-    Fields may be of type int, float, str, bool, Path, Literal, a tuple of one of these, or one of these or None.
+    A field's type may be int, float, str, bool, Path or Literal, a tuple of one of these, or one of these or None.
     """
     hints = typing.get_type_hints(cls)
     notes = attribute_notes(cls)
@@ -86,20 +86,20 @@ def add_fields(parser: argparse._ActionsContainer, cls: type, prefix: str = "") 
 
 
 def from_fields(cls: type[T], arguments: argparse.Namespace, prefix: str = "") -> T:
-    """Builds a dataclass from what :func:`add_fields` parsed."""
+    """Builds a dataclass from the parsed flags of :func:`add_fields`."""
     values = {field.name: getattr(arguments, prefix + field.name) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 class _Quiet(argparse.Action):
-    """Switches progress bars off, before tqdm is imported."""
+    """Switches off progress bars before tqdm is imported."""
 
     def __call__(self, *parsed: object) -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
 def add_quiet(parser: argparse._ActionsContainer) -> None:
-    """Adds a flag that switches progress bars off."""
+    """Adds a flag that switches off progress bars."""
     parser.add_argument("--quiet", action=_Quiet, nargs=0, help="show no progress bars")
 
 

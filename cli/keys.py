@@ -1,4 +1,4 @@
-"""API keys, given by a flag, by the environment or by a file."""
+"""API keys from a flag, the environment or a file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from wire.errors import BadInput
 
 
 def read_key(key: str | None, file: Path | None) -> str | None:
-    """Returns the key, or else the content of the key file.
+    """Returns the key, or the content of the key file if no key is given.
 
     Raises:
-        BadInput: The file cannot be read, or its content cannot be a key.
+        BadInput: The file cannot be read, or the key is not one line of printable ASCII without spaces.
     """
     if not key and file is not None:
         try:

@@ -1,4 +1,4 @@
-"""A budget, a bill and a progress bar around an endpoint."""
+"""A budget, a bill and a progress bar for an endpoint."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def metered(
     patience: float = 300.0,
     label: str = "",
 ) -> Iterator[Oracle]:
-    """Puts a meter and a progress bar on an endpoint, and closes it at the end.
+    """Opens an oracle with a progress bar on an endpoint, and closes the endpoint at the end.
 
-    The bar shows rows and money spent. An interrupt (Ctrl-C, SIGTERM) ends the budget, so that a method stops
-    with the answers that it has; a second one ends the command.
+    The bar shows rows and money spent. An interrupt (Ctrl-C, SIGTERM) ends the budget, so that the method
+    finishes with the answers it has; a second one stops the command at once.
 
     Args:
         endpoint: The model.
-        transport: A transport around the endpoint, to be asked in its place.
-        budget: Most rows to ask about; None for no limit.
+        transport: A transport that wraps the endpoint, to use instead of it.
+        budget: Maximum number of rows to query; None for no limit.
         patience: Longest wait for one request, in seconds.
-        label: Name of the progress bar; that of the model by default.
+        label: Name of the progress bar; default: the model's name.
     """
     stop = threading.Event()
     bar = tqdm(total=budget, desc=label or endpoint.model, unit="row", dynamic_ncols=True, mininterval=0.5)

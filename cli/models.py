@@ -1,4 +1,4 @@
-"""What the commands of ``mlaas-range train`` do."""
+"""The commands of ``mlaas-range train``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from zoo.recipe import READY, Recipe
 from zoo.training import Training
 
 CONVERT = (
-    "if you trust it, make safetensors of it: python -c 'import torch; from safetensors.torch import save_file; "
+    "if you trust it, convert it to safetensors: "
+    "python -c 'import torch; from safetensors.torch import save_file; "
     'save_file(torch.load("FILE.pth", weights_only=True), "FILE.safetensors")\''
 )
 
 
 def roles(arguments: argparse.Namespace) -> None:
-    """Divides a data set into the files of the roles."""
+    """Divides a data set into one file per role."""
     if arguments.party is not None and arguments.out is None:
         raise BadInput("--party needs --out, the folder for the party's files")
     where = data.data_folder(arguments.data), state_folder() / "cache"
@@ -50,7 +51,7 @@ def roles(arguments: argparse.Namespace) -> None:
 def train(arguments: argparse.Namespace) -> None:
     """Trains a model."""
     if (arguments.recipe is None) == (arguments.rows is None):
-        raise BadInput("name either a recipe or, by --rows, a file to train on")
+        raise BadInput("give either a recipe or, with --rows, a file to train on")
     if arguments.recipe is not None:
         ready = READY[arguments.recipe]
         found = data.load(ready.data, data.data_folder(arguments.data), state_folder() / "cache")
@@ -80,12 +81,12 @@ def import_weights(arguments: argparse.Namespace) -> None:
             names = tuple(line.strip() for line in arguments.classes.read_text().splitlines() if line.strip())
         content = arguments.weights.read_bytes()
     except UnicodeDecodeError:
-        raise BadInput(f"{arguments.classes}: it is no text") from None
+        raise BadInput(f"{arguments.classes}: not a text file") from None
     network = Network.new(
         pretrained.Torchvision(arguments.name), tuple(arguments.shape), names, seed=0, device="cpu"
     )
     if content.startswith((b"PK", b"\x80")):
-        raise BadInput(f"{arguments.weights}: a pickle, which may run anything; {CONVERT}")
+        raise BadInput(f"{arguments.weights}: a pickle, which can run arbitrary code; {CONVERT}")
     try:
         tensors.fill(network.module, pretrained.renamed(tensors.read(content)))
     except ValueError as error:
@@ -100,17 +101,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     takes = model.card()
     wrong = misfit(pool.x, takes) or label_misfit(pool.y, takes)
     if wrong is None and pool.class_names not in ((), takes.class_names):
-        wrong = (
-            f"the classes are {', '.join(pool.class_names)}, but the model knows {', '.join(takes.class_names)}"
-        )
+        wrong = f"the classes are {', '.join(pool.class_names)}, but the model has {', '.join(takes.class_names)}"
     if wrong is None and (pool.features != takes.features or (pool.missing and not takes.missing)):
-        wrong = "the rows have other features than the model"
+        wrong = "the rows do not have the model's features"
     if wrong is not None:
         raise BadInput(f"{arguments.rows}: {wrong}")
     print(f"accuracy {(model.predict(pool.x).argmax(1) == pool.y).mean():.4f} on {len(pool)} rows")
 
 
 def card(arguments: argparse.Namespace) -> None:
-    """Checks a model's folder and prints its card."""
+    """Checks a model folder and prints the model's card."""
     folder.load(arguments.model, "cpu")
     print(folder.read_card(arguments.model).model_dump_json(indent=2))

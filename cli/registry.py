@@ -1,4 +1,4 @@
-"""Classes by name, imported when they are used, and read from their source when only their help is wanted."""
+"""Registries of classes, which are imported on use; help text is read from source without importing."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 def resolve(target: str) -> Any:
-    """Imports what ``module:name`` names."""
+    """Imports the object named by ``module:name``."""
     module, _, name = target.partition(":")
     return getattr(import_module(module), name)
 
 
 def outline(target: str) -> type:
-    """Builds a twin of a dataclass that has its fields and its docstring alone, without importing its module.
+    """Builds a copy of a dataclass that has only its fields and its docstring, without importing its module.
 
-    A method's module imports torch, which takes seconds, while its help needs no more than the fields. These must
-    stand in the class itself, not in a base class. A class with a default that its module computes is imported
-    after all.
+    A method's module may import torch, which takes seconds, but its help needs only the fields. The fields must be
+    declared in the class itself, not in a base class. If a default is computed by the module, the module is
+    imported after all.
 
     Args:
         target: The dataclass, as ``module:Class``.
@@ -61,7 +61,7 @@ def keys(target: str) -> list[str]:
 
 
 def _source(target: str) -> tuple[str, str, list[ast.stmt]]:
-    """Returns the module and the name of a target, and the statements of the module."""
+    """Returns a target's module and name, and the statements of the module."""
     module, _, name = target.partition(":")
     package, *rest = module.split(".")
     spec = find_spec(package)
@@ -76,10 +76,10 @@ def _fields(cls: ast.ClassDef) -> list[ast.stmt]:
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes by name; looking one up imports its module."""
+    """A mapping from names to classes; a lookup imports the class's module."""
 
     def __init__(self, targets: Mapping[str, str]) -> None:
-        """Takes the classes as ``module:Class``, by name."""
+        """Makes a registry of ``module:Class`` strings by name."""
         self.targets = dict(targets)
 
     def __getitem__(self, name: str) -> type[T]:
@@ -97,14 +97,14 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return len(self.targets)
 
     def outline(self, name: str) -> type:
-        """Returns the fields and the docstring of a class alone; see :func:`outline`."""
+        """Returns a class reduced to its fields and docstring; see :func:`outline`."""
         return outline(self.targets[name])
 
     def named(self, name: str) -> type[T]:
-        """Imports the class of this name, for a package's ``__getattr__``.
+        """Imports the class with this name, for a package's ``__getattr__``.
 
         Raises:
-            AttributeError: There is no such class.
+            AttributeError: The registry has no such class.
         """
         for target in self.targets.values():
             if target.endswith(f":{name}"):

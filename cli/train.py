@@ -24,7 +24,7 @@ FAMILIES = {
     "knn": "zoo.families.knn:Knn",
     "tfidf": "zoo.families.text:Tfidf",
 }
-"""Where the families of ``zoo.families.FAMILIES`` stand, so that the help need not import torch."""
+"""Mirrors ``zoo.families.FAMILIES`` as strings, so that the help does not import torch."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m zoo") -> None:
@@ -59,27 +59,29 @@ def _add_roles(parser: Parser) -> None:
         "dataset",
         nargs="?",
         help=f"{names}, or a folder of images (default: fashion_mnist; if that cannot be found or downloaded, "
-        "digits that a dependency contains)",
+        "scikit-learn's digits)",
     )
     _add_data(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="PATH", help="folder for copies of the files, with a folder for each party"
+        "--out", type=Path, metavar="PATH", help="folder for copies of the files, with one subfolder per party"
     )
     parser.add_argument(
-        "--party", choices=keys("zoo.data.roles:PARTIES"), help="write this party's files alone, into --out itself"
+        "--party",
+        choices=keys("zoo.data.roles:PARTIES"),
+        help="write only this party's files, into --out itself",
     )
     parser.add_argument(
         "--seed",
         type=at_least(0),
         metavar="N",
-        help="draw by this seed, so that anyone can draw the same (default: draw at random once, and keep it in "
+        help="seed of a division that anyone can repeat (default: divide at random once, and keep the result in "
         "the state folder, MLAAS_STATE or ./state)",
     )
 
 
 TRAINS = (
-    "Trains a model by a ready recipe, on the victim's rows of the recipe's data set; or a model of some family "
-    "on a file of rows."
+    "Trains a model from a built-in recipe on the victim's rows of the recipe's data set, or a model of a given "
+    "family on a file of rows."
 )
 
 
@@ -89,19 +91,19 @@ def _add_train(parser: Parser) -> None:
         "recipe", nargs="?", metavar="RECIPE", choices=recipes, help=f"one of {', '.join(recipes)}"
     )
     _add_data(parser)
-    parser.add_argument("--rows", type=Path, metavar="PATH", help="file of labelled rows, if no recipe is named")
+    parser.add_argument("--rows", type=Path, metavar="PATH", help="file of labelled rows, if no recipe is given")
     parser.add_argument(
         "--against",
         type=Path,
         metavar="PATH",
-        help="file of other rows: learn to tell the two files apart, for the out-of-distribution filter",
+        help="file of other rows: train to distinguish the two files, for the out-of-distribution filter",
     )
     _add_out(parser)
     parser.add_argument(
         "--seed",
         type=at_least(0),
         metavar="N",
-        help="seed of weights and row order, and of a recipe's roles (default: 0, and roles drawn at random once)",
+        help="seed of weights, row order and a recipe's roles (default: 0, with roles drawn at random once)",
     )
     _add_device(parser)
     add_quiet(parser)
@@ -155,9 +157,9 @@ def _add_device(parser: Parser) -> None:
 
 
 COMMANDS = {
-    "roles": (_add_roles, "divide a data set into the files of the roles"),
-    "train": (_add_train, "train a model by a recipe, or on a file of rows"),
+    "roles": (_add_roles, "divide a data set into one file per role"),
+    "train": (_add_train, "train a model from a recipe, or on a file of rows"),
     "import": (_add_import, "make a model from torchvision weights"),
     "evaluate": (_add_evaluate, "measure a model's accuracy on labelled rows"),
-    "card": (_add_model, "check a model's folder and print its card"),
+    "card": (_add_model, "check a model folder and print the model's card"),
 }

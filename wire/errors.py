@@ -1,35 +1,35 @@
-"""Everything that can go wrong on the wire.
+"""Errors between a client and a served model.
 
 ::
 
     WireError
-    ├── Malformed      bytes that are not of the protocol
-    ├── Refused        the server will not answer
-    ├── BudgetSpent    the client has no rows left; nothing was sent
-    └── Unreachable    no answer came
+    ├── Malformed      bytes that violate the protocol
+    ├── Refused        the server declined to answer
+    ├── BudgetSpent    the client's budget is too small; nothing was sent
+    └── Unreachable    the server did not answer
 
-Beside it stands :class:`BadInput`, for what a person gave: a file, an option, a configuration.
+:class:`BadInput` is separate: it reports an error in a file, an option or a configuration that a person supplied.
 """
 
 from __future__ import annotations
 
 
 class WireError(Exception):
-    """Whatever goes wrong between a client and a served model."""
+    """Base class of the errors between a client and a served model."""
 
 
 class Malformed(WireError):
-    """The bytes are not of the protocol; the message says what was wrong and what would be right."""
+    """The bytes violate the protocol; the message says what was wrong and what was expected."""
 
 
 class Refused(WireError):
-    """The server will not answer this query.
+    """The server declined to answer this query.
 
     Attributes:
-        status: The HTTP status that says so: 429 for a limit that refills, 402 for money spent.
+        status: HTTP status of the refusal: 429 for a limit that refills, 402 if the account's money is spent.
         retry_after: Seconds after which the same query may pass; None if waiting does not help.
-        left: Rows that would pass now; None if the server did not say.
-        policy: The limit that refused, as an item of the ``RateLimit-Policy`` header; None if there is none.
+        left: Number of rows that would pass now; None if the server did not state it.
+        policy: The limit that refused, as an item of the ``RateLimit-Policy`` header; None if no limit did.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class BudgetSpent(WireError):
 
 
 class Unreachable(WireError):
-    """No answer came: no connection, a broken one, or a server that failed."""
+    """The server did not answer: it could not be reached, the connection broke, or the server failed."""
 
 
 class BadInput(ValueError):
-    """Something that a person gave cannot be used; the message says what was wrong and what would be right."""
+    """A person supplied something unusable; the message says what was wrong and what was expected."""

@@ -1,4 +1,4 @@
-"""Whether rows fit a model: their kind, their shape, their range and their labels."""
+"""Checks whether rows fit a model: their type, shape, range and labels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from wire.types import Array, Card, Labels
 
 
 def bounds(card: Card) -> tuple[float, float]:
-    """Returns the least and the greatest value of a feature, infinite where there is none."""
+    """Returns the lower and upper bound of a feature, infinite where the card has none."""
     return -np.inf if card.low is None else card.low, np.inf if card.high is None else card.high
 
 
 def misfit(x: Array, card: Card) -> str | None:
-    """Says why a model would not take rows, or returns None if it would.
+    """Describes why a model cannot take these rows, or returns None if it can.
 
     Args:
         x: Rows, ``(n, *input_shape)`` float32, or ``(n,)`` str objects.
@@ -39,25 +39,25 @@ def misfit(x: Array, card: Card) -> str | None:
 
 
 def label_misfit(y: Labels | None, card: Card) -> str | None:
-    """Says why labels, ``(n,)``, cannot be those of a model's classes, or returns None if they can."""
+    """Describes why labels, ``(n,)``, do not fit a model's classes, or returns None if they do."""
     if y is None:
         return 'the rows have no labels ("y")'
     classes = len(card.class_names) or card.classes
     if classes and len(y) and y.max() >= classes:
-        return f"there is a label {y.max()}, but {card.model or 'the model'} has {classes} classes"
+        return f"the largest label is {y.max()}, but {card.model or 'the model'} has {classes} classes"
     return None
 
 
 def as_bytes(x: Array) -> Array:
-    """Returns rows between 0 and 1 as bytes, of which 255 stands for 1.
+    """Returns rows with values from 0 to 1 as bytes from 0 to 255.
 
     Raises:
-        Malformed: A value is not one of the 256 steps from 0 to 1.
+        Malformed: A value is not a multiple of 1/255 between 0 and 1.
     """
     if x.dtype == np.uint8:
         return np.ascontiguousarray(x)
     whole = np.rint(255.0 * x)
-    fitting = (np.abs(255.0 * x - whole) < 1e-3) & (whole >= 0) & (whole <= 255)  # floats are rounded
+    fitting = (np.abs(255.0 * x - whole) < 1e-3) & (whole >= 0) & (whole <= 255)  # tolerates float rounding
     if not fitting.all():
         row = int(np.argwhere(~fitting)[0][0])
         raise Malformed(

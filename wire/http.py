@@ -1,4 +1,4 @@
-"""A transport over the Open Inference Protocol v2."""
+"""An HTTP transport that speaks the Open Inference Protocol v2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLES = ("labels", "probs", "logits")
 
 @dataclass(frozen=True, slots=True)
 class CardOptions:
-    """What a person knows of a model and its server does not say.
+    """Facts about a model that its server does not report.
 
     Attributes:
         input: Name of the input tensor to use.
@@ -33,7 +33,7 @@ class CardOptions:
         shape: Shape of one row, without the batch axis.
         classes: Number of classes.
         range: Least and greatest value of a feature.
-        max_rows: Most rows in one request.
+        max_rows: Maximum number of rows in one request.
     """
 
     input: str | None = None
@@ -45,23 +45,23 @@ class CardOptions:
 
     def __post_init__(self) -> None:
         if self.range and not (len(self.range) == 2 and -math.inf < self.range[0] < self.range[1] < math.inf):
-            raise BadInput(f"--range {' '.join(map(str, self.range))}: expected the least value and a greater one")
+            raise BadInput(f"--range {' '.join(map(str, self.range))}: expected a least value and a greater one")
         for flag, numbers in (("max-rows", (self.max_rows,)), ("classes", (self.classes,)), ("shape", self.shape)):
             if any(number is not None and number < 1 for number in numbers):
                 raise BadInput(f"--{flag} {' '.join(map(str, numbers))}: expected at least 1")
 
 
 class Endpoint:
-    """One model behind a URL, as one account reaches it.
+    """One account's connection to one model behind a URL.
 
-    Calling it carries one batch of rows there and brings the answer back. A request whose reply was lost is
-    sent again under the same id, so that it is billed once.
+    Calling it sends one batch of rows and returns the answer. A request whose reply was lost is sent again under
+    the same id, so that it is billed once.
 
     Attributes:
         base: The server's URL.
         model: The model's name.
-        card: The model's card, completed or overridden by the options. Where features travel as bytes, their
-            range is told as 0 to 1, in which rows are held.
+        card: The model's card, completed or overridden by the options. If features travel as bytes, the card
+            gives their range as 0 to 1, the range of the rows in memory.
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class Endpoint:
 
         Args:
             url: The server's URL, or the model's own (``.../v2/models/NAME``).
-            model: The model's name; not needed where the URL names it or the server has only one.
+            model: The model's name; not needed if the URL names it or the server has only one.
             key: The account's API key.
-            options: What completes or overrides the card.
-            client: The HTTP client to use; a new one by default.
-            tries: How often a request is sent before giving up, where the connection fails.
-            sleep: Waits some seconds between those.
+            options: Options that complete or override the card.
+            client: The HTTP client to use; default: a new one.
+            tries: Maximum number of times to send a request when the connection fails.
+            sleep: Waits for a number of seconds between attempts.
 
         Raises:
-            BadInput: The URL cannot be used, or which model is meant is open.
-            Refused: The server knows no such model, or refuses the key.
-            Unreachable: No answer came.
+            BadInput: The URL cannot be used, or the server has several models and none is named.
+            Refused: The server has no such model, or refuses the key.
+            Unreachable: The server did not answer.
         """
         self._client = client or httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0))
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -105,21 +105,21 @@ class Endpoint:
             self.card = self._complete(options or CardOptions())
         except BaseException as error:
             self.close()
-            unlike = isinstance(error, AttributeError | KeyError | TypeError | ValueError)
-            if unlike and not isinstance(error, BadInput):
-                raise Malformed(f"{url}: what it says of the model is not of the protocol: {error!r}") from None
+            unreadable = isinstance(error, AttributeError | KeyError | TypeError | ValueError)
+            if unreadable and not isinstance(error, BadInput):
+                raise Malformed(f"{url}: the model's metadata violates the protocol: {error!r}") from None
             raise
 
     def __call__(self, x: Array) -> Answer:
-        """Carries the rows ``x``, ``(n, *input_shape)``, there and brings the answer about all of them back.
+        """Sends the rows ``x``, ``(n, *input_shape)``, and returns the answer to all of them.
 
         Raises:
             Refused: The server refused.
-            Malformed: What came back is not an answer about these rows, or the rows cannot be sent as bytes.
-            Unreachable: No answer came.
+            Malformed: The reply is not an answer to these rows, or the rows cannot be sent as bytes.
+            Unreachable: The server did not answer.
         """
         array = as_bytes(x) if self._scaled else np.ascontiguousarray(x, DATATYPES[self.card.dtype])
-        asked = [
+        outputs = [
             {"name": name, **({"parameters": {"binary_data": True}} if self._binary else {})}
             for name, role in self.card.outputs
             if self.card.tells_probs or role == "labels"
@@ -127,7 +127,7 @@ class Endpoint:
         body, head = pack(
             "inputs",
             [Tensor(self.card.input_name, array, self._binary)],
-            {"id": uuid.uuid4().hex, "outputs": asked},
+            {"id": uuid.uuid4().hex, "outputs": outputs},
         )
         headers = {"Content-Type": "application/json" if head is None else "application/octet-stream"}
         if head is not None:
@@ -140,14 +140,14 @@ class Endpoint:
         return self._answer({tensor.name: tensor.array for tensor in tensors}, len(x))
 
     def account(self) -> dict[str, Any] | None:
-        """Asks what the server has on the account: rows used, money spent; None where it keeps no accounts."""
+        """Returns the server's record of the account (rows used, money spent); None if it keeps no accounts."""
         try:
             return self._get(f"{self.base}/v1/account")
         except (Refused, Malformed):
             return None
 
     def prices(self) -> Prices | None:
-        """Asks what rows and requests cost, in micro-cents; None where the server does not say."""
+        """Returns the price of a row and of a request, in micro-cents; None if the server does not report it."""
         account = self.account() or {}
         prices = account.get("prices")
         return Prices(int(prices["per_row"]), int(prices["per_request"])) if isinstance(prices, dict) else None
@@ -164,9 +164,9 @@ class Endpoint:
             if array is None:
                 continue
             if array.shape[:1] != (rows,):
-                raise Malformed(f'asked about {rows} rows, but output "{name}" is of shape {array.shape}')
+                raise Malformed(f'asked about {rows} rows, but output "{name}" has shape {array.shape}')
             if role == "labels" and array.size != rows:
-                raise Malformed(f'output "{name}" is of shape {array.shape}, which is not one label for each row')
+                raise Malformed(f'output "{name}" has shape {array.shape}; expected one label per row')
             if role == "labels":
                 labels = array.reshape(rows).astype(np.int64)
                 continue
@@ -176,8 +176,8 @@ class Endpoint:
                 scores /= scores.sum(axis=1, keepdims=True)
             elif np.nanmin(scores, initial=0) < 0 or np.nanmax(scores, initial=0) > 1 + 1e-3:
                 raise Malformed(
-                    f'output "{name}" holds {np.nanmin(scores):g} to {np.nanmax(scores):g}, which are no '
-                    f"probabilities; say --output {name}=logits if they are logits"
+                    f'output "{name}" holds {np.nanmin(scores):g} to {np.nanmax(scores):g}, which are not '
+                    f"probabilities; pass --output {name}=logits if they are logits"
                 )
             probs = scores
         if labels is None:
@@ -185,7 +185,7 @@ class Endpoint:
                 wanted = ", ".join(name for name, _ in self.card.outputs)
                 raise Malformed(f"the reply has none of the outputs {wanted}, only {', '.join(outputs)}")
             if np.isnan(probs).all(axis=1).any():
-                raise Malformed("the reply tells neither a label nor a probability of some row")
+                raise Malformed("the reply has neither a label nor a probability for some rows")
             labels = np.nanargmax(probs, axis=1).astype(np.int64)
         return Answer(labels, probs)
 
@@ -195,15 +195,15 @@ class Endpoint:
         except Refused as refused:
             if refused.status not in (400, 404, 405):
                 raise
-            raise BadInput(f"{self.base} does not list its models: say which, by --model") from None
+            raise BadInput(f"{self.base} does not list its models: name one with --model") from None
         if len(models) != 1:
             raise BadInput(
-                f"{self.base} serves {', '.join(map(str, models)) or 'no models'}: say which, by --model"
+                f"{self.base} serves {', '.join(map(str, models)) or 'no models'}: name one with --model"
             )
         return str(models[0])
 
     def _complete(self, options: CardOptions) -> Card:
-        """Reads the model's metadata, with or without the parameters that our own server adds."""
+        """Makes the card from the model's metadata; our own server adds ``parameters`` to it, others do not."""
         metadata = self._get(self._path)
         known = metadata.get("parameters") or {}
         entry = self._input(metadata.get("inputs") or [], options)
@@ -211,18 +211,21 @@ class Endpoint:
         shape = options.shape or tuple(sides)
         if any(side < 0 for side in shape):
             raise BadInput(
-                f'input "{entry["name"]}" of {self.model} has the open shape {entry["shape"]}: say which shape '
-                f"a row has, by --shape"
+                f'input "{entry["name"]}" of {self.model} has the variable shape {entry["shape"]}: give the shape '
+                f"of a row with --shape"
             )
         if entry["datatype"] not in DATATYPES:
-            raise BadInput(f'input "{entry["name"]}" of {self.model} is of datatype {entry["datatype"]}')
-        told = metadata.get("outputs") or []
-        outputs = dict(map(_named_role, options.output)) or _roles(told)
+            raise BadInput(
+                f'input "{entry["name"]}" of {self.model} has datatype {entry["datatype"]}; '
+                f"expected one of {', '.join(DATATYPES)}"
+            )
+        listed = metadata.get("outputs") or []
+        outputs = dict(map(_named_role, options.output)) or _roles(listed)
         if not outputs:
             raise BadInput(
-                f"{self.model} does not say what it answers: say so, by --output NAME={'|'.join(ROLES)}"
+                f"{self.model} does not describe its outputs: name them with --output NAME={'|'.join(ROLES)}"
             )
-        columns = [int(e["shape"][-1]) for e in told if (_roles([e]) | outputs).get(e["name"]) in ROLES[1:]]
+        columns = [int(e["shape"][-1]) for e in listed if (_roles([e]) | outputs).get(e["name"]) in ROLES[1:]]
         names = tuple(map(str, known.get("classes") or ()))
         low, high = options.range or (known.get("low"), known.get("high"))
         self._scaled = entry["datatype"] == "UINT8" and (low, high) in ((0, 255), (None, None))
@@ -250,18 +253,18 @@ class Endpoint:
         )
 
     def _input(self, inputs: list[dict[str, Any]], options: CardOptions) -> dict[str, Any]:
-        """Returns the metadata of the input to use; a server that has none of it leaves it to the options."""
+        """Returns the metadata of the input to use, made from the options if the server lists no inputs."""
         chosen = [entry for entry in inputs if options.input in (None, entry["name"])]
         if chosen:
             return chosen[0]
         if inputs:
             raise BadInput(f'no input "{options.input}"; there are {", ".join(entry["name"] for entry in inputs)}')
         if options.input is None or not options.shape:
-            raise BadInput(f"{self.model} does not say what it takes: say so, by --input NAME and --shape")
+            raise BadInput(f"{self.model} does not describe its inputs: name one with --input NAME and --shape")
         return {"name": options.input, "datatype": "FP32", "shape": [-1, *options.shape]}
 
     def _max_batch(self) -> int | None:
-        """Asks for the most rows of one request where the server tells a model's configuration, as Triton does."""
+        """Returns a request's maximum number of rows if the server reports configurations, as Triton does."""
         if "model_configuration" not in self._extensions:
             return None
         return int(self._get(f"{self._path}/config").get("max_batch_size") or 0)
@@ -300,7 +303,7 @@ def _named_role(pair: str) -> tuple[str, str]:
 
 
 def _roles(outputs: list[dict[str, Any]]) -> dict[str, str]:
-    """Guesses what a server's outputs hold: ours by name, a foreign one's by datatype and shape."""
+    """Guesses what each output holds: by name for our own server, by datatype and shape for others."""
     roles: dict[str, str] = {}
     for entry in outputs:
         name, shape = str(entry["name"]), entry.get("shape") or []

@@ -1,7 +1,7 @@
-"""The same transport into an ASGI application in this process, on a clock that can be moved.
+"""An HTTP client for an ASGI application in the same process, and a clock that tests can move.
 
-An :class:`~wire.http.Endpoint` whose client is :func:`local_client` says the same bytes as over a network, so an
-attack in process and over HTTP must give the same answers, refusals and bill.
+An :class:`~wire.http.Endpoint` whose client is :func:`local_client` sends the same bytes as over a network, so an
+attack gets the same answers, refusals and bill in process as over HTTP.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Clock:
         self.now = now
 
     def __call__(self) -> float:
-        """Tells the time."""
+        """Returns the time."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -51,7 +51,7 @@ class _Bridge(httpx.BaseTransport):
 
 @contextmanager
 def local_client(app: Any, base_url: str = "http://local") -> Iterator[httpx.Client]:
-    """Opens a synchronous HTTP client of an ASGI application, whose loop runs in a thread meanwhile."""
+    """Opens a synchronous HTTP client for an ASGI application, whose event loop runs in another thread."""
     with (
         start_blocking_portal() as portal,
         httpx.Client(transport=_Bridge(app, portal), base_url=base_url) as client,

@@ -1,4 +1,4 @@
-"""Oracle: rows in, answers out, and a bill that only grows."""
+"""The oracle: sends rows to a model in chunks, and counts what they cost."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from wire.types import Answer, Array, Card
 
 
 class Transport(Protocol):
-    """Carries one batch of rows, at most ``card.max_rows``, to a model and brings the answer back."""
+    """Sends one batch of at most ``card.max_rows`` rows to a model and returns the answer."""
 
     def __call__(self, x: Array) -> Answer:
-        """Answers about the rows ``x``, ``(n, *input_shape)``."""
+        """Returns the answer to the rows ``x``, ``(n, *input_shape)``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What an account pays, in micro-cents (10^-8 of the currency's unit), as integers."""
+    """The prices that an account pays, as integers in micro-cents (10^-8 of the currency's unit)."""
 
     per_row: int = 0
     per_request: int = 0
 
 
 class Oracle:
-    """The only way to reach a victim; metering cannot be forgotten, because it is done here.
+    """The only way to query a victim, so that no query goes unmetered.
 
-    Chunking and billing live in this class and nowhere else: a refusal in the middle of a long query never
+    Only this class divides queries into chunks and bills them. A refusal in the middle of a long query never
     loses the bill.
 
     Attributes:
-        card: What the model says of itself.
+        card: The model's card.
         spent: Rows answered so far.
         requests: Requests answered so far.
         ended: Why the last :meth:`collect` stopped early, or None.
@@ -48,14 +48,14 @@ class Oracle:
         prices: Prices | None = None,
         on_answer: Callable[[Oracle], None] | None = None,
     ) -> None:
-        """Puts a meter on a transport.
+        """Makes an oracle.
 
         Args:
-            transport: What carries the rows.
+            transport: Sends the rows.
             card: The model's card.
-            budget: Most rows to ask about; None for no limit of one's own.
-            prices: What rows and requests cost, if known.
-            on_answer: Called with the oracle after every chunk that was answered (a progress bar, say).
+            budget: Maximum number of rows to query; None for no limit on the client's side.
+            prices: Prices of rows and requests, if known.
+            on_answer: Called with the oracle after every answered chunk, for a progress bar for example.
         """
         self.card = card
         self.prices = prices
@@ -82,23 +82,23 @@ class Oracle:
         return self.prices.per_row * self.spent + self.prices.per_request * self.requests
 
     def halt(self, why: str = "interrupted") -> None:
-        """Ends the budget: whatever is asked from now on raises :class:`BudgetSpent`."""
+        """Ends the budget: every later query raises :class:`BudgetSpent`."""
         self._halted = why
 
     def query(self, x: Array) -> Answer:
-        """Asks about all rows.
+        """Queries all rows.
 
         Args:
             x: Rows, ``(n, *input_shape)``.
 
         Returns:
-            The answer about all ``n`` rows.
+            The answer to all ``n`` rows.
 
         Raises:
             BudgetSpent: The budget does not cover ``n`` rows; nothing was sent.
-            Refused: The server refused; the rows answered before stay billed.
-            Unreachable: No answer came.
-            Malformed: What came is not an answer.
+            Refused: The server refused; rows that were already answered stay billed.
+            Unreachable: The server did not answer.
+            Malformed: The reply is not a valid answer.
         """
         self._afford(len(x))
         answer, self.ended = self._ask(x)
@@ -107,15 +107,16 @@ class Oracle:
         return answer
 
     def collect(self, x: Array) -> Answer:
-        """Asks about rows in order for as long as there are answers to be had.
+        """Queries rows in order until the budget ends or the server stops answering.
 
-        Where :meth:`query` raises, this stops and keeps what was answered; ``ended`` then says why.
+        Where :meth:`query` would raise, this method stops and returns the answers so far; ``ended`` holds the
+        reason.
 
         Args:
             x: Rows, ``(n, *input_shape)``.
 
         Returns:
-            The answer about the first ``m <= n`` rows.
+            The answer to the first ``m <= n`` rows.
         """
         affordable = len(x) if self.left is None else min(len(x), self.left)
         answer, self.ended = self._ask(x[:affordable])
@@ -132,7 +133,7 @@ class Oracle:
             try:
                 part = self._transport(x[start : start + rows])
             except Refused as refused:
-                # The last rows of a quota are worth having: ask for as many as would pass.
+                # Use up the quota: ask for as many rows as would pass.
                 if refused.left and refused.left < min(rows, len(x) - start):
                     rows = refused.left
                     continue

@@ -1,4 +1,4 @@
-"""A transport that waits as it is told."""
+"""A transport that waits and retries when the server asks for it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wire.types import Answer, Array
 
 @dataclass
 class Patient:
-    """Waits out refusals that pass (429, 503) and asks again; any other refusal goes through.
+    """Waits out temporary refusals (429, 503) and retries; raises any other refusal.
 
     Attributes:
-        transport: The transport that is asked.
-        patience: Most seconds to wait for one request, all its waits together.
-        sleep: Waits some seconds; a true result means that the wait was cut short and nobody wants the
-            answer any more (``threading.Event.wait`` is such a function).
+        transport: The transport to use.
+        patience: Longest total wait for one request, in seconds.
+        sleep: Waits for a number of seconds, like ``threading.Event.wait``; a true result means that the wait
+            was interrupted and the request is cancelled.
     """
 
     transport: Transport
@@ -27,11 +27,11 @@ class Patient:
     sleep: Callable[[float], object] = time.sleep
 
     def __call__(self, x: Array) -> Answer:
-        """Answers about the rows ``x``, ``(n, *input_shape)``.
+        """Returns the answer to the rows ``x``, ``(n, *input_shape)``.
 
         Raises:
-            Refused: Waiting does not help, or not within ``patience``.
-            Unreachable: No answer came.
+            Refused: Waiting does not help, or would exceed ``patience``.
+            Unreachable: The server did not answer.
         """
         waited, backoff = 0.0, 1.0
         while True:

@@ -1,7 +1,7 @@
-"""The headers of limits: ``RateLimit-Policy``, ``RateLimit`` and ``Retry-After``.
+"""The rate-limit headers: ``RateLimit-Policy``, ``RateLimit`` and ``Retry-After``.
 
-The first two follow draft-ietf-httpapi-ratelimit-headers-10. The server writes them with this file, and the client
-reads them with it.
+The first two follow draft-ietf-httpapi-ratelimit-headers-10. The server writes and the client reads them with this
+module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Policy(NamedTuple):
 
     Attributes:
         name: Its name in headers.
-        quota: How many rows it lets pass in a window.
+        quota: Number of rows allowed in a window.
         window: Length of the window in seconds; None if the window varies or never ends.
     """
 
@@ -36,8 +36,8 @@ class Remaining(NamedTuple):
     """The state of a limit, as ``RateLimit`` describes it.
 
     Attributes:
-        rows: How many rows would pass now.
-        reset: Seconds until more would pass; None if no more ever will.
+        rows: Number of rows that would pass now.
+        reset: Seconds until more rows would pass; None if the limit never refills.
     """
 
     rows: int
@@ -45,18 +45,18 @@ class Remaining(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The limits that a request met, and the state in which it left them, in the same order."""
+    """The limits that applied to a request, and their state after it, in the same order."""
 
     policies: tuple[Policy, ...] = ()
     remaining: tuple[Remaining, ...] = ()
 
 
 class Refusal(NamedTuple):
-    """What the headers of a refusal say.
+    """The content of a refusal's headers.
 
     Attributes:
-        retry_after: Seconds after which the same request may pass; None if they do not say.
-        left: How many rows would pass now; None if they do not say.
+        retry_after: Seconds after which the same request may pass; None if not given.
+        left: Number of rows that would pass now; None if not given.
     """
 
     retry_after: float | None
@@ -75,7 +75,7 @@ def answer_headers(limits: Limits) -> list[tuple[bytes, bytes]]:
     return [(b"ratelimit-policy", _policies(policies)), (b"ratelimit", ", ".join(states).encode())]
 
 
-@lru_cache(1024)  # a server has few stacks, and writes this header with every answer
+@lru_cache(1024)  # every answer has this header, and a server has few distinct ones
 def _policies(policies: tuple[Policy, ...]) -> bytes:
     return ", ".join(map(str, policies)).encode()
 
@@ -98,7 +98,7 @@ def policy_name(refused: Refused) -> str | None:
 
 
 def read_refusal(headers: Mapping[str, str]) -> Refusal:
-    """Reads the headers of a refusal; ``headers`` finds names in any case."""
+    """Reads the headers of a refusal; ``headers`` must ignore the case of names."""
     wait = headers.get("Retry-After", "")
     left = [int(rows) for rows in re.findall(r";\s*r=(\d+)", headers.get("RateLimit", ""))]
     return Refusal(float(wait) if re.fullmatch(r"\d+(\.\d+)?", wait) else None, min(left, default=None))

@@ -1,4 +1,4 @@
-"""Query, Answer and Card: what goes between an account and a victim."""
+"""Query, Answer and Card: the data exchanged between an account and a victim."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Query:
-    """A batch of rows that one account asked about at one moment.
+    """A batch of rows that one account sent at one time.
 
     Attributes:
         account: Name of the account, resolved from its key before any defence runs.
         x: Rows, ``(n, *input_shape)``, in the wire's dtype; texts are an ``(n,)`` array of str objects.
-        at: Seconds since the epoch, stamped once by the route: the only clock a defence reads.
-        idempotency_key: Names one request of the account, so that a retry of it is billed once; None if the
-            client named none.
+        at: Seconds since the epoch, set once by the route: the only clock that a defence reads.
+        idempotency_key: Identifies a request of the account, so that a retry is billed once; None if the client
+            gave none.
     """
 
     account: str
@@ -33,12 +33,11 @@ class Query:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answer:
-    """What is told about a batch of rows.
+    """The answer to a batch of rows.
 
     Attributes:
         labels: Class indices, ``(n,)`` int64.
-        probs: Class probabilities, ``(n, k)`` float32, NaN where one is withheld; None where only labels
-            are told.
+        probs: Class probabilities, ``(n, k)`` float32, NaN where withheld; None if only labels are disclosed.
     """
 
     labels: Labels
@@ -52,9 +51,9 @@ class Answer:
 
     @staticmethod
     def join(parts: Sequence[Answer]) -> Answer:
-        """Puts answers to consecutive batches together; no parts make an answer about no rows.
+        """Concatenates answers to consecutive batches; without parts, the answer has no rows.
 
-        Where only some of them tell probabilities, those of the others are withheld.
+        If only some parts have probabilities, the rows of the others get NaN.
         """
         if not parts:
             return Answer(np.empty(0, np.int64))
@@ -75,7 +74,7 @@ class Feature:
 
     Attributes:
         name: Its name.
-        categories: Names of its categories, in the order of their codes 0, 1, ...; empty where it is a number.
+        categories: Names of its categories, in the order of their codes 0, 1, ...; empty for a numeric feature.
     """
 
     name: str
@@ -83,7 +82,10 @@ class Feature:
 
 
 def code_fault(feature: Feature, values: Array) -> str | None:
-    """Says what is wrong with the values of a category, ``(n,)``, NaN where missing; None if nothing is."""
+    """Describes a value, ``(n,)``, that is not a code of the feature's categories; None if there is none.
+
+    NaN stands for a missing value and is no fault.
+    """
     if not feature.categories:
         return None
     wrong = values[(values < 0) | (values >= len(feature.categories)) | (values != np.floor(values))]
@@ -95,26 +97,27 @@ def code_fault(feature: Feature, values: Array) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a served model says of itself, as one account sees it.
+    """A description of a served model, as one account sees it.
 
     Attributes:
         model: Name of the model.
-        input_shape: Shape of one row, without the batch axis; that of a text is ``()``.
-        classes: Number of classes k; 0 where a foreign server does not say.
+        input_shape: Shape of one row, without the batch axis; ``()`` for a text.
+        classes: Number of classes k; 0 if a foreign server does not report it.
         version: Version of the model.
-        dtype: The protocol's datatype of the rows, ``FP32`` for instance; that of texts is ``BYTES``.
+        dtype: The protocol's datatype of the rows, such as ``FP32``; ``BYTES`` for texts.
         low: Least value of a feature, None if unbounded.
         high: Greatest value of a feature, None if unbounded.
-        max_rows: Most rows in one request.
-        tells_probs: Whether probabilities are disclosed, or labels alone.
-        top_k: How many of a row's probabilities are told, the greatest; None if all.
-        digits: Decimals that they are rounded to; None if they are not.
-        temperature: What their logits were divided by; None if that is not all that was done to them.
-        class_names: Names of the classes, empty where unknown.
+        max_rows: Maximum number of rows in one request.
+        tells_probs: Whether probabilities are disclosed, not only labels.
+        top_k: Number of largest probabilities disclosed per row; None if all are.
+        digits: Number of decimals to which probabilities are rounded; None if they are not rounded.
+        temperature: Temperature by which the logits were divided; None if they were not, or if the probabilities
+            were also perturbed.
+        class_names: Names of the classes, empty if unknown.
         missing: Whether a feature may be missing (NaN).
-        features: The features of a table, in order; empty where they have no names.
+        features: The features of a table, in order; empty if they have no names.
         input_name: Name of the input tensor.
-        outputs: Output tensors to ask for, as pairs of name and what it holds: ``labels``, ``probs`` or
+        outputs: Output tensors to request, as pairs of a name and its content: ``labels``, ``probs`` or
             ``logits``.
     """
 

@@ -1,3 +1,3 @@
-"""The version of all packages; ``pyproject.toml`` reads it here."""
+"""The version of all packages; ``pyproject.toml`` reads it from here."""
 
 VERSION = "0.1.0"

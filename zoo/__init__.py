@@ -1,3 +1,3 @@
-"""Models and data that every party may own."""
+"""Models and data for all parties."""
 
 import wire.openmp  # noqa: F401

@@ -1,4 +1,4 @@
-"""The state folder, and folders in it that are made once, however many processes ask for them."""
+"""The state folder, and folders in it that are made once even if several processes need them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ log = logging.getLogger(__name__)
 
 
 def state_folder(given: Path | None = None) -> Path:
-    """Returns the folder where a party keeps its state: the one given, MLAAS_STATE, or ``./state``."""
+    """Returns the folder of a party's state: the given one, MLAAS_STATE, or ``./state``."""
     return given or Path(os.environ.get("MLAAS_STATE") or "state")
 
 
 def once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Returns a folder, filled first if it does not exist yet; it is complete or absent.
+    """Returns a folder, which is made and filled if it does not exist; it is never left incomplete.
 
-    Of several processes one fills it and the others wait. The lock is the kernel's (``flock``): it ends with the
-    process that holds it, whatever ends that, and a waiting process takes over.
+    If several processes need the folder, one fills it and the others wait. The lock is the kernel's (``flock``),
+    so it is released however its process ends, and a waiting process takes over.
 
     Args:
         folder: The folder.
-        make: Fills the empty folder that is passed to it; runs again after an interruption.
+        make: Fills the empty folder passed to it; runs again after an interruption.
     """
     if folder.exists():
         return folder
@@ -35,7 +35,7 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
     with _held(lock, folder):
         if not folder.exists():
             _fill(folder, make)
-        # Nobody needs the lock from here on. Before the folder exists, others may be waiting for this very file.
+        # The lock file may go only now: until the folder exists, other processes may be waiting for it.
         Path(lock.lock_file).unlink(missing_ok=True)
     return folder
 
@@ -50,7 +50,7 @@ def _held(lock: FileLock, folder: Path) -> AcquireReturnProxy[FileLock]:
 
 def _fill(folder: Path, make: Callable[[Path], object]) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
     partial.mkdir()
     try:
         make(partial)

@@ -22,15 +22,15 @@ class Interval(NamedTuple):
 def exact_interval(hits: int, trials: int, confidence: float = 0.95) -> Interval:
     """Returns ``hits / trials`` with its two-sided Clopper-Pearson interval.
 
-    Its upper end alone is a one-sided bound of confidence ``(1 + confidence) / 2``.
+    The upper end alone is a one-sided bound with confidence ``(1 + confidence) / 2``.
 
     Args:
-        hits: Successes, from 0 to ``trials``.
-        trials: Trials, at least 1.
-        confidence: Between 0 and 1.
+        hits: Number of successes, from 0 to ``trials``.
+        trials: Number of trials, at least 1.
+        confidence: Confidence level, between 0 and 1.
 
     Raises:
-        ValueError: There is no trial, or ``hits`` or ``confidence`` is out of range.
+        ValueError: There are no trials, or ``hits`` or ``confidence`` is out of range.
     """
     if not 0 <= hits <= trials or trials < 1 or not 0 < confidence < 1:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""A model in a folder: its tensors as safetensors, and a card that says whose they are.
+"""Saves and loads a model's folder: its tensors as safetensors, and a card that describes the model.
 
-A network's folder may also hold the weights that it had at earlier checkpoints of its training.
+A network's folder may also hold its weights at earlier checkpoints of its training.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class ModelCard(BaseModel):
         high: Greatest value of a feature, None if unbounded.
         dtype: The protocol's datatype of the rows.
         missing: Whether a feature may be missing (NaN).
-        features: The features of a table, in order; empty where they have no names.
-        training: How it was trained; None if it was not, or not by gradients.
-        sha256: Hash of the weights' file, in hexadecimal.
-        checkpoints: Hash of the checkpoints' file, None if none were kept.
-        about: Whatever else is worth knowing.
+        features: The features of a table, in order; empty if they have no names.
+        training: Training parameters; None if the model was not trained by gradient descent.
+        sha256: SHA-256 of the weights file, in hexadecimal.
+        checkpoints: SHA-256 of the checkpoints file; None if there are no checkpoints.
+        about: Additional information.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,15 +60,15 @@ class ModelCard(BaseModel):
     about: dict[str, Any] = {}
 
     def takes(self) -> Card:
-        """Returns which rows the model takes and which classes it knows.
+        """Returns the model's :class:`Card`, without a name.
 
         Raises:
-            ValueError: There are fewer than two classes, or not as many features as a row has.
+            ValueError: There are fewer than two classes, or the features do not match the shape of a row.
         """
         if len(self.class_names) < 2:
             raise ValueError(f"a classifier needs at least 2 classes, not {len(self.class_names)}")
         if self.features and self.input_shape != (len(self.features),):
-            raise ValueError(f"the card names {len(self.features)} features, but rows of shape {self.input_shape}")
+            raise ValueError(f"the card has {len(self.features)} features, but rows of shape {self.input_shape}")
         return Card(
             "",
             self.input_shape,
@@ -85,10 +85,10 @@ class ModelCard(BaseModel):
         """Returns the family with its fields.
 
         Raises:
-            ValueError: There is no such family, or it has no such fields.
+            ValueError: There is no such family, or it has other fields.
         """
         if self.family not in FAMILIES:
-            raise ValueError(f'"family" is {self.family!r}; there are {", ".join(FAMILIES)}')
+            raise ValueError(f'"family" is {self.family!r}; expected one of {", ".join(FAMILIES)}')
         cls = FAMILIES[self.family]
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(self.fields) != expected:
@@ -98,12 +98,12 @@ class ModelCard(BaseModel):
 
 
 def save(model: Model, folder: Path, **about: Any) -> None:
-    """Writes a model to a folder, which is made if it is not there.
+    """Writes a model to a folder, which is created if necessary.
 
     Args:
         model: The model.
-        folder: Where to write.
-        about: Whatever else the card should say; it must go into JSON.
+        folder: The folder.
+        about: Additional information for the card, as JSON values.
     """
     weights, earlier = _weights(model), _checkpoints(model)
     takes = model.card()
@@ -134,7 +134,7 @@ def save(model: Model, folder: Path, **about: Any) -> None:
 
 
 def fingerprint(model: Model) -> str:
-    """Returns the SHA-256 of a model's tensors, in hexadecimal: that of its weights' file."""
+    """Returns the SHA-256 of a model's weights file, in hexadecimal."""
     return _hash(_weights(model))
 
 
@@ -161,22 +161,22 @@ def read_card(folder: Path) -> ModelCard:
     """Reads the card of a folder.
 
     Raises:
-        BadInput: The card is missing or broken.
+        BadInput: The card is missing or invalid.
     """
     path = folder / CARD
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; a model's folder holds {CARD} and {WEIGHTS}") from None
+        raise BadInput(f"{path}: {error.strerror}; a model folder has {CARD} and {WEIGHTS}") from None
     with _naming(path):
         return ModelCard.model_validate_json(content)
 
 
 def load(folder: Path, device: str | None = None) -> Model:
-    """Reads a model from a folder; None chooses CUDA where there is one.
+    """Reads a model from a folder; without a device, it is put on CUDA if available.
 
     Raises:
-        BadInput: The card or the weights are missing or broken, or do not belong together.
+        BadInput: The card or the weights are missing or invalid, or do not match each other.
     """
     card = read_card(folder)
     with _naming(folder / CARD):
@@ -197,24 +197,24 @@ def _read(path: Path, sha256: str) -> Tensors:
     content = path.read_bytes()
     found = _hash(content)
     if found != sha256:
-        raise ValueError(f"its SHA-256 is {found}, but the card says {sha256}")
+        raise ValueError(f"the file's SHA-256 is {found}, but the card has {sha256}")
     return read(content)
 
 
 def _sorted(tensors: Tensors) -> list[Tensors]:
-    """Returns the tensors of each checkpoint; their names begin with its number and a slash."""
+    """Returns the tensors of each checkpoint; a tensor's name begins with the checkpoint's number and a slash."""
     found = dict[str, Tensors]()
     for name, tensor in tensors.items():
         number, _, of = name.partition("/")
         found.setdefault(number, {})[of] = tensor
     if set(found) != {str(i) for i in range(len(found))}:
-        raise ValueError(f"its checkpoints must be 0, 1, ..., not {sorted(found)}")
+        raise ValueError(f"the checkpoints must be 0, 1, ..., not {sorted(found)}")
     return [found[str(i)] for i in range(len(found))]
 
 
 @contextmanager
 def _naming(path: Path, card: Path | None = None) -> Iterator[None]:
-    """Names the file in the errors of a block; in those of a family that can make no such model, its card."""
+    """Prefixes a block's errors with the file's path, or with the card's if the family rejects the model."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A linear map that computes a row alike wherever it stands in its batch."""
+"""A linear map whose result for a row does not depend on the row's position in its batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GRAIN = 4  # features: 16 bytes
 class Linear(nn.Linear):
     """``torch.nn.Linear`` over rows padded with zeros to a multiple of 16 bytes.
 
-    MKL sums rows that do not start at 16 bytes in another order (seen with few outputs, and not specified by it).
+    MKL sums rows that are not aligned to 16 bytes in another order (observed with few outputs; undocumented).
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -25,5 +25,5 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     missing = -x.shape[1] % GRAIN
     if missing:
         weight = functional.pad(weight, (0, missing))
-    # To pad by nothing copies all the same: rows may come from anywhere in memory, a weight starts at 16 bytes.
+    # Padding copies even if nothing is added, which aligns the rows; a weight is aligned already.
     return functional.linear(functional.pad(x, (0, missing)), weight, bias)

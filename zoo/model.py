@@ -1,4 +1,4 @@
-"""The protocol that every model keeps, whatever its family."""
+"""The protocol of all models."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Model(Protocol):
 
     Attributes:
         family: The family with its fields.
-        training: How it was last trained; None if it was not, or not by gradients.
-        checkpoints: Its tensors at the checkpoints before the last, from the earliest on; empty if none were kept.
+        training: Parameters of its last training; None if it was not trained by gradient descent.
+        checkpoints: Its tensors at all checkpoints but the last, earliest first; empty if none were kept.
     """
 
     family: Family
@@ -28,21 +28,21 @@ class Model(Protocol):
     checkpoints: Sequence[Tensors] = ()
 
     def card(self) -> Card:
-        """Returns which rows the model takes and which classes it knows; its ``model`` is empty."""
+        """Returns the model's card, with an empty name: the rows that it takes, and its classes."""
         ...
 
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, ``(n, k)`` float32, of rows ``x``, ``(n, *input_shape)``."""
+        """Returns class probabilities, ``(n, k)`` float32, for rows ``x``, ``(n, *input_shape)``."""
         ...
 
     def tensors(self) -> Tensors:
-        """Returns everything that the model learnt, by name, on the CPU."""
+        """Returns everything the model learnt, by name, on the CPU."""
         ...
 
     def network(self) -> Network:
-        """Returns the torch network that computes the answers, which has gradients, layers and checkpoints.
+        """Returns the torch network that computes the predictions.
 
         Raises:
-            BadInput: The model is no torch network.
+            BadInput: The model is not a torch network.
         """
         ...

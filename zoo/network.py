@@ -1,4 +1,4 @@
-"""A neural network with numpy at its boundary."""
+"""A torch model with numpy arrays at its boundary."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from zoo.families.family import Architecture, Family
 
 GRAIN = 8  # rows
-PASS = {"cpu": 32, "cuda": 1024}  # rows in one pass: what stays in a CPU's caches, and what fills a GPU
+PASS = {"cpu": 32, "cuda": 1024}  # rows per forward pass: fits a CPU's caches, fills a GPU
 
-# CUDA's convolutions sum in full float32 and in one order, as a CPU's do.
+# Make CUDA's convolutions deterministic and in full float32, as on a CPU.
 torch.backends.cudnn.allow_tf32 = False
 torch.backends.cudnn.deterministic = True
 
 
 class Answering(torch.nn.Module):
-    """From rows to class probabilities: all that is computed on a model's device to answer."""
+    """Maps rows to class probabilities: the whole computation on the model's device."""
 
     def __init__(self, module: torch.nn.Module) -> None:
-        """Takes the module from rows, in the type of its weights, to logits."""
+        """Wraps a module from rows, in the dtype of its weights, to logits."""
         super().__init__()
         self.module = module
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns probabilities, ``(n, k)`` float32, of rows of floats or bytes."""
+        """Returns probabilities, ``(n, k)`` float32, for rows of floats or bytes."""
         rows = _floats(rows)
         weights = next(self.module.parameters(), rows)  # a fitted family's module has none
         probs: torch.Tensor = self.module(rows.to(weights.dtype)).float().softmax(1)
@@ -43,24 +43,24 @@ class Answering(torch.nn.Module):
 
 
 class Abreast(torch.nn.Module):
-    """Networks that are asked about the same rows: from rows to logits, ``(n, k, c)`` of c networks."""
+    """Runs c networks side by side: maps rows to their logits, ``(n, k, c)``."""
 
     def __init__(self, members: Sequence[torch.nn.Module]) -> None:
-        """Takes the modules, each from rows to logits, ``(n, k)``."""
+        """Combines modules, each from rows to logits, ``(n, k)``."""
         super().__init__()
         self.members = torch.nn.ModuleList(members)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns the logits of all, ``(n, k, c)``."""
+        """Returns the logits of all networks, ``(n, k, c)``."""
         return torch.stack([member(rows) for member in self.members], dim=2)
 
 
 class Network(Model):
-    """A model whose answers a torch module computes.
+    """A model that predicts with a torch module.
 
     Attributes:
         module: The torch module, from rows to logits.
-        device: Where it is.
+        device: The module's device.
     """
 
     def __init__(self, module: torch.nn.Module, family: Family, card: Card, *, device: str | None = None) -> None:
@@ -69,8 +69,8 @@ class Network(Model):
         Args:
             module: The torch module, from rows to logits.
             family: The family with its fields.
-            card: Which rows it takes and which classes it knows.
-            device: The torch device; None chooses CUDA where there is one.
+            card: The model's card.
+            device: The torch device; None for CUDA if available.
 
         Raises:
             BadInput: There is no such device.
@@ -127,11 +127,11 @@ class Network(Model):
         return self._card.class_names
 
     def card(self) -> Card:
-        """Returns which rows it takes and which classes it knows."""
+        """Returns the model's card."""
         return self._card
 
     def tensors(self) -> Tensors:
-        """Returns its weights and buffers, on the CPU."""
+        """Returns the module's weights and buffers, on the CPU."""
         return {name: tensor.cpu() for name, tensor in self.module.state_dict().items()}
 
     def network(self) -> Network:
@@ -139,20 +139,20 @@ class Network(Model):
         return self
 
     def fit(self, x: Array, y: Array, training: Training, *, seed: int, label: str = "") -> Network:
-        """Trains from the present weights on.
+        """Continues training from the current weights.
 
         Args:
             x: Rows, ``(n, *input_shape)``.
-            y: Class indices, ``(n,)`` int64, or probabilities of the classes, ``(n, k)``.
-            training: How to train.
-            seed: Seeds the order of the rows.
-            label: What the progress bar calls it.
+            y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``.
+            training: Training parameters.
+            seed: Seed of the order of the rows.
+            label: Name of the progress bar.
 
         Returns:
             This network.
 
         Raises:
-            BadInput: There are no rows, or fewer steps than checkpoints.
+            BadInput: There are no rows, or there are fewer steps than checkpoints.
         """
         if not len(x):
             raise BadInput("there are no rows to train on")
@@ -160,7 +160,9 @@ class Network(Model):
             raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
         targets = torch.tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
         if training.checkpoints > (steps := training.steps(len(x))):
-            raise BadInput(f"{steps} steps have no {training.checkpoints} checkpoints; expected more epochs")
+            raise BadInput(
+                f"{training.checkpoints} checkpoints need at least as many steps, not {steps}; use more epochs"
+            )
         self.checkpoints = train(
             self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label
         )
@@ -168,13 +170,13 @@ class Network(Model):
         return self
 
     def earlier(self) -> Network:
-        """Returns what it was at its checkpoints before the last, as one network whose answers are ``(n, k, c)``.
+        """Returns the c checkpoints before the last as one network, whose predictions are ``(n, k, c)``.
 
         Raises:
-            BadInput: None were kept.
+            BadInput: The network has no checkpoints.
         """
         if not self.checkpoints:
-            raise BadInput("it was saved without checkpoints; train it with --checkpoints 11")
+            raise BadInput("the network has no checkpoints; train it with --checkpoints 11")
         members = [deepcopy(self.module) for _ in self.checkpoints]
         for member, tensors in zip(members, self.checkpoints, strict=True):
             member.load_state_dict(tensors)
@@ -182,9 +184,9 @@ class Network(Model):
 
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, ``(n, k)`` float32, of rows ``x``, ``(n, *input_shape)``.
+        """Returns class probabilities, ``(n, k)`` float32, for rows ``x``, ``(n, *input_shape)``.
 
-        On a CPU a row's answer depends on that row alone, to the last bit: not on the rows that share its batch.
+        On a CPU, a row's probabilities do not depend on the other rows in its batch, to the last bit.
         """
         answering = Answering(self.module)
         parts = [answering(rows) for rows in self._passes(x)]
@@ -192,7 +194,7 @@ class Network(Model):
 
     @torch.inference_mode()
     def logits(self, x: Array) -> Array:
-        """Returns what the module makes of rows ``x``, ``(n, ...)`` float32; of each alone, as :meth:`predict`."""
+        """Returns the module's output for rows ``x``, float32; rows are independent as in :meth:`predict`."""
         parts = [self.module(rows).float() for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
@@ -201,7 +203,7 @@ class Network(Model):
 
         Args:
             x: Rows, ``(n, *input_shape)``.
-            labels: Class of which to differentiate the probability, ``(n,)``.
+            labels: Class whose probability to differentiate, ``(n,)``.
 
         Returns:
             The gradients, ``(n, *input_shape)`` float32.
@@ -216,30 +218,30 @@ class Network(Model):
         return np.ascontiguousarray(torch.cat(parts)[: len(x)].cpu().numpy())
 
     def _passes(self, x: Array) -> Iterator[torch.Tensor]:
-        """Yields rows in passes whose size is a multiple of :data:`GRAIN`, the last filled up with zeros.
+        """Yields rows in passes whose size is a multiple of :data:`GRAIN`; the last one is padded with zeros.
 
-        In passes of other sizes a CPU sums in another order (seen with oneDNN, and not specified by it).
+        For other sizes, a CPU may sum in another order (observed with oneDNN; undocumented).
         """
         rows = self._rows(x)
         size = PASS[self.device.type]
         for at in range(0, max(len(rows), 1), size):
-            some = rows[at : at + size]
-            missing = max(-len(some) % GRAIN, GRAIN * (len(some) == 0))
-            filled = torch.cat([some, some.new_zeros(missing, *self.input_shape)]) if missing else some
+            part = rows[at : at + size]
+            missing = max(-len(part) % GRAIN, GRAIN * (len(part) == 0))
+            filled = torch.cat([part, part.new_zeros(missing, *self.input_shape)]) if missing else part
             yield filled.contiguous(memory_format=self._layout)
 
     def _rows(self, x: Array) -> torch.Tensor:
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"rows must be (n, {', '.join(map(str, self.input_shape))}), not {x.shape}")
         dtype = np.uint8 if x.dtype == np.uint8 else np.float32
-        rows = torch.from_numpy(np.require(x, dtype, ["C", "W"]))  # torch warns of read-only arrays
+        rows = torch.from_numpy(np.require(x, dtype, ["C", "W"]))  # torch warns about read-only arrays
         if self.device.type == "cuda":
-            rows = rows.pin_memory()  # else the copy holds up the caller
+            rows = rows.pin_memory()  # otherwise the copy blocks the caller
         return _floats(rows.to(self.device, non_blocking=True)).contiguous(memory_format=self._layout)
 
 
 def _floats(rows: torch.Tensor) -> torch.Tensor:
-    """Returns rows as floats; bytes stand for the 256 steps from 0 to 1."""
+    """Returns rows as floats; bytes are scaled to [0, 1]."""
     return rows.float() / 255 if rows.dtype == torch.uint8 else rows
 
 
@@ -252,5 +254,5 @@ def _device(name: str | None) -> torch.device:
     if device.type not in PASS:
         raise BadInput(f"device {name!r} is neither cpu nor cuda")
     if device.type == "cuda" and (not found or (device.index or 0) >= torch.cuda.device_count()):
-        raise BadInput(f"device {name!r} is not there; CUDA devices: {torch.cuda.device_count()}")
+        raise BadInput(f"device {name!r} does not exist; CUDA devices: {torch.cuda.device_count()}")
     return device

@@ -1,4 +1,4 @@
-"""Recipes of models, and models kept under the hash of their recipe."""
+"""Recipes of models, and a cache of trained models by the hash of their recipe."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from zoo.families.trees import Forest, Tree
 from zoo.model import Model
 from zoo.training import Training
 
-VERSION = 2  # to be raised when the same recipe comes to mean another model
+VERSION = 2  # increase when the same recipe gives another model
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a model depends on besides its rows.
+    """Everything that determines a model besides its rows.
 
     Attributes:
         family: The model family with its fields.
-        training: How it is trained, if it is a network.
-        seed: Seeds the first weights and the order of the rows.
+        training: Training parameters, for networks.
+        seed: Seed of the initial weights and the order of the rows.
     """
 
     family: Family
@@ -49,13 +49,13 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def train(self, pool: Pool, *, device: str | None = None, label: str = "") -> Model:
-        """Trains a model on a pool with labels and names of its classes.
+        """Trains a model on a pool with labels and class names.
 
         Raises:
             BadInput: The rows have no labels, or the family does not take them.
         """
         if pool.y is None:
-            raise BadInput("these rows have no labels to train on")
+            raise BadInput("the rows have no labels to train on")
         check_rows(self.family, pool.card())
         return self.family.train(pool, self.training, self.seed, device=device, label=label)
 
@@ -67,7 +67,7 @@ class Ready:
     Attributes:
         data: Name of the data set.
         family: The model family with its fields.
-        training: How it is trained, if it is a network.
+        training: Training parameters, for networks.
     """
 
     data: str
@@ -75,8 +75,8 @@ class Ready:
     training: Training = field(default_factory=Training)
 
 
-LONG = Training(epochs=200, batch=32, lr=0.2)  # for sets of a few hundred rows
-WATCHED = Training(checkpoints=11)  # for what the detector HODA may watch
+LONG = Training(epochs=200, batch=32, lr=0.2)  # for data sets of a few hundred rows
+WATCHED = Training(checkpoints=11)  # for models that the detector HODA may monitor
 
 READY: dict[str, Ready] = {
     "iris-softmax": Ready("iris", Softmax(), LONG),
@@ -93,21 +93,21 @@ READY: dict[str, Ready] = {
     "adult-gbdt": Ready("adult", Gbdt()),
     "rt-polarity-tfidf": Ready("rt_polarity", Tfidf()),
 }
-"""Victims that are ready to be trained by name."""
+"""Built-in recipes of victims, by name."""
 
 
 def trained(recipe: Recipe, pool: Pool, cache: Path, *, device: str | None = None, label: str = "") -> Model:
-    """Returns the model of a recipe, which is trained only the first time.
+    """Returns a recipe's model from the cache, after training it if necessary.
 
     Args:
         recipe: The recipe.
-        pool: The rows with their labels.
-        cache: Folder of everything that is kept.
-        device: Where to train and to use it; None chooses CUDA where there is one.
-        label: What the progress bar calls it.
+        pool: The labelled rows.
+        cache: The cache folder.
+        device: Torch device for training and inference; None for CUDA if available.
+        label: Name of the progress bar.
 
     Raises:
-        BadInput: The rows have no labels, or the family does not take them, or what was kept is broken.
+        BadInput: The rows have no labels, the family does not take them, or the cached files are invalid.
     """
 
     def make(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The named tensors that a model learnt: read without pickle, checked before anything is computed with them."""
+"""A model's named tensors: read without pickle, and checked before use."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from safetensors.torch import load
 
 Tensors = dict[str, torch.Tensor]
 Form = tuple[torch.dtype, tuple[int | str, ...]]
-"""A dtype and a shape, in which a name stands for the same size everywhere."""
+"""A dtype and a shape; a name in a shape stands for the same size in all forms."""
 
 
 def check(tensors: Tensors, forms: Mapping[str, Form], **sizes: int) -> None:
-    """Checks the names, dtypes and shapes of what was read from a file.
+    """Checks the names, dtypes and shapes of tensors read from a file.
 
     Args:
         tensors: The tensors by name.
-        forms: The form of each.
-        sizes: The sizes that are known by name.
+        forms: The expected form of each tensor.
+        sizes: Known sizes by name.
 
     Raises:
-        ValueError: A tensor is missing or unexpected, or has another dtype or shape.
+        ValueError: A tensor is missing or unexpected, or has the wrong dtype or shape.
     """
     if tensors.keys() != forms.keys():
         missing, extra = sorted(forms.keys() - tensors.keys()), sorted(tensors.keys() - forms.keys())
-        raise ValueError(f"tensors missing: {missing}, tensors that the card's family lacks: {extra}")
+        raise ValueError(f"missing tensors: {missing}; tensors unknown to the card's family: {extra}")
     for name, (dtype, form) in forms.items():
         tensor = tensors[name]
         if tensor.ndim == len(form):
@@ -43,17 +43,17 @@ def check_range(name: str, tensor: torch.Tensor, low: int | torch.Tensor, end: i
     """Checks that indices are at least ``low`` and less than ``end``, or raises ValueError."""
     if bool(((tensor < low) | (tensor >= end)).any()):
         raise ValueError(
-            f"tensor {name} points out of {end} (it holds {int(tensor.min())} to {int(tensor.max())})"
+            f"tensor {name} holds indices {int(tensor.min())} to {int(tensor.max())}, out of range for {end}"
         )
 
 
 def check_module(tensors: Tensors, module: torch.nn.Module) -> None:
-    """Checks that tensors are those of a module, or raises ValueError."""
+    """Checks that tensors match a module's, or raises ValueError."""
     check(tensors, {name: (own.dtype, tuple(own.shape)) for name, own in module.state_dict().items()})
 
 
 def fill(module: torch.nn.Module, tensors: Tensors) -> None:
-    """Puts tensors into a module, or raises ValueError where they are not its own."""
+    """Loads tensors into a module, or raises ValueError if they do not match its own."""
     check_module(tensors, module)
     module.load_state_dict(tensors)
 
@@ -62,7 +62,7 @@ def read(content: bytes) -> Tensors:
     """Reads finite tensors from the bytes of a safetensors file.
 
     Raises:
-        ValueError: It is not such a file, or a tensor is not finite.
+        ValueError: The bytes are not a safetensors file, or a tensor is not finite.
     """
     try:
         tensors: Tensors = load(content)

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ MOST_CHECKPOINTS = 50
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained.
+    """Training parameters of a network.
 
     Attributes:
         epochs: Passes over the rows.
-        batch: Rows in one step.
-        lr: Learning rate; with a schedule, the highest.
+        batch: Rows per step.
+        lr: Learning rate; with a schedule, its maximum.
         optimizer: Adam, or stochastic gradient descent with momentum.
         momentum: Momentum of sgd.
         weight_decay: L2 penalty on the weights.
-        schedule: The learning rate is constant, rises and falls once (Smith and Topin 2019), or drops to a tenth
-            at half and again at three quarters of the steps (He et al. 2016).
-        checkpoints: How many states of the weights are kept: after a hundredth of the steps, then at even
-            distances; the last is the trained network itself. 0 keeps none; the detector HODA needs 11.
+        schedule: Learning rate over the steps: constant; one_cycle, which rises and falls once (Smith and Topin
+            2019); or step, which drops to a tenth after half and again after three quarters (He et al. 2016).
+        checkpoints: Number of checkpoints to keep: one after a hundredth of the steps, the others evenly spaced;
+            the last is the trained network itself. 0 keeps none; the detector HODA needs 11.
     """
 
     epochs: int = 8
@@ -49,14 +49,14 @@ class Training:
         if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
             raise BadInput(f"{self}: momentum must lie between 0 and 1, and weight_decay be at least 0 and finite")
         if self.checkpoints and not 2 <= self.checkpoints <= MOST_CHECKPOINTS:
-            raise BadInput(f"{self}: checkpoints must be 0 or lie between 2 and {MOST_CHECKPOINTS}")
+            raise BadInput(f"{self}: checkpoints must be 0, or between 2 and {MOST_CHECKPOINTS}")
 
     def steps(self, rows: int) -> int:
-        """Returns the steps that it takes on so many rows."""
+        """Returns the number of steps for a number of rows."""
         return self.epochs * -(-rows // self.batch)
 
     def kept_after(self, rows: int) -> list[int]:
-        """Returns after how many steps weights are kept, without the last step's, which are the network's own."""
+        """Returns the steps after which weights are kept, except the last step."""
         total, parts = self.steps(rows), self.checkpoints - 1
         return [max(-(-total // 100), -(-total * i // parts)) for i in range(parts)]
 
@@ -68,11 +68,11 @@ def train(
 
     Args:
         module: Maps rows to logits, ``(n, k)``.
-        x: Rows, ``(n, *input_shape)``, on the device of the module.
-        y: Class indices, ``(n,)`` int64, or probabilities of the classes, ``(n, k)``.
-        training: How to train.
-        seed: Seeds the order of the rows.
-        label: What the progress bar calls it.
+        x: Rows, ``(n, *input_shape)``, on the module's device.
+        y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``.
+        training: Training parameters.
+        seed: Seed of the order of the rows.
+        label: Name of the progress bar.
 
     Returns:
         The weights at all checkpoints but the last, on the CPU.

@@ -352,7 +352,7 @@ def test_a_pool_that_will_not_do_is_one_line_and_costs_nothing(
 
 @pytest.mark.parametrize(
     ("y", "message"),
-    [(None, 'the rows have no labels ("y")'), ([3, 10], "there is a label 10, but m has 10 classes")],
+    [(None, 'the rows have no labels ("y")'), ([3, 10], "the largest label is 10, but m has 10 classes")],
     ids=["none", "too great"],
 )
 def test_candidates_need_labels_of_the_victims_classes(

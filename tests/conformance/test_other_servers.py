@@ -36,7 +36,7 @@ def test_a_foreign_model_is_asked_as_it_wants(server, most, binary, rows):
 
 
 def test_logits_that_are_taken_for_probabilities_are_noticed(rows):
-    expected = pytest.raises(Malformed, match="say --output fc6_1=logits")
+    expected = pytest.raises(Malformed, match="pass --output fc6_1=logits")
     with served(TritonShaped()) as url, closing(Endpoint(url, model="net")) as endpoint, expected:
         endpoint(rows[:5])
 
@@ -59,7 +59,7 @@ def test_a_card_that_is_not_told_is_given(rows):
         for lacking, fault in ({"shape": ()}, "--input NAME and --shape"), ({"output": ()}, "--output NAME="):
             with pytest.raises(BadInput, match=fault):
                 Endpoint(url, model="net", options=dataclasses.replace(options, **lacking))
-        with pytest.raises(BadInput, match="does not list its models: say which"):
+        with pytest.raises(BadInput, match="does not list its models: name one"):
             Endpoint(url)
 
 

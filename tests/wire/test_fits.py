@@ -50,4 +50,4 @@ def test_labels():
     assert label_misfit(np.array([0, 3]), CARD) is None
     assert label_misfit(np.array([9]), Card("m", (1,), 0)) is None
     assert label_misfit(None, CARD) == 'the rows have no labels ("y")'
-    assert label_misfit(np.array([4]), CARD) == "there is a label 4, but m has 4 classes"
+    assert label_misfit(np.array([4]), CARD) == "the largest label is 4, but m has 4 classes"

@@ -115,7 +115,7 @@ def test_refusals_carry_what_the_server_said():
 
 def test_an_answer_about_other_rows_is_malformed():
     body, _ = pack("outputs", [Tensor("scores", np.zeros((1, 3), np.float32), False)], {})
-    with pytest.raises(Malformed, match=r'2 rows, but output "scores" is of shape \(1, 3\)'):
+    with pytest.raises(Malformed, match=r'2 rows, but output "scores" has shape \(1, 3\)'):
         endpoint(Foreign([httpx.Response(200, content=body)]))(X)
 
 
@@ -158,7 +158,7 @@ def test_classes_are_counted_where_only_labels_are_asked_for():
 @pytest.mark.parametrize(
     ("url", "options", "fault"),
     [
-        ("http://there", CardOptions(), "serves a, b: say which"),
+        ("http://there", CardOptions(), "serves a, b: name one with --model"),
         ("ftp://there/v2/models/a", CardOptions(), "expected http://"),
         ("nowhere/v2/models/a", CardOptions(), "expected http://"),
         ("http://there/v2/models/a", CardOptions(output=("scores=guess",)), "NAME=labels"),

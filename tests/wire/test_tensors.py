@@ -41,7 +41,7 @@ def entry(**changes):
 @pytest.mark.parametrize(
     ("message", "fault"),
     [
-        (b"{", "JSON is broken"),
+        (b"{", "invalid JSON"),
         (b"[]", "expected a JSON object"),
         ({}, '"inputs" must be a list'),
         ({"inputs": []}, "at least one tensor"),
@@ -60,7 +60,7 @@ def entry(**changes):
         ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}, "neither"),
         ({"inputs": [entry(parameters=[1])]}, '"parameters" must be'),
         ({"inputs": [entry(parameters={"binary_data_size": 7})]}, "takes 8 bytes"),
-        ({"inputs": [entry(parameters={"binary_data_size": 8})]}, "8 bytes announced, 0 left"),
+        ({"inputs": [entry(parameters={"binary_data_size": 8})]}, "binary_data_size is 8, but 0 bytes are left"),
     ],
 )
 def test_what_is_malformed_is_named(message, fault):
@@ -71,7 +71,7 @@ def test_what_is_malformed_is_named(message, fault):
 
 def test_the_binary_part_must_be_as_long_as_announced():
     body, head = pack("inputs", [Tensor("x", X)], {})
-    with pytest.raises(Malformed, match="announced"):
+    with pytest.raises(Malformed, match="binary_data_size is"):
         unpack("inputs", body[:-1], head)
     with pytest.raises(Malformed, match="take"):
         unpack("inputs", body + b"\0", head)
@@ -155,11 +155,11 @@ def test_what_are_no_texts_is_named(data, fault):
 @pytest.mark.parametrize(
     ("raw", "size", "shape", "fault"),
     [
-        (b"\x01\x00\x00\x00\xff", 5, [1], "string 0 is no UTF-8"),
+        (b"\x01\x00\x00\x00\xff", 5, [1], "string 0 is not valid UTF-8"),
         (b"\x02\x00\x00\x00a", 5, [1], "string 0 ends at byte 6 of 5"),
         (b"\xff\xff\xff\xffa", 5, [1], "string 0 ends at byte"),
-        (b"\x01\x00\x00\x00ab", 6, [1], "take 5 bytes, but 6 are announced"),
-        (b"\x00\x00\x00\x00\x00", 5, [1], "take 4 bytes, but 5 are announced"),
+        (b"\x01\x00\x00\x00ab", 6, [1], "take 5 bytes, but binary_data_size is 6"),
+        (b"\x00\x00\x00\x00\x00", 5, [1], "take 4 bytes, but binary_data_size is 5"),
         (b"\x01\x00\x00\x00a\x00\x00", 7, [2], "2 strings take at least 8 bytes"),
         (b"\x00\x00\x00\x00\x01\x00\x00\x00", 8, [2], "string 1 ends at byte 9 of 8"),
         (b"abcd", 4, [2**31 - 1], "take at least"),
@@ -177,5 +177,5 @@ def test_raw_texts_are_read_with_care(raw, size, shape, fault):
 
 def test_a_lone_surrogate_is_no_text():
     body = rb'{"inputs": [{"name": "t", "shape": [1], "datatype": "BYTES", "data": ["\ud800"]}]}'
-    with pytest.raises(Malformed, match="JSON is broken"):
+    with pytest.raises(Malformed, match="invalid JSON"):
         unpack("inputs", body, None)

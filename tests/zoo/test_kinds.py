@@ -35,7 +35,7 @@ def test_a_model_tells_probabilities(kind):
 def test_a_model_is_a_network_or_says_that_it_is_none(kind):
     model, pool = trained(kind)
     if pool.dtype == "BYTES":
-        with pytest.raises(BadInput, match="not a network: it has no layers, no gradients and no checkpoints"):
+        with pytest.raises(BadInput, match="not a network: it has no layers, gradients or checkpoints"):
             model.network()
     else:
         assert model.network() is model
@@ -76,7 +76,7 @@ def test_rows_of_another_kind_are_refused(kind):
 
 @pytest.mark.parametrize("kind", ["softmax", "mlp", "svm", "knn"])
 def test_missing_features_are_only_for_trees(kind):
-    with pytest.raises(BadInput, match="missing features or categories; these do: tree, forest, gbdt"):
+    with pytest.raises(BadInput, match="missing or categorical features; these families can: tree, forest, gbdt"):
         Recipe(KINDS[kind][0]).train(table())
 
 
@@ -84,5 +84,5 @@ def test_missing_features_are_only_for_trees(kind):
 def test_a_class_without_rows_is_named(kind, least):
     family, pool = KINDS[kind]
     lacking = Pool(pool.x, pool.y, (*pool.class_names, "rare"), pool.missing, pool.features)
-    with pytest.raises(BadInput, match=rf"class 'rare' has 0 rows to learn from; expected at least {least}"):
+    with pytest.raises(BadInput, match=rf"class 'rare' has 0 training rows; expected at least {least}"):
         Recipe(family).train(lacking)

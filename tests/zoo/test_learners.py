@@ -122,7 +122,7 @@ def test_more_neighbours_than_rows_are_refused():
 
 def test_texts_without_words_are_refused():
     pool = sentences()
-    with warnings.catch_warnings(), pytest.raises(BadInput, match="nothing to learn in these texts"):
+    with warnings.catch_warnings(), pytest.raises(BadInput, match="nothing can be learnt from these texts"):
         Recipe(Tfidf()).train(Pool(np.array(["."] * len(pool), dtype=object), pool.y, pool.class_names))
 
 
@@ -149,14 +149,18 @@ def with_value(name, index, value):
 @pytest.mark.parametrize(
     ("kind", "change", "fault"),
     [
-        ("tree", with_value("left", 0, 10**9), "tensor left points out of"),
-        ("tree", with_value("left", 0, -1), "tensor left points out of"),
-        ("forest", with_value("right", 3, 1), "tensor right points out of"),  # back up: a walk without an end
-        ("tree", with_value("feature", 0, 3), "tensor feature points out of 3"),
-        ("gbdt", with_value("choice", 0, 10**6), "tensor choice points out of"),
-        ("gbdt", with_value("root", 0, -2), "tensor root points out of"),
+        ("tree", with_value("left", 0, 10**9), "tensor left holds indices .*out of range for"),
+        ("tree", with_value("left", 0, -1), "tensor left holds indices .*out of range for"),
+        (
+            "forest",
+            with_value("right", 3, 1),
+            "tensor right holds indices .*out of range for",
+        ),  # back up: a walk without an end
+        ("tree", with_value("feature", 0, 3), "tensor feature holds indices .*out of range for 3"),
+        ("gbdt", with_value("choice", 0, 10**6), "tensor choice holds indices .*out of range for"),
+        ("gbdt", with_value("root", 0, -2), "tensor root holds indices .*out of range for"),
         ("gbdt", with_value("value", (0, 0), float("inf")), "tensor value is not finite"),
-        ("knn", with_value("labels", 0, 3), "tensor labels points out of 3"),
+        ("knn", with_value("labels", 0, 3), "tensor labels holds indices .*out of range for 3"),
         (
             "knn",
             lambda w: {name: tensor[:2].clone() for name, tensor in w.items()},
@@ -166,8 +170,8 @@ def with_value(name, index, value):
         ("svm", lambda w: w | {"gamma": w["gamma"].float()}, r"tensor gamma is \(1,\) torch.float32"),
         ("tfidf", lambda w: w | {"terms": w["terms"][:-1].clone()}, "tensor terms is not JSON"),
         ("tfidf", lambda w: w | {"terms": torch.tensor(list(b"[1]"), dtype=torch.uint8)}, "different strings"),
-        ("tree", lambda w: {}, "tensors missing: .*base"),
-        ("tree", lambda w: w | {"more": w["base"].clone()}, "family lacks: .*more"),
+        ("tree", lambda w: {}, "missing tensors: .*base"),
+        ("tree", lambda w: w | {"more": w["base"].clone()}, "unknown to the card's family: .*more"),
         ("tree", lambda w: {n: t[:0].clone() if t.ndim and n != "base" else t for n, t in w.items()}, "no trees"),
     ],
 )

@@ -37,9 +37,9 @@ def test_the_last_layer_makes_the_answer_of_the_penultimate_one(family):
 
 
 def test_a_network_without_such_a_layer_is_refused():
-    with pytest.raises(BadInput, match="no penultimate layer: the network ends in _Sigmoid"):
+    with pytest.raises(BadInput, match="the network ends in _Sigmoid"):
         penultimate(Network.new(Logistic(), (4,), NAMES[:2], seed=0, device="cpu"))
     network = Network.new(Mlp(), (4,), NAMES, seed=0, device="cpu")
     network.module.to(torch.bfloat16)
-    with pytest.raises(BadInput, match="a linear map in float32"):
+    with pytest.raises(BadInput, match="a linear layer in float32"):
         penultimate(network)

@@ -95,7 +95,7 @@ def test_a_party_gets_copies_of_its_files_and_no_others(party, tmp_path):
     assert all(path.read_bytes() == (drawn / path.name).read_bytes() for path in paths)
     assert roles.hand_out(drawn, party, tmp_path / party) == paths
     others = roles.written(numbered(70), 1, tmp_path / "others")
-    with pytest.raises(BadInput, match=r"holds other rows than .*others; remove it"):
+    with pytest.raises(BadInput, match=r"differs from the file in .*others; remove it"):
         roles.hand_out(others, party, tmp_path / party)
 
 

@@ -54,8 +54,8 @@ def test_adult_with_a_header(tmp_path, place):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("", "there are no rows"),
-        (HEADER.replace("workclass", "class"), "its columns are age, class, .*; expected age, workclass"),
+        ("", "the file has no rows"),
+        (HEADER.replace("workclass", "class"), "the columns are age, class, .*; expected age, workclass"),
         (UCI.replace("<=50K", "much"), r"a row has 15 cells and ends with 'much'; expected 15 and <=50K or >50K"),
         (UCI.replace(", Cuba", ""), "a row has 14 cells"),
         (UCI.replace("39,", "old,"), "age: could not convert string to float: 'old'"),
@@ -117,7 +117,7 @@ def test_rt_polarity(tmp_path):
     [("adult", r"adult\.data"), ("location30", r"dataset_location\.tgz"), ("rt_polarity", r"rt-polarity\.neg")],
 )
 def test_a_set_that_is_nowhere_says_what_to_put_where(tmp_path, name, advice):
-    for folder, where in ((tmp_path, f"not in the data folder {tmp_path}"), (None, "there is no data folder")):
+    for folder, where in ((tmp_path, f"not in the data folder {tmp_path}"), (None, "no data folder is set")):
         with pytest.raises(Missing, match=rf"{name}: {where}; put .*{advice}.* into the data folder \(--data or"):
             data.load(name, folder, tmp_path)
 

@@ -68,7 +68,7 @@ def test_without_a_name_the_digits_stand_in(drawn, tmp_path, monkeypatch, capsys
 
     monkeypatch.setitem(DATASETS, "fashion_mnist", nowhere)
     main(["roles"])
-    assert capsys.readouterr().err == "fashion_mnist: nowhere; going on with 5,000 MNIST digits\n"
+    assert capsys.readouterr().err == "fashion_mnist: nowhere; using 5,000 MNIST digits instead\n"
     assert len(Pool.load(tmp_path / "state" / "roles" / "mnist_digits" / "victim.npz")) == 5000 * 20 // 70
 
 
@@ -132,9 +132,9 @@ def test_rows_of_another_shape_are_not_evaluated(drawn, tmp_path):
         (["train", "--rows", "nowhere.npz", "--out", "out"], "nowhere.npz: no such file"),
         (["train", "--rows", "nowhere.npz", "--out", "out", "--family", "oak"], "invalid choice: 'oak'"),
         (["train", "oak", "--out", "out"], "invalid choice: 'oak'"),
-        (["train", "--out", "out"], "name either a recipe or, by --rows, a file"),
-        (["train", "iris-softmax", "--rows", "rows.npz", "--out", "out"], "name either a recipe or"),
-        (["train", "adult-gbdt", "--out", "out"], "adult: there is no data folder; put UCI's adult.data"),
+        (["train", "--out", "out"], "give either a recipe or, with --rows, a file"),
+        (["train", "iris-softmax", "--rows", "rows.npz", "--out", "out"], "give either a recipe or"),
+        (["train", "adult-gbdt", "--out", "out"], "adult: no data folder is set; put UCI's adult.data"),
         (["import", "oak", "--weights", "oak.safetensors", "--out", "out"], "torchvision has no classifier 'oak'"),
         (["card", "nowhere"], "card.json: No such file"),
         ([], "required: COMMAND"),
@@ -187,7 +187,7 @@ def test_rows_of_other_features_are_not_evaluated(tmp_path):
     pool.save(tmp_path / "rows.npz")
     main(["train", "--rows", str(tmp_path / "rows.npz"), "--family", "tree", "--out", str(tmp_path / "model")])
     replace(pool, features=()).save(tmp_path / "other.npz")
-    with pytest.raises(BadInput, match="the rows have other features than the model"):
+    with pytest.raises(BadInput, match="the rows do not have the model's features"):
         main(["evaluate", str(tmp_path / "model"), str(tmp_path / "other.npz")])
 
 
@@ -227,7 +227,7 @@ def test_weights_of_another_network_are_named(weights):
     path, network = weights
     state = network.state_dict()
     save_file({name: tensor for name, tensor in state.items() if name != "fc.bias"}, path)
-    with pytest.raises(BadInput, match=r"net\.safetensors: tensors missing: \['network.fc.bias'\]"):
+    with pytest.raises(BadInput, match=r"net\.safetensors: missing tensors: \['network.fc.bias'\]"):
         imported(path)
     save_file(state | {"fc.bias": torch.zeros(3)}, path)
     with pytest.raises(BadInput, match=r"tensor network.fc.bias is \(3,\) .* takes \(2,\)"):
@@ -238,7 +238,9 @@ def test_a_pickle_of_weights_is_refused_with_the_way_out(weights):
     path, network = weights
     pth = path.with_name("net.pth")
     torch.save(network.state_dict(), pth)  # noqa: TID251  # to be refused
-    with pytest.raises(BadInput, match=r"a pickle, which may run anything; .*save_file\(torch.load\(") as refused:
+    with pytest.raises(
+        BadInput, match=r"a pickle, which can run arbitrary code; .*save_file\(torch.load\("
+    ) as refused:
         imported(pth)
     assert "\n" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""Data sets, their division into roles, and the file format of rows."""
+"""Data sets, their division into roles, and the file format for rows."""
 
 from zoo.data.catalog import DATASETS, data_folder, load, load_or_digits
 from zoo.data.dataset import Dataset, Missing

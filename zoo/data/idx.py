@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, in the IDX format in which they were published.
+"""MNIST and Fashion-MNIST, in the IDX format of their publication.
 
 Sources: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 1998; Xiao et al.,
 "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms", arXiv:1708.07747.
@@ -19,7 +19,7 @@ from zoo.data.download import download
 from zoo.data.files import content
 from zoo.data.pool import Pool, bytes_to_rows
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # from the package dataset-fashion-mnist
 
 _CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # torchvision's
 _FOLDERS = {
@@ -27,7 +27,7 @@ _FOLDERS = {
     "fashion_mnist": ("FashionMNIST/raw", "fashion_mnist", "fashion-mnist", "."),
 }
 _FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
-_TEST_LABELS = {  # SHA-256 of t10k-labels-idx1-ubyte: both sets have files of the same names
+_TEST_LABELS = {  # SHA-256 of t10k-labels-idx1-ubyte: both data sets use the same file names
     "mnist": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     "fashion_mnist": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
@@ -39,14 +39,14 @@ _ADVICE = {
 
 
 def load_idx(name: str, folder: Path | None, cache: Path) -> Dataset:
-    """Loads ``mnist`` or ``fashion_mnist`` from the data folder, from Debian's package, or by a download.
+    """Loads ``mnist`` or ``fashion_mnist`` from the data folder or Debian's package, or downloads it.
 
-    Files lie in the data folder, gzipped or not, as torchvision leaves them (``FashionMNIST/raw``), in a folder of
-    the set's name, or plainly.
+    The files, gzipped or not, may be in the data folder itself, in a subfolder with the data set's name, or in
+    torchvision's layout (``FashionMNIST/raw``).
 
     Raises:
-        Missing: The set was not found.
-        BadInput: Some of the files are missing or broken.
+        Missing: The data set was not found.
+        BadInput: Some of the files are missing or invalid.
     """
     places = [folder / sub for sub in _FOLDERS[name]] if folder else []
     places += [DEBIAN] if name == "fashion_mnist" else []
@@ -60,7 +60,7 @@ def load_idx(name: str, folder: Path | None, cache: Path) -> Dataset:
 
 
 def _found(place: Path) -> dict[str, Path]:
-    """Returns the four files of a place by their names, or none."""
+    """Returns the four files of a folder by name, or an empty dict if it has none of them."""
     candidates = {name: (place / name, place / f"{name}.gz") for name in _FILES}
     files = {name: path for name, pair in candidates.items() for path in reversed(pair) if path.is_file()}
     if files and len(files) < len(_FILES):
@@ -70,13 +70,13 @@ def _found(place: Path) -> dict[str, Path]:
 
 
 def _is_another(files: dict[str, Path], name: str) -> bool:
-    """Tells whether the files are known to be those of another set."""
+    """Returns whether the files are known to belong to another data set."""
     found = hashlib.sha256(content(files["t10k-labels-idx1-ubyte"])).hexdigest()
     return any(found == known for other, known in _TEST_LABELS.items() if other != name)
 
 
 def _unpacked(name: str, files: dict[str, Path], cache: Path) -> Path:
-    """Returns a folder of torchvision's layout with these files."""
+    """Returns a folder with these files in torchvision's layout."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files.values()]
     key = hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
@@ -90,7 +90,7 @@ def _unpacked(name: str, files: dict[str, Path], cache: Path) -> Path:
 
 
 def _dataset(name: str, root: Path, train: bool = True, fetch: bool = False) -> Any:
-    from zoo.vision import datasets  # here, since importing torchvision takes a second that few commands need
+    from zoo.vision import datasets  # deferred: importing torchvision takes a second
 
     return getattr(datasets, _CLASSES[name])(root, train=train, download=fetch)
 
@@ -103,4 +103,4 @@ def _read(name: str, root: Path, source: str) -> Dataset:
         class_names = tuple(title.partition(" - ")[0] for title in parts[0].classes)
         return Dataset(name, Pool(bytes_to_rows(images), labels, class_names), source)
     except (ValueError, TypeError, AssertionError, RuntimeError, IndexError, KeyError) as error:
-        raise BadInput(f"{source}: its idx files are broken ({error})") from None
+        raise BadInput(f"{source}: invalid idx files ({error})") from None

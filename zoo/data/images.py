@@ -1,4 +1,4 @@
-"""Any folder of images."""
+"""Data sets from folders of images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from zoo.data.pool import Pool, bytes_to_rows
 
 
 def load_images(name: str, folder: Path) -> Dataset:
-    """Loads ``<class>/*`` of a folder, or ``train/<class>/*`` and ``test/<class>/*`` merged.
+    """Loads ``<class>/*`` from a folder, or ``train/<class>/*`` and ``test/<class>/*`` merged.
 
-    Images must have one size; grey ones among coloured ones get three channels.
+    All images must have the same size; if some are in colour, grey ones are converted to three channels.
 
     Raises:
-        BadInput: There are no classes, a class is empty, an image is broken, or images differ in size.
+        BadInput: There are no classes, a class is empty, an image is invalid, or images differ in size.
     """
-    from zoo.vision import datasets  # here, since importing torchvision takes a second that few commands need
+    from zoo.vision import datasets  # deferred: importing torchvision takes a second
 
     parts = [folder / part for part in ("train", "test") if (folder / part).is_dir()] or [folder]
     try:
@@ -35,7 +35,7 @@ def load_images(name: str, folder: Path) -> Dataset:
         if image.shape[1:] != images[0].shape[1:]:
             raise BadInput(
                 f"{path} is {image.shape[2]} wide and {image.shape[1]} high, but {samples[0][0]} is "
-                f"{images[0].shape[2]} by {images[0].shape[1]}; all images must have one size"
+                f"{images[0].shape[2]} by {images[0].shape[1]}; all images must have the same size"
             )
     channels = max(len(image) for image in images)
     x = np.stack([np.broadcast_to(image, (channels, *image.shape[1:])) for image in images])

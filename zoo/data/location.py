@@ -1,4 +1,4 @@
-"""Location-30: where people have been, in 446 regions and kinds of places, and to which of 30 groups they belong.
+"""Location-30: which of 446 regions and types of place each person visited, and which of 30 groups they belong to.
 
 Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models", IEEE S&P
 2017, section VI-A; made from check-ins by Yang et al. (2015), https://github.com/privacytrustlab/datasets.
@@ -22,11 +22,11 @@ _MEMBER = "bangkok"
 
 
 def load_location30(name: str, folder: Path | None, cache: Path) -> Dataset:
-    """Loads Location-30 from ``dataset_location.tgz``, or from the file ``bangkok`` that is packed in it.
+    """Loads Location-30 from ``dataset_location.tgz``, or from the file ``bangkok`` that this archive contains.
 
     Raises:
-        Missing: The set was not found.
-        BadInput: Its file is broken.
+        Missing: The data set was not found.
+        BadInput: The file is invalid.
     """
     path = located(name, folder, ("dataset_location.tgz", _MEMBER), "put privacytrustlab's dataset_location.tgz")
     packed = _unpacked(path) if path.suffix == ".tgz" else content(path)
@@ -49,4 +49,4 @@ def _unpacked(path: Path) -> bytes:
                 return member.read()
     except (OSError, EOFError, KeyError, tarfile.TarError) as error:
         raise BadInput(f"{path}: {error}") from None
-    raise BadInput(f"{path}: {_MEMBER} in it is no file")
+    raise BadInput(f"{path}: {_MEMBER} in this archive is not a file")

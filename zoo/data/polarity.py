@@ -1,4 +1,4 @@
-"""rt-polarity: sentences of film reviews, for or against the film.
+"""rt-polarity: sentences from film reviews, positive or negative.
 
 Source: Pang and Lee, "Seeing Stars: Exploiting Class Relationships for Sentiment Categorization with Respect to
 Rating Scales", ACL 2005; https://www.cs.cornell.edu/people/pabo/movie-review-data/.
@@ -18,10 +18,10 @@ SIDES = {"negative": "rt-polarity.neg", "positive": "rt-polarity.pos"}
 
 
 def load_polarity(name: str, folder: Path | None, cache: Path) -> Dataset:
-    """Loads the sentences from ``rt-polarity.neg`` and ``rt-polarity.pos``, one in each line, gzipped or not.
+    """Loads the sentences from ``rt-polarity.neg`` and ``rt-polarity.pos``, one per line, gzipped or not.
 
     Raises:
-        Missing: One of them was not found.
+        Missing: One of the files was not found.
     """
     paths = [
         located(
@@ -43,4 +43,4 @@ def _text(path: Path) -> str:
     try:
         return found.decode()
     except UnicodeDecodeError:
-        return found.decode("latin-1")  # as it was published
+        return found.decode("latin-1")  # the encoding of the published files

@@ -1,4 +1,4 @@
-"""Rows with their labels, and the one file format for them."""
+"""Rows with their labels, and their file format."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from wire.types import code_fault
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Rows in the model's units, and what is known about them.
+    """Rows in the model's units, with their labels and metadata.
 
     Attributes:
-        x: Rows, ``(n, *input_shape)`` float32; images have channels first and lie between 0 and 1, and categories
-            are codes 0, 1, ... Texts are an ``(n,)`` array of str objects.
-        y: Class indices, ``(n,)`` int64; None where unknown.
-        class_names: Names of the classes, in the order of their indices; empty where unknown.
+        x: Rows, ``(n, *input_shape)`` float32. Images have channels first and values in [0, 1]; categories are
+            codes 0, 1, ... Texts are an ``(n,)`` array of str objects.
+        y: Class indices, ``(n,)`` int64; None if unknown.
+        class_names: Names of the classes, in the order of their indices; empty if unknown.
         missing: Whether a feature may be missing (NaN).
-        features: The features of a table, in order; empty where they have no names.
+        features: The features of a table, in order; empty if they have no names.
     """
 
     x: Array
@@ -67,12 +67,12 @@ class Pool:
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
-        """Least and greatest value of a feature: 0 and 1 if all rows lie between them, else None."""
+        """Bounds of a feature: 0 and 1 if all values lie between them, else None and None."""
         inside = self.dtype == "FP32" and self.x.size and np.nanmin(self.x) >= 0 and np.nanmax(self.x) <= 1
         return (0.0, 1.0) if inside else (None, None)
 
     def card(self) -> Card:
-        """Returns which rows and classes these are, as a model that is trained on them says it."""
+        """Returns the card that a model trained on these rows would have."""
         low, high = self.bounds
         return Card(
             "",
@@ -87,15 +87,15 @@ class Pool:
         )
 
     def take(self, indices: npt.ArrayLike | slice) -> Pool:
-        """Returns the rows of these indices, in their order."""
+        """Returns the rows with these indices, in this order."""
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
         return replace(self, x=self.x[chosen], y=None if self.y is None else self.y[chosen])
 
     def against(self, others: Pool) -> Pool:
-        """Returns the rows of both pools, labelled 0 if they are this pool's and 1 if they are the other's.
+        """Returns the rows of both pools, labelled 0 for this pool and 1 for the other.
 
         Raises:
-            BadInput: The others have another shape or other features.
+            BadInput: The pools differ in shape, datatype or features.
         """
         forms = [(pool.input_shape, pool.dtype, pool.missing, pool.features) for pool in (self, others)]
         if forms[0] != forms[1]:
@@ -104,9 +104,9 @@ class Pool:
         return replace(self, x=np.concatenate([self.x, others.x]), y=y, class_names=("own", "other"))
 
     def save(self, path: Path) -> None:
-        """Writes the pool to a file (npz).
+        """Writes the pool to an .npz file.
 
-        Rows that are bytes divided by 255 are kept as those bytes; texts and the description of features as JSON.
+        Rows that are bytes divided by 255 are stored as bytes; texts and feature descriptions are stored as JSON.
         """
         arrays: dict[str, Array] = {"class_names": np.array(self.class_names, dtype=str)}
         if self.dtype == "BYTES":
@@ -121,7 +121,7 @@ class Pool:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes its options among the arrays
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub mistakes the arrays for options
         partial.replace(path)
 
     @classmethod
@@ -139,7 +139,7 @@ class Pool:
         except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             why = (
                 getattr(error, "strerror", None) or "damaged, or in another format"
-            )  # numpy's words are of pickles
+            )  # numpy's message is about pickles
             raise BadInput(f"{path}: not a valid .npz file of rows ({why})") from None
         if not arrays.keys() & {"x", "texts"}:
             raise BadInput(f'{path}: not a valid .npz file of rows: it has {sorted(arrays)}, but no "x"')
@@ -188,7 +188,7 @@ def bytes_to_rows(x: Array) -> Array:
 
 
 def _as_bytes(x: Array) -> Array:
-    """Returns the bytes that the rows were scaled from, or the rows themselves if they were not."""
+    """Returns the bytes from which the rows were scaled, or the rows unchanged if they were not."""
     if x.size and x.min() >= 0 and x.max() <= 1:
         whole = np.rint(x * np.float32(255)).astype(np.uint8)
         if np.array_equal(bytes_to_rows(whole), x):

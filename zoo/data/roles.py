@@ -1,7 +1,7 @@
-"""Who holds which rows: disjoint draws from one pool, made before anything is trained.
+"""Divides a data set into disjoint sets of rows, one per role, before anything is trained.
 
-Whoever knows a public data set and the seed of the draw knows the victim's private rows. So by default the seed is
-random and kept nowhere: the files in the state folder are the draw.
+Anyone with a public data set and the seed can recompute the victim's private rows. So the seed is random and not
+stored by default: the files in the state folder are the only record.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from zoo.data.pool import Pool
 
 SHARES = {
     "victim": 20,  # trains the victim: the owner's private set
-    "unseen": 5,  # the owner's comparison set: for a model that saw neither, exchangeable with the private one
-    "pool": 10,  # the attacker's, to query with
-    "shadow": 10,  # the attacker's, to train shadow models on
+    "unseen": 5,  # the owner's comparison set: exchangeable with the private set for a model trained on neither
+    "pool": 10,  # the attacker's query rows
+    "shadow": 10,  # the attacker's training rows for shadow models
     "control": 20,  # trains independent models of the same distribution
-    "evaluation": 5,  # held out from everybody, to judge models by
+    "evaluation": 5,  # held out from all parties, to evaluate models
 }
 
 PARTIES = {
@@ -31,21 +31,21 @@ PARTIES = {
     "owner": ("victim", "unseen"),
     "judge": ("evaluation", "control", "truth"),
 }
-"""The files that a party may hold."""
+"""The files that each party may have."""
 
 
 def draw(dataset: Dataset, seed: int) -> dict[str, Pool]:
-    """Draws each role's rows at random, without replacement over all roles together.
+    """Draws each role's rows at random, without replacement across all roles.
 
     Args:
-        dataset: The data set, training and test rows merged.
-        seed: Seeds the draw.
+        dataset: The data set.
+        seed: Seed of the draw.
 
     Returns:
-        A pool for each role in :data:`SHARES`, of so many seventieths of the rows, rounded down.
+        A pool for each role in :data:`SHARES`; a share counts seventieths of the rows, rounded down.
 
     Raises:
-        BadInput: Some role would get no row.
+        BadInput: A role would get no rows.
     """
     whole = sum(SHARES.values())
     sizes = {role: len(dataset.pool) * share // whole for role, share in SHARES.items()}
@@ -58,15 +58,15 @@ def draw(dataset: Dataset, seed: int) -> dict[str, Pool]:
 
 
 def candidates(members: Pool, others: Pool, seed: int) -> tuple[Pool, Array]:
-    """Shuffles rows that trained a victim among as many that did not, for a membership attack.
+    """Shuffles equal numbers of members and non-members of a victim's training set, for a membership attack.
 
     Args:
-        members: Rows that trained the victim, with their labels; as many of them are taken as there are others.
-        others: Rows that did not, with theirs.
-        seed: Seeds the order, together with the members' rows.
+        members: Labelled rows of the victim's training set; the first n are used.
+        others: Labelled rows outside it; the first n are used, where n is the smaller number of rows.
+        seed: Seed of the order, together with the members' rows.
 
     Returns:
-        The candidates with their labels, and which of them are members, ``(2 n,)`` bool: not for the attacker.
+        The candidates with their labels, and which of them are members, ``(2 n,)`` bool, kept from the attacker.
     """
     n = min(len(members), len(others))
     rng = np.random.default_rng([seed, int(members.fingerprint[:16], 16)])
@@ -77,25 +77,25 @@ def candidates(members: Pool, others: Pool, seed: int) -> tuple[Pool, Array]:
 
 
 def kept(dataset: Dataset, seed: int | None, state: Path) -> Path:
-    """Returns the folder of a data set's roles in a state folder, drawn first if it is not there yet."""
+    """Returns the folder of a data set's roles in the state folder; draws and writes them if necessary."""
     name = dataset.name if seed is None else f"{dataset.name}-{seed}"
     return written(dataset, seed, state / "roles" / name)
 
 
 def written(dataset: Dataset, seed: int | None, folder: Path) -> Path:
-    """Returns a folder with the files of all roles, drawn and written if it is not there yet.
+    """Returns a folder with the files of all roles; draws and writes them if the folder does not exist.
 
-    There is a file ``<role>.npz`` for each role; the pool's has no labels, since a thief has rows only. Beside
-    them stand the ``candidates.npz`` of a membership attack, and ``truth.npz``, whose ``member`` says which
-    candidates trained the victim.
+    Each role has a file ``<role>.npz``; the pool's has no labels, because an attacker starts without them. The
+    folder also has ``candidates.npz`` for a membership attack, and ``truth.npz``, whose array ``member`` marks the
+    candidates in the victim's training set.
 
     Args:
         dataset: The data set.
-        seed: Seeds the draw; None draws a seed that nobody learns.
-        folder: Where the folder stands, or is made.
+        seed: Seed of the draw; None for a random seed that is not stored.
+        folder: The folder.
 
     Raises:
-        BadInput: Some role would get no row, or the folder was drawn from other rows or by another seed.
+        BadInput: A role would get no rows, or the folder was made from other rows or with another seed.
     """
     made_of = f"{dataset.name}, rows {dataset.pool.fingerprint}"
     made_of += ", by a secret seed" if seed is None else f", seed {seed}"
@@ -113,27 +113,27 @@ def written(dataset: Dataset, seed: int | None, folder: Path) -> Path:
 
     note = once(folder, make) / "made-of.txt"
     if not note.exists() or note.read_text() != made_of:
-        raise BadInput(f"{folder} does not hold the roles of {made_of}; remove it, or name another folder")
+        raise BadInput(f"{folder} does not hold the roles of {made_of}; remove it, or choose another folder")
     return folder
 
 
 def hand_out(folder: Path, party: str, out: Path) -> list[Path]:
-    """Copies the files that a party may hold, and returns where they are.
+    """Copies the files that a party may have, and returns their new paths.
 
     Args:
-        folder: All roles' files, as :func:`written` leaves them.
+        folder: The folder of all roles' files, made by :func:`written`.
         party: One of :data:`PARTIES`.
-        out: The party's folder, which is made if it is not there.
+        out: The party's folder, created if necessary.
 
     Raises:
-        BadInput: The party holds other rows under such a name, those of another draw for instance.
+        BadInput: The party's folder has a file of that name with other rows, from another draw for example.
     """
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{name}.npz" for name in PARTIES[party]]
     for path in paths:
         content = (folder / path.name).read_bytes()
         if path.exists() and path.read_bytes() != content:
-            raise BadInput(f"{path} holds other rows than {folder}; remove it, or name another folder")
+            raise BadInput(f"{path} differs from the file in {folder}; remove it, or choose another folder")
         partial = path.with_name(f".{path.name}.partial")
         partial.write_bytes(content)
         partial.replace(path)

@@ -24,10 +24,10 @@ NETWORKS: dict[str, type[Architecture]] = {
     "resnet": Resnet,
     "torchvision": Torchvision,
 }
-"""Trained by gradients."""
+"""Families trained by gradient descent."""
 
 FITTED: dict[str, type[Fitted]] = {"svm": Svm, "tree": Tree, "forest": Forest, "gbdt": Gbdt, "knn": Knn}
-"""Fitted at once."""
+"""Families fitted without gradients."""
 
 FAMILIES: dict[str, type[Family]] = {**NETWORKS, **FITTED, "tfidf": Tfidf}
 
@@ -38,11 +38,11 @@ def name_of(family: Family) -> str:
 
 
 def check_rows(family: Family, card: Card) -> None:
-    """Refuses rows that a family does not take, whatever its fields.
+    """Rejects rows that no member of a family can take.
 
     Raises:
-        BadInput: These are texts and it takes numbers or the reverse, or features are missing or categories and it
-            takes neither.
+        BadInput: The rows are texts and the family takes numbers or the reverse, or the rows have missing or
+            categorical features and the family cannot take these.
     """
     name, texts = name_of(family), card.dtype == "BYTES"
     if family.texts != texts or texts == bool(card.input_shape):
@@ -51,7 +51,7 @@ def check_rows(family: Family, card: Card) -> None:
     plain = not card.missing and not any(feature.categories for feature in card.features)
     if not plain and not family.tabular:
         able = ", ".join(name for name, cls in FAMILIES.items() if cls.tabular)
-        raise BadInput(f"{name} takes no rows with missing features or categories; these do: {able}")
+        raise BadInput(f"{name} cannot take missing or categorical features; these families can: {able}")
 
 
 __all__ = ["FAMILIES", "FITTED", "NETWORKS", "Architecture", "Family", "Fitted", "check_rows", "name_of"]

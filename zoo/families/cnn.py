@@ -33,7 +33,7 @@ class Cnn(Architecture):
         """Returns an untrained module from images, ``(n, c, h, w)``, to logits, ``(n, classes)``.
 
         Raises:
-            BadInput: Rows of this shape are not images of at least 8 by 8.
+            BadInput: The rows are not images of at least 8 by 8.
         """
         if len(input_shape) != 3 or min(input_shape[1:]) < 8:
             raise BadInput(
@@ -53,7 +53,7 @@ class Cnn(Architecture):
 def _block(before: int, width: int) -> list[nn.Module]:
     return [
         nn.Conv2d(before, width, 3, padding=1, bias=False),
-        nn.MaxPool2d(2),  # as in LeNet-5 before the squashing, which is cheaper too
+        nn.MaxPool2d(2),  # before the nonlinearity, as in LeNet-5, which is also cheaper
         nn.BatchNorm2d(width),
         nn.ReLU(),
     ]

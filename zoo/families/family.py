@@ -1,4 +1,4 @@
-"""What a model family is, and what all families share whose networks are trained by gradients."""
+"""The protocol of a model family, and the base class of families trained by gradient descent."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Family(Protocol):
     """A frozen dataclass of a model's hyper-parameters.
 
     Attributes:
-        texts: Whether its models take texts rather than numbers.
-        tabular: Whether its models take rows with missing features and codes of categories.
+        texts: Whether its models take texts instead of numbers.
+        tabular: Whether its models take missing features and category codes.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -27,36 +27,36 @@ class Family(Protocol):
     tabular: ClassVar[bool]
 
     def train(self, pool: Pool, training: Training, seed: int, *, device: str | None, label: str) -> Model:
-        """Trains a model on rows with labels.
+        """Trains a model on labelled rows.
 
         Args:
             pool: The rows.
-            training: How networks are trained; other families ignore it.
-            seed: Seeds all that is random.
-            device: Where to train and to answer; None chooses CUDA where there is one.
-            label: What the progress bar calls it.
+            training: Training parameters of networks; other families ignore them.
+            seed: Random seed.
+            device: Torch device for training and inference; None for CUDA if available.
+            label: Name of the progress bar.
 
         Raises:
-            BadInput: The family does not take such rows.
+            BadInput: The family does not take these rows.
         """
         ...
 
     def restore(self, card: Card, tensors: Tensors, *, device: str | None) -> Model:
-        """Returns the model that learnt these tensors.
+        """Returns the model with these learnt tensors.
 
         Args:
-            card: Which rows it takes and which classes it knows.
-            tensors: What was read from a file.
-            device: Where to answer; None chooses CUDA where there is one.
+            card: The model's card.
+            tensors: The tensors read from a file.
+            device: Torch device for inference; None for CUDA if available.
 
         Raises:
-            ValueError: The tensors are not those of such a model.
+            ValueError: The tensors do not fit the family or the card.
         """
         ...
 
 
 class Architecture(Family):
-    """Base of the families whose networks are trained by gradients: they say what the network is."""
+    """Base class of families trained by gradient descent; a subclass defines the network."""
 
     texts: ClassVar[bool] = False
     tabular: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Families that are fitted at once, without gradients: they learn tensors whose sizes depend on the rows."""
+"""Families fitted without gradients; the sizes of their tensors depend on the training rows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from zoo.training import Training
 
 
 class Fitted(Family):
-    """Base of these families: they say what is fitted, and which module answers with it."""
+    """Base class of these families; a subclass defines what is fitted and which module predicts with it."""
 
     texts: ClassVar[bool] = False
     tabular: ClassVar[bool] = False
 
     def fit(self, pool: Pool, seed: int) -> Tensors:
-        """Learns from rows with labels.
+        """Fits the tensors to labelled rows.
 
         Raises:
-            BadInput: The family cannot learn from these rows.
+            BadInput: The family cannot be fitted to these rows.
         """
         raise NotImplementedError
 
@@ -33,7 +33,7 @@ class Fitted(Family):
         """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``.
 
         Raises:
-            ValueError: The tensors are not of this family, or not for such rows.
+            ValueError: The tensors do not fit the family or the shape of the rows.
         """
         raise NotImplementedError
 
@@ -48,7 +48,7 @@ class Fitted(Family):
 
 
 def flat(pool: Pool, *, least: int = 1) -> tuple[Array, Array]:
-    """Returns rows flattened, ``(n, d)``, and labels, of which every class must have some.
+    """Returns flattened rows, ``(n, d)``, and labels, ``(n,)``, in which every class must occur.
 
     Raises:
         BadInput: A class has fewer than ``least`` rows.
@@ -57,5 +57,5 @@ def flat(pool: Pool, *, least: int = 1) -> tuple[Array, Array]:
     counts = np.bincount(pool.y, minlength=len(pool.class_names))
     if counts.min() < least:
         name = pool.class_names[counts.argmin()]
-        raise BadInput(f"class {name!r} has {counts.min()} rows to learn from; expected at least {least}")
+        raise BadInput(f"class {name!r} has {counts.min()} training rows; expected at least {least}")
     return pool.x.reshape(len(pool), -1), pool.y

@@ -19,16 +19,16 @@ from zoo.tensors import Tensors
 
 @dataclass(frozen=True)
 class Gbdt(Fitted):
-    """Gradient-boosted trees over histograms; categories are split into sets of codes, not compared as numbers.
+    """Histogram-based gradient-boosted trees; a categorical split divides the codes into two sets.
 
     Source: Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NeurIPS 2017, after
     Friedman, "Greedy Function Approximation", Annals of Statistics 29, 2001; grown by scikit-learn's
-    HistGradientBoostingClassifier. A code that no training row had is treated as missing.
+    HistGradientBoostingClassifier. A code that occurs in no training row is treated as missing.
 
     Attributes:
-        rounds: Trees for each class; with two classes, trees.
-        leaves: Most leaves of a tree.
-        lr: Factor of what each tree adds.
+        rounds: Boosting rounds; a round grows one tree per class, or one tree for two classes.
+        leaves: Maximum number of leaves of a tree.
+        lr: Learning rate, a factor on each tree's values.
     """
 
     tabular: ClassVar[bool] = True
@@ -43,12 +43,12 @@ class Gbdt(Fitted):
             raise BadInput(f"{self}: lr must be greater than 0 and finite")
 
     def fit(self, pool: Pool, seed: int) -> Tensors:
-        """Grows the trees, and checks that they were read as scikit-learn reads them.
+        """Grows the trees, and checks that our copy of them predicts as scikit-learn does.
 
         Raises:
-            BadInput: A category has more than 255 codes.
+            BadInput: A feature has more than 255 categories.
         """
-        from sklearn.ensemble import HistGradientBoostingClassifier  # here, since importing it takes a second
+        from sklearn.ensemble import HistGradientBoostingClassifier  # deferred: importing it takes a second
 
         x, y = flat(pool)
         categorical = np.array([bool(feature.categories) for feature in pool.features] or [False] * x.shape[1])
@@ -64,14 +64,14 @@ class Gbdt(Fitted):
             random_state=seed,
         )
         tensors = _read(model.fit(x, y), categorical, most, len(pool.class_names))
-        some = x[:1000]
-        probs = self.module(tensors, pool.input_shape, len(pool.class_names))(torch.from_numpy(some)).softmax(1)
-        if not np.allclose(probs.numpy(), model.predict_proba(some), atol=1e-6):
-            raise RuntimeError("this scikit-learn keeps its boosted trees in another way than is read here")
+        sample = x[:1000]
+        probs = self.module(tensors, pool.input_shape, len(pool.class_names))(torch.from_numpy(sample)).softmax(1)
+        if not np.allclose(probs.numpy(), model.predict_proba(sample), atol=1e-6):
+            raise RuntimeError("this version of scikit-learn stores boosted trees in an unknown format")
         return tensors
 
     def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module that answers."""
+        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``."""
         return Trees(tensors, features=math.prod(input_shape), classes=classes, log=False)
 
 
@@ -80,11 +80,11 @@ def _read(model: Any, categorical: Array, most: int, classes: int) -> Tensors:
 
     Args:
         model: The fitted HistGradientBoostingClassifier.
-        categorical: Which features are categories, ``(d,)`` bool.
-        most: Most codes of a category.
+        categorical: Which features are categorical, ``(d,)`` bool.
+        most: Largest number of categories of a feature.
         classes: Number of classes k.
     """
-    order = np.concatenate([np.flatnonzero(categorical), np.flatnonzero(~categorical)])  # as it reorders them
+    order = np.concatenate([np.flatnonzero(categorical), np.flatnonzero(~categorical)])  # scikit-learn's order
     known = model._preprocessor.named_transformers_["encoder"].categories_ if categorical.any() else ()
     trees: list[dict[str, Array]] = []
     chosen: list[Array] = []

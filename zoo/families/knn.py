@@ -18,13 +18,13 @@ from zoo.tensors import Tensors, check, check_range
 
 @dataclass(frozen=True)
 class Knn(Fitted):
-    """Nearest neighbours by Euclidean distance; a probability is a share of the neighbours.
+    """k nearest neighbours by Euclidean distance; a class's probability is its share of the neighbours.
 
     Source: Cover and Hart, "Nearest Neighbor Pattern Classification", IEEE Transactions on Information Theory 13,
-    1967. The training rows are the model, and lie in its folder.
+    1967. The model consists of its training rows, which are saved in its folder.
 
     Attributes:
-        neighbours: How many of the nearest training rows vote.
+        neighbours: Number of nearest training rows that vote (k).
     """
 
     neighbours: int = 5
@@ -34,7 +34,7 @@ class Knn(Fitted):
             raise BadInput(f"{self}: neighbours must be at least 1")
 
     def fit(self, pool: Pool, seed: int) -> Tensors:
-        """Keeps the rows.
+        """Stores the rows.
 
         Raises:
             BadInput: There are fewer rows than neighbours.
@@ -45,7 +45,7 @@ class Knn(Fitted):
         return {"rows": torch.from_numpy(x), "labels": torch.from_numpy(y)}
 
     def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module that answers."""
+        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``."""
         check(tensors, {"rows": (torch.float32, ("n", math.prod(input_shape))), "labels": (torch.int64, ("n",))})
         check_range("labels", tensors["labels"], 0, classes)
         if len(tensors["labels"]) < self.neighbours:

@@ -1,4 +1,4 @@
-"""Logistic regression, of two classes and of more."""
+"""Binary and multinomial logistic regression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.linear import Linear
 
 @dataclass(frozen=True)
 class Softmax(Architecture):
-    """Multinomial logistic regression: one linear map of the features.
+    """Multinomial logistic regression: one linear map from features to logits.
 
     Source: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning (2nd ed., 2009), section 4.4.
     """
@@ -28,7 +28,7 @@ class Softmax(Architecture):
 
 @dataclass(frozen=True)
 class Logistic(Architecture):
-    """Logistic regression of two classes: one weight vector, and the sigmoid as the probability of the second.
+    """Binary logistic regression: one weight vector; the sigmoid gives the probability of the second class.
 
     Source: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning (2nd ed., 2009), section 4.4; the
     victim of the equation-solving attack in Tramer et al., "Stealing Machine Learning Models via Prediction APIs",
@@ -48,5 +48,5 @@ class Logistic(Architecture):
 
 class _Sigmoid(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Puts a zero before each number, ``(n, 1)``: the softmax of both is the sigmoid."""
+        """Prepends a zero to each number, ``(n, 1)``; the softmax of the pair is the sigmoid of the number."""
         return functional.pad(z, (1, 0))

@@ -1,4 +1,4 @@
-"""torchvision's classifiers, by name."""
+"""torchvision's classifiers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Torchvision(Architecture):
     Source: torchvision.models, whose documentation cites each network's paper.
 
     Attributes:
-        name: Its name there, as in ``torchvision.models.get_model``.
-        mean: Subtracted from each channel first; that of ImageNet by default.
-        std: Divides each channel then.
+        name: Name of the network, as for ``torchvision.models.get_model``.
+        mean: Mean to subtract from each channel; default: ImageNet's.
+        std: Standard deviation by which to divide each channel; default: ImageNet's.
     """
 
     name: str = "resnet18"
@@ -31,15 +31,15 @@ class Torchvision(Architecture):
 
     def __post_init__(self) -> None:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise BadInput(f"{self}: mean and std need three numbers, and those of std must be positive")
+            raise BadInput(f"{self}: mean and std must each have three numbers, and std's must be positive")
 
     def module(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """Returns an untrained module from images, ``(n, 3, h, w)``, to logits, ``(n, classes)``.
 
         Raises:
-            BadInput: There is no such network, or it does not take such rows.
+            BadInput: There is no such network, or it does not take rows of this shape.
         """
-        from zoo.vision import models  # here, since importing torchvision takes a second that few commands need
+        from zoo.vision import models  # deferred: importing torchvision takes a second
 
         _check_name(self.name)
         if len(input_shape) != 3 or input_shape[0] != 3:
@@ -72,7 +72,7 @@ class _Scaled(nn.Module):
 
 
 def imagenet(name: str) -> tuple[str, ...]:
-    """Returns the names of the classes of torchvision's own weights of a network.
+    """Returns the class names of torchvision's own weights for a network.
 
     Raises:
         BadInput: There is no such network.
@@ -84,7 +84,7 @@ def imagenet(name: str) -> tuple[str, ...]:
 
 
 def renamed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns torchvision's weights under the names that they have in :class:`Torchvision`'s module."""
+    """Renames torchvision's weights as in :class:`Torchvision`'s module."""
     return {f"network.{name}": tensor for name, tensor in weights.items()}
 
 

@@ -19,8 +19,8 @@ class Resnet(Architecture):
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
 
     Attributes:
-        n: Blocks in each of the three stages; 3 makes ResNet-20.
-        width: Channels of the first stage, doubled by each further one.
+        n: Blocks in each of the three stages; 3 gives ResNet-20.
+        width: Channels of the first stage; each later stage has twice as many as the one before.
     """
 
     n: int = 3
@@ -34,7 +34,7 @@ class Resnet(Architecture):
         """Returns an untrained module from images, ``(n, c, h, w)``, to logits, ``(n, classes)``.
 
         Raises:
-            BadInput: Rows of this shape are not images of at least 8 by 8.
+            BadInput: The rows are not images of at least 8 by 8.
         """
         if len(input_shape) != 3 or min(input_shape[1:]) < 8:
             raise BadInput(

@@ -24,17 +24,17 @@ _FLOAT = torch.float64
 
 @dataclass(frozen=True)
 class Svm(Fitted):
-    """Support vector machine, one against the rest, with a linear or an RBF kernel.
+    """One-vs-rest support vector machine with a linear or an RBF kernel.
 
     Source: Cortes and Vapnik, "Support-Vector Networks", Machine Learning 20, 1995; solved by liblinear and libsvm
     in scikit-learn. Probabilities come from Platt scaling ("Probabilistic Outputs for Support Vector Machines and
-    Comparisons to Regularized Likelihood Methods", 1999): for each machine a sigmoid of its decision values is
-    fitted, on values that it gave to rows that it was not trained on, by cross-validation over three folds as in
-    section 2.1; the machines are then trained on all rows. Of more than two classes the sigmoids are normalised.
+    Comparisons to Regularized Likelihood Methods", 1999): a sigmoid is fitted to each machine's decision values on
+    held-out rows, by three-fold cross-validation as in section 2.1. The machines are then trained on all rows.
+    With more than two classes, the sigmoids are normalised.
 
     Attributes:
-        kernel: The kernel; that of rbf is exp(-gamma |x - s|^2), gamma one over the features and their variance.
-        c: Price of a training row on the wrong side.
+        kernel: The kernel; rbf is exp(-gamma |x - s|^2), with gamma = 1 / (number of features * variance of x).
+        c: Penalty C on margin violations.
     """
 
     kernel: Literal["linear", "rbf"] = "rbf"
@@ -45,8 +45,8 @@ class Svm(Fitted):
             raise BadInput(f"{self}: c must be greater than 0 and finite")
 
     def fit(self, pool: Pool, seed: int) -> Tensors:
-        """Trains the machines and their sigmoids; the seed draws the folds and the order of the rows."""
-        from sklearn.calibration import CalibratedClassifierCV  # here, since importing scikit-learn takes a second
+        """Trains the machines and their sigmoids; the seed sets the folds and the order of the rows."""
+        from sklearn.calibration import CalibratedClassifierCV  # deferred: importing scikit-learn takes a second
         from sklearn.model_selection import StratifiedKFold
         from sklearn.multiclass import OneVsRestClassifier
         from sklearn.svm import SVC, LinearSVC
@@ -76,7 +76,7 @@ class Svm(Fitted):
         return {name: torch.from_numpy(array).to(_FLOAT) for name, array in arrays.items()}
 
     def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module that answers."""
+        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``."""
         machines, features = (1 if classes == 2 else classes), math.prod(input_shape)
         forms: dict[str, Form] = {"bias": (_FLOAT, (machines,)), "sigmoid": (_FLOAT, (machines, 2))}
         if self.kernel == "linear":
@@ -113,6 +113,6 @@ class _Machines(nn.Module):
 
 
 def squared_distances(x: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Returns the squared distance of each row, ``(n, d)``, to each of the others, ``(m, d)``: ``(n, m)``."""
+    """Returns the squared distances, ``(n, m)``, from rows ``(n, d)`` to rows ``(m, d)``."""
     squares = (x**2).sum(1, keepdim=True) + (others**2).sum(1)
     return (squares - 2 * linear(x, others)).clamp(min=0)

@@ -1,4 +1,4 @@
-"""A classifier of texts: words in, class out."""
+"""A text classifier over TF-IDF features."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _FLOAT = torch.float64
 
 @dataclass(frozen=True)
 class Tfidf(Family):
-    """Logistic regression over the words of a text and their neighbours, weighed by TF-IDF.
+    """Logistic regression over the TF-IDF weights of a text's n-grams.
 
     Source: Salton and Buckley, "Term-Weighting Approaches in Automatic Text Retrieval", Information Processing
-    and Management 24, 1988; for pairs of words Wang and Manning, "Baselines and Bigrams: Simple, Good Sentiment
-    and Topic Classification", ACL 2012. Fitted by scikit-learn; counts are taken by their logarithm.
+    and Management 24, 1988; for bigrams, Wang and Manning, "Baselines and Bigrams: Simple, Good Sentiment and
+    Topic Classification", ACL 2012. Fitted by scikit-learn; term frequencies are scaled logarithmically.
 
     Attributes:
-        words: Most words that follow one another and count as one term.
+        words: Maximum length of an n-gram, in words.
         c: Inverse strength of the L2 penalty on the weights.
     """
 
@@ -46,10 +46,10 @@ class Tfidf(Family):
             raise BadInput(f"{self}: words must be at least 1, and c greater than 0 and finite")
 
     def train(self, pool: Pool, training: Training, seed: int, *, device: str | None, label: str) -> Text:
-        """Learns the terms and their weights; nothing is random. See :class:`Family`.
+        """Learns the terms and their weights deterministically; see :class:`Family`.
 
         Raises:
-            BadInput: There are no words in the texts, or a class has no text.
+            BadInput: The texts contain no words, or a class has no texts.
         """
         from sklearn.linear_model import LogisticRegression
 
@@ -59,10 +59,10 @@ class Tfidf(Family):
         try:
             x = counts.fit_transform(pool.x)
         except ValueError as error:  # "empty vocabulary"
-            raise BadInput(f"there is nothing to learn in these texts: {error}") from None
+            raise BadInput(f"nothing can be learnt from these texts: {error}") from None
         model = LogisticRegression(C=self.c, max_iter=1000).fit(x, pool.y)
         weight, bias = model.coef_, model.intercept_
-        if len(pool.class_names) == 2:  # one weight vector, of the second class
+        if len(pool.class_names) == 2:  # scikit-learn has one weight vector, for the second class
             weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
         terms = orjson.dumps(counts.get_feature_names_out().tolist())
         fitted = {"idf": counts.idf_, "weight": weight, "bias": bias}
@@ -74,20 +74,20 @@ class Tfidf(Family):
         return Text(self, card, tensors)
 
     def counts(self, terms: list[str] | None = None) -> Any:
-        """Returns the vectorizer from texts to rows of weighed terms; of these terms, if they are known."""
-        from sklearn.feature_extraction.text import TfidfVectorizer  # here, since importing it takes a second
+        """Returns the vectorizer from texts to weighted terms, with a fixed vocabulary if terms are given."""
+        from sklearn.feature_extraction.text import TfidfVectorizer  # deferred: importing it takes a second
 
         return TfidfVectorizer(ngram_range=(1, self.words), sublinear_tf=True, vocabulary=terms)
 
 
 class Text(Model):
-    """A model of texts: a linear map of their weighed terms."""
+    """A text model: a linear map from weighted terms to logits."""
 
     def __init__(self, family: Tfidf, card: Card, tensors: Tensors) -> None:
-        """Checks and takes the terms and their weights.
+        """Makes a model from its terms and their weights.
 
         Raises:
-            ValueError: The tensors are not those of such a model.
+            ValueError: The tensors do not fit the family or the card.
         """
         forms: dict[str, Form] = {
             "terms": (torch.uint8, ("bytes",)),
@@ -109,19 +109,19 @@ class Text(Model):
         self._weight, self._bias = tensors["weight"].numpy(), tensors["bias"].numpy()
 
     def card(self) -> Card:
-        """Returns that it takes texts, and which classes it knows."""
+        """Returns the model's card."""
         return self._card
 
     def tensors(self) -> Tensors:
-        """Returns its terms, as JSON in bytes, and their weights."""
+        """Returns the terms, as bytes of JSON, and their weights."""
         return self._tensors
 
     def network(self) -> Network:
-        """Raises BadInput: scikit-learn and numpy compute the answers, not torch."""
-        raise BadInput("a model of texts is not a network: it has no layers, no gradients and no checkpoints")
+        """Raises BadInput: this model predicts with scikit-learn and numpy, not with torch."""
+        raise BadInput("a text model is not a network: it has no layers, gradients or checkpoints")
 
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, ``(n, k)`` float32, of texts ``x``, ``(n,)`` of strings."""
+        """Returns class probabilities, ``(n, k)`` float32, of texts ``x``, ``(n,)`` str objects."""
         if not len(x):
             return np.empty((0, self._card.classes), np.float32)
         logits = self._counts.transform(x) @ self._weight.T + self._bias

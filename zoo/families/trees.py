@@ -1,4 +1,4 @@
-"""Decision trees, alone and in forests, and the module that answers for these and for boosted ones."""
+"""Decision trees and random forests, and the torch module of all tree models, boosted ones included."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _FORMS: dict[str, Form] = {
 
 
 class Trees(nn.Module):
-    """Trees in one table of nodes; the values of the leaves that a row reaches are added up.
+    """Trees in one table of nodes; a row's score is the sum of the values of the leaves that it reaches.
 
-    A node comes before its children, and a leaf is its own child. A row goes left where its feature is at most the
-    threshold; where the node's ``choice`` is not negative, that row of ``chosen`` says which codes of the category
-    go left; and a missing feature goes where ``missing_left`` says.
+    A node precedes its children, and a leaf is its own child. A row goes left if its feature is at most the
+    threshold. If a node's ``choice`` is not negative, it indexes the row of ``chosen`` that marks the category
+    codes that go left instead. A missing feature goes left if ``missing_left`` is true.
     """
 
     root: torch.Tensor
@@ -51,16 +51,16 @@ class Trees(nn.Module):
     base: torch.Tensor
 
     def __init__(self, tensors: Tensors, *, features: int, classes: int, log: bool) -> None:
-        """Checks and takes the table.
+        """Makes a module from a table.
 
         Args:
             tensors: The table.
             features: Number of features of a row.
             classes: Number of classes k.
-            log: Whether values are probabilities, of which logits are the logarithms.
+            log: Whether the values are probabilities, whose logarithms are the logits.
 
         Raises:
-            ValueError: The tensors are no such table.
+            ValueError: The tensors are not a valid table.
         """
         super().__init__()
         check(tensors, _FORMS, k=classes)
@@ -102,11 +102,11 @@ def _depth(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 def joined(trees: Sequence[dict[str, Array]], base: Array, chosen: Array) -> Tensors:
-    """Puts the tables of trees below one another.
+    """Concatenates the tables of several trees.
 
     Args:
-        trees: Of each tree the columns that have a row for each node; a leaf's children are of no account.
-        base: What is added to the values of the leaves, ``(k,)``.
+        trees: The columns of each tree, with one entry per node; the children of a leaf are ignored.
+        base: Added to the sum of the leaves' values, ``(k,)``.
         chosen: Which codes go left, ``(choices, codes)`` bool.
     """
     starts = np.cumsum([0, *(len(tree["feature"]) for tree in trees)])
@@ -116,13 +116,13 @@ def joined(trees: Sequence[dict[str, Array]], base: Array, chosen: Array) -> Ten
     for side in ("left", "right"):
         table[side] = np.where(leaf, own, start + table[side])
     table["feature"] = np.where(leaf, 0, table["feature"])
-    table["threshold"] = np.nan_to_num(table["threshold"])  # infinite where only a missing feature goes right
+    table["threshold"] = np.nan_to_num(table["threshold"])  # infinite if only a missing feature goes right
     table |= {"root": starts[:-1], "base": base, "chosen": chosen}
     return {name: torch.from_numpy(np.ascontiguousarray(a)).to(_FORMS[name][0]) for name, a in table.items()}
 
 
 def _cart(tree: Any, share: float) -> dict[str, Array]:
-    """Reads a tree of scikit-learn's; its leaves' probabilities count for a share."""
+    """Reads one of scikit-learn's trees, and scales its leaves' probabilities by ``share``."""
     value = tree.value[:, 0]
     return {
         "leaf": tree.children_left < 0,
@@ -137,7 +137,7 @@ def _cart(tree: Any, share: float) -> dict[str, Array]:
 
 
 class _Carts(Fitted):
-    """Base of the families whose trees hold probabilities."""
+    """Base class of families whose leaves hold class probabilities."""
 
     tabular: ClassVar[bool] = True
 
@@ -149,24 +149,24 @@ class _Carts(Fitted):
         return joined(columns, np.zeros(len(pool.class_names)), np.zeros((0, 1), dtype=bool))
 
     def _grown(self, x: Array, y: Array, seed: int) -> list[Any]:
-        """Returns the trees as scikit-learn grows them."""
+        """Returns scikit-learn's trees."""
         raise NotImplementedError
 
     def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the module that answers."""
+        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``."""
         return Trees(tensors, features=math.prod(input_shape), classes=classes, log=True)
 
 
 @dataclass(frozen=True)
 class Tree(_Carts):
-    """Decision tree, grown by CART; a probability is a share of a leaf's training rows.
+    """Decision tree, grown by CART; a class's probability is its share of the training rows in the leaf.
 
     Source: Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984); grown by scikit-learn.
-    Codes of categories are compared as numbers.
+    Category codes are compared as numbers.
 
     Attributes:
-        depth: Most decisions on the way to a leaf; unlimited by default.
-        leaf: Fewest training rows in a leaf.
+        depth: Maximum depth of the tree; unlimited by default.
+        leaf: Minimum number of training rows in a leaf.
     """
 
     depth: int | None = None
@@ -176,7 +176,7 @@ class Tree(_Carts):
         at_least_1(self, depth=self.depth, leaf=self.leaf)
 
     def _grown(self, x: Array, y: Array, seed: int) -> list[Any]:
-        from sklearn.tree import DecisionTreeClassifier  # here, since importing scikit-learn takes a second
+        from sklearn.tree import DecisionTreeClassifier  # deferred: importing scikit-learn takes a second
 
         model = DecisionTreeClassifier(max_depth=self.depth, min_samples_leaf=self.leaf, random_state=seed)
         return [model.fit(x, y).tree_]
@@ -184,15 +184,15 @@ class Tree(_Carts):
 
 @dataclass(frozen=True)
 class Forest(_Carts):
-    """Random forest; a probability is the mean of the trees'.
+    """Random forest; a class's probability is the mean over the trees.
 
-    Source: Breiman, "Random Forests", Machine Learning 45, 2001; grown by scikit-learn. Codes of categories are
+    Source: Breiman, "Random Forests", Machine Learning 45, 2001; grown by scikit-learn. Category codes are
     compared as numbers.
 
     Attributes:
         trees: Number of trees.
-        depth: Most decisions on the way to a leaf; unlimited by default.
-        leaf: Fewest training rows in a leaf.
+        depth: Maximum depth of a tree; unlimited by default.
+        leaf: Minimum number of training rows in a leaf.
     """
 
     trees: int = 100
@@ -212,6 +212,6 @@ class Forest(_Carts):
 
 
 def at_least_1(family: object, **numbers: int | None) -> None:
-    """Raises BadInput where one of a family's fields is too small for a tree."""
+    """Raises BadInput if one of a family's fields is too small for a tree."""
     if any(number is not None and number < 1 for number in numbers.values()):
         raise BadInput(f"{family}: {', '.join(numbers)} must be large enough to grow a tree")

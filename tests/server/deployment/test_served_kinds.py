@@ -155,7 +155,7 @@ def test_texts_that_are_no_utf_8_are_refused(served):
     headers = {**served.known, "Inference-Header-Content-Length": str(len(head))}
     body = head + b"\x01\x00\x00\x00\xff"
     reply = served.client.post("/v2/models/tfidf/infer", content=body, headers=headers)
-    assert reply.status_code == 400 and "no UTF-8" in reply.json()["detail"]
+    assert reply.status_code == 400 and "not valid UTF-8" in reply.json()["detail"]
 
 
 def test_a_text_may_come_without_json_around_it(served):
@@ -218,7 +218,7 @@ def test_the_server_trains_a_victim_by_any_recipe_on_the_rows_of_its_role(tmp_pa
             '{ name = "iris-softmax", family = "knn" }',
             "give either the name of a recipe, or data, family and checkpoints",
         ),
-        ('{ name = "adult-gbdt" }', "victim v: adult: there is no data folder; put UCI's"),
+        ('{ name = "adult-gbdt" }', "victim v: adult: no data folder is set; put UCI's"),
     ],
 )
 def test_a_recipe_without_sense_is_refused(tmp_path, recipe, fault):

@@ -140,5 +140,5 @@ def test_a_victim_without_checkpoints_and_a_filter_of_other_rows_are_refused_at_
     folder.save(models[0], config.parent / "victim")
     models[0].checkpoints = kept
     server = served('{ type = "hoda", delta = 0.1, benign = [0.7, 0.2, 0.1] }')
-    with pytest.raises(BadInput, match=r"saved without checkpoints; train it with --checkpoints 11"):
+    with pytest.raises(BadInput, match=r"the network has no checkpoints; train it with --checkpoints 11"):
         asyncio.run(server.app.service.begin())

@@ -108,7 +108,7 @@ BAD = {
     "infinity": (json_body(data=[1e39] * 64), 400, "must be a finite number"),
     "rows": (json_body(shape=[65, 1, 8, 8], data=[0.5] * 64 * 65), 413, "65 rows in one request; at most 64"),
     "input": (json_body(name="image"), 400, 'expected the one input "input", not image'),
-    "json": (b'{"inputs": [', 400, "JSON is broken"),
+    "json": (b'{"inputs": [', 400, "invalid JSON"),
     "outputs": (json_body()[:-1] + b', "outputs": 3}', 400, '"outputs" must be'),
     "a side too many": (json_body(shape=[1] * 9 + [64]), 400, "at most 8 integers"),
     "a shape beyond memory": (json_body(shape=[0, 2**63]), 400, "at most 8 integers"),
