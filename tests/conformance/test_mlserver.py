@@ -125,8 +125,8 @@ def test_the_owner_audits_it(mlserver):
     files = ("--private", "private.npz", "--unseen", "unseen.npz", "--out", "evidence.json")
     command("owner", "dataset-inference", *card, *victim, *small, *files, cwd=folder)
     evidence = json.loads((folder / "evidence.json").read_text())
-    assert evidence["suspect_queries"] > 0 and evidence["victim_queries"] > 0
-    assert count("digits") - before >= (evidence["suspect_queries"] + evidence["victim_queries"]) // 64
+    assert evidence["suspect_queries"] > 0 and evidence["details"]["victim_queries"] > 0
+    assert count("digits") - before >= (evidence["suspect_queries"] + evidence["details"]["victim_queries"]) // 64
     assert 0 <= evidence["p_value"] <= 1
 
 

@@ -88,4 +88,5 @@ def test_every_party_works_on_it(server, rows, tmp_path):
         proof = ["dataset-inference", "--url", url, *card, "--victim", url, *victim, *files, *small]
         owner.command.main([*proof, "--out", str(tmp_path / "evidence.json")])
         evidence = json.loads((tmp_path / "evidence.json").read_text())
-        assert evidence["suspect_queries"] + evidence["victim_queries"] == sum(n for n, _ in server.requests) - 100
+        asked = evidence["suspect_queries"] + evidence["details"]["victim_queries"]
+        assert asked == sum(n for n, _ in server.requests) - 100
