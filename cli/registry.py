@@ -66,7 +66,9 @@ def _source(target: str) -> tuple[str, str, list[ast.stmt]]:
     package, *rest = module.split(".")
     spec = find_spec(package)
     assert spec is not None and spec.origin is not None
-    path = Path(spec.origin).parent.joinpath(*rest).with_suffix(".py")
+    path = Path(spec.origin)
+    if rest:
+        path = path.parent.joinpath(*rest).with_suffix(".py")
     return module, name, ast.parse(path.read_text()).body
 
 

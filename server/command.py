@@ -10,8 +10,7 @@ from typing import Any
 
 from cli.command import Parser
 from cli.flags import at_least
-
-CALIBRATED = ("prada", "hoda", "ood", "sybils")  # the detectors with a threshold to choose
+from cli.registry import keys
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m server") -> None:
@@ -106,7 +105,7 @@ def _add_accounts(parser: Parser) -> None:
 
 def _add_calibration(parser: Parser) -> None:
     parser.add_argument("victim", help="name of the victim in the configuration")
-    parser.add_argument("--detector", required=True, choices=CALIBRATED, help="the detector")
+    parser.add_argument("--detector", required=True, choices=keys("defenses:DETECTORS"), help="the detector")
     parser.add_argument(
         "--rows", type=Path, required=True, help="file of harmless rows (npz) that the victim was not trained on"
     )

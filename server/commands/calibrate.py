@@ -39,6 +39,8 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     from server.deployment.models import load_all  # here, since making an account should not wait for torch
 
     kind = arguments["detector"]
+    if kind not in CALIBRATED:
+        raise BadInput(f"{kind} has no threshold that calibrate chooses; these have: {', '.join(CALIBRATED)}")
     victim = _victim(settings, arguments["victim"])
     table = next((layer for layer in victim.defenses if layer["type"] == kind), {})
     folder = Path() if arguments["config"] is None else arguments["config"].parent
@@ -68,7 +70,7 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
 
 def _described(found: Calibration, arguments: dict[str, Any], overlap: bool, table: dict[str, Any]) -> list[str]:
     lines = [
-        f"delta {found.delta:.6g}, chosen to accuse at most {arguments['fpr']:.2%} of {arguments['streams']} "
+        f"threshold {found.delta:.6g}, chosen to accuse at most {arguments['fpr']:.2%} of {arguments['streams']} "
         f"streams of {arguments['stream']} rows",
         f"held out: {found.accused} of {found.streams} other streams accused, {found.accused / found.streams:.2%} "
         f"(95 % interval {found.low:.2%} to {found.high:.2%})",

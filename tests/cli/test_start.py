@@ -13,9 +13,8 @@ from attacker import ATTACKS
 from cli.__main__ import COMMANDS, main
 from cli.registry import keys, outline, resolve
 from cli.train import FAMILIES
+from defenses import DETECTORS
 from owner import PROOFS
-from server import command
-from server.commands import calibrate
 from wire.version import VERSION
 from zoo import families
 from zoo.data import DATASETS
@@ -68,7 +67,7 @@ def test_the_help_names_all_that_there_is():
     assert keys("zoo.recipe:READY") == list(READY)
     assert keys("zoo.data.catalog:DATASETS") == list(DATASETS)
     assert keys("zoo.data.roles:PARTIES") == list(PARTIES)
-    assert set(command.CALIBRATED) == set(calibrate.CALIBRATED)
+    assert keys("defenses:DETECTORS") == list(DETECTORS)
 
 
 def test_every_party_is_found_by_name():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from parts import SHAPE, configured
 
-from defenses import Prada
+from defenses import DETECTORS, Prada
 from server.command import main
+from server.commands.calibrate import CALIBRATED
 from server.settings import defense_of
 from wire import BadInput
 from zoo import folder
@@ -99,3 +100,10 @@ def test_what_cannot_be_calibrated_is_named(place, capsys, victim, flags, fault)
     with pytest.raises(BadInput, match="the rows have shape"):
         Pool(np.zeros((10, 3), np.float32)).save(place / "others.npz")
         calibrated(place, capsys, "plain", "--rows", place / "others.npz")
+
+
+def test_a_detector_without_a_threshold_to_choose_is_refused(place, capsys, monkeypatch):
+    assert set(CALIBRATED) == set(DETECTORS)  # of ours all have one
+    monkeypatch.delitem(CALIBRATED, "prada")
+    with pytest.raises(BadInput, match="prada has no threshold that calibrate chooses; these have: hoda"):
+        calibrated(place, capsys, "plain")
