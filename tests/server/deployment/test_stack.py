@@ -1,9 +1,6 @@
 """From a victim and its defences to what the accounts of a plan meet."""
 
 import asyncio
-import dataclasses
-import typing
-from pathlib import Path
 
 import pytest
 from parts import SHAPE, Local
@@ -11,29 +8,6 @@ from parts import SHAPE, Local
 from defenses import DEFENSES, Stage, check_order
 from wire import BadInput
 from zoo.data import Pool
-
-PLAIN = (int, float, str, bool, Path, type(None))
-
-
-def plain(hint):
-    return (
-        hint in PLAIN
-        or typing.get_origin(hint) is typing.Literal
-        or (
-            all(plain(arm) for arm in typing.get_args(hint) if arm is not Ellipsis) and bool(typing.get_args(hint))
-        )
-    )
-
-
-@pytest.mark.parametrize("cls", DEFENSES.values(), ids=lambda cls: cls.__name__)
-def test_a_defence_is_a_frozen_dataclass_of_hyper_parameters(cls):
-    assert cls.__dataclass_params__.frozen and cls.__dataclass_params__.eq
-    hints = typing.get_type_hints(cls)
-    fields = dataclasses.fields(cls)
-    assert all(field.init and field.compare and field.repr and plain(hints[field.name]) for field in fields), (
-        fields
-    )
-    assert "__call__" not in vars(cls)
 
 
 @pytest.mark.parametrize(("kind", "cls"), DEFENSES.items())
