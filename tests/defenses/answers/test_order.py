@@ -48,23 +48,21 @@ REASONS = {
     "undo": "would undo the rounding inside it",
 }
 
-# A row stands outside, a column inside.
+# A row stands outside, a column inside; the columns are in the order of the rows.
 TABLE = """
-                label_only top_k rounding temperature gaussian_noise laplace_noise reverse_sigmoid label_flips
-label_only      none       hide  hide     hide        ok             ok            ok              ok
-top_k           none       once  ok       ok          ok             ok            ok              ok
-rounding        none       ok    once     ok          ok             ok            ok              ok
-temperature     none       full  undo     ok          ok             ok            ok              ok
-gaussian_noise  none       full  undo     ok          ok             ok            ok              ok
-laplace_noise   none       full  undo     ok          ok             ok            ok              ok
-reverse_sigmoid none       full  undo     ok          ok             ok            ok              ok
-label_flips     flip       ok    ok       ok          ok             ok            ok              ok
+label_only      none hide hide hide ok   ok   ok   ok
+top_k           none once ok   ok   ok   ok   ok   ok
+rounding        none ok   once ok   ok   ok   ok   ok
+temperature     none full undo ok   ok   ok   ok   ok
+gaussian_noise  none full undo ok   ok   ok   ok   ok
+laplace_noise   none full undo ok   ok   ok   ok   ok
+reverse_sigmoid none full undo ok   ok   ok   ok   ok
+label_flips     flip ok   ok   ok   ok   ok   ok   ok
 """
-HEAD, *LINES = TABLE.strip().splitlines()
+LINES = [line.split() for line in TABLE.strip().splitlines()]
+HEAD = [line[0] for line in LINES]
 VERDICTS = {
-    (line.split()[0], inner): verdict
-    for line in LINES
-    for inner, verdict in zip(HEAD.split(), line.split()[1:], strict=True)
+    (outer, inner): verdict for outer, *verdicts in LINES for inner, verdict in zip(HEAD, verdicts, strict=True)
 }
 POINTLESS = [pair for pair, verdict in VERDICTS.items() if verdict in ("hide", "once")]  # harmless, if let pass
 ALLOWED = [pair for pair, verdict in VERDICTS.items() if verdict == "ok"]
@@ -105,8 +103,8 @@ def victims():
 def test_the_table_is_about_every_knob():
     knobs = [name for name, cls in DEFENSES.items() if cls.__module__.startswith("defenses.answers")]
     knobs.remove("ood_filter")  # needs a classifier; it stands where noise stands
-    assert sorted(VERDICTS) == sorted((outer, inner) for outer in knobs for inner in knobs)
-    assert list(OUTER) == HEAD.split()
+    assert sorted(HEAD) == sorted(knobs), "give each layer a row and a column in TABLE"
+    assert list(OUTER) == HEAD, "give OUTER and INNER one of each layer, in the order of TABLE"
 
 
 @pytest.mark.parametrize(("outer", "inner"), VERDICTS, ids="-".join)
