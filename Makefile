@@ -15,8 +15,10 @@ demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
 report: $(VENV)/ready  ## the same at the papers' sizes
 	$(BIN)/python -m experiments demo --full --out out/full
 
+# Processes that share the tests; each loads torch.
+JOBS ?= 2
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow

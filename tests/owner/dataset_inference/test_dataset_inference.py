@@ -188,7 +188,7 @@ def test_a_model_that_stops_answering_is_told_with_what_was_spent():
         (CARD, {"y": None}, "no labels"),
         (dataclasses.replace(CARD, input_shape=(2, 3)), {}, r"shape \(6,\), but m takes \(2, 3\)"),
         (dataclasses.replace(CARD, low=0.0, high=1.0), {}, "features lie between .* but m takes 0 to 1"),
-        (CARD, {"y": np.full(100, 2)}, "label 2, but m has 2 classes"),
+        (CARD, {"y": np.full(100, 2)}, "largest label is 2, but m has 2 classes"),
         (dataclasses.replace(CARD, dtype="UINT8"), {}, "takes UINT8"),
     ],
 )
