@@ -26,7 +26,7 @@ class Refused(WireError):
     """The server declined to answer this query.
 
     Attributes:
-        status: HTTP status of the refusal: 429 for a limit that refills, 402 if the account's money is spent.
+        status: HTTP status of the refusal: 429 for a limit that refills, 403 for one that never does.
         retry_after: Seconds after which the same query may pass; None if waiting does not help.
         left: Number of rows that would pass now; None if the server did not state it.
         policy: The limit that refused, as an item of the ``RateLimit-Policy`` header; None if no limit did.

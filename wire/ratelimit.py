@@ -1,7 +1,7 @@
 """The rate-limit headers: ``RateLimit-Policy``, ``RateLimit`` and ``Retry-After``.
 
-The first two follow draft-ietf-httpapi-ratelimit-headers-10. The server writes and the client reads them with this
-module.
+The first two follow draft-ietf-httpapi-ratelimit-headers-10, but count rows; the draft's default unit is requests,
+and its registry has none for rows. The server writes and the client reads them with this module.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class ClassPolicy:
         self._rng = rng
         self._rows = [rng.permutation(np.flatnonzero(pool.y == label)).tolist() for label in classes]
         names = [pool.class_names[label] if pool.class_names else "" for label in classes]
-        self.bandit = GradientBandit([(*name.split("/")[:-1], str(z)) for z, name in enumerate(names)])
+        self.bandit = GradientBandit([(*name.split("/")[:-1], f"/{z}") for z, name in enumerate(names)])
 
     def __len__(self) -> int:
         return sum(map(len, self._rows))

@@ -38,7 +38,8 @@ class Knockoff:
     node.
 
     The paper leaves open how the loss is rescaled to [0, 1]; here that of an even guess, or more, is 1. To save
-    requests, rows are drawn in rounds, in which the policy stands still.
+    requests, rows are drawn in rounds by one policy, which then learns from all their answers. After each round
+    the surrogate that learns meanwhile makes one pass over the last ``window`` answers, at a quarter of ``lr``.
 
     The paper's surrogate is an ImageNet-pretrained ResNet-34 that its code trains by SGD (learning rate .01,
     momentum .5, a tenth after every 60 of 100 epochs, batches of 64). Nothing is pretrained here, so the default

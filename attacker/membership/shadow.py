@@ -45,9 +45,10 @@ class Shadow:
     As in the paper's experiments with a victim that discloses less, the shadow models' probabilities are cut to
     what the victim's answers show: the k greatest with the others at 0, rounded, or a label alone.
 
-    The defaults are those of an author's code (csong27/membership-inference), but for the learning rate of the
-    shadow models: its .05 is for a hidden layer of tanh. The paper's shadow models have the victim's architecture
-    and are trained on as many rows; an attacker who knows neither must choose.
+    The defaults are those of the functions in an author's code (csong27/membership-inference), which its command
+    line overrides (10 shadow models, 50 epochs), but for the learning rate of the shadow models: its .05 is for a
+    hidden layer of tanh. The paper's shadow models have the victim's architecture and are trained on as many rows;
+    an attacker who knows neither must choose.
 
     Attributes:
         shadows: Number of shadow models.

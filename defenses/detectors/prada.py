@@ -1,7 +1,9 @@
 """PRADA: flags an account whose query distances are not normally distributed.
 
 Source: Juuti, Szyller, Marchal, Asokan, "PRADA: Protecting Against DNN Model Stealing Attacks", EuroS&P 2019,
-section 5: algorithm 3, in its symbols, and the settings of section 5.3.
+section 5: algorithm 3, in its symbols, and the settings of section 5.3. Two differences: an alarm stands until an
+operator clears it, where the algorithm's ends when W recovers; and a distance of exactly three deviations from the
+mean is left out, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -98,7 +100,7 @@ class Prada:
                 raise BadInput(f"prada: {name} must be at least {least}, not {getattr(self, name)}")
         if self.counted not in ("before", "after"):
             raise BadInput(f"prada: counted must be 'before' or 'after', not {self.counted!r}")
-        if self.window is not None and self.window <= self.enough:
+        if self.window is not None and 2 * (self.window // 2) < self.enough + 2:  # a first row has no distance
             raise BadInput(f"prada: a window of {self.window} rows never holds more than {self.enough} distances")
 
     def begin(self) -> State:

@@ -11,7 +11,8 @@ Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking 
 
 Decision and label depend on key and input only: all accounts get the same answer, and neither comparing nor
 repeating queries reveals a mark. The authors' code hashes 25 bytes of x and compares 16 bits; here the whole row
-is hashed, with its type and shape, and 128 bits decide; decision and label have separate keys.
+is hashed, with its type and shape, and 128 bits decide. The paper derives the label by a keyed permutation from
+other bits of the same HMAC; here decision and label have separate keys.
 
 Limits: an attacker with a good model of the task sees that a marked answer is wrong, as the victim's errors are,
 but more confident than these; labels only, or few and rounded probabilities, show less. Once the layer is taken

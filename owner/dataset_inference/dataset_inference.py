@@ -4,7 +4,8 @@ Source: Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Ma
 "Embedding Generation" and "Ownership Tester"; black box, by labels alone.
 
 In the authors' code a row of the feature table mixes 30 images, and every image is on both sides of the split into
-fit and test; the published effects are larger for it. Here a row holds the features of one image, and images that
+fit and test; the published effects are larger for it. The authors also report a harmonic mean of p over 100 draws
+of 10 images. Here a row holds the features of one image, and images that
 fit the regressor are not held out.
 """
 

@@ -86,7 +86,6 @@ _STATUSES = {
         "rows of shape (1, 4); expected (n, 1, 28, 28) with n from 1 to 64",
     ),
     401: ("No key, or one that is not known", "the key is not known here"),
-    402: ("Money or rows are spent for good", "asked for 64 rows with 12 left of 2500"),
     403: ("Not for this account", "this needs the key of an account whose plan is an administrator's"),
     404: ("There is no such thing", "no model 'other' here; there are victim"),
     408: ("The body did not arrive in time", "the body did not arrive within 30 seconds"),
@@ -149,7 +148,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 KEYED = refusals(401, 403)
 NAMED = KEYED | refusals(404)
-METERED = NAMED | refusals(402, 429)
+METERED = NAMED | refusals(429)
 _ANYWHERE = refusals(400, 408, 413, 415, 500, 503)
 
 OPEN: dict[str, Any] = {"security": []}

@@ -53,3 +53,10 @@ def test_class_names_make_a_tree_and_every_row_is_drawn_once():
     rows = [row for _, rows in drawn for row in rows]
     assert sorted(rows) == [0, 1, 2, 3, 4]
     assert [z for zs, _ in drawn for z in zs] == y[rows].tolist()
+
+
+def test_a_folder_of_classes_may_be_called_as_a_class_is_numbered():
+    pool = Pool(np.zeros((2, 1), np.float32), np.array([0, 1]), ("zero", "0/small"))
+    policy = ClassPolicy(pool, np.random.default_rng(0))
+    z, rows = policy.draw(2)
+    assert sorted(z) == sorted(rows) == [0, 1]

@@ -60,7 +60,8 @@ class Opening:
         model: Name of the model.
         account: Name of the account.
         root: The commitment, in hexadecimal.
-        committed_at: When it was made, in seconds since the epoch.
+        committed_at: When it was made, in seconds since the epoch, according to the owner. The root does not bind
+            it: what counts is when the root was published.
         parameters: The watermark's parameters, as they are hashed.
         blinding: What blinds the account's hash, in hexadecimal.
         accounts: The hashes of all accounts with marks, in hexadecimal, sorted.

@@ -334,6 +334,11 @@ def test_nobody_is_accused_of_a_hundred_distances():
     assert Prada(1.0).observe(State(), x, labels).alarm.row == 104
 
 
+def test_the_least_window_can_alarm():
+    x, labels = synthetic(1, 102, classes=1)  # each class costs a row
+    assert Prada(1.0, window=102).lowest(x, labels) < math.inf
+
+
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
@@ -341,7 +346,8 @@ def test_nobody_is_accused_of_a_hundred_distances():
         ({"delta": 0.9, "interval": 0}, "interval must be at least 1, not 0"),
         ({"delta": 0.9, "enough": 1}, "at least 2, not 1"),
         ({"delta": 0.9, "counted": "never"}, "not 'never'"),
-        ({"delta": 0.9, "window": 100}, "100 rows never holds more than 100"),
+        ({"delta": 0.9, "window": 101}, "101 rows never holds more than 100"),
+        ({"delta": 0.9, "window": 103, "enough": 101}, "103 rows never holds more than 101"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(fields, what):

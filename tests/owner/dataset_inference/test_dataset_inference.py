@@ -170,7 +170,7 @@ def test_a_model_that_stops_answering_is_told_with_what_was_spent():
 
     def transport(x):
         if oracle.spent > 1000:
-            raise Refused("the quota of 1,000 rows is used up", status=402)
+            raise Refused("the quota of 1,000 rows is used up", status=403)
         return Answer(np.zeros(len(x), np.int64))
 
     oracle = Oracle(transport, CARD)
