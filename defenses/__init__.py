@@ -1,4 +1,4 @@
-"""Defences of a served model, usable with or without our server."""
+"""Defences of a served model, for use with or without our server."""
 
 from defenses.admission.admission import Admission
 from defenses.admission.limit import Limit
@@ -47,7 +47,7 @@ DETECTORS: dict[str, type[Detector | CrossAccountDetector]] = {
     "ood": Ood,
     "sybils": Sybils,
 }
-"""Detectors; :class:`Monitored` makes a defence of one."""
+"""Detectors; :class:`Monitored` turns one into a defence."""
 
 __all__ = [
     "DEFENSES",

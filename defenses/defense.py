@@ -1,7 +1,7 @@
-"""A defence is data; bound at a site it becomes a layer around a victim.
+"""The protocol of a defence: a dataclass that, bound to a site, becomes a layer around a victim.
 
-A layer may refuse a query, answer it itself, change the query or the answer, and remember. Layers nest like the
-skins of an onion: the outermost sees a query first and its answer last.
+A layer may refuse a query, answer it itself, change the query or the answer, and keep state. Layers nest: the
+outermost sees a query first and its answer last.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ Handler = Callable[[Query], Awaitable[Answer]]
 
 
 class Stage(IntEnum):
-    """Where a defence stands in a stack, outermost first.
+    """The position of a defence in a stack, outermost first.
 
-    A monitor sees what the account sent and what the bare victim answered. A watermark is applied before anything
-    blurs it. What an account may see is decided last.
+    A monitor sees the account's rows and the bare victim's answers. A watermark is applied before noise. The
+    precision of the disclosed answer is reduced last.
     """
 
     ADMISSION = 0
     """Limits and prices decide whether the query is answered at all."""
     REACTION = 1
-    """What becomes of accounts that raised an alarm."""
+    """Treats accounts that raised an alarm differently."""
     PRECISION = 2
-    """How much of the answer is disclosed; the label stays."""
+    """Limits how much of the answer is disclosed; the label stays."""
     NOISE = 3
-    """Changes probabilities, and perhaps the label."""
+    """Changes probabilities, and possibly the label."""
     WATERMARK = 4
-    """Changes some labels, to recognise copies by them."""
+    """Changes some labels, so that copies can be recognised."""
     MONITOR = 5
-    """Watches, and changes nothing."""
+    """Observes, and changes nothing."""
 
 
 class Layer(Protocol):
-    """A bound defence. An exception that it raises goes to the client, so a layer that breaks fails closed."""
+    """A bound defence. Its exceptions reach the client, so that a failing layer fails closed."""
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers a query with the help of the layers inside."""
+        """Answers a query; ``handle`` stands for the layers inside."""
         ...
 
 
 @runtime_checkable
 class Starting(Protocol):
-    """A layer that reads something before the first query."""
+    """A layer that loads data before the first query."""
 
     async def start(self) -> None:
-        """Reads it.
+        """Loads the data.
 
         Raises:
-            BadInput: It is broken, or belongs to another model.
+            BadInput: The data is invalid, or belongs to another model.
         """
         ...
 
 
 class Staged(Protocol):
-    """What has its place in a stack."""
+    """Anything with a position in a stack."""
 
     stage: ClassVar[Stage]
 
@@ -75,20 +75,20 @@ class Defense(Staged, Protocol):
         ...
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card as it is seen through this layer.
+        """Returns the card as seen through this layer.
 
         Raises:
-            BadInput: It cannot work on what the layers inside disclose.
-            Redundant: It can, but one of them has no effect.
+            BadInput: The layer cannot work on what the layers inside disclose.
+            Redundant: The layer works, but it or a layer inside has no effect.
         """
         ...
 
 
 class Redundant(BadInput):
-    """A layer, or one inside it, has no effect: a mistake in one stack, harmless where two stacks meet.
+    """A layer, or one inside it, has no effect: an error within a stack, but harmless when stacks are combined.
 
     Attributes:
-        card: The card as it would be seen through the layer.
+        card: The card as seen through the layer.
     """
 
     def __init__(self, why: str, card: Card) -> None:
@@ -106,21 +106,21 @@ def answering(change: Callable[[Query, Answer], Answer]) -> Layer:
 
 
 def check_order(stack: Sequence[tuple[str, Staged]]) -> None:
-    """Checks the stages of a stack.
+    """Checks the order of stages in a stack.
 
-    Between precision and noise the cards decide (:meth:`Defense.disclose`), since a layer of noise that needs no
+    The order of precision and noise is left to :meth:`Defense.disclose`, since a noise layer that needs no
     probabilities may stand on either side.
 
     Args:
         stack: The defences with their kinds, outermost first.
 
     Raises:
-        BadInput: A defence stands inside one of a later stage, or a detector stands twice.
+        BadInput: A defence stands inside one of a later stage, or the stack has a detector twice.
     """
     blurring = {Stage.PRECISION, Stage.NOISE}
     for (outer, outside), (inner, inside) in combinations(stack, 2):
         if outside.stage is Stage.MONITOR and outer == inner:
-            raise BadInput(f"{outer}: stands twice; an account has one alarm and one reaction of each detector")
+            raise BadInput(f"{outer}: listed twice; an account has one alarm and one reaction per detector")
         both_mark = outside.stage is inside.stage is Stage.WATERMARK
         if both_mark or (outside.stage > inside.stage and {outside.stage, inside.stage} != blurring):
             why = _REASONS.get(outside.stage, "limits must come first")
@@ -141,10 +141,10 @@ def compose(layers: Sequence[Layer], victim: Handler) -> Handler:
 
 
 def disclosed(defenses: Sequence[Defense], card: Card) -> Card:
-    """Returns a victim's card as it is seen through its defences.
+    """Returns a victim's card as seen through its defences.
 
     Raises:
-        BadInput: The stack contradicts itself.
+        BadInput: The defences do not work together.
     """
     for defense in reversed(defenses):
         card = defense.disclose(card)

@@ -1,6 +1,7 @@
-"""Batches calls that arrive together, without a timer.
+"""Batches concurrent calls, without a timer.
 
-Calls of the same turn of the event loop, or that arrive during a run, share the next run. A lone call never waits.
+Calls that arrive in the same turn of the event loop, or during a run, share the next run. A single call never
+waits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Batch = list[tuple[T, "asyncio.Future[R]"]]
 
 
 class MicroBatch(Generic[T, R]):
-    """Calls that share runs; one run goes on at a time."""
+    """Combines concurrent calls into runs, one run at a time."""
 
     def __init__(
         self,
@@ -29,21 +30,21 @@ class MicroBatch(Generic[T, R]):
         undo: Callable[[T, R], T | None] | None = None,
         observe: Observe | None = None,
     ) -> None:
-        """Takes the function that does the work.
+        """Makes a batch for a function.
 
         Args:
-            run: Maps items to as many results, directly or as an awaitable. A result that is an exception is
-                raised in its own call; an exception of ``run`` itself is raised in all of them.
+            run: Maps items to the same number of results, directly or as an awaitable. A result that is an
+                exception is raised in its own call; an exception of ``run`` itself is raised in all calls.
             size: Returns the size of an item.
-            most: Greatest size of a run; a larger item has a run of its own. None takes everything that waits.
-            undo: If given, an item whose caller has gone is done all the same, and then undone by the item that
+            most: Maximum total size of a run; a larger item gets a run of its own. None for no maximum.
+            undo: If given, an item whose caller was cancelled still runs, and is then undone by the item that
                 ``undo`` returns for it and its result, if any. Without it, such an item is dropped.
-            observe: Called after each run with its seconds and the number of calls that shared it.
+            observe: Called after each run with its duration in seconds and the number of calls.
         """
         self._run, self._size, self._most, self._undo, self._observe = run, size, most, undo, observe
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._due = False  # whether a run goes on, or will begin at the end of this turn
-        self._going: asyncio.Task[None] | None = None  # a run that is awaited
+        self._due = False  # whether a run is in progress, or will begin at the end of this turn
+        self._going: asyncio.Task[None] | None = None  # the run in progress, if it is asynchronous
 
     async def __call__(self, item: T) -> R:
         """Returns the result for an item."""
@@ -85,7 +86,7 @@ class MicroBatch(Generic[T, R]):
         except (
             Exception,
             asyncio.CancelledError,
-        ) as error:  # when the loop ends it cancels runs, but not the callers, which refund
+        ) as error:  # at its end, the loop cancels runs but not the callers, which must refund
             results = [error] * len(batch)
         self._end(batch, results, begun)
 
@@ -101,13 +102,13 @@ class MicroBatch(Generic[T, R]):
             else:
                 result.set_result(value)
         self._due = bool(self._waiting)
-        if self._due:  # callers that were answered continue before the next run, and may call again
+        if self._due:  # answered callers continue before the next run, and may call again
             asyncio.get_running_loop().call_soon(self._begin)
         if self._observe is not None:
             self._observe(seconds, len(batch))
 
     def _make_up_for(self, item: T, value: R | BaseException) -> None:
-        """Undoes an item whose caller has gone."""
+        """Undoes an item whose caller was cancelled."""
         if self._undo is not None and not isinstance(value, BaseException):
             undoing = self._undo(item, value)
             if undoing is not None:
@@ -116,7 +117,7 @@ class MicroBatch(Generic[T, R]):
     def _next(self) -> Batch[T, R]:
         waiting = self._waiting
         if self._undo is None:
-            waiting = [(item, result) for item, result in waiting if not result.done()]  # their callers have gone
+            waiting = [(item, result) for item, result in waiting if not result.done()]  # drops cancelled calls
         taken, total = 0, 0
         for item, _ in waiting:
             total += self._size(item)

@@ -1,4 +1,4 @@
-"""Where a defence is bound: the model it protects, and what it may use there."""
+"""The site to which a defence is bound: the protected model, and the resources for its layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wire import Card
 
 
 class Alarms(Protocol):
-    """Where monitors raise alarms."""
+    """Raises and counts alarms for monitors."""
 
     def clears(self, account: str, model: str, detector: str) -> int:
         """Returns how often an account's alarm was cleared."""
@@ -26,29 +26,29 @@ class Alarms(Protocol):
         clears: int,
         look: Callable[[], Awaitable[dict[str, Any] | None]],
     ) -> None:
-        """Raises an alarm unless it stands, or was cleared after it was found.
+        """Raises an alarm unless it is already raised, or was cleared after it was found.
 
         Args:
             account: The account.
             model: Name of the model.
             detector: Name of the detector.
             clears: How often the account's alarm had been cleared when this one was found.
-            look: Reads the account's log on, and returns the alarm's details; None if it no longer holds.
+            look: Reads new entries of the account's log, then returns the alarm's details; None if it was cleared.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A served model, as its defences meet it.
+    """A served model, and the resources for its defences.
 
     Attributes:
         model: Name of the model.
         card: The bare model's card.
-        fingerprint: SHA-256 of its weights, in hexadecimal.
+        fingerprint: SHA-256 of the model's weights, in hexadecimal.
         secret: The layer's own key, 32 bytes; no two layers share one.
-        store: Where layers keep their state.
-        alarms: Where monitors raise alarms.
+        store: The store of the layers' state.
+        alarms: Raises alarms.
         companions: Models that can be evaluated beside the served one.
     """
 

@@ -1,1 +1,1 @@
-"""Before the victim: who may ask how much, and what it costs."""
+"""Limits and prices, which decide whether a query reaches the victim."""

@@ -1,4 +1,4 @@
-"""Admission: every limit and the ledger of an account change in one atomic step of the store."""
+"""Admission: updates all limits and the ledger of an account in one atomic step of the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from defenses.store.counters import Number
 from wire import Answer, BadInput, Card, Query, Refused
 from wire.ratelimit import Limits, Policy, Remaining
 
-EVERYWHERE = "*"  # the scope of limits that hold over all models together
+EVERYWHERE = "*"  # the scope of limits on all models together
 
 
 class Kept(NamedTuple):
@@ -33,15 +33,15 @@ class Kept(NamedTuple):
 
 
 class Admission:
-    """Admits a query if every limit does, and bills it; a query that was not answered is refunded.
+    """Admits a query if every limit does, and bills it; refunds a query that was not answered.
 
     All counters of an account change together or not at all. A request with an idempotency key is billed once
     within ten minutes, however often it is retried; the rate limit counts each retry.
 
     Attributes:
         model: Name of the model.
-        price: What rows and requests cost.
-        store: Where the counters are kept.
+        price: Prices of rows and requests.
+        store: The store of the counters.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Admission:
 
         Args:
             model: Name of the model.
-            limits: The limits that are kept per account and model.
-            price: What rows and requests cost.
-            store: Where the counters are kept.
-            overall: Limits that are kept per account, over all models together.
+            limits: Limits per account and model.
+            price: Prices of rows and requests.
+            store: The store of the counters.
+            overall: Limits per account, on all models together.
 
         Raises:
             BadInput: Two limits would share a counter.
@@ -75,10 +75,10 @@ class Admission:
         names = [limit.counter for limit in self._limits]
         for name in names:
             if names.count(name) > 1:
-                raise BadInput(f"two limits are kept as {name}; expected one")
+                raise BadInput(f"two limits share the counter {name}; expected one")
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers, refuses or fails, as :meth:`admitted`."""
+        """Returns the answer alone; see :meth:`admitted`."""
         return (await self.admitted(query, handle))[0]
 
     async def admitted(
@@ -88,20 +88,20 @@ class Admission:
         alarms: Sequence[StandingAlarm] = (),
         log_position: int | None = None,
     ) -> tuple[Answer, Limits]:
-        """Answers, refuses or fails; only an answered query is billed.
+        """Answers an admitted query; bills it only if it is answered.
 
         Args:
             query: The query.
-            handle: Answers it if it is admitted.
+            handle: Answers the query if it is admitted.
             alarms: The account's alarms at the model.
-            log_position: The position of the control log at which account and alarms were read; None if there is
-                no such log.
+            log_position: Position of the control log at which the account and its alarms were read; None without
+                a control log.
 
         Returns:
-            The answer, and the state in which it left the limits.
+            The answer, and the limits' state after it.
 
         Raises:
-            Refused: A limit or an alarm refuses, or the store is unavailable (503).
+            Refused: A limit or an alarm refuses the query, or the store is unavailable (503).
             VersionConflict: The control log has grown beyond that position.
         """
         rows, at = len(query.x), query.at
@@ -131,20 +131,20 @@ class Admission:
         return Kept(f"{self.model}/{rule.name}", rule.policy, rule)
 
     async def _refuse(self, query: Query, log_position: int | None) -> None:
-        """Refuses, unless the alarm may have been cleared."""
+        """Refuses, unless the control log has grown: the alarm may have been cleared."""
         nothing = Charge(query.account, (), query.at, log_position=log_position)
         if (await self.store.charge(nothing)).kind == "behind":
             raise VersionConflict(f"the control log has grown beyond {log_position}")
         raise Refused(f"this account raised an alarm, and model {self.model} no longer answers it", status=403)
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card as it is seen through the limits."""
+        """Returns the card as seen through the limits."""
         for limit in self._limits:
             card = limit.rule.disclose(card)
         return card
 
     def left(self, levels: dict[str, Level], at: float) -> dict[str, int]:
-        """Returns how many rows each limit would let pass at the time ``at``, given the account's levels."""
+        """Returns the rows that each limit still allows at the time ``at``, given the account's levels."""
         return {
             name: rule.remaining(
                 levels[name].at(rule.counter(name, 0, at)).level if name in levels else 0, at
@@ -158,7 +158,7 @@ def _remaining(limits: tuple[Kept, ...], levels: Sequence[Number], at: float) ->
 
 
 def ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:
-    """Returns the ledger of each model that an account has asked, given the account's levels."""
+    """Returns an account's ledger for each model that it has queried, given the account's levels."""
     found: dict[str, dict[str, int]] = {}
     for name, (level, _) in levels.items():
         model, _, rest = name.partition("/")

@@ -1,4 +1,4 @@
-"""A limit of rows."""
+"""The protocol of a limit on rows."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from wire.ratelimit import Policy, Remaining
 
 @runtime_checkable
 class Limit(Protocol):
-    """A limit of rows: a counter of each account, and the refusal when it would exceed its cap."""
+    """A limit on an account's rows: a counter, and the refusal of queries that would exceed its cap."""
 
     stage: ClassVar[Stage]
 
     @property
     def name(self) -> str:
-        """Its name in the store; no two limits of a stack share one."""
+        """Name of the counter in the store, unique in a stack."""
         ...
 
     @property
     def policy(self) -> Policy:
-        """Its description in headers."""
+        """The limit's description in headers."""
         ...
 
     def counter(self, name: str, rows: int, at: float) -> Counter:
-        """Returns the counter ``name``, and how much ``rows`` rows at the time ``at`` (seconds) make it rise."""
+        """Returns the counter ``name`` with the increase for ``rows`` rows at the time ``at`` (seconds)."""
         ...
 
     def remaining(self, level: Number, at: float) -> Remaining:
-        """Returns how many rows would pass when the counter stands at ``level``."""
+        """Returns how many rows would pass with the counter at ``level``."""
         ...
 
     def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
-        """Returns the refusal of ``rows`` rows when the counter stands at ``level``.
+        """Returns the refusal of ``rows`` rows with the counter at ``level``.
 
         Args:
-            policy: Its description in this stack.
-            rows: How many rows were asked about.
+            policy: The limit's description in this stack.
+            rows: Number of rows in the query.
             level: The counter's level.
             at: Seconds since the epoch.
         """
         ...
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card as it is seen through this limit.
+        """Returns the card as seen through this limit.
 
         Raises:
-            BadInput: The card allows requests that the limit would always refuse.
+            BadInput: The card allows requests that the limit always refuses.
         """
         ...

@@ -1,4 +1,4 @@
-"""The ledger: what an account has asked for and what it owes, exact to the row and the micro-cent."""
+"""An account's ledger: its rows and requests, and the amount that it owes in micro-cents."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class Price:
     per_request: int = 0
 
     def amounts(self, rows: int) -> tuple[int, int, int]:
-        """Returns by how much a request of ``rows`` rows makes each of :data:`ENTRIES` grow."""
+        """Returns how much a request of ``rows`` rows adds to each of :data:`ENTRIES`."""
         return rows, 1, self.per_row * rows + self.per_request

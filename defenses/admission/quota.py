@@ -21,8 +21,8 @@ class Quota:
     """Limits the rows of an account per minute, hour, day or month (UTC), or in total.
 
     Attributes:
-        rows: Most rows.
-        per: The period after which the quota starts again; ``total`` never does.
+        rows: Maximum number of rows.
+        per: The period after which the quota starts anew; ``total`` for never.
     """
 
     stage: ClassVar[Stage] = Stage.ADMISSION
@@ -33,30 +33,30 @@ class Quota:
     def __post_init__(self) -> None:
         if not 1 <= self.rows <= MOST or self.per not in PERIODS:
             raise BadInput(
-                f"quota: rows must lie between 1 and {MOST} and per be one of {', '.join(PERIODS)}, "
+                f"quota: rows must lie between 1 and {MOST}, and per must be one of {', '.join(PERIODS)}, "
                 f"not {self.rows} and {self.per!r}"
             )
 
     @property
     def name(self) -> str:
-        """Its name in the store; quotas of several periods can stand together."""
+        """Name of the counter in the store; a stack may have quotas for several periods."""
         return f"quota/{self.per}"
 
     @property
     def policy(self) -> Policy:
-        """The rows, and the seconds of a period; the length of months varies, and ``total`` never ends."""
+        """The rows and the seconds of a period; None seconds for months, which vary, and for ``total``."""
         return Policy(self.per, self.rows, SECONDS.get(self.per))
 
     def counter(self, name: str, rows: int, at: float) -> Counter:
-        """Returns the counter of the rows that were used in the period."""
+        """Returns the counter of rows used in the period."""
         return Counter(name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at))
 
     def remaining(self, level: Number, at: float) -> Remaining:
-        """Returns how many rows the period has left, and when it ends."""
+        """Returns the rows left in the period, and the seconds until it ends."""
         return Remaining(self._left(level), self._wait(at))
 
     def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
-        """Returns a refusal that says when the period ends (429), or a final one (403)."""
+        """Returns a refusal until the end of the period (429), or a final one (403)."""
         wait, left = self._wait(at), self._left(level)
         return Refused(
             f"quota: asked for {rows} rows with {left} left of {self.rows} "
@@ -68,7 +68,7 @@ class Quota:
         )
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is."""
+        """Returns the card unchanged."""
         return card
 
     def _left(self, level: Number) -> int:

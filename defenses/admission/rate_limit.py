@@ -1,4 +1,4 @@
-"""A token bucket whose tokens are rows."""
+"""A token bucket, in which a token is a row."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from wire.ratelimit import Policy, Remaining
 
 @dataclass(frozen=True)
 class RateLimit:
-    """Limits the rows per second of an account, with a burst of rows at once.
+    """Limits the rows per second of an account, and allows bursts.
 
     Attributes:
-        rows_per_second: Rows that the bucket regains each second.
-        burst: Rows that the bucket holds.
+        rows_per_second: Rows added to the bucket per second.
+        burst: Capacity of the bucket, in rows.
     """
 
     stage: ClassVar[Stage] = Stage.ADMISSION
@@ -30,32 +30,32 @@ class RateLimit:
     def __post_init__(self) -> None:
         if not 0 < self.rows_per_second < math.inf or not 1 <= self.burst <= MOST:
             raise BadInput(
-                f"rate_limit: rows_per_second must be positive and finite and burst lie between 1 and {MOST}, "
+                f"rate_limit: rows_per_second must be positive and finite, and burst between 1 and {MOST}, "
                 f"not {self.rows_per_second} and {self.burst}"
             )
         if self.burst / self.rows_per_second > MOST:
             raise BadInput(
-                f"rate_limit: at {self.rows_per_second:g} rows a second a burst of {self.burst} comes back in "
-                f"more than {MOST} seconds; expected more rows_per_second, or a quota per total"
+                f"rate_limit: at {self.rows_per_second:g} rows a second, a burst of {self.burst} refills in "
+                f"more than {MOST} seconds; increase rows_per_second, or use a quota per total"
             )
 
     @property
     def policy(self) -> Policy:
-        """The burst, and the seconds in which it comes back."""
+        """The burst, and the seconds in which it refills."""
         return Policy("rows", self.burst, math.ceil(self.burst / self.rows_per_second))
 
     def counter(self, name: str, rows: int, at: float) -> Counter:
-        """Returns the counter of the tokens that were taken; a retry takes them again."""
+        """Returns the counter of tokens taken; a retry takes them again."""
         return Counter(name, rows, self.burst, self.rows_per_second, at, True)
 
     def remaining(self, level: Number, at: float) -> Remaining:
-        """Returns how many rows the bucket holds, and the seconds until it holds one more."""
+        """Returns the rows in the bucket, and the seconds until it has one more."""
         held = self.burst - level
         left = math.floor(held + SLACK)
         return Remaining(max(0, left), math.ceil((left + 1 - held) / self.rows_per_second))
 
     def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
-        """Returns a refusal (429) that says when the bucket will hold enough."""
+        """Returns a refusal (429) until the bucket has enough rows."""
         left = max(0, math.floor(self.burst - level + SLACK))  # a burst may have been lowered
         return Refused(
             f"rate limit: asked for {rows} rows with {left} in the bucket, "
@@ -67,10 +67,10 @@ class RateLimit:
         )
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is, or raises :class:`~wire.BadInput` if the burst is too small for it."""
+        """Returns the card unchanged, or raises :class:`~wire.BadInput` if a full request exceeds the burst."""
         if self.burst < card.max_rows:
             raise BadInput(
-                f"rate_limit: a burst of {self.burst} rows never lets the {card.max_rows} rows pass that "
-                "one request may have; expected a greater burst, or fewer max_rows"
+                f"rate_limit: a burst of {self.burst} rows never admits a full request of {card.max_rows} rows; "
+                "increase burst, or reduce max_rows"
             )
         return card

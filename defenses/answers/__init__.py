@@ -1,1 +1,1 @@
-"""What is told: defences that change the answer."""
+"""Defences that change the answer."""

@@ -1,7 +1,7 @@
-"""Gaussian noise on the probabilities, the same for the same row.
+"""Adds Gaussian noise to the probabilities, always the same noise for the same row.
 
-Source: perturbing confidences with noise is discussed by Tramer et al., "Stealing Machine Learning Models via
-Prediction APIs", USENIX Security 2016, section 7.
+Source: Tramer et al., "Stealing Machine Learning Models via Prediction APIs", USENIX Security 2016, section 7,
+discuss perturbing confidences with noise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wire import Answer, Array, BadInput, Card, Query
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Adds normal noise to each probability, clips at zero and normalises; the label follows.
+    """Adds normal noise to each probability, clips at zero and normalises; the label is the new maximum.
 
     Attributes:
         sigma: Standard deviation of the noise, in units of probability.
@@ -36,7 +36,7 @@ class GaussianNoise:
             raise BadInput(f"gaussian_noise: sigma must be positive and finite, not {self.sigma}")
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that adds the noise of the site's key."""
+        """Returns the layer that adds noise drawn with the site's key."""
 
         def noisy(query: Query, answer: Answer) -> Answer:
             probs = probs_of(answer)
@@ -45,9 +45,9 @@ class GaussianNoise:
         return answering(noisy)
 
     def noise(self, secret: bytes, x: Array, k: int) -> Array:
-        """Returns the noise of the rows ``x``, ``(n, ...)``, for k classes: ``(n, k)``."""
+        """Returns the noise for rows ``x``, ``(n, ...)``, and k classes: ``(n, k)``."""
         return self.sigma * ndtri(row_noise(secret, x, k))
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside top-k, rounding and label-only."""
+        """Returns the card; the layer must stand inside top-k, rounding and label-only."""
         return needs_probabilities("gaussian_noise", card)

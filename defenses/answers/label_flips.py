@@ -1,7 +1,7 @@
-"""Random label flips: some rows, always the same ones, get another label.
+"""Flips the labels of randomly chosen rows, always the same rows.
 
 Source: randomised response (Warner, "Randomized Response: A Survey Technique for Eliminating Evasive Answer Bias",
-Journal of the American Statistical Association 1965), decided by the row and not anew for each answer.
+Journal of the American Statistical Association 1965); here the row determines the decision, not each answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wire import Answer, Array, BadInput, Card
 
 @dataclass(frozen=True)
 class LabelFlips:
-    """Gives a share of the rows another label, drawn evenly; the two classes exchange their probabilities.
+    """Gives a share of the rows another, uniformly drawn label, and swaps the two classes' probabilities.
 
     Attributes:
         rate: Share of the rows, between 0 and 1.
@@ -35,11 +35,11 @@ class LabelFlips:
             raise BadInput(f"label_flips: rate must lie between 0 and 1, not {self.rate}")
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that flips labels by the site's key."""
+        """Returns the layer that flips labels with the site's key."""
         return answering(lambda query, answer: self.flip(site.secret, query.x, answer.labels, probs_of(answer)))
 
     def flip(self, secret: bytes, x: Array, labels: Array, probs: Array) -> Answer:
-        """Flips labels ``(n,)`` and probabilities ``(n, k)`` of some of the rows ``x``, ``(n, ...)``."""
+        """Flips the labels ``(n,)`` and swaps the probabilities ``(n, k)`` of some rows of ``x``, ``(n, ...)``."""
         decision, choice = row_noise(secret, x, 2).T
         rows = np.flatnonzero(decision < self.rate)
         others = (choice * (probs.shape[1] - 1)).astype(np.int64)
@@ -51,7 +51,7 @@ class LabelFlips:
         return Answer(flipped, exchanged)
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is; stands inside label-only, where there are probabilities to exchange."""
+        """Returns the card unchanged; the layer swaps probabilities, so it must stand inside label-only."""
         if not card.tells_probs:
-            raise BadInput("label_flips: exchanges probabilities, so it must stand inside label_only")
+            raise BadInput("label_flips: swaps probabilities, so it must stand inside label_only")
         return card

@@ -1,4 +1,4 @@
-"""Labels only.
+"""Discloses labels only.
 
 Source: Tramer, Zhang, Juels, Reiter, Ristenpart, "Stealing Machine Learning Models via Prediction APIs", USENIX
 Security 2016, section 7.
@@ -25,13 +25,13 @@ class LabelOnly:
         return answering(lambda query, answer: Answer(answer.labels))
 
     def disclose(self, card: Card) -> Card:
-        """Discloses that labels are all there is; refuses to hide the whole effect of a layer inside."""
+        """Returns the card without probabilities; a layer inside must not lose its whole effect."""
         if not card.tells_probs:
-            raise BadInput("label_only: the layers inside disclose labels only already")
+            raise BadInput("label_only: has no effect, because the layers inside disclose labels only")
         for name, value in (("top_k", card.top_k), ("rounding", card.digits), ("temperature", card.temperature)):
             if value is not None:
                 raise Redundant(
-                    f"label_only: withholds what {name} inside it is there to change; leave one out",
+                    f"label_only: withholds the probabilities, so {name} inside it has no effect; leave one out",
                     replace(card, tells_probs=False),
                 )
         return replace(card, tells_probs=False)

@@ -1,8 +1,8 @@
-"""Laplace noise on the probabilities, the same for the same row.
+"""Adds Laplace noise to the probabilities, always the same noise for the same row.
 
 Source: the distribution of the Laplace mechanism (Dwork, McSherry, Nissim, Smith, "Calibrating Noise to
-Sensitivity in Private Data Analysis", TCC 2006, section 3). No sensitivity is bounded here, so no privacy budget
-follows.
+Sensitivity in Private Data Analysis", TCC 2006, section 3). Sensitivity is not bounded here, so the noise gives no
+differential privacy.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from wire import Answer, Array, BadInput, Card, Query
 
 @dataclass(frozen=True)
 class LaplaceNoise:
-    """Adds Laplace noise to each probability, clips at zero and normalises; the label follows.
+    """Adds Laplace noise to each probability, clips at zero and normalises; the label is the new maximum.
 
     Attributes:
-        scale: Scale of the noise, in units of probability; the standard deviation is 1.414 times that.
+        scale: Scale of the noise, in units of probability; the standard deviation is 1.414 times the scale.
     """
 
     scale: float
@@ -37,7 +37,7 @@ class LaplaceNoise:
             raise BadInput(f"laplace_noise: scale must be positive and finite, not {self.scale}")
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that adds the noise of the site's key."""
+        """Returns the layer that adds noise drawn with the site's key."""
 
         def noisy(query: Query, answer: Answer) -> Answer:
             probs = probs_of(answer)
@@ -46,10 +46,10 @@ class LaplaceNoise:
         return answering(noisy)
 
     def noise(self, secret: bytes, x: Array, k: int) -> Array:
-        """Returns the noise of the rows ``x``, ``(n, ...)``, for k classes: ``(n, k)``."""
+        """Returns the noise for rows ``x``, ``(n, ...)``, and k classes: ``(n, k)``."""
         centred = row_noise(secret, x, k) - 0.5
         return np.asarray(-self.scale * np.sign(centred) * np.log1p(-2 * np.abs(centred)))
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside top-k, rounding and label-only."""
+        """Returns the card; the layer must stand inside top-k, rounding and label-only."""
         return needs_probabilities("laplace_noise", card)

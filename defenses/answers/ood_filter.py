@@ -1,7 +1,7 @@
-"""A filter that shuffles the answers about rows that are not of the victim's distribution.
+"""Shuffles the probabilities of out-of-distribution rows.
 
 Source: Atli et al., "Extraction of Complex DNN Models: Real Threat or Boogeyman?", EDSMLS at AAAI 2020. A binary
-classifier, trained on the victim's rows against some others, recognises the others; see
+classifier, trained on the victim's rows against others, recognises these rows; see
 :mod:`defenses.detectors.ood`.
 """
 
@@ -24,13 +24,12 @@ from wire import Answer, Array, Card, Query
 
 @dataclass(frozen=True)
 class OodFilter:
-    """Shuffles the probabilities of rows that are not of the victim's kind, the same way for the same row.
+    """Shuffles the probabilities of out-of-distribution rows, always the same way for the same row.
 
-    The label is the class of the greatest probability, as ever. Marks of a watermark are lost where the marked row
-    is shuffled.
+    The label is the class with the largest probability. A watermark's mark is lost if its row is shuffled.
 
     Attributes:
-        folder: Folder of the binary classifier; relative to the server's TOML file, or to where it was started.
+        folder: Folder of the binary classifier, relative to the server's TOML file, or to the working directory.
     """
 
     folder: Path
@@ -38,11 +37,11 @@ class OodFilter:
     stage: ClassVar[Stage] = Stage.NOISE
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that asks the classifier beside the site's model."""
+        """Returns the layer that runs the classifier beside the site's model."""
         return _Filtering(self.folder, site)
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside top-k, rounding and label-only."""
+        """Returns the card; the layer must stand inside top-k, rounding and label-only."""
         return needs_probabilities("ood_filter", card)
 
 
@@ -52,11 +51,11 @@ class _Filtering:
         self._others: Callable[[Array], Awaitable[Array]] | None = None
 
     async def start(self) -> None:
-        """Tries the classifier, or raises :class:`~wire.BadInput` if it is broken or takes other rows."""
+        """Loads and tries the classifier; raises :class:`~wire.BadInput` if it is invalid or takes other rows."""
         self._others = await load_filter(self._site.companions, self._folder, self._site.card)
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers, at random about other rows."""
+        """Answers, with shuffled probabilities for out-of-distribution rows."""
         if self._others is None:
             await self.start()
         assert self._others is not None

@@ -1,7 +1,7 @@
-"""What the layers that change probabilities share.
+"""Helpers for layers that change probabilities.
 
-They need the full, exact probabilities, so they stand inside top-k, rounding and label-only. The label is always
-the first class of the greatest probability.
+These layers need the full, unrounded probabilities, so they stand inside top-k, rounding and label-only. The label
+is always the first class with the largest probability.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def probs_of(answer: Answer) -> Array:
     """Returns the probabilities of an answer, ``(n, k)``.
 
     Raises:
-        ValueError: It has labels only, a stack that ``disclose`` refuses.
+        ValueError: The answer has labels only; ``disclose`` refuses such a stack.
     """
     if answer.probs is None:
         raise ValueError("the layers inside disclose labels only")
@@ -25,11 +25,11 @@ def probs_of(answer: Answer) -> Array:
 
 
 def renormalised(values: Array) -> Answer:
-    """Makes an answer of perturbed probabilities ``(n, k)`` float64: clips at zero and normalises, in place."""
+    """Clips perturbed probabilities, ``(n, k)`` float64, at zero and normalises them, in place."""
     labels = values.argmax(axis=1)
     np.maximum(values, 0, out=values)
     total = np.add.reduce(values, axis=1, keepdims=True)
-    if not total.all():  # nothing is left of a row but its label
+    if not total.all():  # rows that are zero everywhere keep only their label
         lost = np.flatnonzero(total == 0)
         values[lost, labels[lost]] = total[lost] = 1
     values /= total
@@ -37,13 +37,13 @@ def renormalised(values: Array) -> Answer:
 
 
 def needs_probabilities(name: str, card: Card) -> Card:
-    """Returns the card as it is seen through a layer that changes probabilities.
+    """Returns the card as seen through a layer that changes probabilities.
 
     Raises:
-        BadInput: The layers inside withhold or round them.
+        BadInput: The layers inside withhold or round probabilities.
     """
     if not card.tells_probs:
-        raise BadInput(f"{name}: the layers inside disclose labels only, and it changes probabilities")
+        raise BadInput(f"{name}: changes probabilities, but the layers inside disclose labels only")
     if card.top_k is not None:
         raise BadInput(f"{name}: needs all probabilities, so it must stand inside top_k")
     if card.digits is not None:
@@ -51,17 +51,17 @@ def needs_probabilities(name: str, card: Card) -> Card:
     return replace(card, temperature=None)
 
 
-def relabelled(answer: Answer, rows: Labels, told: Labels) -> Answer:
-    """Returns a copy of an answer in which the rows ``rows``, ``(m,)``, have the labels ``told``, ``(m,)``.
+def relabelled(answer: Answer, rows: Labels, new: Labels) -> Answer:
+    """Returns a copy of an answer in which the rows ``rows``, ``(m,)``, have the labels ``new``, ``(m,)``.
 
-    The probabilities of the two labels are exchanged; where they are equal, the new label's becomes the greater.
+    Swaps the probabilities of the old and the new label; if they are equal, slightly increases the new label's.
     """
     probs, labels = probs_of(answer).copy(), answer.labels.copy()
-    before = labels[rows]
-    probs[rows, before], probs[rows, told] = probs[rows, told], probs[rows, before]
-    labels[rows] = told
+    old = labels[rows]
+    probs[rows, old], probs[rows, new] = probs[rows, new], probs[rows, old]
+    labels[rows] = new
     others = probs[rows]
-    others[np.arange(len(rows)), told] = 0
-    tied = np.flatnonzero(others.max(axis=1) >= probs[rows, told])
-    probs[rows[tied], told[tied]] = np.nextafter(probs[rows[tied], told[tied]], np.float32(2))
+    others[np.arange(len(rows)), new] = 0
+    tied = np.flatnonzero(others.max(axis=1) >= probs[rows, new])
+    probs[rows[tied], new[tied]] = np.nextafter(probs[rows[tied], new[tied]], np.float32(2))
     return Answer(labels, probs)

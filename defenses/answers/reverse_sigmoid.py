@@ -18,16 +18,18 @@ from defenses.defense import Layer, Stage, answering
 from defenses.site import Site
 from wire import Answer, BadInput, Card, Query
 
-_LEAST = 1e-7  # probabilities are kept this far from 0 and 1
+_LEAST = 1e-7  # minimum distance of probabilities from 0 and 1
 
 
 @dataclass(frozen=True)
 class ReverseSigmoid:
-    """Returns ``alpha (y - beta (sigmoid(gamma logit(y)) - 1/2))`` for y; alpha normalises, the label follows.
+    """Replaces each y by ``alpha (y - beta (sigmoid(gamma logit(y)) - 1/2))``; alpha normalises the sum to 1.
+
+    The label is the class with the largest perturbed probability.
 
     Attributes:
-        beta: Size of the perturbation.
-        gamma: How fast it changes with the confidence.
+        beta: Magnitude of the perturbation.
+        gamma: Steepness of the perturbation as a function of the confidence.
     """
 
     beta: float
@@ -38,12 +40,12 @@ class ReverseSigmoid:
     def __post_init__(self) -> None:
         if not (0 < self.beta < 2 and 0 < self.gamma < math.inf):
             raise BadInput(
-                "reverse_sigmoid: beta must lie between 0 and 2 and gamma be positive, "
+                "reverse_sigmoid: beta must lie between 0 and 2, and gamma must be positive and finite, "
                 f"not {self.beta} and {self.gamma}"
             )
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that perturbs."""
+        """Returns the layer that perturbs probabilities."""
 
         def perturbed(query: Query, answer: Answer) -> Answer:
             y = np.clip(probs_of(answer), _LEAST, 1 - _LEAST, dtype=np.float64)
@@ -52,5 +54,5 @@ class ReverseSigmoid:
         return answering(perturbed)
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside top-k, rounding and label-only."""
+        """Returns the card; the layer must stand inside top-k, rounding and label-only."""
         return needs_probabilities("reverse_sigmoid", card)

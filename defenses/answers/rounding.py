@@ -1,4 +1,4 @@
-"""Rounded probabilities.
+"""Rounds the probabilities.
 
 Source: Tramer, Zhang, Juels, Reiter, Ristenpart, "Stealing Machine Learning Models via Prediction APIs", USENIX
 Security 2016, section 7.
@@ -17,10 +17,10 @@ from wire import Answer, BadInput, Card
 
 @dataclass(frozen=True)
 class Rounding:
-    """Rounds probabilities, halves to the even digit; the label stays, though other classes may equal it now.
+    """Rounds probabilities, half to even; the label stays, even if other classes tie with it after rounding.
 
     Attributes:
-        digits: Decimals that are kept.
+        digits: Number of decimals.
     """
 
     digits: int
@@ -32,16 +32,16 @@ class Rounding:
             raise BadInput(f"rounding: digits must lie between 0 and 8, not {self.digits}")
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that rounds."""
+        """Returns the layer that rounds probabilities."""
         return answering(lambda query, answer: Answer(answer.labels, probs_of(answer).round(self.digits)))
 
     def disclose(self, card: Card) -> Card:
-        """Discloses the number of digits; stands once, and inside label-only."""
+        """Returns the card with the number of digits; the layer must stand once, inside label-only."""
         if not card.tells_probs:
-            raise BadInput("rounding: the layers inside disclose labels only, and nothing is left to round")
+            raise BadInput("rounding: the layers inside disclose labels only, so nothing is left to round")
         if card.digits is not None:
             raise Redundant(
-                f"rounding: to {self.digits} digits outside {card.digits}; the lesser alone would do",
+                f"rounding: to {self.digits} digits outside {card.digits}; keep only the smaller number",
                 replace(card, digits=min(self.digits, card.digits)),
             )
         return replace(card, digits=self.digits)

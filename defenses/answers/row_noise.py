@@ -1,11 +1,10 @@
-"""Randomness that is a function of a secret and a row, so that asking again teaches nothing more.
+"""Pseudo-random numbers that depend only on a secret and a row, so that repeating a query reveals nothing new.
 
-Noise that is drawn anew for each query averages away when a row is asked again. Deriving it from a keyed hash of
-the query follows DAWN (Szyller et al., ACM MM 2021, section 4.2), which derives its decisions so. A row that
-differs in the last bit is another row with other noise, so the answers to many neighbours of a row still reveal
-their average.
+Fresh noise for each query averages out when a row is sent repeatedly. As DAWN does for its decisions (Szyller et
+al., ACM MM 2021, section 4.2), this module derives noise from a keyed hash of the row. A row that differs in one
+bit gets different noise, so the answers to many neighbours of a row still reveal their average.
 
-The hash is keyed BLAKE2b over the row's bytes; further digests of that digest give more numbers.
+The hash is keyed BLAKE2b over the row's bytes; hashing the digest again gives more numbers.
 """
 
 from __future__ import annotations
@@ -17,20 +16,24 @@ import numpy as np
 
 from wire import Array
 
-_INFINITY = {2: 0x7C00, 4: 0x7F80_0000, 8: 0x7FF0_0000_0000_0000}  # its bits, by the bytes of a float
+_INFINITY = {
+    2: 0x7C00,
+    4: 0x7F80_0000,
+    8: 0x7FF0_0000_0000_0000,
+}  # its bit pattern, by the size of a float in bytes
 _NUMBERS = 16  # 32-bit numbers in one BLAKE2b digest
 
 
 def row_noise(secret: bytes, x: Array, k: int) -> Array:
-    """Returns numbers between 0 and 1, ``(n, k)``, each row a function of the secret and the row of ``x`` alone.
+    """Returns numbers strictly between 0 and 1, ``(n, k)``, that depend only on the secret and the row of ``x``.
 
-    Rows that no model distinguishes get equal numbers: those that differ in the sign of a zero, or in the bits of
-    a NaN that marks a missing feature. No number is exactly 0 or 1. Each use needs a secret of its own.
+    Rows that no model distinguishes get equal numbers: rows that differ only in the sign of a zero, or in the bits
+    of a NaN for a missing feature. Each use needs its own secret.
 
     Args:
         secret: The key, 1 to 64 bytes.
-        x: Rows, ``(n, ...)``, of numbers or of text.
-        k: How many numbers each row gets.
+        x: Rows, ``(n, ...)``, of numbers or text.
+        k: Number of values per row.
     """
     rows = _texts(x) if x.dtype.kind in "OU" else canonical(x)
     digests = [blake2b(row, key=secret, person=b"numbers").digest() for row in rows]
@@ -42,8 +45,8 @@ def row_noise(secret: bytes, x: Array, k: int) -> Array:
 
 
 def canonical(x: Array) -> Array:
-    """Returns the bytes of rows of numbers, ``(n, bytes)`` uint8; equal where no model distinguishes rows."""
-    # Negative, -0.0 or NaN; the ufunc itself takes half the time of the method for a lone row.
+    """Returns the bytes of numeric rows, ``(n, bytes)`` uint8; equal for rows that no model distinguishes."""
+    # Tests for negative values, -0.0 and NaN; for a single row, the ufunc takes half the time of the method.
     if x.dtype.kind == "f" and np.maximum.reduce(x.view(f"u{x.itemsize}"), axis=None) > _INFINITY[x.itemsize]:
         x = np.where(np.isnan(x), x.dtype.type(np.nan), x) + x.dtype.type(0)  # -0.0 becomes 0.0
     return np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)

@@ -1,4 +1,4 @@
-"""Temperature: probabilities made more even, or less.
+"""Flattens or sharpens the probabilities by a temperature.
 
 Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models", IEEE
 S&P 2017, section VIII-A (raising the temperature of the softmax).
@@ -20,10 +20,10 @@ from wire import Answer, Array, BadInput, Card
 
 @dataclass(frozen=True)
 class Temperature:
-    """Divides the logits; the label stays.
+    """Divides the logits by a temperature; the label stays.
 
     Attributes:
-        temperature: The divisor; above 1 probabilities become more even.
+        temperature: The divisor; above 1, probabilities become more even.
     """
 
     temperature: float
@@ -39,13 +39,13 @@ class Temperature:
         return answering(lambda query, answer: Answer(answer.labels, self.heat(probs_of(answer))))
 
     def heat(self, probs: Array) -> Array:
-        """Returns ``softmax(log(probs) / temperature)``, ``(n, k)``, without taking the logarithm of 0."""
+        """Returns ``softmax(log(probs) / temperature)``, ``(n, k)``, computed without logarithms."""
         heated = np.divide(probs, np.maximum.reduce(probs, axis=1, keepdims=True), dtype=np.float64)
         heated **= 1 / self.temperature
         heated /= np.add.reduce(heated, axis=1, keepdims=True)
         return heated.astype(np.float32)
 
     def disclose(self, card: Card) -> Card:
-        """Stands inside top-k, rounding and label-only; two temperatures multiply."""
+        """Returns the card with the product of temperatures; stands inside top-k, rounding and label-only."""
         inside = card.temperature or 1.0
         return replace(needs_probabilities("temperature", card), temperature=inside * self.temperature)

@@ -1,4 +1,4 @@
-"""The greatest probabilities alone.
+"""Discloses only the largest probabilities.
 
 Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against Machine Learning Models", IEEE
 S&P 2017, section VIII-A (restricting the prediction vector to the top k classes).
@@ -19,12 +19,12 @@ from wire import Answer, BadInput, Card, Query
 
 @dataclass(frozen=True)
 class TopK:
-    """Discloses the k greatest probabilities and withholds the others; the label stays.
+    """Discloses the k largest probabilities and withholds the others; the label stays.
 
-    Of equal ones the label's comes first, then the lower class's.
+    Among equal probabilities, the label's comes first, then the lowest class's.
 
     Attributes:
-        k: How many are disclosed.
+        k: Number of probabilities to disclose.
     """
 
     k: int
@@ -33,10 +33,10 @@ class TopK:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise BadInput(f"top_k: k must be at least 1, not {self.k}; for labels alone, label_only")
+            raise BadInput(f"top_k: k must be at least 1, not {self.k}; to disclose labels only, use label_only")
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that withholds all but the greatest."""
+        """Returns the layer that withholds all but the largest probabilities."""
         return answering(self._greatest)
 
     def _greatest(self, query: Query, answer: Answer) -> Answer:
@@ -49,12 +49,12 @@ class TopK:
         return Answer(answer.labels, greatest)
 
     def disclose(self, card: Card) -> Card:
-        """Discloses k; stands once, and inside label-only."""
+        """Returns the card with k; the layer must stand once, inside label-only."""
         if not card.tells_probs:
-            raise BadInput("top_k: the layers inside disclose labels only, and nothing is left to withhold")
+            raise BadInput("top_k: the layers inside disclose labels only, so nothing is left to withhold")
         if card.top_k is not None:
             raise Redundant(
-                f"top_k: k = {self.k} outside k = {card.top_k}; the lesser alone would do the same",
+                f"top_k: k = {self.k} outside k = {card.top_k}; keep only the smaller k",
                 replace(card, top_k=min(self.k, card.top_k)),
             )
         return replace(card, top_k=self.k)

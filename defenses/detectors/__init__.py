@@ -1,1 +1,1 @@
-"""Detectors watch what an account asks; their cores are folds over its rows, on arrays."""
+"""Detectors of attacks: pure folds over the rows that accounts send."""

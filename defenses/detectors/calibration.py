@@ -1,4 +1,4 @@
-"""Choosing a detector's threshold on harmless streams, and how often it then accuses others."""
+"""Chooses a detector's threshold on harmless streams, and measures its false positives on others."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from wire import Array, BadInput, Labels
 from zoo.exact_interval import exact_interval
 
 Streams = Iterable[tuple[Array, Labels]]
-"""For each account what a detector observes of its rows, ``(n, ...)``, and the victim's labels, ``(n,)``."""
+"""Per account, the rows or features that a detector observes, ``(n, ...)``, and the victim's labels, ``(n,)``."""
 
 
 class Calibration(NamedTuple):
-    """A threshold, and how often it accused harmless streams that it was not chosen on.
+    """A threshold, and its false-positive rate on held-out harmless streams.
 
     Attributes:
         delta: The threshold.
-        accused: Held-out streams on which it raises an alarm.
-        streams: Held-out streams.
-        low: Lower end of the interval of the false-positive rate (Clopper, Pearson, "The use of confidence or
-            fiducial limits illustrated in the case of the binomial", Biometrika 1934).
-        high: Its upper end.
+        accused: Number of held-out streams on which the detector raises an alarm.
+        streams: Number of held-out streams.
+        low: Lower end of the confidence interval of the false-positive rate (Clopper, Pearson, "The use of
+            confidence or fiducial limits illustrated in the case of the binomial", Biometrika 1934).
+        high: Upper end of the interval.
     """
 
     delta: float
@@ -36,24 +36,24 @@ class Calibration(NamedTuple):
 
 @runtime_checkable
 class Calibrated(Protocol):
-    """A detector some of whose fields are chosen on harmless streams.
+    """A detector with fields that are chosen on harmless streams.
 
     Attributes:
-        uncalibrated: These fields, with values that raise no alarm; it is built with them to be calibrated.
+        uncalibrated: These fields, with values that raise no alarm, to build a detector before its calibration.
     """
 
     uncalibrated: ClassVar[Mapping[str, Any]]
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Self, Calibration]:
-        """Returns the detector with these fields chosen, and how it did on the held-out streams.
+        """Returns the calibrated detector, and its performance on the held-out streams.
 
         Args:
-            chosen: The streams that they are chosen on. For a :class:`~.detector.Featurizer` they hold features.
+            chosen: The streams on which the fields are chosen; features for a :class:`~.detector.Featurizer`.
             held_out: Streams of other rows.
-            fpr: The greatest share of the chosen streams that it accuses.
+            fpr: Maximum share of the chosen streams that raise an alarm.
 
         Raises:
-            BadInput: There are none, or they are too short to be tested, or there is no such rate.
+            BadInput: There are no streams, the streams are too short for a test, or ``fpr`` is out of range.
         """
         ...
 
@@ -61,22 +61,22 @@ class Calibrated(Protocol):
 def calibrate(
     chosen: Collection[float], held_out: Collection[float], fpr: float, needed: int = 1, confidence: float = 0.95
 ) -> Calibration:
-    """Chooses the greatest delta that accuses at most a share of harmless streams, and tries it on others.
+    """Chooses the largest delta that accuses at most a share of harmless streams, and tests it on others.
 
     Args:
-        chosen: The least statistic of each stream that it is chosen on; a statistic under delta raises an alarm.
-        held_out: The least statistics of other streams.
-        fpr: The share.
-        needed: Rows that a stream needs for a test.
-        confidence: Confidence of the interval.
+        chosen: The smallest statistic of each stream for the choice; a statistic below delta raises an alarm.
+        held_out: The smallest statistic of each held-out stream.
+        fpr: Maximum share of accused streams.
+        needed: Number of rows that a test needs.
+        confidence: Confidence level of the interval.
 
     Raises:
-        BadInput: There are no streams, or they are too short to be tested, or there is no such rate.
+        BadInput: There are no streams, the streams are too short for a test, or ``fpr`` is out of range.
     """
     check_rate(fpr)
     if not len(chosen) or not len(held_out):
         raise BadInput(
-            f"calibrate: {len(chosen)} streams to choose on and {len(held_out)} held out; expected some"
+            f"calibrate: {len(chosen)} streams to choose on and {len(held_out)} held out; expected at least one"
         )
     delta = sorted(chosen)[math.floor(fpr * len(chosen))]  # a statistic equal to delta raises no alarm
     if not math.isfinite(delta):
@@ -85,25 +85,25 @@ def calibrate(
 
 
 def check_rate(fpr: float) -> None:
-    """Raises :class:`~wire.BadInput` unless this is a false-positive rate."""
+    """Raises :class:`~wire.BadInput` unless ``0 <= fpr < 1``."""
     if not 0 <= fpr < 1:
-        raise BadInput(f"calibrate: the false-positive rate must be at least 0 and under 1, not {fpr:g}")
+        raise BadInput(f"calibrate: the false-positive rate must be at least 0 and less than 1, not {fpr:g}")
 
 
 def tried(delta: float, accused: int, streams: int, confidence: float = 0.95) -> Calibration:
-    """Returns the calibration of a delta that accused some of the held-out streams, with its interval."""
+    """Returns the calibration of a delta that accused ``accused`` of the held-out streams."""
     _, low, high = exact_interval(accused, streams, confidence)
     return Calibration(delta, accused, streams, low, high)
 
 
 def in_turn(streams: Streams) -> tuple[Array, list[str]]:
-    """Returns the rows of accounts that each send one row in turn, and their senders, named by number.
+    """Interleaves the rows of accounts that take turns, one row each; names each row's sender by number.
 
     Raises:
         BadInput: There are no rows.
     """
-    given = [rows for rows, _ in streams]
-    turns = sorted((i, number) for number, rows in enumerate(given) for i in range(len(rows)))
+    accounts = [rows for rows, _ in streams]
+    turns = sorted((i, number) for number, rows in enumerate(accounts) for i in range(len(rows)))
     if not turns:
         raise BadInput("calibrate: there are no harmless rows")
-    return np.stack([given[number][i] for i, number in turns]), [str(number) for _, number in turns]
+    return np.stack([accounts[number][i] for i, number in turns]), [str(number) for _, number in turns]

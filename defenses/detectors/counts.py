@@ -1,4 +1,4 @@
-"""Windows of an account's latest rows, a small number for each row: what HODA and the filter of rows keep."""
+"""Tests on windows of an account's latest rows, with a small number per row, for HODA and the OOD detector."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from wire import Array, BadInput, Labels
 _STEP = 1 << 14  # rows whose windows are counted at a time
 
 Score = Callable[[Array], Array]
-"""From the histograms of windows, ``(m, bins)``, to how suspicious each window is, ``(m,)``."""
+"""Maps the histograms of windows, ``(m, bins)``, to how suspicious each window is, ``(m,)``."""
 
 
 @dataclass
 class State:
-    """What is remembered of one account.
+    """The state of one account.
 
     Attributes:
-        rows: How many rows the account sent.
+        rows: Number of rows that the account sent.
         alarm: The first alarm.
         recent: The numbers of the latest rows, at most a window of them, ``(n,)`` uint8.
     """
@@ -34,7 +34,7 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """The memory that its arrays take."""
+        """Memory of the arrays, in bytes."""
         return self.recent.nbytes
 
 
@@ -44,8 +44,8 @@ class Windows:
 
     Attributes:
         size: Rows in a window.
-        interval: Rows from one test to the next; None makes windows that do not overlap.
-        bins: A row's number lies between 0 and under this.
+        interval: Rows from one test to the next; None for windows that do not overlap.
+        bins: Number of bins; a row's number is at least 0 and less than this.
     """
 
     size: int
@@ -65,17 +65,17 @@ class Windows:
         return self.size if self.interval is None else self.interval
 
     def observe(self, state: State, numbers: Array, labels: Labels, score: Score, delta: float) -> State:
-        """Folds more rows into a state; the result is the same however rows are split into calls.
+        """Folds more rows into a state; the result does not depend on how rows are split into calls.
 
         Args:
             state: The state so far; it is changed and returned.
             numbers: A number for each row, ``(n,)`` or ``(n, 1)`` uint8.
             labels: The model's labels, ``(n,)``.
-            score: Rates windows.
-            delta: A window with a greater score raises an alarm.
+            score: Scores windows.
+            delta: A window with a higher score raises an alarm.
 
         Raises:
-            ValueError: These are not such numbers. The state is unchanged.
+            ValueError: The numbers are invalid. The state is unchanged.
         """
         numbers = self._checked(numbers, labels)
         for at in range(0, len(numbers), _STEP):
@@ -94,30 +94,30 @@ class Windows:
         state.recent = values[max(0, len(values) - self.size) :].copy()
 
     def greatest(self, numbers: Array, labels: Labels, score: Score) -> float:
-        """Returns the greatest score of a stream's windows, minus infinity if it has none."""
+        """Returns the highest score of a stream's windows, minus infinity if there are none."""
         values = self._checked(numbers, labels)
         return float(score(self._histograms(values, self._ends(0, len(values)))).max(initial=-math.inf))
 
     def calibrate(self, chosen: Streams, held_out: Streams, fpr: float, score: Score) -> Calibration:
-        """Chooses the least delta that accuses at most a share of the chosen streams, and tries it on others."""
+        """Chooses the smallest delta that accuses at most a share ``fpr`` of streams, and tests it on others."""
         on, others = ([-self.greatest(*stream, score) for stream in of] for of in (chosen, held_out))
         found = calibrate(on, others, fpr, self.size)
         return found._replace(delta=-found.delta)
 
     def totals(self, streams: Streams) -> Array:
-        """Returns the histogram of all rows of some streams, ``(bins,)``."""
+        """Returns the histogram of all rows of all streams, ``(bins,)``."""
         counts = np.zeros(self.bins, np.int64)
         for numbers, labels in streams:
             counts += np.bincount(self._checked(numbers, labels), minlength=self.bins)
         return counts
 
     def _ends(self, after: int, rows: int) -> Array:
-        """Returns the numbers of rows, above ``after`` and up to ``rows``, after which there is a test."""
+        """Returns the row counts, above ``after`` and up to ``rows``, at which there is a test."""
         first = max(self.size, after + 1)
         return np.arange(-(-first // self.step) * self.step, rows + 1, self.step)
 
     def _histograms(self, values: Array, ends: Array) -> Array:
-        """Returns how often each number is among the ``size`` values before each end, ``(m, bins)``."""
+        """Returns how often each number occurs among the ``size`` values before each end, ``(m, bins)``."""
         passed = np.zeros((len(values) + 1, self.bins), np.int64)
         passed[np.arange(1, len(values) + 1), values] = 1
         np.cumsum(passed, axis=0, out=passed)

@@ -1,4 +1,4 @@
-"""What a detector is: a pure fold over the rows that accounts send, with no clock, no randomness and no store.
+"""The protocol of a detector: a pure fold over the rows that accounts send, without clock, randomness or store.
 
 A detector is a frozen dataclass of hyper-parameters. Its state is a plain dataclass of numbers, strings, arrays,
 lists, dicts and dataclasses of these, which :mod:`defenses.monitoring.snapshots` writes and reads.
@@ -15,10 +15,9 @@ from defenses.companions import Companions
 from wire import Array, Card, Labels
 
 Features = Callable[[Array, Labels], Awaitable[Array]]
-"""From rows ``(n, *input_shape)`` and the model's labels ``(n,)`` to what a detector observes in their place.
+"""Maps rows ``(n, *input_shape)`` and the model's labels ``(n,)`` to the features that a detector observes.
 
-That is an array ``(n, d)`` or ``(n,)`` of bytes or float32, in which each row depends on its own row and label
-alone.
+Features are an array ``(n, d)`` or ``(n,)`` of bytes or float32; each depends on its own row and label alone.
 """
 
 
@@ -26,8 +25,8 @@ class Alarm(NamedTuple):
     """An account's first alarm.
 
     Attributes:
-        row: The row after which it was raised, counted from 1 over all rows of the account.
-        statistic: The detector's test statistic after that row.
+        row: Number of the row that raised it, counted from 1 over all rows of the account.
+        statistic: The detector's test statistic at that row.
     """
 
     row: int
@@ -35,53 +34,53 @@ class Alarm(NamedTuple):
 
 
 class State(Protocol):
-    """What a detector remembers.
+    """The state of a detector.
 
-    It also has ``alarm``, the account's first alarm or None; that of a :class:`CrossAccountDetector` has
+    It also has ``alarm``, the account's first alarm or None; the state of a :class:`CrossAccountDetector` has
     ``alarms``, by account.
     """
 
     @property
     def rows(self) -> int:
-        """How many rows it has seen, or holds if it forgets some."""
+        """Number of rows seen, or of rows held if it forgets some."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes."""
+        """Memory of the state, in bytes."""
         ...
 
 
 class Detector(Protocol):
-    """Watches each account by itself."""
+    """A detector that watches each account separately."""
 
     def begin(self) -> Any:
         """Returns the :class:`State` of an account that has sent nothing."""
         ...
 
     def observe(self, state: Any, rows: Array, labels: Labels) -> Any:
-        """Folds more rows into a state; the result is the same however rows are split into calls.
+        """Folds more rows into a state; the result does not depend on how rows are split into calls.
 
         Args:
             state: The state so far; it may be changed.
-            rows: Rows ``(n, d)``, or their features where the detector is a :class:`Featurizer`.
+            rows: Rows ``(n, d)``, or their features if the detector is a :class:`Featurizer`.
             labels: The model's own labels, ``(n,)``.
 
         Returns:
             The new state.
 
         Raises:
-            ValueError: The rows do not fit those before. The state is unchanged.
+            ValueError: The rows do not match earlier ones. The state is unchanged.
         """
         ...
 
 
 @runtime_checkable
 class CrossAccountDetector(Protocol):
-    """Watches all accounts of a model together, in one state."""
+    """A detector that watches all accounts of a model together, in one state."""
 
     def begin(self) -> Any:
-        """Returns the state in which nothing has been sent."""
+        """Returns the initial state."""
         ...
 
     def observe(self, state: Any, rows: Array, labels: Labels, accounts: Sequence[str]) -> Any:
@@ -89,27 +88,27 @@ class CrossAccountDetector(Protocol):
         ...
 
     def forget(self, state: Any, account: str) -> Any:
-        """Clears what was found of an account; its rows still count as other accounts' neighbours."""
+        """Clears an account's evidence and alarm; its rows still count as other accounts' neighbours."""
         ...
 
 
 @runtime_checkable
 class Featurizer(Protocol):
-    """A detector that observes features of rows; the log holds these in place of the rows."""
+    """A detector that observes features of rows; the log stores features instead of rows."""
 
     async def featurizer(self, companions: Companions, card: Card) -> Features:
-        """Loads what the features take, tries it on one row, and returns the function that computes them.
+        """Returns the function that computes the features, after trying it on one row.
 
         Args:
             companions: Models that can be evaluated beside the served one.
             card: The served model's card.
 
         Raises:
-            BadInput: Something is missing, broken or made for other models.
+            BadInput: A file or model that the features need is missing, invalid or made for other models.
         """
         ...
 
 
 def zero_row(card: Card) -> Array:
-    """Returns one row of zeros as the model takes it, ``(1, *input_shape)``, to try a function on."""
+    """Returns one row of zeros in the model's dtype, ``(1, *input_shape)``, to try a function on."""
     return np.zeros((1, *card.input_shape), np.uint8 if card.dtype == "UINT8" else np.float32)

@@ -1,12 +1,12 @@
 """HODA: flags an account whose queries are unusually easy or hard for the victim.
 
 Source: Sadeghzadeh et al., "HODA: Hardness-Oriented Detection of Model Extraction Attacks", arXiv 2106.11424. A
-sample's hardness is the number of the training checkpoint from which on the victim's label stays the same. The
-histogram of hardness of an extraction attack's queries differs from that of harmless ones, even where the queries
-are natural images. (Synthetic queries, which PRADA detects, differ less: ``python -m experiments reproduce B2``.)
+sample's hardness is the number of the training checkpoint from which the victim's label no longer changes. The
+hardness histogram of an extraction attack's queries differs from that of harmless queries, even if the attack uses
+natural images. (Synthetic queries, which PRADA detects, differ less: ``python -m experiments reproduce B2``.)
 
-The paper tests sequences of ``num_s`` queries of a user, and leaves open whether they overlap. That it keeps 11
-numbers for a user says that they do not; this is the default here, and ``interval`` makes them overlap.
+The paper tests sequences of ``num_s`` queries of a user, and does not say whether they overlap. It stores 11
+numbers per user, which suggests that they do not. This is the default here; ``interval`` makes them overlap.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from defenses.detectors.counts import State, Windows
 from defenses.detectors.detector import Features, zero_row
 from wire import Array, BadInput, Card, Labels
 
-_DIGITS = 6  # of a share of harmless rows
+_DIGITS = 6  # decimals of the shares in ``benign``
 
 
 @dataclass(frozen=True)
 class Hoda:
     """Compares the hardness histogram of an account's latest rows with that of harmless rows.
 
-    Each of the victim's earlier checkpoints costs a forward pass: 10 beside the victim's own where it was trained
-    with ``checkpoints = 11``, as in the paper. The log keeps one byte for each row.
+    Each of the victim's earlier checkpoints costs a forward pass: 10 in addition to the victim's own if it was
+    trained with ``checkpoints = 11``, as in the paper. The log stores one byte per row.
 
     Attributes:
-        delta: An alarm is raised where the Pearson distance between the two histograms is greater. It is 1 minus
-            their correlation, and lies between 0 and 2.
-        benign: The harmless histogram: the shares of rows whose label stays from the first checkpoint on, from
-            the second on, ..., from the last on, which is the victim itself.
+        delta: Threshold on the Pearson distance between the two histograms; a larger distance raises an alarm. The
+            distance is 1 minus the correlation, and lies between 0 and 2.
+        benign: The harmless histogram: the shares of rows whose label no longer changes from the first checkpoint,
+            from the second, ..., from the last, which is the victim itself.
         rows: Rows in an account's histogram, the paper's ``num_s``.
         interval: Rows from one test to the next; ``rows`` by default.
     """
@@ -55,17 +55,17 @@ class Hoda:
         shares = np.array(self.benign)
         if len(shares) < 2 or not (np.isfinite(shares) & (shares >= 0)).all() or shares.min() == shares.max():
             raise BadInput(
-                f"hoda: benign must be a share of rows for each checkpoint, not all equal, not {self.benign}"
+                f"hoda: benign must have a share of rows for each checkpoint, not all equal, not {self.benign}"
             )
-        _ = self.windows  # which checks rows and interval
+        _ = self.windows  # checks rows and interval
 
     @property
     def windows(self) -> Windows:
-        """The windows of rows that are tested."""
+        """The windows of rows to test."""
         return Windows(self.rows, self.interval, len(self.benign))
 
     async def featurizer(self, companions: Companions, card: Card) -> Features:
-        """Returns what computes the hardness of rows, ``(n,)`` uint8.
+        """Returns the function that computes the hardness of rows, ``(n,)`` uint8.
 
         Raises:
             BadInput: The victim has no checkpoints, or not as many as ``benign``.
@@ -77,7 +77,7 @@ class Hoda:
             raise BadInput(f"hoda: needs the victim's earlier checkpoints, but {error}") from None
         if probs.shape[2] + 1 != len(self.benign):
             raise BadInput(
-                f"hoda: the victim has {probs.shape[2] + 1} checkpoints, and benign is of {len(self.benign)}"
+                f"hoda: the victim has {probs.shape[2] + 1} checkpoints, but benign has {len(self.benign)} shares"
             )
 
         async def features(x: Array, labels: Labels) -> Array:
@@ -101,10 +101,10 @@ class Hoda:
         return distances
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Hoda, Calibration]:
-        """Returns it with ``benign`` and ``delta`` chosen (:class:`~.calibration.Calibrated`).
+        """Returns the detector with ``benign`` and ``delta`` chosen (:class:`~.calibration.Calibrated`).
 
-        ``benign`` is the mean over all rows, ``delta`` the greatest distance in a stream; the paper draws 40,000
-        streams of ``rows`` rows, and wants an ``fpr`` of 0.
+        ``benign`` is the mean over all rows; ``delta`` is chosen from the largest distance in each stream. The
+        paper draws 40,000 streams of ``rows`` rows and uses an ``fpr`` of 0.
         """
         chosen = list(chosen)
         totals = self.windows.totals(chosen)
@@ -114,15 +114,15 @@ class Hoda:
 
 
 def hardness(probs: Array, labels: Labels) -> Array:
-    """Returns the hardness of rows, ``(n,)`` uint8: the number of the checkpoint from which on the label stays.
+    """Returns the hardness of rows, ``(n,)`` uint8: the checkpoint from which the label no longer changes.
 
     Args:
-        probs: Probabilities of k classes at the c checkpoints before the last, the earliest first, ``(n, k, c)``.
-        labels: The victim's own, ``(n,)``; the victim is the last checkpoint, so a label that it alone gives
-            makes the hardness c.
+        probs: Probabilities of k classes at the c checkpoints before the last, earliest first, ``(n, k, c)``.
+        labels: The victim's own labels, ``(n,)``. The victim is the last checkpoint, so the hardness is c if the
+            checkpoint before it gives another label.
     """
     differs = probs.argmax(axis=1) != labels[:, None]
-    since = differs[:, ::-1].argmax(axis=1)  # checkpoints after the latest that differs
+    since = differs[:, ::-1].argmax(axis=1)  # checkpoints after the last one that differs
     return np.where(differs.any(axis=1), differs.shape[1] - since, 0).astype(np.uint8)
 
 

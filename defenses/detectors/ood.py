@@ -1,12 +1,12 @@
-"""Flags an account many of whose queries are not of the victim's distribution.
+"""OOD: flags an account that sends many out-of-distribution queries.
 
 Source of the classifier: Atli et al., "Extraction of Complex DNN Models: Real Threat or Boogeyman?", EDSMLS at
 AAAI 2020. A binary classifier separates rows of the victim's distribution from others. It is trained on the
-victim's rows against some others (``python -m zoo train --rows VICTIM.npz --against OTHERS.npz``), and recognises
-others that resemble these. An attacker with rows of the victim's own distribution goes unseen.
+victim's rows against other rows (``python -m zoo train --rows VICTIM.npz --against OTHERS.npz``), and recognises
+rows that resemble the latter. It does not detect an attacker with rows of the victim's own distribution.
 
-The paper shuffles the answer to each such query (:class:`~defenses.answers.ood_filter.OodFilter`) and keeps no
-account. Counting them for each account is ours.
+The paper shuffles the answer to each such query (:class:`~defenses.answers.ood_filter.OodFilter`) and does not
+track accounts. Counting such queries per account is our addition.
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ from wire import Array, BadInput, Card, Labels
 
 
 async def load_filter(companions: Companions, folder: Path, card: Card) -> Callable[[Array], Awaitable[Array]]:
-    """Loads a binary classifier, and returns what finds the rows of other distributions, ``(n,)`` bool.
+    """Loads a binary classifier, and returns a function that finds out-of-distribution rows, ``(n,)`` bool.
 
     Raises:
-        BadInput: The folder is broken, or its model takes other rows than the victim or has not two classes.
+        BadInput: The folder is invalid, its model and the victim take different rows, or it does not have two
+            classes.
     """
     classify = await companions.load(folder)
 
     async def others(x: Array) -> Array:
         probs = await classify(x)
         if probs.shape[1] != 2:
-            raise BadInput(f"{folder}: it has {probs.shape[1]} classes; expected 2, the second for other rows")
+            raise BadInput(
+                f"{folder}: the model has {probs.shape[1]} classes; expected 2, the second for other rows"
+            )
         return probs[:, 1] > probs[:, 0]
 
     await others(zero_row(card))
@@ -45,15 +48,15 @@ async def load_filter(companions: Companions, folder: Path, card: Card) -> Calla
 
 @dataclass(frozen=True)
 class Ood:
-    """Counts how many of an account's latest rows are not of the victim's distribution.
+    """Counts how many of an account's latest rows are out of the victim's distribution.
 
-    Each row costs a forward pass of the classifier. The log keeps one byte for each row.
+    Each row costs a forward pass of the classifier. The log stores one byte per row.
 
     Attributes:
-        folder: Folder of the binary classifier; relative to the server's TOML file, or to where it was started.
-        delta: An alarm is raised where a greater share of the account's latest rows is of other distributions.
-            The classifier mistakes some of the victim's own, so it is calibrated.
-        rows: How many rows these are.
+        folder: Folder of the binary classifier, relative to the server's TOML file, or to the working directory.
+        delta: Threshold on the share of out-of-distribution rows; a larger share raises an alarm. It is
+            calibrated, because the classifier misjudges some rows of the victim's distribution.
+        rows: Number of latest rows to test.
         interval: Rows from one test to the next; ``rows`` by default.
     """
 
@@ -67,18 +70,18 @@ class Ood:
     def __post_init__(self) -> None:
         if not 0 <= self.delta <= 1:
             raise BadInput(f"ood: delta must lie between 0 and 1, not {self.delta:g}")
-        _ = self.windows  # which checks rows and interval
+        _ = self.windows  # checks rows and interval
 
     @property
     def windows(self) -> Windows:
-        """The windows of rows that are tested."""
+        """The windows of rows to test."""
         return Windows(self.rows, self.interval, 2)
 
     async def featurizer(self, companions: Companions, card: Card) -> Features:
-        """Returns what computes 1 for rows of other distributions and 0 for the victim's, ``(n,)`` uint8.
+        """Returns a function that gives 1 for out-of-distribution rows and 0 for others, ``(n,)`` uint8.
 
         Raises:
-            BadInput: The classifier is broken or made for other rows.
+            BadInput: The classifier is invalid or takes other rows.
         """
         others = await load_filter(companions, self.folder, card)
 
@@ -96,7 +99,7 @@ class Ood:
         return self.windows.observe(state, rows, labels, self._shares, self.delta)
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Ood, Calibration]:
-        """Returns it with ``delta`` chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
+        """Returns the detector with ``delta`` chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
         found = self.windows.calibrate(list(chosen), list(held_out), fpr, self._shares)
         return replace(self, delta=found.delta), found
 

@@ -26,12 +26,12 @@ class Past:
     """The variables of algorithm 3.
 
     Attributes:
-        rows: How many rows it has taken.
+        rows: Number of rows so far.
         G: The growing sets G_c.
-        D_G: Mean and deviation of each D_Gc: the distances at which rows joined G_c, 0 for the first.
+        D_G: Mean and standard deviation of each D_Gc: the distances at which rows joined G_c, 0 for the first.
         T: The thresholds T_c.
         D: The minimum distances d_min of all classes.
-        waiting: By class, distances that are not in D yet, since there are fewer than ``class_distances``.
+        waiting: Distances by class that are not in D yet, because there are fewer than ``class_distances``.
     """
 
     rows: int = 0
@@ -44,12 +44,12 @@ class Past:
 
 @dataclass
 class State:
-    """What is remembered of one account.
+    """The state of one account.
 
     Attributes:
-        rows: How many rows the account sent.
+        rows: Number of rows that the account sent.
         alarm: The first alarm.
-        width: Features of a row, None before the first.
+        width: Number of features of a row; None before the first.
         pasts: The past that decides and, with a window, the one that began half a window later.
     """
 
@@ -60,7 +60,7 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """The memory that its arrays take."""
+        """Memory of the arrays, in bytes."""
         return sum(past.G.nbytes + past.D.values.nbytes for past in self.pasts)
 
 
@@ -68,19 +68,19 @@ class State:
 class Prada:
     """Tests after each row whether the minimum distances of an account's rows are normally distributed.
 
-    The defaults are the paper's. Its authors' code has ``interval=10``, ``class_distances=10`` and
-    ``counted="after"``. (It tests after 1, 11, 21, ... rows; here it is after 10, 20, ...) There is no test of
-    fewer than three distances or of equal ones.
+    The defaults are the paper's. The authors' code uses ``interval=10``, ``class_distances=10`` and
+    ``counted="after"``; it tests after 1, 11, 21, ... rows, where this one tests after 10, 20, ... Fewer than
+    three distances, or equal ones, are not tested.
 
     Attributes:
-        delta: An alarm is raised where W falls under it; :meth:`calibrated` chooses it.
+        delta: Threshold on W; a smaller W raises an alarm. :meth:`calibrated` chooses it.
         interval: Rows from one test to the next.
-        class_distances: A class's distances count once there are so many.
-        enough: Tests begin with more distances than this.
-        counted: Whether they are counted before or after those beyond three standard deviations are left out.
-        window: Only so many recent rows count, or down to half as many, so that a long harmless past hides no
-            attack: every half window the algorithm starts anew, and decides from the next half on. None if all
-            count.
+        class_distances: Number of distances from which a class's distances count.
+        enough: Tests need more distances than this.
+        counted: Whether distances are counted before or after removing outliers beyond three standard deviations.
+        window: Number of recent rows that count (at least half of it, at most all), so that a long harmless past
+            cannot hide an attack: the algorithm restarts every half window, and decides from the next half on.
+            None if all rows count.
     """
 
     uncalibrated: ClassVar[Mapping[str, Any]] = {"delta": 0.0}
@@ -108,22 +108,22 @@ class Prada:
         return State()
 
     def observe(self, state: State, rows: Array, labels: Labels) -> State:
-        """Folds more rows into a state (:meth:`~.detector.Detector.observe`); bytes stand for 255ths."""
+        """Folds more rows into a state (:meth:`~.detector.Detector.observe`); a byte b stands for b / 255."""
         self._fold(state, rows, labels, 0.0 if state.alarm else self.delta)
         return state
 
     def lowest(self, rows: Array, labels: Labels) -> float:
-        """Returns the least W of all tests of a stream, infinite if there are none; a greater delta alarms."""
+        """Returns the smallest W of a stream's tests, infinity without tests; a larger delta raises an alarm."""
         return min(self._fold(State(), rows, labels, math.inf), default=math.inf)
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Prada, Calibration]:
-        """Returns it with ``delta`` chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
+        """Returns the detector with ``delta`` chosen on harmless streams (:class:`~.calibration.Calibrated`)."""
         on, others = ([self.lowest(*stream) for stream in streams] for streams in (chosen, held_out))
         found = calibrate(on, others, fpr, self.enough + 2)  # the first row of a class has no distance
         return replace(self, delta=found.delta), found
 
     def _fold(self, state: State, rows: Array, labels: Labels, floor: float) -> list[float]:
-        """Takes rows; returns each W that is under the floor, which is W from then on."""
+        """Folds rows into a state; returns each W below the floor, and lowers the floor to it."""
         x, found = flat_rows(rows, labels, state.width), []
         state.width = x.shape[1]
         for part, ends in halves(state.rows, len(x), self.window):
@@ -138,7 +138,7 @@ class Prada:
         return found
 
     def _take(self, past: Past, x: Array, labels: Labels, floor: float) -> list[tuple[int, float]]:
-        """Algorithm 3 on rows; returns the numbers of those after which W is under the floor, and W."""
+        """Runs algorithm 3 on rows; returns the numbers of the rows after which W is below the floor, with W."""
         found, before = [], past.rows
         for arrivals, classes in past.G.arrivals(x, labels):
             start, added = past.rows, [self._grow(past, arrivals, i, c) for i, c in enumerate(classes.tolist())]
@@ -149,7 +149,7 @@ class Prada:
         return found
 
     def _grow(self, past: Past, arrivals: Arrivals, i: int, c: int) -> Sequence[float]:
-        """Takes row i, of class c; returns the distances that it adds to D."""
+        """Adds row i, of class c; returns the distances to add to D."""
         d_min = arrivals.distance(i)
         if d_min == math.inf:  # G_c is empty
             arrivals.keep(i)

@@ -1,35 +1,35 @@
-"""Sybils: flags accounts whose queries lie too close to one another's, as those of a divided attack do.
+"""Sybils: flags accounts whose queries lie too close to one another, as in an attack from several accounts.
 
-The detector is ours, made of known parts. An attacker who divides synthetic queries over many keys escapes
-detectors that watch each key by itself (Zhang, Chen, Wagner, "SEAT: Similarity Encoder by Adversarial Training
-for Detecting Model Extraction Attack Queries", AISec 2021, counts how many keys that takes). But a query that was
-made by a step from another one lies nearer to it than harmless queries lie to one another, whoever sent it. That
-the queries of all accounts are compared is from Li et al., "Blacklight: Scalable Defense for Neural Networks
-against Query-Based Black-Box Attacks", USENIX Security 2022.
+The detector is our own combination of known parts. An attacker who divides synthetic queries over many keys evades
+detectors that watch each key separately (Zhang, Chen, Wagner, "SEAT: Similarity Encoder by Adversarial Training
+for Detecting Model Extraction Attack Queries", AISec 2021, counts how many keys that takes). But a query made by a
+small step from another one lies closer to it than harmless queries lie to one another, whichever account sent it.
+Comparing the queries of all accounts follows Li et al., "Blacklight: Scalable Defense for Neural Networks against
+Query-Based Black-Box Attacks", USENIX Security 2022.
 
-How near harmless rows lie to one another differs from place to place, so distances are taken relative to the
-distance to a reference: harmless rows that nobody asks about. A row is a *hit* if the nearest of the last
-``window`` rows of all accounts belongs to another account and is nearer than ``ratio`` times the nearest row of
-the reference. (The ratio of two distances in place of a distance is from Lowe, "Distinctive Image Features from
-Scale-Invariant Keypoints", IJCV 2004, section 7.1.) An exact copy of an earlier row is neither hit nor miss, since
-many ask about the same public image.
+The density of harmless rows varies over the input space, so a distance is divided by the distance to a reference:
+a set of harmless rows that no account sends. A row is a *hit* if the nearest of the last ``window`` rows of all
+accounts belongs to another account and is closer than ``ratio`` times the distance to the nearest reference row.
+(The ratio of two distances is from Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004,
+section 7.1.) An exact copy of an earlier row is neither a hit nor a miss, since many accounts send the same public
+image.
 
-At most a ``share`` of harmless rows are hits. An account's *evidence* is the logarithm of the likelihood ratio of
-its hits and misses, for each of some greater shares, since the row where it was least (Page, "Continuous
-Inspection Schemes", Biometrika 1954). So harmless queries before and between those of an attack delay the alarm
-and do not prevent it. By Ville's inequality, the evidence of harmless rows from any one row on reaches
-``log(1 / rate)`` with a probability of at most ``rate``.
+At most a ``share`` of harmless rows are hits. An account's *evidence* is the log-likelihood ratio of its hits and
+misses for each of several larger shares, since the row at which it was smallest (Page, "Continuous Inspection
+Schemes", Biometrika 1954). So harmless queries before and between those of an attack delay the alarm but do not
+prevent it. By Ville's inequality, the evidence of harmless rows from any given row on reaches ``log(1 / rate)``
+with a probability of at most ``rate``.
 
-What the detector misses, or mistakes:
+Limits. The detector does not find, or misjudges:
 
 - natural queries of the reference's own distribution. Natural queries of another distribution only show that
-  several accounts share a source that the reference does not know, harmless or not;
-- attacks that keep rows made from one another with one account (but see ``own``);
-- accounts with so few queries, or so many dummies among them, that none has enough evidence of its own: at the
-  default share and rate that takes five hits in a row at least;
-- attacks that wait for ``window`` other rows between a row and those made from it, or whose steps are as long as
+  several accounts share a source that is not in the reference, harmless or not;
+- attacks that send all rows made from one another with the same account (but see ``own``);
+- accounts with so few queries, or so many dummy queries, that none gathers enough evidence: at the default share
+  and rate, an alarm takes at least five consecutive hits;
+- attacks that send ``window`` other rows between a row and the rows made from it, or whose steps are as long as
   the distance to the nearest harmless row;
-- which account was first: one that innocently asks about the rows from which an attack began has hits too.
+- which account came first: an account that innocently sends the seed rows of an attack also gets hits.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from defenses.monitoring.recent import Nearest, Recent
 from defenses.monitoring.reference import Reference
 from wire import Array, BadInput, Card, Labels
 
-_SHARES = 5  # shares of hits that there is evidence for
+_SHARES = 5  # number of alternative shares of hits
 _BESIDE = 350  # bytes of an account's evidence
 
 
 @dataclass
 class Account:
-    """What is remembered of an account.
+    """The state of one account.
 
     Attributes:
-        rows: How many rows it sent.
+        rows: Number of rows that it sent.
         evidence: The evidence for each share of hits.
     """
 
@@ -69,10 +69,10 @@ class Account:
 
 @dataclass
 class State:
-    """What is remembered of all accounts of a model.
+    """The state of all accounts of a model.
 
     Attributes:
-        recent: The rows that new ones are compared with.
+        recent: The rows to compare new ones with.
         accounts: The accounts by name.
         alarms: The first alarm of each account that has one.
     """
@@ -83,32 +83,33 @@ class State:
 
     @property
     def rows(self) -> int:
-        """How many rows it holds."""
+        """Number of rows held."""
         return len(self.recent.owners)
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes."""
+        """Memory of the state, in bytes."""
         return self.recent.nbytes + _BESIDE * len(self.accounts)
 
 
 @dataclass(frozen=True)
 class Sybils:
-    """Tests after each row whether too many of an account's rows lie too close to other accounts'.
+    """Tests after each row whether too many of an account's rows lie too close to other accounts' rows.
 
     Rows are compared as bytes (:class:`~defenses.monitoring.reference.Reference`), so rows that differ by less
-    than a step may be copies. Each row is multiplied with ``window`` rows and all rows of the reference, in int8;
-    the victim's own pass may take less time. The log of all accounts holds the bytes of each row and its distance
-    to the reference.
+    than a step may count as copies. Each row is multiplied by ``window`` rows and all reference rows, in int8;
+    this may take longer than the victim's own forward pass. The common log of all accounts stores the bytes of
+    each row and its distance to the reference.
 
     Attributes:
-        reference: File of harmless rows (npz), none of which anybody asks about.
-        ratio: A hit is nearer than this times the distance to the reference; :meth:`calibrated` chooses it.
-        share: Greatest share of harmless rows that are hits.
-        rate: Unjust alarms to be expected for each harmless row, at most.
-        window: How many of the latest rows, of all accounts, a row is compared with.
-        own: Whether rows near the account's own count as hits too. Then an attack by one key is seen, and one
-            that keeps rows made from one another with one key; but the frames of a film accuse their sender.
+        reference: File of harmless rows (npz) that no account sends.
+        ratio: Threshold for a hit, relative to the distance to the reference; :meth:`calibrated` chooses it.
+        share: Maximum share of harmless rows that are hits.
+        rate: Maximum expected number of false alarms per harmless row.
+        window: Number of latest rows, of all accounts, to compare a row with.
+        own: Whether rows close to the account's own rows also count as hits. This detects an attack by one key,
+            and one that sends all rows made from one another with the same key, but also flags the frames of a
+            video.
     """
 
     uncalibrated: ClassVar[Mapping[str, Any]] = {"ratio": 0.0}
@@ -133,19 +134,19 @@ class Sybils:
 
     @property
     def enough(self) -> float:
-        """The evidence that raises an alarm; there are several shares, and each may be wrong."""
+        """The evidence that raises an alarm, with a Bonferroni correction for the number of shares."""
         return math.log(_SHARES / self.rate)
 
     async def featurizer(self, companions: Companions, card: Card) -> Features:
-        """Reads the reference; returns what computes rows as bytes and their distances to it.
+        """Reads the reference; returns the function from rows to their bytes and distances to the reference.
 
         Raises:
-            BadInput: There is no such file, or its rows are not the victim's.
+            BadInput: The file does not exist, or its rows do not fit the victim.
         """
         return (await asyncio.to_thread(Reference, self.reference, card.input_shape)).features
 
     def begin(self) -> State:
-        """Returns the state in which nothing has been sent."""
+        """Returns the initial state."""
         return State()
 
     def observe(self, state: State, rows: Array, labels: Labels, accounts: Sequence[str]) -> State:
@@ -153,7 +154,7 @@ class Sybils:
         return self.weigh(state, accounts, state.recent.take(rows, accounts, self.window))
 
     def weigh(self, state: State, accounts: Sequence[str], found: Nearest) -> State:
-        """Adds rows to the evidence of the accounts that sent them."""
+        """Updates the evidence of the accounts that sent the rows."""
         shares = self.share ** (np.arange(1, _SHARES + 1) / (_SHARES + 1))
         miss, hit = np.log((1 - shares) / (1 - self.share)).tolist(), np.log(shares / self.share).tolist()
         hits = (self.ratios(found) < self.ratio).tolist()
@@ -169,27 +170,27 @@ class Sybils:
         return state
 
     def ratios(self, found: Nearest) -> Array:
-        """Returns how near rows are to others that count, ``(n,)``; inf where that is the account's own row."""
+        """Returns the distance ratios of rows, ``(n,)``; inf if the nearest row is the account's own."""
         return np.where(self.own | (found.owners != found.senders), found.ratios, np.inf)
 
     def forget(self, state: State, account: str) -> State:
-        """Clears an account's evidence, alarm and number of rows; its rows still count as others' neighbours."""
+        """Clears an account's evidence, alarm and row count; its rows still count as others' neighbours."""
         state.alarms.pop(account, None)
         state.accounts.pop(account, None)
         return state
 
     def calibrated(self, chosen: Streams, held_out: Streams, fpr: float) -> tuple[Sybils, Calibration]:
-        """Returns it with the greatest ratio that makes hits of at most ``share`` of harmless rows.
+        """Returns the detector with the largest ratio at which at most ``share`` of harmless rows are hits.
 
         Args:
-            chosen: Of each harmless account the features of its rows, ``(n, d)``, and the victim's labels. The
-                accounts send their rows in turn; copies do not count. Where there are fewer than twice ``window``
-                rows, only a smaller share may be hits in the smaller window that they fill, in proportion.
+            chosen: For each harmless account, the features of its rows, ``(n, d)``, and the victim's labels. The
+                accounts take turns; copies do not count. With fewer than twice ``window`` rows, the window is only
+                partly filled, and the allowed share of hits is reduced in proportion.
             held_out: Accounts with other rows.
-            fpr: Greatest share of the former that may be accused.
+            fpr: Maximum share of the chosen accounts that may be accused.
 
         Raises:
-            BadInput: There are too few, or more of them are accused.
+            BadInput: There are too few rows, or too many accounts are accused.
         """
         check_rate(fpr)
         chosen, held_out = list(chosen), list(held_out)
@@ -202,8 +203,8 @@ class Sybils:
         allowed = math.floor(self.share * filled / self.window * len(later))
         if not allowed:
             raise BadInput(
-                f"sybils: {len(first)} different harmless rows cannot show that a share of {self.share:g} are "
-                f"hits in a window of {self.window}; expected more rows, or a smaller window"
+                f"sybils: {len(first)} distinct harmless rows are too few to estimate a share of {self.share:g} "
+                f"hits in a window of {self.window}; use more rows, or a smaller window"
             )
         tuned = replace(self, ratio=float(min(1.0, later[allowed])))
         accused, others = (len(tuned.accused(streams)) for streams in (chosen, held_out))
@@ -212,6 +213,6 @@ class Sybils:
         return tuned, tried(tuned.ratio, others, len(held_out))
 
     def accused(self, streams: Streams) -> Mapping[str, Alarm]:
-        """Returns the alarms of accounts that send their rows in turn (:func:`~.calibration.in_turn`)."""
+        """Returns the alarms of accounts that take turns (:func:`~.calibration.in_turn`)."""
         rows, accounts = in_turn(streams)
         return self.observe(self.begin(), rows, np.zeros(len(rows), np.int64), accounts).alarms

@@ -1,1 +1,1 @@
-"""What lets detectors watch a served model."""
+"""The machinery that runs detectors at a served model."""

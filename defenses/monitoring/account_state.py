@@ -1,7 +1,7 @@
 """The state of an account: a fold over its append-only log in the store.
 
-Workers agree and a restart loses nothing, since each worker folds the same log; it keeps the state in memory and
-reads only what others appended in between.
+Each worker folds the same log, so workers agree and a restart loses nothing. A worker keeps the state in memory
+and reads only the entries that others have appended since.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_COMPACTED = 4096  # rows at least, and as many as the state has, between two snapshots
-_SHORT = 2**29  # bytes of new rows times old ones: a few milliseconds, for which a thread needs twice as long
-_BESIDE = 2**14  # bytes of a state beside its arrays
-_KEYS = 4096  # idempotency keys of an account that are remembered
-_KEY = 200  # bytes that each of them takes
+_COMPACTED = 4096  # minimum number of rows between two snapshots; also at least as many as the state has
+_SHORT = 2**29  # bytes of new rows times old rows: takes a few milliseconds, and twice as long in a thread
+_BESIDE = 2**14  # bytes of a state besides its arrays
+_KEYS = 4096  # idempotency keys to remember per account
+_KEY = 200  # bytes per idempotency key
 
 
 class AccountState:
-    """An account, or all of them, as one worker knows it.
+    """One worker's copy of the state of one account, or of all accounts together.
 
     Attributes:
-        log: Name of its log.
+        log: Name of the log.
         state: The detector's state.
-        position: Up to where the log is folded.
-        nbytes: The memory that the state takes.
-        take: Logs and folds an entry; entries that arrive meanwhile share the next trip to the store.
+        position: Position up to which the log is folded.
+        nbytes: Memory of the state, in bytes.
+        take: Logs and folds an entry; concurrent entries share the next trip to the store.
     """
 
     def __init__(self, monitor: Monitor, name: str) -> None:
-        """Has read nothing yet."""
+        """Makes the initial state; reads nothing yet."""
         self._monitor, self._name = monitor, name
         started = f"{monitor.detector}\n{monitor.site.fingerprint}\n{schema(type(monitor.detector.begin()))}"
         settings = hashlib.sha256(started.encode()).hexdigest()[:16]
@@ -59,13 +59,13 @@ class AccountState:
         self.position = 0
         self._fresh = 0  # rows in the log since the snapshot
         self._keys: dict[str, None] = {}  # idempotency keys of the last requests, in order
-        self._clears: dict[str, int] = {}  # how often accounts had been cleared, as their entries say
+        self._clears: dict[str, int] = {}  # how often each account had been cleared, according to its entries
 
     async def catch_up(self) -> None:
-        """Folds what the log has gained; only one call may run at a time.
+        """Folds new entries of the log; only one call may run at a time.
 
         Raises:
-            Refused: The store is away, or the log cannot be read (503).
+            Refused: The store is unavailable, or the log cannot be read (503).
         """
         found = await self._monitor.site.store.read(self.log, self.position)
         if found.start < self.position:
@@ -74,7 +74,7 @@ class AccountState:
         await self._fold(found.entries, found.start, found.snapshot)
 
     def _restart_after_loss(self, end: int) -> None:
-        log.error("%s ends at %d, but was read up to %d: it is read anew", self.log, end, self.position)
+        log.error("%s ends at %d, but was read up to %d: reading it again", self.log, end, self.position)
         self._restart()
 
     async def _take(self, entries: Sequence[bytes]) -> list[None]:
@@ -101,8 +101,8 @@ class AccountState:
             else:
                 await asyncio.to_thread(self._fold_now, entries, start, saved)
         except ValueError as fault:
-            log.error("no row of account %s is answered: %s: %s", self._name, self.log, fault)
-            self._restart()  # a part may have been folded
+            log.error("account %s gets no answers: %s: %s", self._name, self.log, fault)
+            self._restart()  # some entries may have been folded
             raise Refused("the log of this account cannot be read", status=503) from fault
         self._monitor.resize(self._name, self, _BESIDE + _KEY * len(self._keys) + self.state.nbytes)
 
@@ -128,7 +128,7 @@ class AccountState:
         self.position += len(entries)
 
     def _clear(self, account: str, clears: int) -> None:
-        """Starts anew with an account."""
+        """Resets the detector's state of an account."""
         self._clears[account] = clears
         detector = self._monitor.detector
         if isinstance(detector, CrossAccountDetector):
@@ -167,7 +167,7 @@ class AccountState:
         return Snapshot(list(self._keys), self._clears, dump(self.state)).to_bytes()
 
     async def _look(self, account: str) -> dict[str, Any] | None:
-        """Reads the log on, and returns the details of an account's alarm; None if it no longer holds."""
+        """Reads new entries, then returns the details of an account's alarm; None if it was cleared."""
         await self.catch_up()
         alarm = self._alarms().get(account)
         if alarm is None:

@@ -1,4 +1,4 @@
-"""PRADA's growing sets: for each class the rows that were kept, and the distance of a new row to the nearest."""
+"""PRADA's growing sets: the kept rows of each class, and the distance of a new row to the nearest of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from defenses.monitoring.nearest import UNIT, Kept, Rows, float_squares, floats, nearest, pixel_squares, pixels
 from wire import Array, Labels
 
-_STEP = 256  # rows that are compared at a time
+_STEP = 256  # rows to compare at a time
 
 
 def flat_rows(rows: Array, labels: Labels, width: int | None) -> Array:
@@ -20,10 +20,10 @@ def flat_rows(rows: Array, labels: Labels, width: int | None) -> Array:
     Args:
         rows: Rows ``(n, ...)``.
         labels: Their classes, ``(n,)``.
-        width: The d of the rows before, if there were any.
+        width: The d of earlier rows, if any.
 
     Raises:
-        ValueError: The rows have another width, or not all are finite, or there are more or fewer labels.
+        ValueError: The rows have another width, some are not finite, or the number of labels differs.
     """
     x = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     if len(labels) != len(x):
@@ -42,8 +42,8 @@ def flat_rows(rows: Array, labels: Labels, width: int | None) -> Array:
 class GrowingSets:
     """The growing sets G_c of an account.
 
-    Rows are kept as bytes as long as all of them are 8-bit pixels (:func:`~.nearest.pixels`), and in float32 from
-    the first other row on.
+    Rows are kept as bytes as long as all rows are 8-bit pixels (:func:`~.nearest.pixels`), and as float32 from the
+    first other row on.
 
     Attributes:
         sets: The sets by class c.
@@ -55,18 +55,18 @@ class GrowingSets:
 
     @property
     def nbytes(self) -> int:
-        """The memory that they take."""
+        """Memory of the sets, in bytes."""
         return sum(kept.nbytes for kept in self.sets.values())
 
     def arrivals(self, x: Array, labels: Labels) -> Iterator[tuple[Arrivals, Labels]]:
-        """Yields rows in parts, with their classes; each part must be taken before the next.
+        """Yields rows in parts, with their classes; each part must be processed before the next.
 
         Args:
-            x: Rows ``(n, d)``, float32, or bytes that stand for 255ths.
+            x: Rows ``(n, d)``, float32, or bytes b that stand for b / 255.
             labels: Their classes, ``(n,)``.
         """
         same, octets = pixels(x)
-        first = len(x) if same.all() else int(same.argmin())  # row of other values
+        first = len(x) if same.all() else int(same.argmin())  # index of the first row that is not 8-bit pixels
         start = 0
         while start < len(x):
             end = min(start + _STEP, first if start < first else len(x))
@@ -88,14 +88,14 @@ class GrowingSets:
 
 
 class Arrivals:
-    """Rows that arrive one after the other: each has a distance to its class's set, and may then be kept there."""
+    """Rows that arrive one by one: each has a distance to its class's set, and may then be added to it."""
 
     def __init__(self, grown: GrowingSets, x: Rows, labels: Labels) -> None:
-        """Finds all distances to what is kept, and among the rows.
+        """Computes the distances to the kept rows, and among the new rows.
 
         Args:
             grown: The sets.
-            x: The rows, of the type that these keep.
+            x: The rows, of the same type as the kept ones.
             labels: Their classes, ``(m,)``.
         """
         self._x, self._labels = x, labels.tolist()

@@ -1,4 +1,4 @@
-"""Windows of recent rows for a fold that cannot forget: two folds that start half a window apart."""
+"""Sliding windows for a fold that cannot forget rows: two folds that start half a window apart."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 
 def halves(before: int, count: int, window: int | None) -> Iterator[tuple[slice, bool]]:
-    """Splits rows where half a window ends; there the older of two folds is dropped and a new one begun.
+    """Splits rows at the end of each half window, where the older of two folds is dropped and a new one begins.
 
     Args:
-        before: How many rows came before.
-        count: How many rows come now.
-        window: Rows of a window; None if there is none.
+        before: Number of earlier rows.
+        count: Number of new rows.
+        window: Rows in a window; None for no window.
 
     Yields:
         A part of the rows, never empty, and whether half a window ends with it.

@@ -1,4 +1,4 @@
-"""A detector at a served model: rows are logged before their answer leaves, and folded in every worker.
+"""Runs a detector at a served model: logs rows before their answer is sent, and folds them in every worker.
 
 See :mod:`defenses.monitoring.account_state` for how an account's state follows its log.
 """
@@ -19,19 +19,20 @@ from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
 
 log = logging.getLogger(__name__)
 
-_HELD = 2**28  # bytes of account states that a monitor keeps in memory, beside those in use
-_EVERYBODY = "*"  # the name of a log of all accounts; no account is called so
+_HELD = 2**28  # bytes of account states to keep in memory, besides those in use
+_EVERYBODY = "*"  # the name of the log of all accounts; no account has this name
 
 
 @dataclass(frozen=True)
 class Consequence:
-    """What becomes of an account that raised an alarm, and of rows that cannot be logged.
+    """The reaction to an alarm, and the treatment of rows that cannot be logged.
 
     Attributes:
-        reaction: How the account is served from its next request on: as before (``log``), refused, slowed down,
-            with labels only or rounded probabilities (``coarsen``), or with shuffled ones (``deceive``).
-        digits: Decimals that ``coarsen`` leaves; by default labels only.
-        open: Whether rows that cannot be logged are answered, and go unwatched, rather than refused.
+        reaction: How to serve the account from its next request on: as before (``log``), not at all (``refuse``),
+            more and more slowly (``slow``), with labels only or rounded probabilities (``coarsen``), or with
+            shuffled probabilities (``deceive``).
+        digits: Number of decimals for ``coarsen``; by default, it leaves labels only.
+        open: Whether to answer rows that cannot be logged, unmonitored, instead of refusing them.
     """
 
     reaction: Literal["log", "refuse", "slow", "coarsen", "deceive"] = "log"
@@ -41,23 +42,23 @@ class Consequence:
     def __post_init__(self) -> None:
         if self.digits is not None and (self.reaction != "coarsen" or not 0 <= self.digits <= 8):
             raise BadInput(
-                "digits go with the reaction coarsen and lie between 0 and 8, "
-                f"not with {self.reaction} and {self.digits}"
+                "digits go with the reaction coarsen and must lie between 0 and 8; "
+                f"got {self.digits} with the reaction {self.reaction}"
             )
 
 
 @dataclass(frozen=True)
 class Monitored:
-    """Lets a detector monitor accounts.
+    """The defence that monitors accounts with a detector.
 
-    A changed detector or victim starts anew, with logs of its own. A request that is retried under its idempotency
-    key is observed once, if at most 4,096 requests with keys lie between. Without a key, a retry is a request like
-    any other.
+    A changed detector or victim starts anew, with its own logs. A request that is retried with its idempotency key
+    is observed once, unless more than 4,096 requests with keys lie between. Without a key, a retry counts as a new
+    request.
 
     Attributes:
         detector: The detector.
-        kind: Its type in the TOML.
-        consequence: What an alarm leads to.
+        kind: The detector's type in the TOML.
+        consequence: The reaction to an alarm.
     """
 
     detector: Detector | CrossAccountDetector
@@ -67,11 +68,11 @@ class Monitored:
     stage: ClassVar[Stage] = Stage.MONITOR
 
     def bind(self, site: Site) -> Layer:
-        """Returns the monitor of a site."""
+        """Returns the monitor for a site."""
         return Monitor(self.detector, self.kind, self.consequence, site)
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is; rows must be numbers, none of them missing."""
+        """Returns the card unchanged; rows must be numbers, without missing features."""
         if card.dtype == "BYTES" or card.missing:
             what = "texts" if card.dtype == "BYTES" else "rows with missing features"
             raise BadInput(f"{self.kind}: the model takes {what}; expected rows of numbers")
@@ -79,40 +80,40 @@ class Monitored:
 
 
 class Monitor:
-    """A running monitor; stands innermost, so that it sees the victim's own answers.
+    """A running monitor; it stands innermost, so that it sees the victim's own answers.
 
     Attributes:
         detector: The detector.
-        kind: Its type in the TOML.
-        consequence: What an alarm leads to.
-        site: Where it runs.
+        kind: The detector's type in the TOML.
+        consequence: The reaction to an alarm.
+        site: The site.
         together: Whether all accounts share one state.
     """
 
     def __init__(
         self, detector: Detector | CrossAccountDetector, kind: str, consequence: Consequence, site: Site
     ) -> None:
-        """Knows no account yet."""
+        """Makes a monitor without accounts."""
         self.detector, self.kind, self.consequence, self.site = detector, kind, consequence, site
         self.together = isinstance(detector, CrossAccountDetector)
         self._features: Features | None = None if isinstance(detector, Featurizer) else _rows
         self._accounts: OrderedDict[str, AccountState] = OrderedDict()
-        self._held = 0  # bytes of their states
+        self._held = 0  # bytes of all account states
 
     async def start(self) -> None:
-        """Prepares the detector's features, if it observes any.
+        """Loads the detector's featurizer, if it has one.
 
         Raises:
-            BadInput: They cannot be computed for this victim.
+            BadInput: The features cannot be computed for this victim.
         """
         if isinstance(self.detector, Featurizer):
             self._features = await self.detector.featurizer(self.site.companions, self.site.card)
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers once the rows are in the account's log.
+        """Answers after the rows are in the account's log.
 
         Raises:
-            Refused: The store is away, or the log cannot be read (503).
+            Refused: The store is unavailable, or the log cannot be read (503).
         """
         if self._features is None:
             await self.start()
@@ -127,11 +128,11 @@ class Monitor:
         except Refused as refused:
             if not self.consequence.open:
                 raise
-            log.error("model %s: rows of account %s go unwatched: %s", self.site.model, query.account, refused)
+            log.error("model %s: rows of account %s were not logged: %s", self.site.model, query.account, refused)
         return answer
 
     def account(self, name: str) -> AccountState:
-        """Returns the state of an account, or that of all of them if they are watched together."""
+        """Returns the state of an account, or of all accounts if they share one."""
         name = _EVERYBODY if self.together else name
         if name not in self._accounts:
             self._accounts[name] = AccountState(self, name)
@@ -140,8 +141,8 @@ class Monitor:
         return self._accounts[name]
 
     def resize(self, name: str, account: AccountState, nbytes: int) -> None:
-        """Records the size of a state, and drops those unused for longest; they can be read again."""
-        if self._accounts.get(name) is account:  # else it was dropped
+        """Records the size of a state, and drops the least recently used ones, which can be read again."""
+        if self._accounts.get(name) is account:  # otherwise it was dropped
             self._held += nbytes - account.nbytes
         account.nbytes = nbytes
         while self._held > _HELD and len(self._accounts) > 1:

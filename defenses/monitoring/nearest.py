@@ -1,9 +1,9 @@
 """Exact distances from rows to their nearest neighbours, by matrix products.
 
-A distance is a function of its two rows alone, whatever else is in the product. Rows of 8-bit pixels are kept as
-bytes, multiplied as int8 and summed as integers, without error. For other rows a float32 product only finds the
-candidates, by a bound of its rounding error (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed.
-2002, section 3.5); the distances of these few are computed from the differences, in float64.
+A distance depends on its two rows alone, not on other rows in the product. Rows of 8-bit pixels are stored as
+bytes, multiplied as int8 and summed as integers, without error. For other rows, a float32 product only finds
+candidates, by a bound on its rounding error (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed.
+2002, section 3.5); the distances of the candidates are then computed from the differences, in float64.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ import numpy as np
 
 from wire import Array
 
-UNIT = 255.0**2  # squared distances of bytes over those of pixels
-_PART = 1 << 15  # columns whose squared differences of bytes sum to less than 2^31
-_EXACT = 1 << 10  # columns whose products of int8 sum to at most 2^24, up to which float32 holds all integers
-_FEWEST = 4  # columns from which on PyTorch's product of int8 is right
-_TO_LAST_BITS = np.float32(1.5 * 2**23 - 128)  # a number plus this has its integer part less 128 in its last bits
-_LOST = 1e-30  # more than products that underflow can sum to
-_ELEMENTS = 1 << 20  # differences that are made at a time
+UNIT = 255.0**2  # ratio of squared distances between bytes to those between pixels in [0, 1]
+_PART = 1 << 15  # columns for which squared differences of bytes sum to less than 2^31
+_EXACT = 1 << 10  # columns for which int8 products sum to at most 2^24, up to which float32 is exact for integers
+_FEWEST = 4  # columns from which PyTorch's int8 product is correct
+_TO_LAST_BITS = np.float32(
+    1.5 * 2**23 - 128
+)  # added to a number, puts its integer part minus 128 in the last bits
+_LOST = 1e-30  # upper bound on the sum of products that underflow
+_ELEMENTS = 1 << 20  # differences to compute at a time
 
 
 def pixels(x: Array) -> tuple[Array, Array]:
-    """Finds the rows ``(n, d)`` that are 8-bit pixels: bytes, or float32 that are all of the form ``k / 255``.
+    """Finds the rows ``(n, d)`` that are 8-bit pixels: bytes, or float32 values of the form ``k / 255``.
 
     Returns:
-        Which rows are, ``(n,)`` bool, and their bytes less 128, ``(n, d)`` int8; other rows have any values there.
+        Which rows are pixels, ``(n,)`` bool, and their bytes minus 128, ``(n, d)`` int8, arbitrary for other rows.
     """
     if x.dtype == np.uint8:
         return np.ones(len(x), bool), (x ^ np.uint8(128)).view(np.int8)
-    with np.errstate(invalid="ignore", over="ignore"):  # such values are found to differ
+    with np.errstate(invalid="ignore", over="ignore"):  # the comparison below rejects such values
         y = x * np.float32(255)
         y += _TO_LAST_BITS
     values = y.view(np.int32).astype(np.int8)
@@ -41,7 +43,7 @@ def pixels(x: Array) -> tuple[Array, Array]:
 
 
 def floats(values: Array) -> Array:
-    """Returns the float32 numbers that int8 stand for (:func:`pixels`), and other numbers as they are."""
+    """Converts int8 pixels (:func:`pixels`) to float32; returns other numbers unchanged."""
     if values.dtype != np.int8:
         return values
     y = values.astype(np.float32)
@@ -51,11 +53,11 @@ def floats(values: Array) -> Array:
 
 
 class Rows(NamedTuple):
-    """Rows and what their distances take.
+    """Rows with their squared norms.
 
     Attributes:
-        values: The rows ``(n, d)``, in float32, or in int8 if they are pixels (:func:`pixels`).
-        norms: Their squared norms, ``(n,)``: integers if they are pixels, else float64.
+        values: The rows ``(n, d)``, float32, or int8 for pixels (:func:`pixels`).
+        norms: The squared norms, ``(n,)``: integers for pixels, else float64.
     """
 
     values: Array
@@ -63,7 +65,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, values: Array) -> Rows:
-        """Returns rows of values ``(n, d)`` of either type."""
+        """Makes rows from values ``(n, d)`` of either type."""
         if values.dtype != np.int8:
             return cls(values, _sums_of_squares(values.astype(np.float64)))
         wide = values.astype(np.int32)
@@ -77,14 +79,14 @@ class Rows(NamedTuple):
 
 @dataclass
 class Kept:
-    """Rows that were kept, in the order in which they came.
+    """A growable array of rows, in order of arrival.
 
-    All that it holds depends on the rows alone, and not on how they were split into calls.
+    Its content depends on the rows alone, not on how they were split into calls.
 
     Attributes:
-        values: The rows and, behind them, zeros for at most a sixteenth as many (:class:`Rows`).
-        norms: Their squared norms, likewise.
-        count: The number of rows.
+        values: The rows (:class:`Rows`), followed by zero padding for at most a sixteenth as many.
+        norms: The squared norms, padded likewise.
+        count: Number of rows.
     """
 
     values: Array
@@ -93,27 +95,27 @@ class Kept:
 
     @classmethod
     def like(cls, x: Rows) -> Kept:
-        """Returns one that holds no rows, for rows of this width and type."""
+        """Returns an empty one for rows of this width and type."""
         return cls(np.empty_like(x.values[:0]), np.empty_like(x.norms[:0]))
 
     @property
     def rows(self) -> Rows:
-        """The rows; until the next change."""
+        """The rows, valid until the next change."""
         return Rows(self.values[: self.count], self.norms[: self.count])
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes."""
+        """Memory of the arrays, in bytes."""
         return self.values.nbytes + self.norms.nbytes
 
     def append(self, x: Rows) -> None:
-        """Adds rows at the end."""
+        """Appends rows."""
         start, self.count = self.count, self.count + len(x.values)
         self._fit()
         self.values[start : self.count], self.norms[start : self.count] = x
 
     def drop(self, count: int) -> None:
-        """Removes the first rows."""
+        """Removes the first ``count`` rows."""
         self.count -= count
         for array in (self.values, self.norms):
             array[: self.count] = array[count : count + self.count]
@@ -123,13 +125,13 @@ class Kept:
     def _fit(self) -> None:
         step = 1 << max(0, self.count.bit_length() - 5)
         size = -(-self.count // step) * step
-        if size != len(self.values):  # in place, so that large arrays are not held twice
+        if size != len(self.values):  # in place, so that large arrays are not copied
             self.values.resize((size, self.values.shape[1]), refcheck=False)
             self.norms.resize(size, refcheck=False)
 
 
 def pixel_squares(x: Rows, y: Rows) -> Array:
-    """Returns the squared distances of pixels in units of a 255th, ``(m, n)``, exact integers."""
+    """Returns the squared distances of pixels, ``(m, n)``, as exact integers in units of (1/255)^2."""
     squares = _products(x.values, y.values)
     squares *= -2
     squares += y.norms
@@ -138,7 +140,7 @@ def pixel_squares(x: Rows, y: Rows) -> Array:
 
 
 def nearest(x: Rows, y: Rows) -> Array:
-    """Returns the squared distance of each row to the nearest of some others, ``(m,)`` float64; inf if none.
+    """Returns the squared distance of each row to the nearest other row, ``(m,)`` float64; inf without others.
 
     Args:
         x: Rows ``(m, d)``.
@@ -152,13 +154,13 @@ def nearest(x: Rows, y: Rows) -> Array:
 
 
 def _products(x: Array, y: Array) -> Array:
-    """Returns ``x @ y.T`` of int8, exactly."""
+    """Returns the exact ``x @ y.T`` for int8."""
     d = x.shape[1]
     if d < _FEWEST or not _int8_is_exact():
         parts = (slice(i, i + _EXACT) for i in range(0, d, _EXACT))
         products = [x[:, part].astype(np.float32) @ y[:, part].T.astype(np.float32) for part in parts]
         return np.asarray(sum(products[1:], products[0].astype(np.float64)), np.int32 if d <= _PART else np.int64)
-    import torch  # here, since a command that makes an account need not wait for it
+    import torch  # deferred: commands such as making an account do not need it
 
     a, b = torch.from_numpy(x), torch.from_numpy(y).T
     if d <= _PART:
@@ -169,7 +171,7 @@ def _products(x: Array, y: Array) -> Array:
 
 @cache
 def _int8_is_exact() -> bool:
-    """Returns whether PyTorch's product of int8 is exact; without VNNI some kernels saturate sums of two."""
+    """Returns whether PyTorch's int8 product is exact; without VNNI, some kernels saturate sums of two."""
     import torch
 
     x = np.resize(np.array([[127] * 3, [-128] * 3, [127, -128, 127]], np.int8), (3, 96))
@@ -181,20 +183,21 @@ def _int8_is_exact() -> bool:
 
 
 def float_squares(x: Rows, y: Rows, limits: Array | None = None) -> Array:
-    """Returns those squared distances of float32 rows that matter, ``(m, n)`` float64, and inf for the others.
+    """Returns the squared distances of float32 rows up to a limit, ``(m, n)`` float64, and inf for larger ones.
 
     Args:
         x: Rows ``(m, d)``.
         y: Rows ``(n, d)``, at least one.
-        limits: For each row of ``x``, distances up to this matter, ``(m,)``; by default its least distance does.
+        limits: The largest squared distance of interest for each row of ``x``, ``(m,)``; default: the smallest
+            one.
     """
-    slack = (x.values.shape[1] + 8) * 2.0**-24  # times x @ x + y @ y, bounds the error of 2 x @ y
+    slack = (x.values.shape[1] + 8) * 2.0**-24  # slack * (x @ x + y @ y) bounds the error of 2 x @ y
     with np.errstate(over="ignore", invalid="ignore"):
         lower = (x.values @ y.values.T).astype(np.float64)
     lower *= -2
     lower += ((1 - slack) * x.norms - _LOST)[:, None]
     lower += (1 - slack) * y.norms
-    lower[~np.isfinite(lower)] = -np.inf  # what overflowed on its way bounds nothing
+    lower[~np.isfinite(lower)] = -np.inf  # an overflow gives no bound
     if limits is None:
         least = lower.argmin(axis=1)
         limits = lower[np.arange(len(lower)), least] + 2 * slack * (x.norms + y.norms[least]) + 2 * _LOST
@@ -208,6 +211,6 @@ def float_squares(x: Rows, y: Rows, limits: Array | None = None) -> Array:
 
 
 def _sums_of_squares(x: Array) -> Array:
-    """Returns the sum of squares of each row, summed in pairs by itself; overwrites the rows."""
+    """Returns the sum of squares of each row, by pairwise summation; overwrites the rows."""
     x *= x
     return x.sum(axis=1)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The latest rows of all accounts: which of them is nearest to a new one, and who sent it."""
+"""The latest rows of all accounts, to find the nearest one to a new row, and its sender."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from defenses.monitoring.nearest import UNIT, Kept, Rows, pixel_squares, pixels
 from defenses.monitoring.reference import TAIL, split
 from wire import Array
 
-_STEP = 256  # rows that are taken at a time, and that may be held beyond the window
+_STEP = 256  # rows to add at a time; also the number of rows that may be held beyond the window
 _BESIDE = 150  # bytes of an account's name and number
 
 
 class Nearest(NamedTuple):
-    """What is nearest to each of some rows among earlier ones, ``(n,)`` each.
+    """The nearest earlier row of each row, ``(n,)`` each.
 
     Attributes:
-        ratios: The distance over that to the reference; inf where no row is earlier.
+        ratios: The distance divided by the distance to the reference; inf if there is no earlier row.
         copies: Whether the distance is 0.
         owners: Number of the account that sent the nearest row.
         senders: Number of the account that sent the row itself.
@@ -48,23 +48,23 @@ class Recent:
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes."""
+        """Memory of the rows and accounts, in bytes."""
         return (self.kept.nbytes if self.kept else 0) + self.owners.nbytes + _BESIDE * len(self.numbers)
 
     def take(self, features: Array, accounts: Sequence[str], window: int) -> Nearest:
-        """Adds rows, and finds the nearest of the ``window`` rows before each; the earliest of equally near ones.
+        """Adds rows, and finds the nearest of the ``window`` rows before each, the earliest one among ties.
 
         Args:
-            features: What a :class:`~.reference.Reference` makes of the rows, ``(n, d)`` uint8.
-            accounts: The sender of each.
-            window: How many rows before a row count.
+            features: Features of the rows by :class:`~.reference.Reference`, ``(n, d)`` uint8.
+            accounts: The sender of each row.
+            window: Number of earlier rows to compare a row with.
 
         Raises:
-            ValueError: The rows do not fit those before. Nothing has changed.
+            ValueError: The rows do not match earlier ones. The state is unchanged.
         """
         if features.dtype != np.uint8 or features.ndim != 2 or features.shape[1] <= TAIL:
             raise ValueError(
-                f"expected rows of bytes with a distance behind each, not {features.shape} {features.dtype}"
+                f"expected rows of bytes, each followed by a distance, not {features.shape} {features.dtype}"
             )
         if len(accounts) != len(features):
             raise ValueError(f"{len(features)} rows of {len(accounts)} accounts")
@@ -76,7 +76,7 @@ class Recent:
         squares, owners = np.full(len(x.values), np.inf), senders.copy()
         self.kept = self.kept or Kept.like(x)
         start = 0
-        while start < len(squares):  # what is held must not depend on how rows are split into calls
+        while start < len(squares):  # the state must not depend on how rows are split into calls
             part = slice(start, start + min(_STEP, window + _STEP - self.kept.count))
             squares[part], owners[part] = self._take(self.kept, x.at(part), senders[part], window)
             start = part.stop
@@ -93,7 +93,7 @@ class Recent:
         self.owners = np.concatenate([self.owners, senders])
         squares = pixel_squares(x, kept.rows)
         places, most = np.arange(kept.count), np.iinfo(squares.dtype).max
-        low, high = first[-1], end[0]  # the rows between these count for each of the new ones
+        low, high = first[-1], end[0]  # rows in this range count for all new rows
         squares[:, :low][places[:low] < first[:, None]] = most
         squares[:, high:][places[high:] >= end[:, None]] = most
         at = squares.argmin(axis=1)

@@ -1,4 +1,4 @@
-"""What the log of a monitor holds: the rows of each request, with the victim's labels."""
+"""The entries of a monitor's log: the rows of each request, with the victim's labels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Entry(NamedTuple):
         labels: The victim's labels, ``(n,)``.
         idempotency_key: The request's idempotency key, if any.
         account: The account, in a log of all accounts.
-        clears: How often the account's alarm had been cleared. A higher number than before means that the detector
-            starts anew with the account, before these rows.
+        clears: How often the account's alarm had been cleared. If the number has increased, the detector starts
+            anew with the account before these rows.
     """
 
     rows: Array
@@ -55,10 +55,10 @@ def entry(
 
 
 def read_entry(content: bytes) -> Entry:
-    """Reads what :func:`entry` wrote.
+    """Reads an entry written by :func:`entry`.
 
     Raises:
-        ValueError: It is not an entry.
+        ValueError: The bytes are not an entry.
     """
     line, _, octets = content.partition(b"\n")
     try:
@@ -74,8 +74,8 @@ class Snapshot(NamedTuple):
     """A saved state.
 
     Attributes:
-        idempotency_keys: Those of the last requests, oldest first.
-        clears: How often the alarm of each account had been cleared, where it had.
+        idempotency_keys: Idempotency keys of the last requests, oldest first.
+        clears: How often each account's alarm had been cleared, for accounts with clears.
         state: The detector's state.
     """
 
@@ -89,10 +89,10 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshot(content: bytes) -> Snapshot:
-    """Reads what :meth:`Snapshot.to_bytes` wrote.
+    """Reads a snapshot written by :meth:`Snapshot.to_bytes`.
 
     Raises:
-        ValueError: It is not a snapshot.
+        ValueError: The bytes are not a snapshot.
     """
     line, _, state = content.partition(b"\n")
     try:

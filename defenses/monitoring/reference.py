@@ -1,4 +1,4 @@
-"""Harmless rows that nobody asks about: how far new rows lie from them."""
+"""Distances of rows to a reference: a set of harmless rows that no account sends."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from defenses.microbatch import MicroBatch
 from defenses.monitoring.nearest import Rows, nearest, pixels
 from wire import Array, BadInput, Labels
 
-TAIL = 4  # bytes of features that hold a row's squared distance to the reference
-_MOST = 1024  # rows of a product that several queries share
-_PLAIN = 2**28  # bytes of rows times rows of the reference that are multiplied in less time than a thread takes
+TAIL = 4  # bytes at the end of a row's features, which hold its squared distance to the reference
+_MOST = 1024  # maximum number of rows in a product that several queries share
+_PLAIN = 2**28  # bytes of rows times reference rows, below which a thread would take longer than the product
 
 
 class Reference:
-    """Harmless rows to search in.
+    """The reference rows, in a form for nearest-neighbour search.
 
-    Rows are compared as bytes. Those of a reference between 0 and 1 are taken for pixels; otherwise each feature
-    is divided into 255 steps from its least to its greatest value in the reference, and values beyond count as
-    these.
+    Rows are compared as bytes. If all reference values lie in [0, 1], they are scaled as pixels. Otherwise each
+    feature is scaled to 255 steps between its minimum and maximum in the reference, and values outside are
+    clipped.
     """
 
     def __init__(self, file: Path, shape: Sequence[int]) -> None:
-        """Reads them.
+        """Reads the rows.
 
         Args:
-            file: Path of an ``.npz`` file with rows ``x``, in bytes or float32, as :class:`~zoo.data.Pool` has it.
-            shape: Shape that its rows must have.
+            file: An ``.npz`` file with rows ``x``, bytes or float32, as written by :class:`~zoo.data.Pool`.
+            shape: Required shape of a row.
 
         Raises:
-            BadInput: There is no such file, or it has no such rows.
+            BadInput: The file does not exist, or has no rows of this shape.
         """
         x = _read(file)
         if x.shape[1:] != tuple(shape) or not len(x) or not np.isfinite(x).all():
             raise BadInput(
-                f"{file}: {len(x)} rows of shape {x.shape[1:]}; expected some of shape {tuple(shape)}, with no "
-                "missing values"
+                f"{file}: {len(x)} rows of shape {x.shape[1:]}; expected at least one of shape {tuple(shape)}, "
+                "without missing values"
             )
         x = x.reshape(len(x), -1)
         self._low, span = np.float32(0), np.float32(1)
@@ -51,7 +51,7 @@ class Reference:
         self._batch = MicroBatch[Array, Array](self._features, size=len, most=_MOST)
 
     async def features(self, x: Array, labels: Labels) -> Array:
-        """Returns rows ``(n, ...)`` as bytes, ``(n, d + TAIL)`` uint8; see :func:`split`."""
+        """Returns rows ``(n, ...)`` as bytes with their distances, ``(n, d + TAIL)`` uint8; see :func:`split`."""
         return await self._batch(x)
 
     async def _features(self, parts: Sequence[Array]) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Numbers that are added one by one: their moments, and Shapiro and Wilk's W after each."""
+"""Incremental statistics of a sample: its moments, and Shapiro and Wilk's W after each number."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from defenses.monitoring.shapiro_wilk import lower_bounds, statistic
 from wire import Array
 
 Accepts = Callable[[int, int], bool]
-"""Given how many numbers there are, and how many of them pass the filter: whether that is enough for a test."""
+"""Returns whether a test may run, given the number of values, and the number that pass the outlier filter."""
 
 
 @dataclass
 class Moments:
-    """The mean and the population's standard deviation of numbers that are added one by one.
+    """The running mean and population standard deviation of numbers that are added one by one.
 
     Attributes:
-        count: How many numbers there are.
-        origin: The first, about which the sums are, so that little is lost where all lie close together.
-        total: The sum of all less the origin.
-        squares: The sum of the squares of these.
+        count: Number of values.
+        origin: The first value, subtracted from all others to avoid cancellation if they lie close together.
+        total: Sum of all values minus the origin.
+        squares: Sum of the squares of all values minus the origin.
     """
 
     count: int = 0
@@ -53,11 +53,11 @@ class Moments:
 
 @dataclass
 class Sample:
-    """A growing sample of numbers, whose W leaves out those beyond three standard deviations.
+    """A growing sample of numbers; its W is computed without outliers beyond three standard deviations.
 
     Attributes:
         values: The numbers, sorted, ``(n,)`` float64.
-        moments: Their moments.
+        moments: The moments of the numbers.
     """
 
     values: Array = field(default_factory=lambda: np.empty(0))
@@ -66,18 +66,18 @@ class Sample:
     def add(
         self, steps: Sequence[Sequence[float]], tested: Sequence[bool], floor: float, accepts: Accepts
     ) -> list[tuple[int, float]]:
-        """Adds numbers in steps; returns the steps after which W is under the floor. The floor is then that W.
+        """Adds numbers in steps; returns the steps after which W is below the floor, which W then replaces.
 
-        W is not computed where a bound shows that it is not under the floor (:func:`~.shapiro_wilk.lower_bounds`).
+        W is not computed if a bound shows that it is not below the floor (:func:`~.shapiro_wilk.lower_bounds`).
 
         Args:
             steps: The numbers of each step.
-            tested: Whether there is a test after each.
-            floor: W matters only under this.
+            tested: Whether there is a test after each step.
+            floor: The value below which W is reported.
             accepts: Whether there are enough numbers for a test.
 
         Returns:
-            Pairs of the number of a step and W.
+            Pairs of the index of a step and W.
         """
         tests, numbers = [], []
         for step, (zs, is_tested) in enumerate(zip(steps, tested, strict=True)):
@@ -99,7 +99,7 @@ class Sample:
         return found
 
     def w(self, accepts: Accepts) -> float | None:
-        """Returns W as it is now; None if there are too few numbers, or all are equal."""
+        """Returns the current W; None if there are too few numbers, or all are equal."""
         if not accepts(self.moments.count, self.moments.count) or not (std := self.moments.std):
             return None
         return self._w(self.moments.mean, 3 * std, accepts)
@@ -114,18 +114,18 @@ class Sample:
             self.values = np.insert(self.values, self.values.searchsorted(numbers), numbers)
 
     def _passed(self, tests: Sequence[_Test], more: Array, before: int, floor: float) -> int:
-        """Returns how many of the first tests cannot find a W under the floor.
+        """Returns the number of leading tests whose W cannot be below the floor.
 
         Args:
-            tests: The tests to come.
-            more: The numbers to come.
-            before: How many numbers were added before these.
+            tests: The pending tests.
+            more: The pending numbers.
+            before: Number of values added before these.
             floor: The floor.
         """
         if floor <= 0 or not tests:
             return len(tests)
         if len(tests) == 1:
-            return 0  # its W takes less time than a bound
+            return 0  # computing W is faster than a bound
         mean, reach = np.array([(test.mean, test.reach) for test in tests]).T
         low, high, slack = mean - reach, mean + reach, 1e-12 * (np.abs(mean) + reach).max()
         outer, inner = (low.min() - slack, high.max() + slack), (low.max() + slack, high.min() - slack)
@@ -140,6 +140,6 @@ class Sample:
 
 class _Test(NamedTuple):
     step: int
-    numbers: int  # how many were added by then
+    numbers: int  # number of values added by then
     mean: float
-    reach: float  # numbers nearer than this to the mean pass the filter
+    reach: float  # values closer than this to the mean pass the filter

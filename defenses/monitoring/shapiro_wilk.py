@@ -2,8 +2,8 @@
 
 Sources: Shapiro, Wilk, "An analysis of variance test for normality (complete samples)", Biometrika 1965; Royston,
 "Remark AS R94: A remark on algorithm AS 181: the W-test for normality", Applied Statistics 1995, for the weights.
-Royston's p-value is fitted to at most 5,000 values, and there scipy warns. W itself is defined for any number by
-the same weights, and it is W that is wanted here: nothing changes above 5,000.
+Royston's p-value is fitted for at most 5,000 values, above which scipy warns. W itself is defined by the same
+weights for any number of values, and only W is used here.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from wire import Array
 
 _LAST = (-2.706056, 4.434685, -2.071190, -0.147981, 0.221157, 0.0)  # in 1 / sqrt(n), highest power first
 _LAST_BUT_ONE = (-3.582633, 5.682633, -1.752461, -0.293762, 0.042981, 0.0)
-_GROWTH = 1.001  # at most what each further value adds to the square of the scale, from 32 values on
+_GROWTH = 1.001  # upper bound on the increase of the squared scale per additional value, from 32 values on
 _TINY = 1e-300  # added to a sum of squares that may be 0
 
 
 class Weights(NamedTuple):
-    """The weights of the order statistics of a sample, which are antisymmetric.
+    """The weights of a sample's order statistics, which are antisymmetric.
 
     Attributes:
-        half: Those of the greatest values, ``(n // 2,)``, greatest first; but for the first two (of n up to 5, the
-            first) they are the expected order statistics of a normal sample divided by ``scale``.
-        scale: What makes the sum of squares of all weights 1.
+        half: Weights of the largest values, ``(n // 2,)``, largest first. Except for the first two (for n up to 5,
+            the first), they are the expected order statistics of a normal sample divided by ``scale``.
+        scale: The factor that makes the sum of squares of all weights 1.
     """
 
     half: Array
@@ -38,7 +38,7 @@ class Weights(NamedTuple):
 
 @lru_cache(64)
 def weights(n: int) -> Weights:
-    """Returns the weights for a sample of at least 3."""
+    """Returns the weights for a sample of n values, n at least 3."""
     if n == 3:
         return Weights(np.array([0.5**0.5]), 1.0)
     half = -ndtri((np.arange(1, n // 2 + 1) - 0.375) / (n + 0.25))
@@ -55,9 +55,9 @@ def weights(n: int) -> Weights:
 
 
 def statistic(x: Array) -> float:
-    """Returns W of a sorted sample ``(n,)`` of at least 3; that of a constant one is 1.
+    """Returns W of a sorted sample ``(n,)``, n at least 3; 1 for a constant sample.
 
-    The sums are numpy's own, in pairs, and so depend on the values alone.
+    Uses numpy's pairwise sums, which depend on the values alone.
     """
     spread = float(x[-1] - x[0])
     if spread == 0:
@@ -70,17 +70,17 @@ def statistic(x: Array) -> float:
 
 
 def lower_bounds(core: Array, doubtful: Array, more: Array) -> Array:
-    """Returns bounds that W of some samples cannot fall under, ``(m + 1,)``.
+    """Returns lower bounds on W for a series of samples, ``(m + 1,)``.
 
-    Sample t holds all of ``core``, any of ``doubtful`` and any of the first t of ``more``. Its W is ``b^2 / SS``.
-    Its SS is at most the sum of squares of all of these about any centre. Its b is at least what ``core`` gives in
-    the outermost places, since the weights do not decrease outwards and the other values add nothing negative.
-    The weights are those of a greater sample: the expected order statistics increase with the size of the sample,
-    the square of their scale grows by at most ``_GROWTH`` a value, and the two outermost weights decrease, but by
-    less than the root of the size grows.
+    Sample t has all of ``core``, any of ``doubtful`` and any of the first t of ``more``. Its W is ``b^2 / SS``.
+    Its SS is at most the sum of squares of all of these about any centre. Its b is at least the contribution of
+    ``core`` in the outermost places, since the weights do not decrease outwards and the other values add nothing
+    negative. The weights of a larger sample are bounded as follows: the expected order statistics increase with
+    the sample size, their squared scale grows by at most ``_GROWTH`` per value, and the two outermost weights
+    decrease more slowly than the square root of the size grows.
 
     Args:
-        core: Sorted values, ``(n,)``, at least 32 or the bounds are 0.
+        core: Sorted values, ``(n,)``; with fewer than 32, the bounds are 0.
         doubtful: Values ``(q,)``.
         more: Values ``(m,)``.
     """
@@ -107,5 +107,5 @@ def _polynomial(coefficients: Iterable[float], x: float) -> float:
 
 
 def _dot(x: Array, y: Array) -> float:
-    """Returns ``x @ y``; BLAS would wake threads for it and round as their number has it."""
+    """Returns ``x @ y`` without BLAS, whose rounding depends on its number of threads."""
     return float((x * y).sum())

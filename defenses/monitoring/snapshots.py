@@ -1,8 +1,8 @@
-"""States as bytes, and back.
+"""Converts detector states to bytes and back.
 
-A state is a dataclass whose fields hold numbers, strings, booleans, None, arrays, and lists, tuples, dicts, named
-tuples and dataclasses of these, as their annotations say. Arrays become members of an ``.npz`` file, and the rest
-its member ``head``, in JSON. Equal states give equal bytes, and nothing is unpickled.
+A state is a dataclass with annotated fields of numbers, strings, booleans, None, arrays, and lists, tuples, dicts,
+named tuples and dataclasses of these. Arrays become members of an ``.npz`` file, and the rest its member ``head``,
+in JSON. Equal states give equal bytes, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def dump(state: Any) -> bytes:
     """Returns a state's bytes.
 
     Raises:
-        TypeError: A field is of a type that no snapshot can hold.
+        TypeError: A field has a type that a snapshot cannot hold.
     """
     arrays: dict[str, Any] = {}
     head = {"schema": schema(type(state)), "state": _encoded(type(state), state, arrays)}
@@ -39,14 +39,14 @@ def dump(state: Any) -> bytes:
 
 
 def load(blank: S, data: bytes) -> S:
-    """Reads a state from what :func:`dump` returned.
+    """Reads a state from the bytes returned by :func:`dump`.
 
     Args:
-        blank: Any state of the expected class, such as one that has seen nothing.
+        blank: Any state of the expected class, such as the initial state.
         data: The bytes.
 
     Raises:
-        ValueError: The bytes are broken, or are of a class with other fields.
+        ValueError: The bytes are invalid, or belong to a class with other fields.
     """
     cls = type(blank)
     try:
@@ -57,11 +57,13 @@ def load(blank: S, data: bytes) -> S:
             return _decoded(cls, head["state"], arrays)  # type: ignore[no-any-return]
     except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, ValueError, EOFError, OSError) as error:
         raise ValueError(f"not a valid snapshot of {cls.__module__}.{cls.__qualname__}") from error
-    raise ValueError(f"a snapshot of schema {head['schema']}; expected {schema(cls)}, that of {cls.__qualname__}")
+    raise ValueError(
+        f"the snapshot has schema {head['schema']}; expected {schema(cls)}, that of {cls.__qualname__}"
+    )
 
 
 def schema(cls: type) -> str:
-    """Returns a fingerprint of a state's class: the names and types of its fields, and of theirs in turn."""
+    """Returns a fingerprint of a state's class: the names and types of its fields, recursively."""
     return hashlib.sha256(_described(cls).encode()).hexdigest()[:16]
 
 
@@ -74,7 +76,7 @@ def _fields(hint: Any) -> dict[str, Any] | None:
 
 
 def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Returns what a type is made of; an optional one is of origin ``types.UnionType``."""
+    """Returns a type's origin and arguments; the origin of an optional type is ``types.UnionType``."""
     origin = typing.get_origin(hint) or hint
     args = tuple(arg for arg in typing.get_args(hint) if arg not in (Ellipsis, types.NoneType))
     return (types.UnionType if origin is typing.Union else origin), args

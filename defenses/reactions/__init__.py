@@ -1,1 +1,1 @@
-"""What becomes of an account that raised an alarm."""
+"""Reactions to an account's alarm."""

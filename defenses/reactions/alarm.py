@@ -1,4 +1,4 @@
-"""An alarm that stands."""
+"""An alarm that has not been cleared."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class StandingAlarm(NamedTuple):
         account: The account that raised it.
         model: Name of the model.
         detector: Name of the detector.
-        at: When it was raised, in seconds since the epoch.
-        row: After which of the account's rows.
-        statistic: The detector's statistic then.
-        reaction: What becomes of the account.
-        digits: Decimals that ``coarsen`` leaves; None leaves labels only.
+        at: Time of the alarm, in seconds since the epoch.
+        row: Number of the account's row that raised it.
+        statistic: The detector's statistic at that row.
+        reaction: The reaction to the alarm.
+        digits: Number of decimals for ``coarsen``; None for labels only.
         log: Name of the monitor's log.
     """
 

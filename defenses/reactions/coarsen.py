@@ -1,4 +1,4 @@
-"""Coarser answers for an account that raised an alarm."""
+"""The reaction ``coarsen``: less precise answers for an account that raised an alarm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wire import Answer
 
 
 def coarsened(answer: Answer, digits: int | None) -> Answer:
-    """Rounds the probabilities to some decimals; None withholds them, which leaves the labels."""
+    """Rounds the probabilities to ``digits`` decimals; None withholds them and leaves the labels."""
     if answer.probs is None:
         return answer
     return Answer(

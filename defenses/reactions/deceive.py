@@ -1,4 +1,4 @@
-"""Shuffled answers for an account that raised an alarm."""
+"""The reaction ``deceive``: shuffled answers for an account that raised an alarm."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from defenses.answers.row_noise import row_noise
 from wire import Answer, Array
 
-_TOP = 3  # classes that are shuffled
+_TOP = 3  # number of classes to shuffle
 
 
 def shuffled(secret: bytes, x: Array, answer: Answer, classes: int) -> Answer:
     """Shuffles the likeliest classes of each row, always the same way for the same row.
 
-    Where an answer has labels only, the classes that follow the label take the place of the next likely ones.
+    If an answer has labels only, the classes that follow the label stand in for the next likeliest ones.
 
     Args:
         secret: The key.
         x: The rows, ``(n, ...)``.
-        answer: The answer that another account would get.
+        answer: The answer before shuffling.
         classes: Number of classes.
     """
     top = min(_TOP, classes)

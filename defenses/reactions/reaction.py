@@ -1,4 +1,4 @@
-"""What an account meets after it raised an alarm."""
+"""Changes the answers to accounts that raised an alarm."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from wire import Answer, Query
 
 @dataclass(frozen=True)
 class Reaction:
-    """Coarsens or shuffles the answers of accounts with alarms; no card shows it.
+    """Coarsens or shuffles the answers to accounts with alarms, without disclosing it on the card.
 
-    ``refuse`` and ``slow`` are decided at admission.
+    Admission handles ``refuse`` and ``slow``.
 
     Attributes:
         classes: Number of the model's classes.
-        secret: Key of the shuffling, 1 to 64 bytes.
+        secret: Key for shuffling, 1 to 64 bytes.
         handle: Answers accounts without alarms.
-        unmarked: The same without the watermark. Deceived accounts get these answers, shuffled, so that no mark is
-            registered that they never received.
+        unmarked: Answers without the watermark. Deceived accounts get these, shuffled, so that no mark is
+            registered that the account did not receive.
     """
 
     classes: int
@@ -32,7 +32,7 @@ class Reaction:
     unmarked: Handler = field(repr=False)
 
     def around(self, alarms: Sequence[StandingAlarm]) -> Handler:
-        """Returns what answers an account with these alarms."""
+        """Returns the handler for an account with these alarms."""
         if not alarms:
             return self.handle
         deceived = any(alarm.reaction == "deceive" for alarm in alarms)

@@ -1,4 +1,4 @@
-"""The reaction ``slow``: an account that raised an alarm waits longer and longer."""
+"""The reaction ``slow``: an account that raised an alarm must wait longer and longer between requests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from wire.ratelimit import Policy, Remaining
 
 @dataclass(frozen=True)
 class Slowed:
-    """Lets one request pass each time that the time since the alarm has doubled.
+    """Admits one request each time the time since the alarm has doubled.
 
-    The counter drains in half the time since the alarm, but in no less than a second. So a request that passes
-    ``s`` seconds after the alarm lets the next one pass ``2 s`` seconds after it.
+    The counter drains in half the time since the alarm, but in no less than a second. So after a request that
+    passes ``s`` seconds after the alarm, the next one passes ``2 s`` seconds after the alarm.
 
     Attributes:
-        since: When the alarm was raised, in seconds since the epoch.
+        since: Time of the alarm, in seconds since the epoch.
     """
 
     stage: ClassVar[Stage] = Stage.ADMISSION
@@ -30,15 +30,15 @@ class Slowed:
     since: float
 
     def counter(self, name: str, rows: int, at: float) -> Counter:
-        """Returns the counter of the last request; a retry counts as another."""
+        """Returns the counter of the last request; a retry counts as a new request."""
         return Counter(name, 1, 1, 1 / self._pause(at), at, True)
 
     def remaining(self, level: Number, at: float) -> Remaining:
-        """Returns how many requests would pass, and the seconds until the next does."""
+        """Returns how many requests would pass now, and the seconds until the next one would."""
         return Remaining(int(1 - level), self._wait(level, at))
 
     def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
-        """Returns a refusal (429) that says when the next request will pass."""
+        """Returns a refusal (429) until the next request may pass."""
         wait = self._wait(level, at)
         return Refused(
             f"slow: this account raised an alarm; its next request may pass in {wait} seconds",
@@ -48,7 +48,7 @@ class Slowed:
         )
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is."""
+        """Returns the card unchanged."""
         return card
 
     def _wait(self, level: Number, at: float) -> int:

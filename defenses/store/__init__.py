@@ -1,7 +1,6 @@
-"""Where defences and accounts keep their state: counters, receipts and append-only logs.
+"""Stores for the state of defences and accounts: counters, receipts and append-only logs.
 
-A store is named by a URL: ``sqlite:///PATH`` (``sqlite://`` alone keeps everything in memory) or
-``redis://HOST:PORT/N``.
+A URL names the store: ``sqlite:///PATH`` (``sqlite://`` alone is in memory) or ``redis://HOST:PORT/N``.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ def open_store(url: str, observe: Observe | None = None) -> Store:
 
     Args:
         url: The URL.
-        observe: Called after each round trip with its seconds, and with the number of charges that shared it.
+        observe: Called after each round trip with its duration in seconds and its number of charges.
 
     Raises:
-        BadInput: The URL names no known kind of store.
+        BadInput: The URL has an unknown scheme.
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite":
         return SQLiteStore(rest.removeprefix("/") or ":memory:", observe)
     if kind in ("redis", "rediss", "unix"):
-        from defenses.store.redis import RedisStore  # here, since only a server needs redis installed
+        from defenses.store.redis import RedisStore  # deferred: redis is optional
 
         return RedisStore(url, observe)
     raise BadInput(f"store {url!r}: expected sqlite:///PATH or redis://HOST:PORT/N")

@@ -1,8 +1,8 @@
-"""Counters: every limit and every price is a level that rises with each request and may not exceed a cap.
+"""Counters of limits and prices: levels that rise with each request and may not exceed a cap.
 
-A leaky bucket (Turner, "New directions in communications", IEEE Communications Magazine 1986) drains continuously,
-a quota drains at once when its period ends, and a ledger never drains and has no cap. All counters of a charge
-rise together or not at all.
+A leaky bucket (Turner, "New directions in communications", IEEE Communications Magazine 1986) drains continuously.
+A quota empties when its period ends. A ledger never drains and has no cap. All counters of a charge rise together
+or not at all.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import MutableMapping, Sequence
 from typing import Literal, NamedTuple
 
 EMPTIES = 1e300  # a refill that empties the counter as soon as its time advances
-RECEIPT_SECONDS = 600.0  # how long an idempotency key is kept, on the queries' clock
-MOST = 10**15 - 1  # the highest cap: a header's integers (RFC 9651, 3.3.1) go no further, a float's not much
-SLACK = 1e-6  # tolerance for rounding: a client that waits as long as it was asked to must pass
+RECEIPT_SECONDS = 600.0  # lifetime of an idempotency key, on the queries' clock
+MOST = 10**15 - 1  # the maximum cap, which is that of an integer in a header (RFC 9651, 3.3.1)
+SLACK = 1e-6  # rounding tolerance: a client that waits for ``Retry-After`` must pass
 
 Number = int | float
 
 
 class Counter(NamedTuple):
-    """A level, and by how much it is to rise.
+    """A level of an account, and its increase by a charge.
 
     Attributes:
-        name: Its name among the account's.
-        amount: By how much it rises, at least 0.
-        cap: The level that it may not exceed; None if there is no cap.
-        refill: By how much it falls when ``as_of`` advances by 1.
-        as_of: The time of the charge: seconds, or the number of a period.
-        retried: Whether a retry under an idempotency key pays again.
+        name: Name of the counter, unique in the account.
+        amount: The increase, at least 0.
+        cap: Maximum level; None if there is no cap.
+        refill: The decrease when ``as_of`` advances by 1.
+        as_of: Time of the charge: seconds, or the number of a period.
+        retried: Whether a retry with the same idempotency key is charged again.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Counter(NamedTuple):
 
 
 class Level(NamedTuple):
-    """How high a counter stood at a time."""
+    """A counter's level at a time."""
 
     level: Number
     as_of: float
 
     def at(self, counter: Counter) -> Level:
-        """Returns the level at the counter's time; a time before this one's changes nothing."""
+        """Returns the level at the counter's time; an earlier time changes nothing."""
         if counter.as_of <= self.as_of:
             return self
         return Level(refilled(self.level, counter.refill, counter.as_of - self.as_of), counter.as_of)
 
 
 def refilled(level: Number, refill: float, advance: float) -> Number:
-    """Returns a level after its time advanced."""
+    """Returns a level after its time has advanced."""
     return max(0, level - refill * advance)
 
 
@@ -60,11 +60,12 @@ class Charge(NamedTuple):
     """The cost of a request.
 
     Attributes:
-        account: The account that pays.
-        counters: The counters that rise.
+        account: The account to charge.
+        counters: The counters to increase.
         at: Seconds since the epoch.
-        idempotency_key: Names the request, so that a retry within :data:`RECEIPT_SECONDS` is not charged again.
-        log_position: Position up to which the control log was read; None if it does not matter.
+        idempotency_key: Identifies the request, so that a retry within :data:`RECEIPT_SECONDS` is not charged
+            again.
+        log_position: Position up to which the control log was read; None to skip the check.
     """
 
     account: str
@@ -78,12 +79,12 @@ class Verdict(NamedTuple):
     """The outcome of a charge.
 
     Attributes:
-        kind: ``charged``; ``known``, if its idempotency key was (only counters that are ``retried`` rose);
-            ``over``, if a counter would have exceeded its cap; ``behind``, if the control log has grown beyond the
-            charge's position. In the last two cases nothing changed.
+        kind: ``charged``; ``known``, if its idempotency key was known (only ``retried`` counters rose); ``over``,
+            if a counter would have exceeded its cap; ``behind``, if the control log has grown beyond the charge's
+            position. In the last two cases nothing changed.
         counter: Index of the counter that would have exceeded its cap; -1 if none.
         level: Level of that counter.
-        levels: If it was charged or known, the resulting levels of the counters with a cap, at their times.
+        levels: If charged or known, the new levels of the counters with a cap, at their times.
     """
 
     kind: Literal["charged", "known", "over", "behind"]
@@ -98,12 +99,12 @@ Levels = MutableMapping[tuple[str, str], tuple[Number, float]]
 
 
 class Receipt(NamedTuple):
-    """A request that had an idempotency key.
+    """A charged request with an idempotency key.
 
     Attributes:
-        at: When it was charged.
-        attempts: How many attempts under it have not failed.
-        counters: The counters that were charged.
+        at: Time of the charge, in seconds since the epoch.
+        attempts: Number of attempts that have not failed.
+        counters: The charged counters.
     """
 
     at: float
@@ -114,17 +115,17 @@ class Receipt(NamedTuple):
 Receipts = MutableMapping[tuple[str, str], Receipt]
 
 
-Item = tuple[Charge, bool]  # a charge, and whether it is made or undone
+Item = tuple[Charge, bool]  # a charge, and whether to make it (True) or to undo it
 
 
 def undone(item: Item, verdict: Verdict) -> Item | None:
-    """Returns the item that undoes another; None if there is nothing to undo."""
+    """Returns the item that undoes an item; None if there is nothing to undo."""
     charge, forward = item
     return (charge, False) if forward and verdict.kind in ("charged", "known") else None
 
 
 def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
-    """Charges, in place.
+    """Makes a charge, in place.
 
     Args:
         charge: The charge.
@@ -158,7 +159,8 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
 def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
     """Undoes a charge whose request was not answered, in place.
 
-    Under an idempotency key only the last failed attempt cancels the charge: another may have been answered.
+    With an idempotency key, only the last failing attempt undoes the charge: another attempt may have been
+    answered.
     """
     counters = charge.counters
     if charge.idempotency_key:

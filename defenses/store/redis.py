@@ -1,7 +1,7 @@
-"""The store for many workers and hosts: Redis, with one script call for all charges that arrive together.
+"""The store for several workers and hosts: Redis, with one script call for all concurrent charges.
 
-It needs a single Redis server, with or without replicas. A cluster would keep an account's keys and the control
-log on different nodes.
+It needs a single Redis server, with or without replicas. A cluster would put an account's keys and the control log
+on different nodes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from wire import BadInput, Refused
 log = logging.getLogger(__name__)
 
 _PREFIX = "mlaas-range:"
-_PAUSES = (0.05, 0.2, None)  # seconds after each attempt to make a trip; after the last its charges are refused
-_CONNECT_SECONDS = 10.0  # for a connection, on a machine that is busy
-_SECONDS = 1.0  # for an answer
-_CONNECTIONS = 16  # for everything but trips
+_PAUSES = (
+    0.05,
+    0.2,
+    None,
+)  # seconds to wait after each attempt at a trip; after the last, its charges are refused
+_CONNECT_SECONDS = 10.0  # time-out of a connection, for a busy machine
+_SECONDS = 1.0  # time-out of a reply
+_CONNECTIONS = 16  # for everything except trips
 
 _SETTLE = """
 local last = redis.call('GET', KEYS[1]) or '0 []'
@@ -65,12 +69,17 @@ redis.call('SET', KEYS[1] .. ':snapshot', ARGV[2])
 class RedisStore:
     """A store in Redis.
 
-    A trip whose reply is lost is sent again under its number, which Redis remembers, so nothing is charged twice.
-    If Redis stays unreachable, the trip's charges are refused, and refunded once it is back if they had been made.
+    A trip whose reply is lost is sent again under the same number, which Redis remembers, so that nothing is
+    charged twice. If Redis stays unreachable, the trip's charges are refused; if they had been made, they are
+    refunded once Redis is back.
     """
 
     def __init__(self, url: str, observe: Observe | None = None) -> None:
-        """Takes a URL in redis-py's form; connects at first use. ``observe`` is called after each trip.
+        """Makes a store that connects at first use.
+
+        Args:
+            url: The URL, in redis-py's form.
+            observe: Called after each trip with its duration in seconds and its number of charges.
 
         Raises:
             BadInput: The URL is invalid.
@@ -87,7 +96,7 @@ class RedisStore:
                         retry=Retry(NoBackoff(), 0),
                     )
                 )
-                for most in (_CONNECTIONS, 1)  # nothing else holds up trips
+                for most in (_CONNECTIONS, 1)  # trips have their own connection
             )
         except ValueError as error:
             raise BadInput(f"store {url}: {error}") from None
@@ -96,8 +105,8 @@ class RedisStore:
         self._trip_script = self._trips.register_script(lua)
         self._worker = f"{_PREFIX}trip:{secrets.token_hex(8)}"
         self._number = 0
-        self._out: tuple[list[Charge], list[Charge]] | None = None  # the refunds and charges of the trip under way
-        self._owed: list[Charge] = []  # refunds
+        self._out: tuple[list[Charge], list[Charge]] | None = None  # refunds and charges of the trip in progress
+        self._owed: list[Charge] = []  # outstanding refunds
         self._paying: asyncio.Task[None] | None = None
         self._charges = MicroBatch[Item, Verdict](self._run, undo=undone, observe=observe)
 
@@ -110,7 +119,7 @@ class RedisStore:
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
-        with suppress(Refused):  # it is paid when the store is back
+        with suppress(Refused):  # made when the store is back
             await self._charges((charge, False))
         self._see_to_debts()
 
@@ -136,7 +145,7 @@ class RedisStore:
         await self._call(_COMPACT, log, upto, snapshot)
 
     async def close(self) -> None:
-        """Closes the connections; unsettled charges stay."""
+        """Closes the connections; unsettled charges are not refunded."""
         if self._paying is not None:
             self._paying.cancel()
         await self._redis.aclose()
@@ -156,17 +165,18 @@ class RedisStore:
             try:
                 verdicts = iter(await self._trip([(c, False) for c in self._owed] + [(c, True) for c in charges]))
             except redis.ResponseError as error:
-                if "user_script" in str(error):  # half of it is done, and would be done twice
-                    log.error("a trip to Redis failed half-way, and what it owed is given up: %s", error)
+                if "user_script" in str(error):  # partly done; a retry would do that part twice
+                    log.error("a trip to Redis failed half-way; its refunds are lost: %s", error)
                     self._out, self._owed = None, []
                 raise
         self._out, self._owed, _ = None, [], [next(verdicts) for _ in self._owed]
         return [next(verdicts) if forward else CHARGED for _, forward in items]
 
     async def _settle(self) -> None:
-        """Finds out whether a lost trip was made, and makes sure that it will not be made later.
+        """Finds out whether Redis processed a lost trip, and ensures that it will not do so later.
 
-        Its charges were refused, so they are refunded if it was made; its refunds are still owed if it was not.
+        The trip's charges were refused, so they must be refunded if it was processed. If it was not, its refunds
+        are still outstanding.
         """
         if self._out is None:
             return
@@ -187,7 +197,7 @@ class RedisStore:
             self._paying = asyncio.get_running_loop().create_task(self._pay())
 
     async def _pay(self) -> None:
-        """Pays refunds once Redis is back, even without requests."""
+        """Makes outstanding refunds once Redis is back, even without requests."""
         while self._out or self._owed:
             await asyncio.sleep(1)
             with suppress(Refused):
@@ -200,7 +210,7 @@ class RedisStore:
             try:
                 reply = await self._trip_script(keys=[self._worker, _PREFIX], args=arguments)
                 break
-            except (redis.ConnectionError, OSError):  # a Redis that answers too late is not asked again
+            except (redis.ConnectionError, OSError):  # no retry if Redis answers too late
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
@@ -230,4 +240,4 @@ def _held() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        raise Refused(f"the store is away: {type(error).__name__}", status=503, retry_after=1) from error
+        raise Refused(f"the store is unavailable: {type(error).__name__}", status=503, retry_after=1) from error

@@ -1,4 +1,4 @@
-"""The embedded store: a SQLite file, which other processes on this machine may use too."""
+"""The embedded store: a SQLite file, which several processes on one machine may share."""
 
 from __future__ import annotations
 
@@ -36,20 +36,24 @@ CREATE INDEX IF NOT EXISTS old ON receipts (at);
 CREATE TABLE IF NOT EXISTS entries (log, position INTEGER, entry BLOB, PRIMARY KEY (log, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB);
 """
-_LAYOUT = 1  # of the tables
-_SECONDS = 1.0  # how long a request waits, and all others with it, while another process holds the file
-_REMEMBERED = 2**14  # levels that are kept in memory
-_PAGES = 8192  # of 4 KiB in the write-ahead log before a checkpoint, which waits for the disk and blocks all
+_LAYOUT = 1  # version of the tables
+_SECONDS = 1.0  # time-out of the file's lock; waiting for it blocks all requests
+_REMEMBERED = 2**14  # levels to cache in memory
+_PAGES = 8192  # pages of 4 KiB in the write-ahead log before a checkpoint, which blocks all requests on the disk
 
 
 class SQLiteStore:
-    """A store in a file. A killed process loses nothing; a machine that loses power loses the last moments."""
+    """A store in a file. A killed process loses nothing; a power failure may lose the last transactions."""
 
     def __init__(self, path: str, observe: Observe | None = None) -> None:
-        """Opens the file ``path``, or creates it; ``observe`` is called after each trip.
+        """Opens or creates the file.
+
+        Args:
+            path: The file.
+            observe: Called after each transaction with its duration in seconds and its number of charges.
 
         Raises:
-            BadInput: It cannot be opened, or is not one of ours.
+            BadInput: The file cannot be opened, or is not a store of this version.
         """
         if path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -61,12 +65,12 @@ class SQLiteStore:
             layout = self._db.execute("PRAGMA user_version").fetchone()[0]
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if layout != _LAYOUT and tables:
-                raise BadInput(f"store {path}: its layout is {layout}, and this server reads {_LAYOUT}")
+                raise BadInput(f"store {path}: the layout has version {layout}, but this server reads {_LAYOUT}")
             self._db.executescript(f"{_TABLES}PRAGMA user_version = {_LAYOUT};")
         except sqlite3.Error as error:
             raise BadInput(f"store {path}: {error}") from None
-        self._owed: list[Charge] = []  # refunds that the next trip pays
-        # The file's levels and the control log's end, as long as no other process writes to it.
+        self._owed: list[Charge] = []  # refunds to make in the next transaction
+        # Cached levels and end of the control log, valid until another process writes to the file.
         self._levels: dict[tuple[str, str], tuple[Number, float]] = {}
         self._control: int | None = None
         self._version = 0
@@ -78,7 +82,7 @@ class SQLiteStore:
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
-        with suppress(Refused):  # the next trip pays it
+        with suppress(Refused):  # made in the next transaction
             await self._charges((charge, False))
 
     async def levels(self, account: str) -> dict[str, Level]:
@@ -247,4 +251,4 @@ def _held() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise Refused(f"the store is away: {error}", status=503, retry_after=1) from error
+        raise Refused(f"the store is unavailable: {error}", status=503, retry_after=1) from error

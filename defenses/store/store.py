@@ -7,15 +7,15 @@ from typing import NamedTuple, Protocol
 
 from defenses.store.counters import Charge, Level, Verdict
 
-CONTROL = "range"  # the log of which :attr:`~defenses.store.counters.Charge.log_position` is a position
+CONTROL = "range"  # name of the control log; ``Charge.log_position`` is a position in it
 
 
 class LogSlice(NamedTuple):
     """A part of a log.
 
     Attributes:
-        start: Position of the first of the entries.
-        snapshot: Replaces all entries before ``start``, if ``start`` is later than was asked for.
+        start: Position of the first entry.
+        snapshot: Replaces all entries before ``start``, if ``start`` is later than requested.
         entries: The entries from ``start`` on.
     """
 
@@ -25,23 +25,23 @@ class LogSlice(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The position behind the last entry."""
+        """The position after the last entry."""
         return self.start + len(self.entries)
 
 
-class VersionConflict(Exception):  # no error: the caller reads on and tries again
+class VersionConflict(Exception):  # not an error: the caller reads the new entries and tries again
     """A log has grown beyond the expected position."""
 
 
 class Store(Protocol):
     """Counters, receipts and logs, shared by all workers.
 
-    Charges that arrive together share one round trip. An unavailable store raises :class:`~wire.Refused` (503), so
+    Concurrent charges share one round trip. An unavailable store raises :class:`~wire.Refused` (503), so that
     defences fail closed. Such a charge is not made, or it is refunded when the store is back.
     """
 
     async def charge(self, charge: Charge) -> Verdict:
-        """Charges an account, in one atomic step."""
+        """Charges an account in one atomic step."""
         ...
 
     async def refund(self, charge: Charge) -> None:
@@ -49,19 +49,19 @@ class Store(Protocol):
         ...
 
     async def levels(self, account: str) -> dict[str, Level]:
-        """Returns the levels of an account's counters, as they were when each last rose."""
+        """Returns the levels of an account's counters, each as of its last increase."""
         ...
 
     async def append(self, log: str, entries: Sequence[bytes], expected: int | None = None) -> int:
         """Appends to a log.
 
         Args:
-            log: Its name.
-            entries: What is appended, together.
-            expected: Position at which the log must end; None if it does not matter.
+            log: Name of the log.
+            entries: The entries, appended in one atomic step.
+            expected: Position at which the log must end; None to skip the check.
 
         Returns:
-            The position behind the last entry.
+            The position after the last entry.
 
         Raises:
             VersionConflict: The log does not end as expected; nothing was appended.
@@ -69,7 +69,7 @@ class Store(Protocol):
         ...
 
     async def read(self, log: str, start: int = 0) -> LogSlice:
-        """Reads a log from a position, or from its end if that comes first; a snapshot may replace old entries."""
+        """Reads a log from a position, or from its end if that is earlier; a snapshot may replace old entries."""
         ...
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:

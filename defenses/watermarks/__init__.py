@@ -1,1 +1,1 @@
-"""Watermarks: answers that a stolen model gives away; the statistics of a claim stand here, the owner asks."""
+"""Watermarks: deliberate false labels that identify a stolen model, and the statistics of an ownership claim."""

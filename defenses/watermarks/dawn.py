@@ -1,4 +1,4 @@
-"""DAWN: a keyed share of the inputs gets a false label, which a model trained on the answers remembers.
+"""DAWN: gives a keyed share of inputs a false label, which a model trained on the answers memorises.
 
 Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking of Neural Networks", ACM Multimedia
 2021 (arXiv 1906.00830), "Generating the watermark" and "Mapping function". For an input x of the victim F_V:
@@ -10,13 +10,13 @@ Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking 
 5. The answer is returned, with the probabilities of the two labels exchanged.
 
 Decision and label depend on key and input only: all accounts get the same answer, and neither comparing nor
-repeating queries reveals a mark. The authors' code hashes 25 bytes of x and compares 16 bits; here the whole row
-is hashed, with its type and shape, and 128 bits decide. The paper derives the label by a keyed permutation from
-other bits of the same HMAC; here decision and label have separate keys.
+repeating queries reveals a mark. The authors' code hashes 25 bytes of x and compares 16 bits. This implementation
+hashes the whole row, with its dtype and shape, and compares 128 bits. The paper derives the label by a keyed
+permutation from other bits of the same HMAC; here, decision and label have separate keys.
 
-Limits: an attacker with a good model of the task sees that a marked answer is wrong, as the victim's errors are,
-but more confident than these; labels only, or few and rounded probabilities, show less. Once the layer is taken
-out of a stack, repeating a query shows whether it was marked.
+Limits: an attacker with a good model of the task can see that a marked answer is wrong, and more confident than
+the victim's own errors; answers with labels only, or with few and rounded probabilities, show less. Once the layer
+is removed from a stack, repeating a query shows whether it was marked.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Dawn:
-    """Returns a false label for a keyed share of the inputs, the same for every account, and registers them.
+    """Returns a false label for a keyed share of inputs, the same for every account, and registers these marks.
 
     Attributes:
-        rate: Share of the inputs that are marked, r_w; fixed for the model's life.
-        mapping: What decides about an input: the ``exact`` row, or which units of the penultimate layer are above
-            their ``median``, so that near-duplicates share a decision. Fixed for the model's life, too.
-        pool: File of rows (npz), such as the victim's training rows, from which the first start takes the medians.
-            It is relative to the server's TOML file, or to the working directory.
+        rate: Share of inputs to mark, r_w; fixed for the model's lifetime.
+        mapping: The basis of the decision: the ``exact`` row, or which units of the penultimate layer are above
+            their ``median``, so that near-duplicates share a decision. Also fixed for the model's lifetime.
+        pool: File of rows (npz), such as the victim's training rows, to compute the medians at the first start,
+            relative to the server's TOML file, or to the working directory.
     """
 
     rate: float
@@ -62,14 +62,14 @@ class Dawn:
         if not 0 < self.rate <= 0.5:
             raise BadInput(f"dawn: rate must lie between 0 and 0.5, not {self.rate}")
         if self.mapping == "exact" and self.pool is not None:
-            raise BadInput('dawn: only mapping = "median" takes a pool; the exact mapping needs none')
+            raise BadInput('dawn: pool needs mapping = "median"; the exact mapping takes no pool')
 
     def bind(self, site: Site) -> Watermark:
-        """Returns the layer that marks."""
+        """Returns the layer that marks answers."""
         return Watermark(self, site)
 
     def disclose(self, card: Card) -> Card:
-        """Leaves the card as it is; stands inside top-k, rounding and label-only."""
+        """Returns the card; the layer must stand inside top-k, rounding and label-only."""
         return needs_probabilities("dawn", card)
 
 
@@ -82,7 +82,7 @@ class Watermark:
         self._parameters: WatermarkParameters | None = None
 
     async def start(self) -> None:
-        """Reads the ledger, or makes it.
+        """Reads the ledger, or creates it.
 
         Raises:
             BadInput: The ledger is inconsistent or was made with other parameters.
@@ -92,16 +92,16 @@ class Watermark:
         await self._ledger.read()
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers with marks.
+        """Answers a query, and marks the answer.
 
         Raises:
-            Refused: The store is away, or the ledger is inconsistent (503).
+            Refused: The store is unavailable, or the ledger is inconsistent (503).
         """
         answer = await handle(query)
         try:
             return await self._mark(query, answer)
         except BadInput as fault:
-            log.error("model %s answers no marked row: %s", self._site.model, fault)
+            log.error("model %s refuses queries with marked rows: %s", self._site.model, fault)
             raise Refused("the ledger of this model's marks is inconsistent", status=503) from fault
 
     async def _mark(self, query: Query, answer: Answer) -> Answer:
@@ -115,9 +115,9 @@ class Watermark:
         marks = []
         for i, row in zip(marked, rows, strict=True):
             label = int(answer.labels[i])
-            told = self._key.false_label(form, points[i], label, classes)  # B_V(x)
+            false_label = self._key.false_label(form, points[i], label, classes)  # B_V(x)
             cell = points[i].hex() if self._dawn.mapping == "median" else None
-            marks.append(Mark(row_form, row, label, told, query.at, cell))
+            marks.append(Mark(row_form, row, label, false_label, query.at, cell))
         await self._begin()
         await self._ledger.add(query.account, marks)
         return relabelled(answer, np.array(marked), np.array([mark.told_label for mark in marks]))
@@ -129,7 +129,7 @@ class Watermark:
         return median(await self._site.companions.activation_bits(parameters.limits))
 
     async def _begin(self) -> WatermarkParameters:
-        """Makes the ledger unless it exists."""
+        """Creates the ledger unless it exists."""
         if self._parameters is None:
             site, dawn = self._site, self._dawn
             wanted = WatermarkParameters(

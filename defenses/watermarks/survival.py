@@ -1,4 +1,4 @@
-"""How many marks survive the noise that stands outside a watermark."""
+"""Measures how many marks survive the noise layers outside a watermark."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wire import Answer, BadInput, Query
 
 log = logging.getLogger(__name__)
 
-_LOST = 0.1  # greatest share of marks that noise may destroy where the victim is certain
-_ROWS = 2000  # on which that is measured
+_LOST = 0.1  # maximum share of marks that noise may destroy if the victim is certain
+_ROWS = 2000  # number of simulated rows
 
 
 async def lost(layers: Sequence[Layer], classes: int, confidence: float) -> float:
-    """Measures which share of the labels some layers change.
+    """Returns the share of labels that the layers change, in a simulation.
 
-    The label has the probability ``confidence``, the runner-up the rest; the class is drawn, as a mark's is.
+    The label has the probability ``confidence``, and the runner-up the rest; classes are random, as a mark's are.
     """
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, _ROWS)
@@ -36,7 +36,7 @@ async def lost(layers: Sequence[Layer], classes: int, confidence: float) -> floa
 
 
 async def check_survival(model: str, layers: Sequence[Layer], classes: int) -> None:
-    """Refuses noise that destroys too many marks, and warns where some are at risk.
+    """Rejects noise that destroys too many marks, and warns if some are at risk.
 
     Args:
         model: Name of the model, for the log.
@@ -44,17 +44,17 @@ async def check_survival(model: str, layers: Sequence[Layer], classes: int) -> N
         classes: Number of classes.
 
     Raises:
-        BadInput: More than a tenth of the marks are lost even where the victim is certain.
+        BadInput: More than a tenth of the marks are lost even if the victim is certain.
     """
     certain, likely, even = [await lost(layers, classes, confidence) for confidence in (1.0, 0.6, 0.5)]
     if certain > _LOST:
         raise BadInput(
-            f"dawn: the noise outside it changes {certain:.1%} of the marks, even where the victim is certain; "
+            f"dawn: the noise outside it changes {certain:.1%} of the marks, even if the victim is certain; "
             f"expected at most {_LOST:.0%}"
         )
     if even:
         log.warning(
-            "model %s: the noise outside dawn changes %.1f %% of the marks where the victim gives its label 0.6 "
-            "and the next one 0.4, and %.1f %% where it is certain",
+            "model %s: the noise outside dawn changes %.1f %% of the marks if the victim gives its label 0.6 "
+            "and the next one 0.4, and %.1f %% if it is certain",
             *(model, 100 * likely, 100 * certain),
         )

@@ -234,7 +234,7 @@ def test_rows_that_were_tried_until_the_key_liked_them_accuse_nobody():
         ),
         ({"opening": forged([undecided()])}, "picked by hand"),
         ({"opening": forged([MARKS[0], MARKS[0]])}, "counts a row twice"),
-        ({"opening": dataclasses.replace(OPENING, entries=OPENING.entries[:-1])}, "are not what"),
+        ({"opening": dataclasses.replace(OPENING, entries=OPENING.entries[:-1])}, "do not match the commitment"),
     ],
 )
 def test_the_judge_rejects_what_does_not_follow_from_the_commitment(changes, fault):

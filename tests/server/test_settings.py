@@ -83,7 +83,7 @@ def test_two_layers_of_one_limit_are_refused_and_quotas_of_two_periods_stand_tog
             '{ type = "quota"', '{ type = "rate_limit", rows_per_second = 1, burst = 9 },\n    { type = "quota"'
         )
     )
-    with pytest.raises(BadInput, match="two limits are kept as limited/rate_limit"):
+    with pytest.raises(BadInput, match="two limits share the counter limited/rate_limit"):
         Local(config)
 
 
@@ -116,7 +116,10 @@ def test_a_plans_layers_stand_outside_every_victims(config, rows):
         ('{ type = "top_k", k = 1 }, { type = "label_only" }', "plan free: top_k"),
         ('{ type = "gaussian_noise", sigma = 0.1 }', "victim limited, plan free: gaussian_noise"),
         ('{ type = "quota", rows = 1 }, { type = "quota", rows = 2 }', "two limits"),
-        ('{ type = "rate_limit", rows_per_second = 9, burst = 63 }', "63 rows never lets the 64 rows pass"),
+        (
+            '{ type = "rate_limit", rows_per_second = 9, burst = 63 }',
+            "63 rows never admits a full request of 64 rows",
+        ),
         ('{ type = "label_only" }, { type = "quota", rows = 1 }', "must come first"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The ledger of marks: which rows each account got a false label for, and commitments to them."""
+"""The ledger of marks: the rows for which each account got a false label, and commitments to them."""
 
 from defenses.watermarks.ledger.chain import Broken
 from defenses.watermarks.ledger.commitment import Commitment, Opening

@@ -1,7 +1,7 @@
-"""A chained log: each entry names the SHA-256 of the entry before it.
+"""A hash chain: a log in which each entry contains the SHA-256 of the entry before it.
 
-So no entry can be changed, inserted or left out in the middle. The store also keeps how long each log is at least,
-so that a log that has lost its end is found too.
+So no entry can be changed, inserted or removed in the middle unnoticed. The store also keeps each log's minimum
+length, so that a truncated log is detected too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import orjson
 from defenses.store import Charge, Counter, Store, VersionConflict
 from wire import BadInput
 
-_LENGTH = "length"  # the counter that holds how long a log is at least
+_LENGTH = "length"  # the counter with a log's minimum length
 
 Record = tuple[dict[str, Any], bytes]
 """An entry without its link: JSON members, and bytes that follow them."""
 
 
 class Broken(BadInput):
-    """The ledger is inconsistent: a part of it was changed or lost."""
+    """The ledger is inconsistent: part of it was changed or lost."""
 
 
 class Chain:
@@ -30,21 +30,27 @@ class Chain:
 
     Attributes:
         name: Name of the log.
-        length: How many entries were read.
-        head: Hash of the last of them, in hexadecimal.
+        length: Number of entries read.
+        head: Hash of the last entry read, in hexadecimal.
     """
 
     def __init__(self, store: Store, name: str, fold: Callable[[dict[str, Any], bytes], object]) -> None:
-        """Takes the store, the log's name, and a function that is called with each record that was read."""
+        """Makes a chain; reads nothing yet.
+
+        Args:
+            store: The store.
+            name: Name of the log.
+            fold: Called with each record read.
+        """
         self.name, self.length, self.head = name, 0, start_of(name)
         self._store, self._fold = store, fold
-        self._least: int | None = None  # length that the store knows the log to have at least
+        self._least: int | None = None  # the log's minimum length in the store
 
     async def catch_up(self) -> None:
-        """Reads the entries that are new in the log.
+        """Reads the new entries of the log.
 
         Raises:
-            Broken: An entry does not follow from the one before it, or the log has lost its end.
+            Broken: An entry does not follow from the one before it, or the log was truncated.
         """
         if self._least is None:
             level = (await self._store.levels(self.name)).get(_LENGTH)
@@ -55,15 +61,13 @@ class Chain:
             self.length += 1
             self._fold(members, content)
         if self.length < self._least:
-            raise Broken(
-                f"{self.name}: the log ends after {self.length} entries, but it had at least {self._least}"
-            )
+            raise Broken(f"{self.name}: the log has {self.length} entries, but it had at least {self._least}")
 
     async def append(self, new: Callable[[], Sequence[Record]]) -> None:
         """Appends the records that ``new`` returns, until it returns none.
 
-        ``new`` is called again whenever the log has grown. The entries that are in the log when this returns can
-        no longer be lost unnoticed.
+        Calls ``new`` again whenever the log has grown. When this method returns, the loss of any entry of the log
+        can be detected.
         """
         await self.catch_up()
         while records := new():
@@ -88,7 +92,7 @@ class Chain:
 
 
 def start_of(name: str) -> str:
-    """Returns the hash that the first entry of a log names, in hexadecimal."""
+    """Returns the hash that the first entry of a log contains, in hexadecimal."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -103,7 +107,7 @@ def follow(name: str, position: int, head: str, entry: bytes) -> tuple[dict[str,
         members: dict[str, Any] = orjson.loads(line)
         previous = members.pop("previous")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise Broken(f"{name}: entry {position} is not readable") from None
+        raise Broken(f"{name}: entry {position} is invalid") from None
     if previous != head:
         raise Broken(f"{name}: entry {position} follows {previous}, but the hash before it is {head}")
     return members, content, hashlib.sha256(entry).hexdigest()

@@ -1,14 +1,15 @@
 """Commitments to a ledger, and openings of them.
 
-A commitment is one hash over the watermark's parameters and a list of hashes, one for each account with marks. An
+A commitment is one hash over the watermark's parameters and a list of hashes, one per account with marks. An
 account's hash binds the length of its log and the hash of the last entry, and so all of its marks: an opening
-cannot leave any out.
+cannot omit any.
 
-An opening shows the marks of one account and the whole list. The list reveals how many accounts have marks, and
-nothing else about the others: each hash is blinded by 32 bytes that are derived from the commitment's random salt
-and the account's name, and the list is sorted. Without the blinding, a short name could be guessed from its hash.
-Every commitment has its own salt, so two openings do not show which accounts got new marks in between. A Merkle
-tree would make openings shorter, but it needs four times the code and reveals the number of accounts as well.
+An opening shows the marks of one account and the whole list. The list reveals how many accounts have marks, but
+nothing else about the other accounts: each hash is blinded by 32 bytes derived from the commitment's random salt
+and the account's name, and the list is sorted. Without blinding, a short name could be guessed from its hash.
+Every commitment has its own salt, so that two openings do not show which accounts got new marks in between. A
+Merkle tree would make openings shorter, but it needs four times the code and reveals the number of accounts as
+well.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Commitment(NamedTuple):
     """A commitment to a ledger.
 
     Attributes:
-        root: The hash that commits, in hexadecimal.
-        at: When it was made, in seconds since the epoch.
-        marks: How many marks it binds.
+        root: The committing hash, in hexadecimal.
+        at: Time of the commitment, in seconds since the epoch.
+        marks: Number of marks that it binds.
     """
 
     root: str
@@ -54,16 +55,16 @@ class Commitment(NamedTuple):
 
 @dataclass(frozen=True)
 class Opening:
-    """All marks of one account that a commitment binds, and the proof of it.
+    """All marks of one account that a commitment binds, with a proof.
 
     Attributes:
         model: Name of the model.
         account: Name of the account.
         root: The commitment, in hexadecimal.
-        committed_at: When it was made, in seconds since the epoch, according to the owner. The root does not bind
-            it: what counts is when the root was published.
-        parameters: The watermark's parameters, as they are hashed.
-        blinding: What blinds the account's hash, in hexadecimal.
+        committed_at: Time of the commitment according to the owner, in seconds since the epoch. The root does not
+            bind it; the time that counts is that of the root's publication.
+        parameters: The watermark's parameters, in the hashed encoding.
+        blinding: Blinding of the account's hash, in hexadecimal.
         accounts: The hashes of all accounts with marks, in hexadecimal, sorted.
         entries: The account's log up to the commitment.
     """
@@ -81,10 +82,10 @@ class Opening:
 
     @staticmethod
     def from_json(content: bytes | str, place: str) -> Opening:
-        """Reads an opening as the server sends it; ``place`` is where it comes from.
+        """Reads an opening from the server's JSON; ``place`` names its source in errors.
 
         Raises:
-            BadInput: It is none, or one of an earlier version.
+            BadInput: The content is not an opening, or was written by an earlier version.
         """
         try:
             return _ADAPTER.validate_json(content)
@@ -92,30 +93,30 @@ class Opening:
             raise BadInput(f"{place}: not the marks of an account: {problem(error)}") from None
 
     def to_json(self) -> bytes:
-        """Writes it as the server sends it."""
+        """Writes the opening as the server's JSON."""
         return _ADAPTER.dump_json(self)
 
     def verified(self) -> tuple[WatermarkParameters, list[Mark]]:
         """Returns the watermark's parameters and the account's marks.
 
         Raises:
-            Broken: They are not what the root commits to.
+            Broken: They do not match the root.
         """
         if root_of(self.parameters, self.accounts) != self.root:
-            raise Broken(f"the parameters and the list of accounts are not what {self.root} commits to")
+            raise Broken(f"the parameters and the list of accounts do not match the commitment {self.root}")
         name = log_of(self.model, self.account)
         head, marks = start_of(name), []
         for position, entry in enumerate(self.entries):
             members, row, head = follow(name, position, head, entry)
             marks.append(Mark.of(members, row, f"{name}: entry {position}"))
         if account_hash(self.account, len(marks), head, self.blinding) not in self.accounts:
-            raise Broken(f"the {len(marks)} marks of {self.account} are not what {self.root} commits to")
+            raise Broken(f"the {len(marks)} marks of {self.account} do not match the commitment {self.root}")
         try:
             parameters = WatermarkParameters(**orjson.loads(self.parameters))
         except (ValueError, TypeError):
-            raise Broken("the parameters of the watermark are not readable") from None
+            raise Broken("the watermark's parameters are invalid") from None
         if parameters.model != self.model:
-            raise Broken(f"the marks are those of model {parameters.model!r}, not of {self.model!r}")
+            raise Broken(f"the marks belong to model {parameters.model!r}, not to {self.model!r}")
         return parameters, marks
 
 
@@ -123,12 +124,12 @@ _ADAPTER = pydantic.TypeAdapter(Opening)
 
 
 def problem(error: pydantic.ValidationError) -> str:
-    """Describes the first fault of JSON that holds an opening; tells a file of an earlier version from others."""
+    """Describes the first error in the JSON of an opening; recognises files of an earlier version."""
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     if first["type"] == "missing" and isinstance(first["input"], dict) and "account_proof" in first["input"]:
         return (
-            "they were opened by an earlier version, which proved them by a Merkle tree: judge them with that "
+            "they were opened by an earlier version, which proved them with a Merkle tree: judge them with that "
             "version, or commit and fetch the marks again"
         )
     return " ".join([".".join(where), first["msg"]]).strip()
@@ -140,12 +141,12 @@ def log_of(model: str, account: str) -> str:
 
 
 def blinding_of(salt: str, account: str) -> str:
-    """Returns what blinds an account's hash, in hexadecimal, given a commitment's salt in hexadecimal."""
+    """Returns the blinding of an account's hash, in hexadecimal, given a commitment's salt in hexadecimal."""
     return hmac.digest(bytes.fromhex(salt), account.encode(), "sha256").hex()
 
 
 def account_hash(account: str, marks: int, head: str, blinding: str) -> str:
-    """Returns the hash of an account with so many marks, of which the last has the hash ``head``."""
+    """Returns the hash of an account with a number of marks; ``head`` is the hash of its last entry."""
     return hashlib.sha256(orjson.dumps([blinding, account, marks, head])).hexdigest()
 
 

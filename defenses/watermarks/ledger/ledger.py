@@ -1,7 +1,7 @@
 """The ledger of a model's marks in a store.
 
-Each account has a chained log of its marks, and the model has one that names the accounts and the commitments. All
-of them only grow. The ledger must be private: it tells marked rows from others.
+Each account has a chained log of its marks, and the model has one with the accounts and the commitments. All logs
+are append-only. The ledger must stay private: it reveals which rows are marked.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from defenses.watermarks.ledger.commitment import Commitment, Opening, account_h
 from defenses.watermarks.ledger.marks import Mark, WatermarkParameters
 from wire import Array, BadInput
 
-_HELD = 2**20  # marks of which a ledger keeps digests, of about 100 bytes each
+_HELD = 2**20  # marks whose digests a ledger caches, about 100 bytes each
 
 State = list[list[Any]]
-"""Of each account its name, and the length and the last hash of its log."""
+"""For each account, its name, and the length and last hash of its log."""
 
 
 class MarkLedger:
     """The marks of a model.
 
     Attributes:
-        parameters: What the marks have in common; None before the ledger was begun or read.
+        parameters: The parameters of all marks; None until the ledger is begun or read.
     """
 
     def __init__(self, store: Store, model: str) -> None:
-        """Takes a store and the model's name."""
+        """Makes the ledger of a model; reads nothing yet."""
         self._store, self._model = store, model
         self._index = Chain(store, f"marks/{model}", self._take)
         self.parameters: WatermarkParameters | None = None
-        self._names: dict[str, None] = {}  # of the accounts, by their first marks
+        self._names: dict[str, None] = {}  # accounts in the order of their first marks
         self._held: LRUCache[str, _Account] = LRUCache(_HELD, lambda account: min(len(account.rows), _HELD))
-        self._commitments: dict[str, _Committed] = {}  # by their roots
-        self._last: tuple[str, State | None] = "", None  # root of the last one, and what it binds
+        self._commitments: dict[str, _Committed] = {}  # by root
+        self._last: tuple[str, State | None] = "", None  # root of the last commitment, and the state that it binds
 
     async def begin(
         self, parameters: WatermarkParameters, medians: Callable[[], Awaitable[Array]] | None = None
     ) -> WatermarkParameters:
-        """Makes the ledger, unless it exists; returns its parameters.
+        """Creates the ledger unless it exists; returns its parameters.
 
         Args:
-            parameters: What its marks have in common, without the medians.
-            medians: Computes these, ``(units,)``, for a new ledger; None with the exact mapping.
+            parameters: The parameters of all marks, without the medians.
+            medians: Computes the medians, ``(units,)``, of a new ledger; None with the exact mapping.
 
         Raises:
             Broken: The ledger is inconsistent.
-            BadInput: It was made with other parameters.
+            BadInput: The ledger was made with other parameters.
         """
         await self._index.catch_up()
         if medians is not None:
@@ -67,8 +67,8 @@ class MarkLedger:
         for name, was in self.parameters.fixed().items():
             if was != now[name]:
                 raise BadInput(
-                    f"the marks of model {self._model} were made with {name} {was}, not {now[name]}; that is "
-                    "fixed for the model's life: serve the new one under another name"
+                    f"the marks of model {self._model} were made with {name} {was}, not {now[name]}, which is "
+                    "fixed for the model's lifetime: serve the changed model under another name"
                 )
         return self.parameters
 
@@ -83,7 +83,7 @@ class MarkLedger:
         for name in list(self._names):
             account = self._account(name)
             await account.chain.catch_up()
-            self._held[name] = account  # counts its rows
+            self._held[name] = account  # updates its size in the cache
             state.append([name, account.chain.length, account.chain.head])
         return state
 
@@ -92,7 +92,7 @@ class MarkLedger:
 
         Raises:
             Broken: The account's log is inconsistent.
-            Refused: The store is away (503).
+            Refused: The store is unavailable (503).
         """
         if name not in self._names:
             await self._index.append(lambda: [] if name in self._names else [({"account": name}, b"")])
@@ -106,11 +106,11 @@ class MarkLedger:
         self._held[name] = account
 
     async def commit(self, at: float) -> Commitment:
-        """Commits to all marks, at the time ``at``; returns the last commitment if there are no new ones.
+        """Commits to all marks at the time ``at``; returns the last commitment if there are no new marks.
 
         Raises:
             Broken: The ledger is inconsistent.
-            BadInput: There is none.
+            BadInput: The model has no ledger.
         """
         state, salt = await self.read(), secrets.token_hex(32)
         root = root_of(self._parameters(), _hashes(state, salt))
@@ -124,7 +124,7 @@ class MarkLedger:
         return self._commitments[root if root in self._commitments else self._last[0]].commitment
 
     async def open(self, name: str, root: str | None = None) -> Opening:
-        """Returns the marks of an account that a commitment binds, by default the last one.
+        """Returns the marks of an account that a commitment binds; by default, the last commitment.
 
         Raises:
             Broken: The ledger is inconsistent.
@@ -132,13 +132,15 @@ class MarkLedger:
         """
         await self.read()
         if not self._commitments:
-            raise BadInput(f"there is no commitment to the marks of model {self._model}: commit first")
+            raise BadInput(f"the marks of model {self._model} have no commitment yet: commit first")
         root = root or next(reversed(self._commitments))
         if root not in self._commitments:
             raise BadInput(f"there is no commitment {root} to the marks of model {self._model}")
         commitment, position, salt = self._commitments[root]
         if salt is None:
-            raise BadInput(f"an earlier version made commitment {root} and alone can open it: commit again")
+            raise BadInput(
+                f"commitment {root} was made by an earlier version, and only that can open it: commit again"
+            )
         entry = (await self._store.read(self._index.name, position)).entries[0]
         state: State = orjson.loads(entry.partition(b"\n")[0])["accounts"]
         marks = {account: length for account, length, _ in state}
@@ -169,10 +171,10 @@ class MarkLedger:
                 self._commitments[root] = _Committed(commitment, self._index.length - 1, salt)
                 self._last = root, None if salt is None else state
             case _:
-                raise Broken(f"{self._index.name}: there is an entry of no known kind")
+                raise Broken(f"{self._index.name}: an entry is of unknown kind")
 
     def _account(self, name: str) -> _Account:
-        """Returns what is known of an account; those not used for longest are forgotten, and read again."""
+        """Returns an account from the cache, or a new one that must read its log."""
         account = self._held.get(name) or _Account(self._store, log_of(self._model, name))
         self._held[name] = account
         return account
@@ -192,7 +194,7 @@ class _Committed(NamedTuple):
 
 
 class _Account:
-    """The log of an account's marks, and digests of their rows."""
+    """The log of an account's marks, and the digests of their rows."""
 
     def __init__(self, store: Store, log: str) -> None:
         self.rows: set[bytes] = set()

@@ -1,4 +1,4 @@
-"""Marks: the rows that got a false label, and how they are written into the ledger."""
+"""Marks: rows that got a false label, and their encoding in the ledger."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from wire import Array
 
 @dataclass(frozen=True)
 class WatermarkParameters:
-    """What all marks of a model have in common. It is fixed for the life of the model.
+    """The parameters shared by all marks of a model, fixed for the model's lifetime.
 
     Attributes:
         model: Name of the model.
-        rate: Share of the rows that are marked.
+        rate: Share of rows that are marked.
         classes: Number of classes.
         key: SHA-256 of the watermark key, in hexadecimal.
         victim: SHA-256 of the victim's weights, in hexadecimal.
@@ -46,34 +46,34 @@ class WatermarkParameters:
         """The medians, ``(units,)`` float32.
 
         Raises:
-            Broken: There are none.
+            Broken: The medians are invalid.
         """
         try:
             return np.frombuffer(bytes.fromhex(self.medians or ""), "<f4")
         except ValueError:
-            raise Broken("the medians are not readable") from None
+            raise Broken("the medians are invalid") from None
 
     @property
     def members(self) -> dict[str, Any]:
-        """The JSON members under which they are stored."""
+        """The parameters as JSON members."""
         return _without_none(asdict(self))
 
     def fixed(self) -> dict[str, Any]:
-        """Returns by name the values that a later start must repeat: all but the medians themselves."""
+        """Returns, by name, the values that must not change at a later start: all but the medians."""
         return {**asdict(replace(self, medians=None)), "mapping": self.mapping}
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A row for which an account got another label than the victim's.
+    """A row for which an account got a false label.
 
     Attributes:
-        form: Type and shape of the row, as in :func:`encode_rows`.
-        row: Its bytes, likewise.
+        form: Dtype and shape of the row, as in :func:`encode_rows`.
+        row: Bytes of the row, as in :func:`encode_rows`.
         victim_label: The victim's label.
         told_label: The false label that the account got.
-        at: When, in seconds since the epoch.
-        cell: What the mapping makes of the row, in hexadecimal; None with the exact mapping.
+        at: Time of the answer, in seconds since the epoch.
+        cell: The mapped row, in hexadecimal; None with the exact mapping.
     """
 
     form: str
@@ -94,7 +94,7 @@ class Mark:
 
     @property
     def record(self) -> Record:
-        """The ledger's record of it."""
+        """The mark as a record of the ledger."""
         members = {
             "form": self.form,
             "said": self.victim_label,
@@ -109,36 +109,36 @@ class Mark:
         """Reads a record.
 
         Args:
-            members: Its JSON members.
-            row: The bytes of the row.
-            entry: Where it stands, for messages.
+            members: JSON members of the record.
+            row: Bytes of the row.
+            entry: Name of the entry, for error messages.
 
         Raises:
-            Broken: It is no mark, or its row is encoded otherwise than by :func:`encode_rows`: a row of many
-                encodings could be counted as many marks.
+            Broken: The record is not a mark, or its row is not encoded as by :func:`encode_rows`. (With several
+                encodings, a row could count as several marks.)
         """
         expected = {"form", "said", "told", "at"}
         if members.keys() - {"cell"} != expected:
             raise Broken(f"{entry} has the members {sorted(members)}; expected {sorted(expected)}")
-        said, told = members["said"], members["told"]
-        if type(said) is not int or type(told) is not int:
-            raise Broken(f"{entry} has the labels {said!r} and {told!r}, which are no integers")
-        mark = Mark(members["form"], row, said, told, members["at"], members.get("cell"))
+        victim_label, told_label = members["said"], members["told"]
+        if type(victim_label) is not int or type(told_label) is not int:
+            raise Broken(f"{entry} has the labels {victim_label!r} and {told_label!r}, which are not integers")
+        mark = Mark(members["form"], row, victim_label, told_label, members["at"], members.get("cell"))
         try:
             form, (canonical_row,) = encode_rows(mark.x[None])
         except (AttributeError, TypeError, ValueError):
-            raise Broken(f"{entry} holds no row of the form {mark.form!r}") from None
+            raise Broken(f"{entry} does not hold a row of the form {mark.form!r}") from None
         if (form, bytes(canonical_row)) != (mark.form, row):
-            raise Broken(f"{entry} holds a row that is not encoded canonically, in the form {mark.form!r}")
+            raise Broken(f"{entry} holds a row of the form {mark.form!r} in a non-canonical encoding")
         return mark
 
 
 def encode_rows(x: Array) -> tuple[str, Sequence[bytes]]:
-    """Encodes rows ``(n, ...)``. Rows that no model tells apart get the same encoding.
+    """Encodes rows ``(n, ...)``. Rows that no model distinguishes get the same encoding.
 
     Returns:
-        Type and shape of a row, such as ``<f4 1x28x28``, and the bytes of each: its numbers in order, with -0.0 as
-        0.0 and any NaN as numpy's; of texts, a JSON list of them.
+        Dtype and shape of a row, such as ``<f4 1x28x28``, and the bytes of each row: its numbers in order, with
+        -0.0 as 0.0 and any NaN as numpy's; for texts, a JSON list of them.
     """
     form, row = _form(x.dtype, x.shape[1:])
     if row is None:
@@ -148,7 +148,7 @@ def encode_rows(x: Array) -> tuple[str, Sequence[bytes]]:
 
 @lru_cache(256)
 def _form(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[str, np.dtype[Any] | None]:
-    """Returns type and shape of a row, and the type of its bytes unless it is text."""
+    """Returns dtype and shape of a row as text, and the dtype of its bytes unless it is text."""
     axes = "x".join(map(str, shape))
     if dtype.kind in "OU":
         return f"text {axes}", None

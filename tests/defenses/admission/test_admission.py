@@ -225,7 +225,7 @@ def test_limits_that_make_no_sense_are_refused(make):
 def test_a_burst_must_let_the_largest_request_pass():
     card = Card("m", (2,), 3, max_rows=256)
     assert RateLimit(1, 256).disclose(card) == card
-    with pytest.raises(BadInput, match="a burst of 255 rows never lets the 256 rows pass"):
+    with pytest.raises(BadInput, match="a burst of 255 rows never admits a full request of 256 rows"):
         RateLimit(1, 255).disclose(card)
 
 

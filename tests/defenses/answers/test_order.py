@@ -42,8 +42,8 @@ OUTER, INNER = (
 REASONS = {
     "none": "layers inside disclose labels only",  # nothing is left to change
     "flip": "must stand inside label_only",  # there are no probabilities to exchange
-    "hide": "label_only: withholds what (top_k|rounding|temperature) inside it is there to change",
-    "once": "the lesser alone would do",
+    "hide": "label_only: withholds the probabilities, so (top_k|rounding|temperature) inside it has no effect",
+    "once": "keep only the smaller",
     "full": "needs all probabilities, so it must stand inside top_k",
     "undo": "would undo the rounding inside it",
 }

@@ -213,7 +213,7 @@ async def test_a_monitor_logs_a_byte_of_each_row_and_finds_what_arrays_do(detect
 async def test_hoda_wants_as_many_checkpoints_as_its_histogram_has():
     card = Card("m", (2,), 4)
     await HODA.featurizer(Aside(10), card)
-    with pytest.raises(BadInput, match="the victim has 8 checkpoints, and benign is of 11"):
+    with pytest.raises(BadInput, match="the victim has 8 checkpoints, but benign has 11 shares"):
         await HODA.featurizer(Aside(7), card)
     with pytest.raises(
         BadInput, match=r"hoda: needs the victim's earlier checkpoints, but .* without checkpoints"
@@ -222,5 +222,5 @@ async def test_hoda_wants_as_many_checkpoints_as_its_histogram_has():
 
 
 async def test_a_filter_of_three_classes_is_none():
-    with pytest.raises(BadInput, match="filter: it has 3 classes; expected 2"):
+    with pytest.raises(BadInput, match="filter: the model has 3 classes; expected 2"):
         await OOD.featurizer(Aside(classes=3), Card("m", (2,), 4))

@@ -223,9 +223,9 @@ def test_a_ratio_is_chosen_on_harmless_accounts_and_tried_on_others(file):
     hits = (ratios[1000:] < detector.ratio).mean()
     assert 0.005 < hits < 0.04
     copied = [(np.tile(rows[:10], (20, 1)), np.zeros(200, np.int64)) for rows, _ in streams(61)]
-    with pytest.raises(BadInput, match="200 different harmless rows"):
+    with pytest.raises(BadInput, match="200 distinct harmless rows"):
         untuned.calibrated(copied, streams(71), 0.0)
-    with pytest.raises(BadInput, match="expected more rows, or a smaller window"):
+    with pytest.raises(BadInput, match="use more rows, or a smaller window"):
         untuned.calibrated(streams(61, rows=2), streams(71), 0.0)
     with pytest.raises(BadInput, match="no harmless rows"):
         untuned.calibrated([], streams(71), 0.0)
@@ -256,14 +256,14 @@ async def test_a_reference_must_be_rows_of_the_victims(file, tmp_path):
     card = Card("m", (D,), 3)
     with pytest.raises(BadInput, match="no such file"):
         await Sybils(tmp_path / "none.npz", 0.5).featurizer(None, card)
-    with pytest.raises(BadInput, match=r"1000 rows of shape \(24,\); expected some of shape \(25,\)"):
+    with pytest.raises(BadInput, match=r"1000 rows of shape \(24,\); expected at least one of shape \(25,\)"):
         await Sybils(file, 0.5).featurizer(None, Card("m", (25,), 3))
     (tmp_path / "text.npz").write_text("x")
     np.savez(tmp_path / "other.npz", y=np.zeros(3))
     for name in ("text.npz", "other.npz"):
         with pytest.raises(BadInput, match=f"{name}: not a valid .npz file of rows"):
             await Sybils(tmp_path / name, 0.5).featurizer(None, card)
-    for x, what in ((np.zeros((3, D)), "bytes or float32"), (np.full((3, D), np.nan, np.float32), "no missing")):
+    for x, what in ((np.zeros((3, D)), "bytes or float32"), (np.full((3, D), np.nan, np.float32), "without")):
         np.savez(tmp_path / "wrong.npz", x=x)
         with pytest.raises(BadInput, match=what):
             await Sybils(tmp_path / "wrong.npz", 0.5).featurizer(None, card)
@@ -275,8 +275,8 @@ def test_rows_without_a_distance_behind_them_are_refused(sybils):
     whole = dump(state)
     for wrong, what in (
         (rows[:, 1:], "23 features after rows of 24"),
-        (rows[:, :4], "a distance behind each"),
-        (np.zeros((2, D + 4), np.float32), "a distance behind each"),
+        (rows[:, :4], "each followed by a distance"),
+        (np.zeros((2, D + 4), np.float32), "each followed by a distance"),
     ):
         with pytest.raises(ValueError, match=what):
             sybils.observe(state, wrong, np.zeros(len(wrong), np.int64), ["a"] * len(wrong))

@@ -187,7 +187,7 @@ class Lost:
         end = await self._store.append(log, entries, expected)
         self._appended += 1
         if self._appended % self._every == 0:
-            raise Refused("the store is away", status=503, retry_after=1)
+            raise Refused("the store is unavailable", status=503, retry_after=1)
         return end
 
 
@@ -276,10 +276,10 @@ async def test_a_cleared_account_starts_anew(store_url):
 
 
 class Away:
-    """A store that is away."""
+    """A store that is unavailable."""
 
     async def append(self, *_):
-        raise Refused("the store is away", status=503, retry_after=1)
+        raise Refused("the store is unavailable", status=503, retry_after=1)
 
 
 @pytest.mark.parametrize("open_", [False, True])

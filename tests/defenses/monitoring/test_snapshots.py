@@ -80,7 +80,7 @@ def test_a_broken_or_foreign_snapshot_is_refused():
     ):
         with pytest.raises(ValueError, match=r"not a valid snapshot of .*\.Whole"):
             load(Whole(), broken)
-    with pytest.raises(ValueError, match=r"a snapshot of schema \w+; expected .*Part"):
+    with pytest.raises(ValueError, match=r"the snapshot has schema \w+; expected .*Part"):
         load(Part(), saved)
     wrong = Whole(rows="three")
     with pytest.raises(ValueError, match="not a valid snapshot"):

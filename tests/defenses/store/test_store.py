@@ -311,7 +311,7 @@ async def test_a_store_that_is_away_refuses_for_a_while(tmp_path):
         store = RedisStore(f"unix://{tmp_path / 'nobody.socket'}")
         works = (store.charge(counted()), store.levels("a"), store.append("l", [b""]), store.read("l"))
         for work in works:
-            with pytest.raises(Refused, match="away") as caught:
+            with pytest.raises(Refused, match="unavailable") as caught:
                 await work
             assert (caught.value.status, caught.value.retry_after) == (503, 1)
         await store.close()
@@ -492,7 +492,7 @@ def test_a_broken_file_or_url_is_said(tmp_path):
     with sqlite3.connect(tmp_path / "other.sqlite") as db:
         db.execute("CREATE TABLE documents (key)")
     db.close()
-    with pytest.raises(BadInput, match="layout is 0"):
+    with pytest.raises(BadInput, match="layout has version 0"):
         open_store(f"sqlite:///{tmp_path / 'other.sqlite'}")
     with pytest.raises(BadInput, match="expected sqlite"):
         open_store("mysql://there")

@@ -234,7 +234,7 @@ async def test_a_ledger_that_is_damaged_while_serving_is_refused(tmp_path):
 @pytest.mark.parametrize("started", [False, True])
 async def test_no_mark_is_answered_unless_it_is_registered(fails, started):
     async def away(*arguments, **options):
-        raise Refused("the store is away", status=503, retry_after=1)
+        raise Refused("the store is unavailable", status=503, retry_after=1)
 
     async with opened_store() as store:
         layer = dawn(store)
@@ -242,7 +242,7 @@ async def test_no_mark_is_answered_unless_it_is_registered(fails, started):
             await layer.start()
         working = getattr(store, fails)
         setattr(store, fails, away)
-        with pytest.raises(Refused, match="away"):
+        with pytest.raises(Refused, match="unavailable"):
             await layer(Query("a", X, 0.0), victim)
         setattr(store, fails, working)
         answer = await layer(Query("a", X, 0.0), victim)

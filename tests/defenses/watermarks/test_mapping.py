@@ -147,7 +147,7 @@ async def test_an_exact_ledger_stays_what_it_was(url, pool):
         ({"pool": "rows.npz", "companions": Companions(WEIGHTS[:, :63])}, "63 units of .* expected at least 64"),
         ({"pool": "rows.npz", "companions": Companions(WEIGHTS * (np.arange(UNITS) < 60))}, "60 units"),
         ({"pool": "none.npz"}, "no such file"),
-        ({"pool": "rows.npz", "mapping": "exact"}, "the exact mapping needs none"),
+        ({"pool": "rows.npz", "mapping": "exact"}, "the exact mapping takes no pool"),
     ],
 )
 async def test_what_cannot_be_mapped_is_refused(url, pool, changes, told):

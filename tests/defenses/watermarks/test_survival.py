@@ -42,7 +42,7 @@ async def test_noise_keeps_the_marks_or_is_found_at_start(name, caplog):
     layer = defense.bind(site(secret=b"n"))
     assert disclosed([defense, Dawn(0.2)], Card("m", (4,), 5))
     if verdict == "erases":
-        with pytest.raises(BadInput, match="of the marks, even where the victim is certain"):
+        with pytest.raises(BadInput, match="of the marks, even if the victim is certain"):
             await check_survival("m", [layer], 5)
         return
     await check_survival("m", [layer], 5)

@@ -275,13 +275,13 @@ def test_a_store_that_goes_away_fails_closed_unless_the_operator_says_open(
 
         async def away(log, *rest, **named):
             if log.startswith("watch/"):
-                raise Refused("the store is away", status=503, retry_after=1)
+                raise Refused("the store is unavailable", status=503, retry_after=1)
             return await append(log, *rest, **named)
 
         monkeypatch.setattr(server.store, "append", away)
         if open_:
             np.testing.assert_array_equal(bad(thief[:3]).labels, network.predict(thief[:3]).argmax(axis=1))
-            assert "rows of account bad go unwatched: the store is away" in caplog.text
+            assert "rows of account bad were not logged: the store is unavailable" in caplog.text
             return
         with pytest.raises(Refused) as refused:
             bad(thief[:3])

@@ -245,13 +245,13 @@ def test_ready_means_store_and_workers_too(local, monkeypatch):
     local.app.service.up = [1, 1]
 
     async def away(log, start=0):
-        raise Refused("the store is away", status=503, retry_after=1)
+        raise Refused("the store is unavailable", status=503, retry_after=1)
 
     async def silent(log, start=0):
         await asyncio.sleep(60)
 
     monkeypatch.setattr(local.store, "read", away)
-    assert ready() == (503, "the store is away")
+    assert ready() == (503, "the store is unavailable")
     monkeypatch.setattr("server.deployment.service.STORE_SECONDS", 0.05)
     monkeypatch.setattr(local.store, "read", silent)
     assert ready() == (503, "the store has not answered within 0.05 seconds")

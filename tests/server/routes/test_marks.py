@@ -126,7 +126,7 @@ def test_a_rate_is_fixed_whoever_changes_it(local, marked, rows):
     assert reply.status_code == 400 and "made with rate 0.3, not 0.2" in reply.json()["detail"]
     noisy = [{"type": "gaussian_noise", "sigma": 3.0}, {"type": "dawn", "rate": 0.3}]
     reply = local.client.put(place, headers=admin, json={"defenses": noisy})
-    assert reply.status_code == 400 and "even where the victim is certain" in reply.json()["detail"]
+    assert reply.status_code == 400 and "even if the victim is certain" in reply.json()["detail"]
     labels = [{"type": "label_only"}, {"type": "dawn", "rate": 0.3}]
     reply = local.client.put(place, headers=admin, json={"defenses": labels})
     assert reply.status_code == 200
@@ -142,7 +142,7 @@ def test_a_server_that_would_mark_otherwise_does_not_start(marked):
     asyncio.run(Local(marked).app.service.begin())
     marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
     with (
-        pytest.raises(RuntimeError, match=r"error: victim marked: the marks .* not 0\.1; that is fixed"),
+        pytest.raises(RuntimeError, match=r"error: victim marked: the marks .* not 0\.1; which is fixed"),
         serving("--config", marked, cwd=marked.parent),
     ):
         pass
@@ -159,7 +159,7 @@ def test_a_store_that_is_away_fails_closed(local, rows):
     honest = answers(local.endpoint("marked", "owner", "owner"), rows)
 
     async def away(*arguments, **options):
-        raise Refused("the store is away", status=503, retry_after=1)
+        raise Refused("the store is unavailable", status=503, retry_after=1)
 
     append, local.store.append = local.store.append, away
     told = {}

@@ -123,7 +123,7 @@ async def test_a_commitment_binds_the_marks_that_there_were():
             await MarkLedger(store, "m").commit(0.0)
         one = await begun(store)
         await one.add("a", marks(range(50)))
-        with pytest.raises(BadInput, match="no commitment to the marks of model m: commit first"):
+        with pytest.raises(BadInput, match="the marks of model m have no commitment yet: commit first"):
             await MarkLedger(store, "m").open("a")
         first = await MarkLedger(store, "m").commit(1.0)
         assert await MarkLedger(store, "m").commit(2.0) == first == await one.commit(3.0)  # nothing is new
@@ -216,19 +216,19 @@ async def test_a_commitment_of_an_earlier_version_stays_but_is_not_opened():
         await one._index.append(
             lambda: [] if one._commitments else [({"root": "cd" * 32, "at": 1.0, "accounts": state}, b"")]
         )
-        with pytest.raises(BadInput, match=r"an earlier version made commitment cdcd.*commit again"):
+        with pytest.raises(BadInput, match=r"commitment cdcd.*earlier version.*commit again"):
             await MarkLedger(store, "m").open("a")
         made = await MarkLedger(store, "m").commit(2.0)
         assert made.root != "cd" * 32 and (await one.open("a")).root == made.root
 
 
 DAMAGE = {
-    "marks/m/a: the log ends after 9 entries, but": "DELETE FROM entries WHERE log = 'marks/m/a' AND position > 8",
+    "marks/m/a: the log has 9 entries, but": "DELETE FROM entries WHERE log = 'marks/m/a' AND position > 8",
     "marks/m/a: entry 4 follows": "DELETE FROM entries WHERE log = 'marks/m/a' AND position = 4",
-    "marks/m/a: the log ends after 0 entries, but": "DELETE FROM entries WHERE log = 'marks/m/a'",
-    "marks/m: the log ends after 1 entries, but": "DELETE FROM entries WHERE log = 'marks/m' AND position = 1",
-    "marks/m: the log ends after 0 entries, but": "DELETE FROM entries WHERE log = 'marks/m'",
-    "entry 0 is not readable": "UPDATE entries SET entry = x'00' WHERE log = 'marks/m/a' AND position = 0",
+    "marks/m/a: the log has 0 entries, but": "DELETE FROM entries WHERE log = 'marks/m/a'",
+    "marks/m: the log has 1 entries, but": "DELETE FROM entries WHERE log = 'marks/m' AND position = 1",
+    "marks/m: the log has 0 entries, but": "DELETE FROM entries WHERE log = 'marks/m'",
+    "entry 0 is invalid": "UPDATE entries SET entry = x'00' WHERE log = 'marks/m/a' AND position = 0",
     "marks/m/a: entry 3 follows": "UPDATE entries SET entry = changed(entry) WHERE log LIKE '%a' AND position = 2",
 }
 
@@ -269,13 +269,13 @@ MARK = marks(range(1))[0]
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"row": MARK.row[:-4] + b"\0\0\0\x80"}, "not encoded canonically"),  # -0.0 for 0.0
-        ({"form": "<f4 04"}, "not encoded canonically"),
-        ({"form": "<f4 7"}, "holds no row"),
-        ({"form": "object 4"}, "holds no row"),
-        ({"form": "text 4"}, "holds no row"),
-        ({"told_label": "3"}, "no integers"),
-        ({"victim_label": True}, "no integers"),
+        ({"row": MARK.row[:-4] + b"\0\0\0\x80"}, "non-canonical encoding"),  # -0.0 for 0.0
+        ({"form": "<f4 04"}, "non-canonical encoding"),
+        ({"form": "<f4 7"}, "does not hold a row"),
+        ({"form": "object 4"}, "does not hold a row"),
+        ({"form": "text 4"}, "does not hold a row"),
+        ({"told_label": "3"}, "not integers"),
+        ({"victim_label": True}, "not integers"),
         ({"at": None}, r"has the members \['form', 'said', 'told'\]; expected \['at', "),
     ],
 )
