@@ -20,9 +20,7 @@ UNIT = 255.0**2  # ratio of squared distances between bytes to those between pix
 _PART = 1 << 15  # columns for which squared differences of bytes sum to less than 2^31
 _EXACT = 1 << 10  # columns for which int8 products sum to at most 2^24, up to which float32 is exact for integers
 _FEWEST = 4  # columns from which PyTorch's int8 product is correct
-_TO_LAST_BITS = np.float32(
-    1.5 * 2**23 - 128
-)  # added to a number, puts its integer part minus 128 in the last bits
+_TO_LAST_BITS = np.float32(1.5 * 2**23 - 128)  # added to a number: the last bits hold its integer part minus 128
 _LOST = 1e-30  # upper bound on the sum of products that underflow
 _ELEMENTS = 1 << 20  # differences to compute at a time
 

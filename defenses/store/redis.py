@@ -27,11 +27,7 @@ from wire import BadInput, Refused
 log = logging.getLogger(__name__)
 
 _PREFIX = "mlaas-range:"
-_PAUSES = (
-    0.05,
-    0.2,
-    None,
-)  # seconds to wait after each attempt at a trip; after the last, its charges are refused
+_PAUSES = (0.05, 0.2, None)  # seconds after each attempt at a trip; after the last, its charges are refused
 _CONNECT_SECONDS = 10.0  # time-out of a connection, for a busy machine
 _SECONDS = 1.0  # time-out of a reply
 _CONNECTIONS = 16  # for everything except trips

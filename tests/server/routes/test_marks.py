@@ -142,7 +142,7 @@ def test_a_server_that_would_mark_otherwise_does_not_start(marked):
     asyncio.run(Local(marked).app.service.begin())
     marked.write_text(MARKED.replace("rate = 0.3", "rate = 0.1"))
     with (
-        pytest.raises(RuntimeError, match=r"error: victim marked: the marks .* not 0\.1; which is fixed"),
+        pytest.raises(RuntimeError, match=r"error: victim marked: the marks .* not 0\.1, which is fixed"),
         serving("--config", marked, cwd=marked.parent),
     ):
         pass
