@@ -1,4 +1,4 @@
-"""The attackers: they have a URL and a key, and want the model or its training rows."""
+"""Attacks on a served model, by someone who has only a URL and a key."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "line-search": "attacker.extraction.line_search:LineSearch",
     }
 )
-"""Attacks that leave a surrogate, by the name of their command."""
+"""Extraction attacks, which return a surrogate, by the name of their command."""
 
 MEMBERSHIP: "Registry[Membership]" = Registry(
     {
@@ -26,11 +26,11 @@ MEMBERSHIP: "Registry[Membership]" = Registry(
         "shadow": "attacker.membership.shadow:Shadow",
     }
 )
-"""Attacks that leave a score for each candidate, by the name of their command."""
+"""Membership attacks, which return a score for each candidate, by the name of their command."""
 
 ATTACKS: "Registry[Extraction | Membership]" = Registry({**EXTRACTION.targets, **MEMBERSHIP.targets})
 
 
 def __getattr__(name: str) -> Any:
-    """Imports an attack by the name of its class, so that ``from attacker import Knockoff`` works."""
+    """Imports an attack by its class name, so that ``from attacker import Knockoff`` works."""
     return ATTACKS.named(name)

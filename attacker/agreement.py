@@ -1,4 +1,4 @@
-"""How much of a victim a copy has: the share of rows on which both give the same label."""
+"""Measures the fidelity of a copy: the share of rows on which it gives the victim's label."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from zoo.model import Model
 
 @dataclass(frozen=True)
 class Agreement:
-    """A copy beside its victim, on the rows that the victim answered.
+    """A comparison of a copy with its victim, on the rows that the victim answered.
 
     Attributes:
-        agreement: Share of the rows on which both give the same label, with its exact 95 % interval.
-        constant: The same of a model that always gives the victim's most frequent label, its trivial rival.
-        label: That label.
-        copy_accuracy: Share of the rows whose true label the copy gives; None without true labels.
-        victim_accuracy: The same of the victim.
+        agreement: Share of rows on which both give the same label, with its exact 95 % interval.
+        constant: Agreement of a trivial baseline that always gives the victim's most frequent label.
+        label: The victim's most frequent label.
+        copy_accuracy: Accuracy of the copy; None without true labels.
+        victim_accuracy: Accuracy of the victim; None without true labels.
     """
 
     agreement: Interval
@@ -32,22 +32,24 @@ class Agreement:
 
 
 def measure(copy: Model, oracle: Oracle, x: Array, y: Labels | None) -> Agreement:
-    """Asks a victim about rows and compares its labels with those of a copy.
+    """Queries a victim and compares its labels with those of a copy.
 
     Args:
         copy: The copy.
-        oracle: The way to the victim; afterwards its ``ended`` says why the asking stopped early, if it did.
+        oracle: The victim's oracle; if the victim stops answering early, ``oracle.ended`` holds the reason.
         x: Rows, ``(n, *input_shape)``; the copy must not have been trained on them.
-        y: Their true labels, ``(n,)``, if known.
+        y: The rows' true labels, ``(n,)``, if known.
 
     Raises:
         WireError: Not a single row was answered.
     """
     victim = some(oracle, x).labels
-    mine = copy.predict(x[: len(victim)]).argmax(axis=1)
+    copied = copy.predict(x[: len(victim)]).argmax(axis=1)
     counts = np.bincount(victim)
-    accuracies = [None, None] if y is None else [_share(labels == y[: len(victim)]) for labels in (mine, victim)]
-    return Agreement(_share(mine == victim), _share(victim == counts.argmax()), int(counts.argmax()), *accuracies)
+    accuracies = [None, None] if y is None else [_share(labels == y[: len(victim)]) for labels in (copied, victim)]
+    return Agreement(
+        _share(copied == victim), _share(victim == counts.argmax()), int(counts.argmax()), *accuracies
+    )
 
 
 def _share(hits: Array) -> Interval:

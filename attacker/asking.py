@@ -1,4 +1,4 @@
-"""What an attacker checks before the first row is spent, and the first answer."""
+"""Checks before an attack's first query, and on its first answer."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from zoo.data.pool import Pool
 
 
 class NothingAnswered(WireError):
-    """Not a single row was answered, so that the attack has nothing to work with."""
+    """Not a single row was answered, so the attack has nothing to work with."""
 
 
 def some(oracle: Oracle, x: Array) -> Answer:
-    """Asks about rows for as long as there are answers to be had, which must be at least one.
+    """Queries rows until the budget ends or the victim stops answering, and requires at least one answer.
 
     Args:
-        oracle: The way to the victim.
+        oracle: The victim's oracle.
         x: Rows, ``(n, *input_shape)``.
 
     Returns:
-        The answer about the first ``m <= n`` rows, ``m`` at least 1.
+        The answer to the first ``m <= n`` rows, ``m`` at least 1.
 
     Raises:
-        NothingAnswered: There was not one answer.
+        NothingAnswered: Not a single row was answered.
     """
     answer = oracle.collect(x)
     if not len(answer):
@@ -37,7 +37,7 @@ def some(oracle: Oracle, x: Array) -> Answer:
 
 
 def fitting(path: Path, card: Card, *, labelled: bool = False) -> Pool:
-    """Reads a file of rows to ask a victim about, or to train on in its stead.
+    """Reads a file of rows to query a victim with, or to train a surrogate or shadow model on.
 
     Args:
         path: The file.
@@ -45,14 +45,14 @@ def fitting(path: Path, card: Card, *, labelled: bool = False) -> Pool:
         labelled: Whether the rows need their true labels.
 
     Raises:
-        BadInput: The file is broken, or the victim would not take its rows, or no surrogate could.
+        BadInput: The file is invalid, or the victim or a surrogate cannot take its rows.
     """
     pool = Pool.load(path)
     wrong = misfit(pool.x, card) or (label_misfit(pool.y, card) if labelled else None)
     if wrong is None and not card.dtype.startswith(("FP", "UINT8")):
-        wrong = f"{card.model} takes {card.dtype}, but attacks ask about floats"
+        wrong = f"{card.model} takes {card.dtype}, but attacks send floats"
     if wrong is None and np.isnan(pool.x).any():
-        wrong = "features are missing in some rows, and no surrogate learns from those"
+        wrong = "features are missing in some rows, and surrogates cannot be trained on those"
     if wrong is not None:
         raise BadInput(f"{path}: {wrong}")
     return pool

@@ -1,4 +1,4 @@
-"""``mlaas-range attack`` and ``python -m attacker``: attacks a served model, and says what the copy is worth."""
+"""``mlaas-range attack`` and ``python -m attacker``: attacks a served model, or evaluates a stolen copy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m attacker") -> None:
-    """Runs one attack; leaves its surrogate or its scores, and a ``result.json``, in a folder."""
-    parser = Parser(prog, description="Attacks a served model, or measures what a stolen copy is worth.")
+    """Runs one attack, and writes its surrogate or scores and a ``result.json`` to a folder."""
+    parser = Parser(prog, description="Attacks a served model, or evaluates a stolen copy.")
     commands = parser.add_subparsers(dest="attack", required=True, metavar="NAME")
     for name in ATTACKS:
         cls = ATTACKS.outline(name)
@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m attacker") ->
 
 
 def _add_attack(command: Parser, name: str, cls: type) -> None:
-    command.add_argument("--budget", type=at_least(1), required=True, metavar="N", help="most rows to ask about")
+    command.add_argument(
+        "--budget", type=at_least(1), required=True, metavar="N", help="maximum number of rows to query"
+    )
     command.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder for the results")
     command.add_argument(
         "--seed", type=at_least(0), default=0, metavar="N", help="seed of all randomness (default: 0)"
@@ -58,7 +60,7 @@ def _add_attack(command: Parser, name: str, cls: type) -> None:
             type=Path,
             metavar="PATH",
             default="pool.npz",
-            help="file of rows to draw from (default: %(default)s)",
+            help="file of rows to draw queries from (default: %(default)s)",
         )
     else:
         command.add_argument(
@@ -66,13 +68,13 @@ def _add_attack(command: Parser, name: str, cls: type) -> None:
             type=Path,
             metavar="PATH",
             default="candidates.npz",
-            help="file of the rows to judge, with their true labels (default: %(default)s)",
+            help="file of rows whose membership to infer, with true labels (default: %(default)s)",
         )
         command.add_argument(
             "--shadow",
             type=Path,
             metavar="PATH",
-            help="file of labelled rows like the candidates, to train shadow models on",
+            help="file of labelled rows from the candidates' distribution, to train shadow models on",
         )
     add_fields(command.add_argument_group("settings of the attack"), cls)
     add_endpoint(command)
@@ -81,10 +83,10 @@ def _add_attack(command: Parser, name: str, cls: type) -> None:
 def _add_agreement(command: Parser) -> None:
     command.add_argument("copy", type=Path, help="folder of the copy, such as OUT/surrogate")
     command.add_argument(
-        "--rows", type=Path, required=True, metavar="PATH", help="file of rows that trained neither model"
+        "--rows", type=Path, required=True, metavar="PATH", help="file of rows that neither model was trained on"
     )
     command.add_argument(
-        "--budget", type=at_least(1), metavar="N", help="most rows to ask about, the first ones (default: all)"
+        "--budget", type=at_least(1), metavar="N", help="number of rows to query, from the first (default: all)"
     )
     add_endpoint(command)
 
@@ -96,7 +98,7 @@ def _attack(arguments: argparse.Namespace) -> None:
     with closing(reach(arguments)) as endpoint:
         pools = _pools(arguments, endpoint.card)
         _make(out)
-        _say_rescued(rescue(out))  # of an earlier run that was killed
+        _say_rescued(rescue(out))  # from an earlier run that was killed
         try:
             result = conduct(
                 arguments.attack,
@@ -133,8 +135,8 @@ def _agreement(arguments: argparse.Namespace) -> None:
     names = copy.card().class_names
     print(f"agreement with {endpoint.model}: {_interval(found.agreement)}, on {oracle.spent} rows")
     print(
-        f"  a constant answer, {names[found.label] if found.label < len(names) else found.label}, would agree on "
-        f"{found.constant.rate:.4f}"
+        f"  a constant answer of {names[found.label] if found.label < len(names) else found.label} would have "
+        f"agreement {found.constant.rate:.4f}"
     )
     if found.copy_accuracy is not None and found.victim_accuracy is not None:
         print(f"  accuracy of the copy: {_interval(found.copy_accuracy)}")
@@ -150,7 +152,7 @@ def _interval(share: Interval) -> str:
 
 
 def _outcome(result: dict[str, Any], out: Path) -> str:
-    """Says how an attack ended, what it left and what to do next."""
+    """Describes how an attack ended, its output files and the next step."""
     from cli.money import in_currency
 
     reason = f" ({result['reason']})" if result["reason"] else ""
@@ -159,7 +161,7 @@ def _outcome(result: dict[str, Any], out: Path) -> str:
     url, model = result["endpoint"]["url"], result["endpoint"]["model"]
     copy, transfer, scores = out / "surrogate", out / "transfer.npz", out / "scores.npz"
     if copy.exists():
-        lines += [f"{copy}: the copy; {transfer}: the rows and answers that it was trained on"]
+        lines += [f"{copy}: the copy; {transfer}: the rows and answers it was trained on"]
         words = ["mlaas-range", "attack", "agreement", str(copy), "--rows", "FILE", "--url", url, "--model", model]
         lines += [f"next: {shlex.join(words)}"]
     if scores.exists():
@@ -171,11 +173,11 @@ def _outcome(result: dict[str, Any], out: Path) -> str:
 def _say_rescued(rescued: tuple[int, Path] | None) -> None:
     if rescued is not None:
         rows, path = rescued
-        print(f"{path}: {rows} answered rows of a run that was cut short", file=sys.stderr)
+        print(f"{path}: {rows} answered rows of an interrupted run", file=sys.stderr)
 
 
 def _pools(arguments: argparse.Namespace, card: Card) -> dict[str, Pool]:
-    """Reads and checks the attacker's files before anything is spent."""
+    """Reads and checks the attacker's files before the first query."""
     from attacker.asking import fitting
 
     if arguments.attack in EXTRACTION:
@@ -192,4 +194,4 @@ def _make(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"--out {out}: {error.strerror}; expected a folder that can be written to") from None
+        raise BadInput(f"--out {out}: {error.strerror}; expected a writable folder") from None

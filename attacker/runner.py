@@ -1,4 +1,4 @@
-"""One attack on one endpoint, from its first row to its results in a folder."""
+"""Runs one attack on one endpoint, and writes its results to a folder."""
 
 from __future__ import annotations
 
@@ -42,22 +42,23 @@ def conduct(
     seed: int,
     out: Path,
 ) -> dict[str, Any]:
-    """Runs an attack under a progress bar and writes its artefacts and its result.
+    """Runs an attack with a progress bar, and writes its results.
 
-    An extraction leaves ``surrogate/`` and ``transfer.npz``, a membership attack ``scores.npz`` (``scores``,
-    ``(n,)`` float64, and ``y``, ``(n,)`` int64, in the order of the candidates); both leave ``result.json``.
-    They replace those of an earlier run only when the attack has ended. Until then all is in ``unfinished/``,
-    the answers among it, for :func:`rescue`.
+    An extraction attack writes ``surrogate/`` and ``transfer.npz``; a membership attack writes ``scores.npz``
+    (``scores``, ``(n,)`` float64, and ``y``, ``(n,)`` int64, in the order of the candidates). Both write
+    ``result.json``. The results replace those of an earlier run only when the attack has ended. Until then, all
+    files, the answers included, are in ``unfinished/``, for :func:`rescue`.
 
     Args:
         name: The attack's name.
         attack: The attack.
-        endpoint: The way to the victim.
-        pools: The attacker's rows: ``pool`` for an extraction, ``candidates`` and ``shadow`` for membership.
-        budget: Most rows to ask about.
+        endpoint: The victim's endpoint.
+        pools: The attacker's rows: ``pool`` for an extraction attack, ``candidates`` and ``shadow`` for
+            membership.
+        budget: Maximum number of rows to query.
         patience: Longest wait for one request, in seconds.
         seed: Seed of all randomness.
-        out: Folder of the results; it must exist, and hold no ``unfinished/``.
+        out: Folder of the results; it must exist and have no ``unfinished/``.
 
     Returns:
         The content of ``result.json``.
@@ -114,16 +115,16 @@ def conduct(
 
 
 def rescue(out: Path) -> tuple[int, Path] | None:
-    """Keeps the answers of a run that was cut short, and removes what else it had begun.
+    """Saves the answers of an interrupted run, and removes its other files.
 
     Args:
-        out: Folder of its results.
+        out: Folder of the run's results.
 
     Returns:
-        The number of rows that were answered, and the transfer set with them; None if there are none.
+        The number of answered rows, and the file of the transfer set; None if there are no answers.
 
     Raises:
-        BadInput: The run is not over.
+        BadInput: The run is still in progress.
     """
     begun, kept = out / UNFINISHED, None
     if not begun.exists():
@@ -136,12 +137,12 @@ def rescue(out: Path) -> tuple[int, Path] | None:
                 kept = save_transfer(begun / JOURNAL, path), path
             shutil.rmtree(begun)
     except Timeout:
-        raise BadInput(f"{out}: another attack is still writing there; expected a folder of its own") from None
+        raise BadInput(f"{out}: another attack is still writing to this folder; choose another one") from None
     return kept
 
 
 def _replace(new: Path, out: Path) -> None:
-    """Puts new results in the place of an earlier run's; ``result.json`` goes first and comes last."""
+    """Replaces an earlier run's results; removes the old ``result.json`` first and adds the new one last."""
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / "surrogate", ignore_errors=True)
@@ -152,17 +153,17 @@ def _replace(new: Path, out: Path) -> None:
 
 
 def _end(oracle: Oracle, budget: int, pool: Pool | None) -> tuple[str, str | None]:
-    """Says whether the attack is done, as it also is with its budget, or was stopped; and why, if that is news."""
+    """Returns the status, ``done`` (also if the budget is spent) or ``stopped``, and a reason if there is one."""
     left = budget - oracle.spent
     if oracle.ended is not None and not (isinstance(oracle.ended, BudgetSpent) and left == 0):
         return "stopped", str(oracle.ended)
     if pool is not None and left and oracle.spent == len(pool):
-        return "done", f"the pool of {len(pool)} rows is exhausted; {left} of the budget were not spent"
+        return "done", f"the pool of {len(pool)} rows is exhausted; {left} rows of the budget were not spent"
     return "done", None
 
 
 def _bill(oracle: Oracle) -> dict[str, int | None]:
-    """Returns rows and requests answered, and micro-cents spent if the prices are known."""
+    """Returns the answered rows and requests, and the micro-cents spent if the prices are known."""
     return {"rows": oracle.spent, "requests": oracle.requests, "money": oracle.money}
 
 
@@ -175,6 +176,6 @@ def _account(endpoint: Endpoint) -> dict[str, Any] | None:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Turns values into those of JSON: paths into text, tuples into lists."""
+    """Converts values to JSON types: paths to strings, tuples to lists."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain

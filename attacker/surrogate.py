@@ -1,4 +1,4 @@
-"""The attacker's own models, which take the victim's rows and know its classes."""
+"""The attacker's own models, with the victim's row shape and classes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ def class_names(card: Card) -> tuple[str, ...]:
     """Returns the names of a victim's classes, or their indices if it does not name them.
 
     Raises:
-        BadInput: The server does not say how many classes there are.
+        BadInput: The server does not report the number of classes.
     """
     if not card.class_names and card.classes < 1:
-        raise BadInput(f"{card.model}: the server does not disclose the number of classes; give it by --classes")
+        raise BadInput(f"{card.model}: the server does not report the number of classes; give it with --classes")
     return card.class_names or tuple(map(str, range(card.classes)))
 
 
 def own_model(card: Card, family: Architecture, *, seed: int) -> Network:
-    """Returns an untrained network that takes a victim's rows and knows its classes."""
+    """Returns an untrained network with the victim's row shape and classes."""
     names = class_names(card)
     takes = Card(card.model, card.input_shape, len(names), low=card.low, high=card.high, class_names=names)
     return Network.untrained(family, takes, seed=seed)
 
 
 def family_named(name: str) -> Architecture:
-    """Returns the model family of a name, in its usual size.
+    """Returns the model family with this name, in its default size.
 
     Raises:
         BadInput: There is no such family.
     """
     if name not in NETWORKS:
-        raise BadInput(f"there is no family {name!r}, only {', '.join(NETWORKS)}")
+        raise BadInput(f"there is no family {name!r}; expected one of {', '.join(NETWORKS)}")
     return NETWORKS[name]()
 
 

@@ -1,4 +1,4 @@
-"""Transports that keep what was bought: every row that was answered, with its answer."""
+"""Transports that record every answered row with its answer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wire import Answer, Array, BadInput, Malformed, Transport
 
 
 class Recording:
-    """Keeps every row that was answered, with its answer, in memory.
+    """Records every answered row with its answer, in memory.
 
     Attributes:
-        asked: Batches of rows, in the order in which they were answered.
-        answers: The answers about them.
+        asked: Batches of rows, in the order of their answers.
+        answers: The answers to the batches.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -25,7 +25,7 @@ class Recording:
         self._transport = transport
 
     def __call__(self, x: Array) -> Answer:
-        """Answers about the rows ``x``, ``(n, *input_shape)``, and keeps both."""
+        """Returns the answer to the rows ``x``, ``(n, *input_shape)``, and records both."""
         answer = self._transport(x)
         self.asked.append(x)
         self.answers.append(answer)
@@ -33,27 +33,27 @@ class Recording:
 
 
 class Journal:
-    """Appends each answered row to a file before its answer is used, so that an end of any kind loses none.
+    """Appends each answered row to a file before its answer is used, so that no interruption loses any.
 
-    The file is of numpy's format (npy), but for the count of rows in its header, which is 0.
+    The file has numpy's npy format, except that the number of rows in its header is 0.
     """
 
     def __init__(self, transport: Transport, path: Path, classes: int) -> None:
         """Wraps a transport.
 
         Args:
-            transport: What carries the rows.
-            path: The file; it is made with the first answer.
-            classes: Number of classes k, for answers that are labels alone.
+            transport: The transport.
+            path: The file, created with the first answer.
+            classes: Number of classes k, for answers with labels only.
         """
         self._transport, self._path, self._classes = transport, path, classes
         self._file: BinaryIO | None = None
 
     def __call__(self, x: Array) -> Answer:
-        """Answers about the rows ``x``, ``(n, *input_shape)``, and records them.
+        """Returns the answer to the rows ``x``, ``(n, *input_shape)``, and records both.
 
         Raises:
-            Malformed: The answer has another number of classes than the first one.
+            Malformed: The number of classes differs from that of the first answer.
         """
         answer = self._transport(x)
         if self._file is None:
@@ -62,7 +62,7 @@ class Journal:
         records["x"], records["label"], records["probs"] = x, answer.labels, np.nan
         if answer.probs is not None:
             if answer.probs.shape[1:] != records["probs"].shape[1:]:
-                raise Malformed(f"probabilities of {answer.probs.shape[1]} classes, before of {self._classes}")
+                raise Malformed(f"got probabilities of {answer.probs.shape[1]} classes, earlier {self._classes}")
             records["probs"] = answer.probs
         assert self._file is not None
         self._file.write(records.tobytes())
@@ -83,13 +83,13 @@ class Journal:
 
 
 def read_journal(path: Path) -> tuple[Array, Answer]:
-    """Reads what :class:`Journal` has written so far; a record that was cut off is left out.
+    """Reads the rows that :class:`Journal` has written so far, without an incomplete last record.
 
     Returns:
-        The rows, ``(n, *input_shape)`` float32, and the answer about them, NaN where a probability was withheld.
+        The rows, ``(n, *input_shape)`` float32, and their answer, NaN where a probability was withheld.
 
     Raises:
-        BadInput: It is not such a file.
+        BadInput: The file is not a journal.
     """
     try:
         with path.open("rb") as file:
@@ -103,10 +103,10 @@ def read_journal(path: Path) -> tuple[Array, Answer]:
 
 
 def save_transfer(journal: Path, path: Path) -> int:
-    """Makes the transfer set (npz) from a journal, removes the journal, and returns the number of rows.
+    """Writes the transfer set (npz) from a journal, removes the journal, and returns the number of rows.
 
-    The transfer set holds the rows ``x``, ``(n, *input_shape)`` float32, their ``labels``, ``(n,)`` int64, and
-    ``probs``, ``(n, k)`` float32, NaN where they were withheld.
+    The transfer set has the rows ``x``, ``(n, *input_shape)`` float32, their ``labels``, ``(n,)`` int64, and
+    ``probs``, ``(n, k)`` float32, NaN where withheld.
     """
     x, answer = read_journal(journal)
     with path.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The owner: tests whether a served model was made from theirs, knowing it only by URL and key."""
+"""Proofs of ownership: tests whether a served model was made from the owner's, through its URL and a key."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
         "dawn": "owner.dawn:Dawn",
     }
 )
-"""Every proof, by the name of its command."""
+"""The proofs, by the name of their command."""
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a proof by the name of its class, so that ``from owner import DatasetInference`` works."""
+    """Imports a proof by its class name, so that ``from owner import DatasetInference`` works."""
     return PROOFS.named(name)

@@ -12,7 +12,7 @@ from cli.flags import add_fields, summary
 from cli.registry import resolve
 from owner import PROOFS
 
-JUDGE = "Checks the evidence of a DAWN claim against a published commitment, and asks the suspect anew."
+JUDGE = "Checks the evidence of a DAWN claim against a published commitment, and queries the suspect again."
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> None:
@@ -31,32 +31,32 @@ def _add_dataset_inference(parser: Parser) -> None:
     add_endpoint(parser)
     group = parser.add_argument_group("the victim")
     group.add_argument("--victim", dest="victim_url", metavar="URL", required=True, help="the victim's URL")
-    group.add_argument("--victim-model", help="its name; not needed if the server has only one")
+    group.add_argument("--victim-model", help="name of the model; not needed if the server has only one")
     group.add_argument(
         "--victim-key",
         default=os.environ.get("MLAAS_VICTIM_KEY"),
-        help="API key there (MLAAS_VICTIM_KEY; default: that of --key)",
+        help="API key of the victim's server (MLAAS_VICTIM_KEY; default: --key)",
     )
     add_card_options(group, "victim_")
     parser.add_argument(
         "--private",
         type=Path,
         default="private.npz",
-        help="pool of images that trained the victim (default: %(default)s)",
+        help="file of images that the victim was trained on (default: %(default)s)",
     )
     parser.add_argument(
         "--unseen",
         type=Path,
         default="unseen.npz",
-        help="pool of images that trained nobody (default: %(default)s)",
+        help="file of images that no model was trained on (default: %(default)s)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
+    parser.add_argument("--out", type=Path, required=True, help="file for the evidence (JSON)")
     parser.add_argument(
         "--features",
         type=Path,
-        help="file that keeps the victim's features (npz), so that further suspects cost the victim no rows",
+        help="file that keeps the victim's features (npz), so that further suspects need no queries to the victim",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
     add_fields(parser.add_argument_group("the method"), PROOFS.outline("dataset-inference"))
 
 
@@ -65,34 +65,34 @@ def _add_dawn(parser: Parser) -> None:
         "--marks",
         required=True,
         metavar="FILE|URL",
-        help="the account's marks: the answer of GET /admin/models/MODEL/marks/ACCOUNT, or its URL",
+        help="the account's marks: a file with the answer of GET /admin/models/MODEL/marks/ACCOUNT, or its URL",
     )
     parser.add_argument(
         "--marks-key",
         default=os.environ.get("MLAAS_ADMIN_KEY"),
-        help="key of an administrator there (MLAAS_ADMIN_KEY)",
+        help="administrator's key of that server (MLAAS_ADMIN_KEY)",
     )
     parser.add_argument(
         "--open",
         action="store_true",
-        help="open the marks' key for a judge; anyone who has seen the key can tell marked rows from others",
+        help="reveal the marks' key for a judge; anyone with the key can distinguish marked rows from others",
     )
     _add_verdict(parser)
 
 
 def _add_judge(parser: Parser) -> None:
-    parser.add_argument("evidence", type=Path, help="evidence that the owner's command wrote")
+    parser.add_argument("evidence", type=Path, help="evidence file written by the owner's command")
     parser.add_argument(
-        "--root", required=True, help="the commitment that was published before the owner could ask the suspect"
+        "--root", required=True, help="the commitment published before the owner could query the suspect"
     )
     parser.add_argument(
         "--victim",
         required=True,
         metavar="FOLDER|URL",
-        help="the victim: its folder, or where it answers without marks; only a folder shows its weights, and the "
-        "median mapping needs them",
+        help="the victim: its folder, or the URL of an unmarked endpoint; the median mapping needs the folder, "
+        "which has the weights",
     )
-    parser.add_argument("--victim-key", help="API key there (default: that of --key)")
+    parser.add_argument("--victim-key", help="API key of the victim's server (default: --key)")
     _add_verdict(parser)
 
 
@@ -103,8 +103,8 @@ def _add_verdict(parser: Parser) -> None:
         nargs="+",
         required=True,
         metavar="FOLDER|URL",
-        help="models that were surely not stolen, to measure how often a mark holds by chance",
+        help="models known not to be stolen, to measure how often a mark holds by chance",
     )
-    parser.add_argument("--independent-key", help="API key there (default: that of --key)")
-    parser.add_argument("--out", type=Path, required=True, help="where the evidence goes (JSON)")
+    parser.add_argument("--independent-key", help="API key of the independent models' servers (default: --key)")
+    parser.add_argument("--out", type=Path, required=True, help="file for the evidence (JSON)")
     add_fields(parser.add_argument_group("the verdict"), PROOFS.outline("dawn"))

@@ -1,12 +1,12 @@
-"""DAWN's claim: does a suspect repeat the false labels that one account got?
+"""DAWN's claim: tests whether a suspect repeats the false labels that one account got.
 
 Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking of Neural Networks", ACM Multimedia
 2021 (arXiv 1906.00830), "Watermark verification". The marks are made in ``defenses/watermarks/dawn.py``.
 
-The suspect is asked about all marks of the account. A mark holds if the suspect returns the false label. The mark
-error L is the share of marks that do not hold; the suspect is accused if L < e and if a model that was not stolen
-would reach L <= e with a probability below 2^-bits. The paper takes 1/m for the probability that a mark holds by
-chance; here it is measured on independent models.
+The suspect is queried with all marked rows of the account. A mark holds if the suspect returns the false label.
+The mark error L is the share of marks that do not hold. The suspect is accused if L < e, and if a model that was
+not stolen would reach L <= e with a probability below 2^-bits. The paper uses 1/m as the probability that a mark
+holds by chance; here, it is measured on independent models.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from wire import Array, BadInput, Card, Labels, Oracle
 
 @dataclass(frozen=True)
 class Claim:
-    """What the claim needs of the owner.
+    """The owner's holdings for the claim.
 
     Attributes:
-        opening: The account's marks, and the proof that a commitment binds them.
-        independent: Models that were surely not stolen, by name.
-        key: Opens the watermark key, for a judge; called once the suspect has answered. None keeps it secret.
+        opening: The account's marks, with the proof that a commitment binds them.
+        independent: Models known not to be stolen, by name.
+        key: Reveals the watermark key for a judge; called after the suspect has answered. None keeps it secret.
     """
 
     opening: Opening
@@ -44,10 +44,10 @@ class Study:
     """The marks, and how often they hold by chance.
 
     Attributes:
-        claim: What the owner holds.
-        marks: The marks that count: all, or one of each cell.
-        independent: How many of them hold in each independent model.
-        p0: Upper bound of the probability that a mark holds in a model that was not stolen.
+        claim: The owner's holdings.
+        marks: The marks that count: all, or one per cell.
+        independent: Number of these marks that hold in each independent model.
+        p0: Upper bound on the probability that a mark holds in a model that was not stolen.
         doubtful: Marks that a judge counts as failed, ``(n,)`` bool.
     """
 
@@ -60,11 +60,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Dawn:
-    """Asks a suspect about an account's marks (Szyller et al., ACM MM 2021).
+    """DAWN: tests whether a suspect repeats an account's marks (Szyller et al., ACM MM 2021).
 
     Attributes:
-        error: The greatest mark error that accuses.
-        bits: The verdict's confidence: 1 - 2^-bits.
+        error: Threshold e on the mark error; a smaller mark error accuses.
+        bits: Confidence of the verdict: 1 - 2^-bits.
     """
 
     error: float = 0.5
@@ -73,30 +73,31 @@ class Dawn:
     def __post_init__(self) -> None:
         if not (0 <= self.error < 1 and 0 < self.bits <= 1000):
             raise BadInput(
-                "error must lie between 0 and 1 and bits between 0 and 1,000, "
-                f"but they are {self.error} and {self.bits}"
+                f"error must lie between 0 and 1, and bits between 0 and 1,000, not {self.error} and {self.bits}"
             )
 
     def most_rows(self) -> MostRows:
-        """Returns no bound: each model is asked about all marks that count."""
+        """Returns no maximum for the suspect: every mark that counts is queried."""
         return MostRows(victim=0)
 
     def check(self, suspect: Card, holdings: Claim) -> None:
-        """Raises :class:`~wire.BadInput` if the marks are not what was committed to, or do not fit a model."""
+        """Raises :class:`~wire.BadInput` if the marks do not match the commitment, or do not fit a model."""
         parameters, marks = counted(holdings.opening)
         for card in (suspect, *(model.card for model in holdings.independent.values())):
             check_fit(card, parameters, marks)
 
     def prepare(self, holdings: Claim, rng: np.random.Generator) -> Study:
-        """Asks the independent models how often a mark holds by chance."""
+        """Measures on the independent models how often a mark holds by chance."""
         parameters, marks = counted(holdings.opening)
-        x, told = rows_of(marks), told_labels(marks)
-        agreed = {name: int((model.query(x).labels == told).sum()) for name, model in holdings.independent.items()}
+        x, false = rows_of(marks), told_labels(marks)
+        agreed = {
+            name: int((model.query(x).labels == false).sum()) for name, model in holdings.independent.items()
+        }
         p0 = chance_bound(list(agreed.values()), len(marks), parameters.classes)
         return Study(holdings, marks, agreed, p0, np.zeros(len(marks), bool))
 
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[MarksHeld]:
-        """Asks the suspect about the marks."""
+        """Queries the suspect with the marked rows."""
         marks, claim, n = study.marks, study.claim, len(study.marks)
         held = suspect.query(rows_of(marks)).labels == told_labels(marks)
         matches, chance = int((held & ~study.doubtful).sum()), 2.0**-self.bits
@@ -131,46 +132,44 @@ class Dawn:
 def counted(opening: Opening) -> tuple[WatermarkParameters, list[Mark]]:
     """Returns the parameters of an account's marks, and the marks that count.
 
-    Rows of one cell share their decision, so they hold or fail together: only the first of them counts.
+    Rows of one cell share a decision, so they hold or fail together; only the first of them counts.
 
     Raises:
-        Broken: They are not what the root commits to.
-        BadInput: There are none.
+        Broken: The marks do not match the root.
+        BadInput: There are no marks.
     """
     parameters, marks = opening.verified()
     if parameters.mapping == "median":
         marks = list({mapped(parameters, mark): mark for mark in reversed(marks)}.values())[::-1]
     if not marks:
-        raise BadInput("there are no marks to ask about")
+        raise BadInput("the account has no marks")
     return parameters, marks
 
 
 def mapped(parameters: WatermarkParameters, mark: Mark) -> tuple[str, bytes]:
-    """Returns form and bytes of what decides about a mark: of its row, or of its cell."""
+    """Returns form and bytes of a mark's mapped input: its row, or its cell."""
     if parameters.mapping == "exact":
         return mark.form, mark.row
     try:
         return f"median {len(parameters.limits)}", bytes.fromhex(mark.cell or "")
     except ValueError:
-        raise BadInput(f"a mark is of the cell {mark.cell!r}; expected hexadecimal") from None
+        raise BadInput(f"a mark has the cell {mark.cell!r}; expected hexadecimal") from None
 
 
 def check_fit(card: Card, parameters: WatermarkParameters, marks: list[Mark]) -> None:
-    """Raises :class:`~wire.BadInput` if a model does not take the rows of marks."""
+    """Raises :class:`~wire.BadInput` if a model does not take the marked rows."""
     forms = {mark.form for mark in marks}
     if len(forms) > 1:
-        raise BadInput(f"the marks' rows are of {len(forms)} kinds: {', '.join(sorted(forms))}; expected one")
+        raise BadInput(f"the marked rows have {len(forms)} forms: {', '.join(sorted(forms))}; expected one")
     shape = marks[0].x.shape
     if card.input_shape != shape:
         raise BadInput(f"model {card.model} takes rows of shape {card.input_shape}, but the marks have {shape}")
     if card.classes not in (0, parameters.classes):
-        raise BadInput(
-            f"model {card.model} knows {card.classes} classes, but the marks are of {parameters.classes}"
-        )
+        raise BadInput(f"model {card.model} has {card.classes} classes, but the marks have {parameters.classes}")
 
 
 def rows_of(marks: list[Mark]) -> Array:
-    """Returns the rows of marks, ``(n, ...)``, as an oracle takes them: bytes become pixels from 0 to 1."""
+    """Returns the marked rows, ``(n, ...)``, for an oracle: bytes become pixels in [0, 1]."""
     x = np.stack([mark.x for mark in marks])
     return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
 

@@ -1,4 +1,4 @@
-"""Evidence: what a proof leaves behind, complete enough for a reader who was not there."""
+"""Evidence: the result of a proof, with everything needed to check it later."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from zoo.exact_interval import exact_interval
 
 
 class Details(Protocol):
-    """The numbers of one method; a frozen dataclass."""
+    """The results of one method; a frozen dataclass."""
 
     def describe(self, verdict: str) -> list[str]:
-        """Returns, line by line, what was measured and what to do next."""
+        """Returns the measurements and the next step, as lines."""
         ...
 
 
@@ -29,20 +29,20 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class Evidence(Generic[D]):
-    """What the owner, or a judge, found about one suspect.
+    """The findings of an owner, or of a judge, about one suspect.
 
     Attributes:
         method: Name of the method.
         verdict: "accused" or "inconclusive"; there is no verdict of innocence.
-        p_value: How likely evidence as strong as this is if the suspect was not derived from the victim.
-        alpha: Level of the test: an accusation has a p-value below it.
+        p_value: Probability of evidence at least this strong if the suspect was not derived from the victim.
+        alpha: Significance level; a p-value below it accuses.
         suspect: Name of the suspect's model.
-        suspect_queries: Rows asked of the suspect.
+        suspect_queries: Number of rows queried from the suspect.
         settings: The method's hyper-parameters.
-        caution: What the p-value does not say.
-        details: The method's own numbers.
-        suspect_url: Where the suspect was reached; empty if in process.
-        victim_url: Where the victim was reached; empty if in process, or if it was not asked.
+        caution: Limits of the p-value.
+        details: The method's own results.
+        suspect_url: The suspect's URL; empty if in process.
+        victim_url: The victim's URL; empty if in process, or if the victim was not queried.
     """
 
     method: str
@@ -63,35 +63,35 @@ class Evidence(Generic[D]):
         path.write_bytes(pydantic.TypeAdapter(kind).dump_json(self, indent=2) + b"\n")
 
     def flat(self) -> dict[str, Any]:
-        """Returns the fields by name, with the details beside the others."""
+        """Returns all fields by name, with those of the details at the same level."""
         fields = dataclasses.asdict(self)
         details = fields.pop("details")
         return {**fields, **details}
 
 
 def load(path: Path, details: type[D]) -> Evidence[D]:
-    """Reads the evidence of a method with such details.
+    """Reads the evidence of the method with these details.
 
     Raises:
-        BadInput: The file cannot be read, or is something else.
+        BadInput: The file cannot be read, or is not evidence of this method.
     """
     try:
         return pydantic.TypeAdapter(Evidence[details]).validate_json(path.read_bytes())  # type: ignore[valid-type]
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; expected a file of evidence") from None
+        raise BadInput(f"{path}: {error.strerror}; expected an evidence file") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "missing" and "verdict" in first["input"] and "details" not in first["input"]:
-            raise BadInput(f"{path}: an earlier version wrote this evidence: run the proof again") from None
+            raise BadInput(f"{path}: evidence of an earlier version: run the proof again") from None
         raise BadInput(f"{path}: not evidence of this method: {problem(error)}") from None
 
 
 def describe(evidence: Evidence[Any]) -> str:
-    """Says in a few lines what was found and what to do next."""
+    """Formats the findings and the next step, in a few lines."""
     where = f" at {evidence.suspect_url}" if evidence.suspect_url else ""
     lines = [
         f"{evidence.suspect}{where}: {evidence.verdict} at alpha {evidence.alpha:.3g}, p = {evidence.p_value:.3g}",
-        f"asked the suspect {evidence.suspect_queries:,} rows",
+        f"queried the suspect with {evidence.suspect_queries:,} rows",
         *evidence.details.describe(evidence.verdict),
         evidence.caution,
     ]
@@ -99,7 +99,7 @@ def describe(evidence: Evidence[Any]) -> str:
 
 
 def expect_writable(path: Path) -> None:
-    """Raises :class:`BadInput` before anything is asked, rather than an error after all is paid."""
+    """Raises :class:`BadInput` if a file cannot be written; call this before the first paid query."""
     if path.is_dir():
         raise BadInput(f"{path} is a folder, but must be a file")
     try:
@@ -111,7 +111,7 @@ def expect_writable(path: Path) -> None:
 
 
 class Accusations(NamedTuple):
-    """How many suspects were accused, with the exact 95 % interval of the rate."""
+    """The number of accused suspects, with the exact 95 % interval of the rate."""
 
     accused: int
     suspects: int
@@ -120,7 +120,7 @@ class Accusations(NamedTuple):
 
 
 def accusations(evidences: Sequence[Evidence[Any]]) -> Accusations:
-    """Counts the accused among at least one suspect; of independent models this is the false accusation rate."""
+    """Counts accusations among at least one suspect; for independent models, gives the false accusation rate."""
     accused = sum(evidence.verdict == "accused" for evidence in evidences)
     _, low, high = exact_interval(accused, len(evidences))
     return Accusations(accused, len(evidences), low, high)

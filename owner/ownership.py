@@ -1,4 +1,4 @@
-"""The protocol that every ownership method keeps. The command calls nothing else of a method."""
+"""The protocol of an ownership method; the command uses nothing else of a method."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ About = Mapping[str, str | int | float]
 
 
 class MostRows(NamedTuple):
-    """How many rows a method asks at most of the victim and of a suspect; None if that depends on the answers."""
+    """The maximum number of rows that a method queries from victim and suspect; None if there is no maximum."""
 
     victim: int | None = None
     suspect: int | None = None
 
 
 class Ownership(Protocol[H_contra, S]):
-    """A way to test whether a suspect derives from the owner's model.
+    """A test of whether a suspect derives from the owner's model.
 
-    A method is a frozen dataclass of hyper-parameters. It prepares a study once, from what the owner holds, and
-    tests each suspect against the study. The type of ``holdings`` is a dataclass; the command fills in its fields
-    by name (``owner/runner.py``), so that a method takes what it needs and no more.
+    A method is a frozen dataclass of hyper-parameters. It prepares a study once, from the owner's holdings, and
+    tests each suspect against the study. The type of ``holdings`` is a dataclass, whose fields the command fills
+    in by name (``owner/runner.py``), so that a method gets only what it needs.
     """
 
     def most_rows(self) -> MostRows:
-        """Returns how many rows it asks at most."""
+        """Returns the maximum number of rows that the method queries."""
         ...
 
     def check(self, suspect: Card, holdings: H_contra) -> None:
         """Checks the holdings, and whether they fit a suspect.
 
         Raises:
-            BadInput: They do not.
+            BadInput: The holdings are invalid, or do not fit.
         """
         ...
 
     def prepare(self, holdings: H_contra, rng: np.random.Generator) -> S:
-        """Computes what the test needs and no suspect changes.
+        """Computes everything that the tests of all suspects share.
 
         Args:
-            holdings: What the owner holds.
+            holdings: The owner's data and models.
             rng: Source of randomness.
 
         Raises:
-            BadInput: The holdings are unusable; nothing was asked.
+            BadInput: The holdings are unusable; nothing was queried.
             WireError: A model stopped answering.
         """
         ...
 
     def accuse(self, suspect: Oracle, study: S, rng: np.random.Generator) -> Evidence[Any]:
-        """Asks a suspect and returns the evidence.
+        """Queries a suspect and returns the evidence.
 
         Args:
             suspect: The suspected model.
-            study: What :meth:`prepare` returned.
+            study: The result of :meth:`prepare`.
             rng: Source of randomness.
 
         Raises:
@@ -73,17 +73,17 @@ class Ownership(Protocol[H_contra, S]):
 
 @runtime_checkable
 class KeepsStudy(Protocol[H_contra, S]):
-    """A method whose study can be kept in a file, so that further suspects cost the victim nothing."""
+    """A method whose study can be saved to a file, so that further suspects need no queries to the victim."""
 
     def save_study(self, study: S, path: Path, about: About) -> None:
-        """Writes a study, and what it depends on beside the method's settings."""
+        """Writes a study with the conditions that it depends on besides the method's settings."""
         ...
 
     def load_study(self, path: Path, holdings: H_contra, about: About) -> S:
         """Reads a study.
 
         Raises:
-            BadInput: The file is broken, or was made under other conditions.
+            BadInput: The file is invalid, or was made under other conditions.
         """
         ...
 

@@ -1,7 +1,7 @@
-"""What ``mlaas-range prove`` does with the parsed arguments.
+"""Runs ``mlaas-range prove`` with its parsed arguments.
 
-A proof is three calls of :class:`~owner.ownership.Ownership`. What the owner holds is loaded field by field: the
-fields of a method's holdings name the entries of :data:`LOADERS`.
+A proof is three calls of :class:`~owner.ownership.Ownership`. The owner's holdings are loaded field by field: the
+names of a method's fields are those of entries in :data:`LOADERS`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from zoo.penultimate import penultimate
 
 
 class Run(NamedTuple):
-    """A command that is running.
+    """A running command.
 
     Attributes:
-        arguments: Its arguments.
-        stack: Closes what it opened.
-        endpoints: The endpoints that it opened, by the prefix of their flags.
+        arguments: The parsed arguments.
+        stack: Closes the opened resources.
+        endpoints: The opened endpoints, by the prefix of their flags.
     """
 
     arguments: argparse.Namespace
@@ -51,10 +51,10 @@ class Run(NamedTuple):
 
 
 def prove(arguments: argparse.Namespace) -> str:
-    """Tests a suspect; returns what was found in words.
+    """Tests a suspect; returns a description of the findings.
 
     Raises:
-        BadInput: The arguments do not make sense; nothing was asked.
+        BadInput: The arguments are invalid; nothing was queried.
         WireError: A model stopped answering.
     """
     method: Ownership[Any, Any] = from_fields(PROOFS[arguments.proof], arguments)
@@ -84,7 +84,7 @@ def prove(arguments: argparse.Namespace) -> str:
 
 
 def judge_dawn(arguments: argparse.Namespace) -> str:
-    """Judges the evidence of a DAWN claim; returns what was found in words."""
+    """Judges the evidence of a DAWN claim; returns a description of the findings."""
     method = from_fields(Dawn, arguments)
     expect_writable(arguments.out)
     evidence = load(arguments.evidence, MarksHeld)
@@ -103,14 +103,14 @@ def _written(evidence: Evidence[Any], path: Path) -> str:
 
 
 def _holdings(method: Ownership[Any, Any], run: Run) -> Any:
-    """Loads what a method needs of the owner."""
+    """Loads a method's holdings."""
     kind = typing.get_type_hints(method.prepare)["holdings"]
     return kind(**{field.name: LOADERS[field.name](run) for field in dataclasses.fields(kind)})
 
 
 @contextmanager
 def _asking(run: Run, holdings: Any, most: int | None) -> Iterator[Any]:
-    """Puts a meter on the victim, if a method asks it."""
+    """Opens a metered oracle of the victim, if the method queries it."""
     if not hasattr(holdings, "victim"):
         yield holdings
         return
@@ -120,7 +120,7 @@ def _asking(run: Run, holdings: Any, most: int | None) -> Iterator[Any]:
 
 
 def _victim(run: Run) -> Oracle:
-    """Returns the victim without a meter, to read its card."""
+    """Returns the victim without metering, to read its card."""
     endpoint = _endpoint(run, "victim_")
     return Oracle(endpoint, endpoint.card)
 
@@ -140,13 +140,13 @@ def _key(arguments: argparse.Namespace) -> str | None:
 def _opening(run: Run) -> Opening:
     place = run.arguments.marks
     if run.arguments.open and not _is_url(place):
-        raise BadInput("--open asks the victim's server: give the marks' URL, not a file")
+        raise BadInput("--open needs the victim's server: give the marks' URL, not a file")
     content = _asked("GET", place, run.arguments.marks_key) if _is_url(place) else _read(Path(place))
     return Opening.from_json(content, place)
 
 
 def _marks_key(run: Run) -> Callable[[], str] | None:
-    """Returns what opens the marks' key at the victim's server, if that is wanted."""
+    """Returns a function that reveals the marks' key through the victim's server, with --open; else None."""
     if not run.arguments.open:
         return None
     url = run.arguments.marks.partition("?")[0].rpartition("/")[0] + "/open"
@@ -159,7 +159,7 @@ def _independent(run: Run) -> Mapping[str, Oracle]:
 
 
 def _model(run: Run, place: str, key: str | None) -> Victim:
-    """Opens a model that lies in a folder or is served."""
+    """Opens a model from a folder or a URL."""
     if not Path(place).is_dir():
         if not _is_url(place):
             raise BadInput(f"{place}: neither a model's folder nor a URL (http://... or https://...)")
@@ -169,7 +169,7 @@ def _model(run: Run, place: str, key: str | None) -> Victim:
 
 
 def of_folder(path: Path) -> Victim:
-    """Opens a model that lies in a folder."""
+    """Opens a model from a folder."""
     model = folder.load(path)
 
     def answer(x: Array) -> Answer:
@@ -191,7 +191,7 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "independent": _independent,
     "key": _marks_key,
 }
-"""Loads what an owner may hold, by the name of the field."""
+"""Loaders of the owner's holdings, by the name of the field."""
 
 
 def _is_url(place: str) -> bool:

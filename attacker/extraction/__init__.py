@@ -1,1 +1,1 @@
-"""Stealing the model: attacks that leave a surrogate."""
+"""Model extraction: attacks that train a surrogate."""

@@ -1,4 +1,4 @@
-"""The gradient bandit over a tree of actions, and the rows of a pool that it draws.
+"""A gradient bandit over a tree of actions, and a policy that draws a pool's rows with it.
 
 Source: Sutton, Barto, "Reinforcement Learning: An Introduction", 2nd edition 2018, section 2.8.
 """
@@ -14,24 +14,24 @@ from zoo.data.pool import Pool
 
 
 class GradientBandit:
-    """A policy that comes to prefer the actions whose rewards exceed a baseline.
+    """A policy that learns to prefer actions whose rewards exceed a baseline.
 
-    Each node of the tree draws one of its branches by ``pi = softmax(H)``; a tree without inner branches is the
+    Each node of the tree draws one of its branches with ``pi = softmax(H)``; a tree without inner nodes is the
     textbook's bandit.
 
     Attributes:
         preferences: Preference H of each branch.
-        draws: How often a reward has come by each branch, N.
+        draws: Number of rewards received through each branch, N.
         open: Whether any action of the branch may still be drawn.
-        inner: The policy of each branch that branches further, else None.
+        inner: The policy of each branch with further branches, else None.
     """
 
     def __init__(self, paths: Sequence[tuple[str, ...]], actions: Sequence[int] | None = None) -> None:
-        """Begins with equal preferences.
+        """Makes a bandit with equal preferences.
 
         Args:
-            paths: Path of each action from the root, its own name last; none begins with another.
-            actions: The actions' numbers; by default they are counted from 0.
+            paths: Path of each action from the root, its own name last; no path is a prefix of another.
+            actions: The actions' numbers; by default 0, 1, ...
         """
         actions = range(len(paths)) if actions is None else actions
         names = dict.fromkeys(path[0] for path in paths)
@@ -53,7 +53,7 @@ class GradientBandit:
         return probabilities
 
     def draw(self, rng: np.random.Generator) -> int:
-        """Draws an action among those that are open; at least one must be."""
+        """Draws an open action; at least one must be open."""
         left = self.policy() * self.open
         branch = int(rng.choice(len(left), p=left / left.sum()))
         inner = self.inner[branch]
@@ -62,12 +62,12 @@ class GradientBandit:
     def update(self, action: int, advantage: float) -> None:
         """Learns from the reward of an action.
 
-        With ``alpha = 1 / N``, the preference of the branch that was drawn rises by
-        ``alpha * advantage * (1 - pi)``, and that of each other one falls by ``alpha * advantage * pi``.
+        With ``alpha = 1 / N``, the preference of the drawn branch rises by ``alpha * advantage * (1 - pi)``, and
+        the preference of every other branch falls by ``alpha * advantage * pi``.
 
         Args:
-            action: The action that was drawn.
-            advantage: Its reward, less the baseline.
+            action: The drawn action.
+            advantage: The action's reward minus the baseline.
         """
         branch = self._branch(action)
         self.draws[branch] += 1
@@ -77,7 +77,7 @@ class GradientBandit:
             inner.update(action, advantage)
 
     def close(self, action: int) -> None:
-        """Takes an action out of the draw."""
+        """Excludes an action from further draws."""
         branch = self._branch(action)
         inner = self.inner[branch]
         if inner is not None:
@@ -89,21 +89,21 @@ class GradientBandit:
 
 
 class ClassPolicy:
-    """Draws a class of a pool, then one of its rows at random; each row once.
+    """Draws a class of a pool, then one of its rows at random, without replacement.
 
     Attributes:
-        bandit: The policy over the classes that the pool has; class names such as ``animal/dog`` make a tree.
+        bandit: The policy over the classes in the pool; class names such as ``animal/dog`` form a tree.
     """
 
     def __init__(self, pool: Pool, rng: np.random.Generator) -> None:
-        """Puts the rows of each class in random order.
+        """Shuffles the rows of each class.
 
         Raises:
             BadInput: The pool has no labels.
         """
         if pool.y is None:
             raise BadInput(
-                "the adaptive strategy draws rows by class, but the pool has no labels; expected a labelled one"
+                "the adaptive strategy draws rows by class, but the pool has no labels; expected a labelled pool"
             )
         classes = np.unique(pool.y)
         self._rng = rng
@@ -115,7 +115,7 @@ class ClassPolicy:
         return sum(map(len, self._rows))
 
     def draw(self, n: int) -> tuple[list[int], list[int]]:
-        """Returns the classes of up to ``n`` draws, and the row drawn of each."""
+        """Returns the classes of up to ``n`` draws, and the index of the row in each draw."""
         z, rows = list[int](), list[int]()
         for _ in range(min(n, len(self))):
             z.append(self.bandit.draw(self._rng))
@@ -125,5 +125,5 @@ class ClassPolicy:
         return z, rows
 
     def update(self, z: int, advantage: float) -> None:
-        """Learns from the reward of a draw of class ``z``, less the baseline."""
+        """Learns from a draw of class ``z``; ``advantage`` is its reward minus the baseline."""
         self.bandit.update(z, advantage)

@@ -1,4 +1,4 @@
-"""The protocol that every extraction attack keeps."""
+"""The protocol of an extraction attack."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from zoo.network import Network
 
 @runtime_checkable
 class Extraction(Protocol):
-    """A frozen dataclass that steals a model through its answers; its fields are its hyper-parameters."""
+    """A frozen dataclass of hyper-parameters that steals a model through its answers."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
-        """Asks about rows until the attack is done or the answers end, and trains a surrogate.
+        """Queries rows until the attack is done or the victim stops answering, and trains a surrogate.
 
         Args:
-            oracle: The way to the victim; afterwards its ``ended`` says why the asking stopped early, if it did.
-            pool: The attacker's own rows; only an attack that says so looks at their labels.
-            rng: Source of all randomness: the same seed asks about the same rows.
+            oracle: The victim's oracle; if the victim stops answering early, ``oracle.ended`` holds the reason.
+            pool: The attacker's own rows; their labels are not used unless the attack says so.
+            rng: Source of all randomness; the same seed queries the same rows.
 
         Returns:
-            The surrogate, trained on all that was answered.
+            The surrogate, trained on all answered rows.
 
         Raises:
             WireError: Not a single row was answered.

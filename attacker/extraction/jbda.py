@@ -22,28 +22,28 @@ from zoo.training import Training
 
 @dataclass(frozen=True)
 class Jbda:
-    """Jacobian-based augmentation: a few seeds, doubled by steps along the surrogate's gradient (AsiaCCS 2017).
+    """Jacobian-based augmentation: doubles a few seeds by steps along the surrogate's gradient (AsiaCCS 2017).
 
-    In each round the surrogate F is trained on the rows S that the oracle O has labelled so far, and every one of
-    them makes a new one: ``x + lambda_rho * sign(J_F(x)[O(x)])``, ``lambda_rho = lambda * (-1)^floor(rho / tau)``.
-    After all rounds ``seeds * 2^rounds`` rows were asked about; where the budget ends before, the last round asks
-    about a random part of its new rows. As in the paper, the surrogate learns from labels alone.
+    In each round, the surrogate F is trained on the rows S that the oracle O has labelled so far, and each of
+    these rows gives a new one: ``x + lambda_rho * sign(J_F(x)[O(x)])``, ``lambda_rho = lambda * (-1)^floor(rho /
+    tau)``. All rounds together query ``seeds * 2^rounds`` rows; if the budget ends earlier, the last round queries
+    a random part of its new rows. As in the paper, the surrogate learns from labels alone.
 
-    What the paper leaves open: whether a round's training goes on from the last round's weights (the first
-    author's code, cleverhans, does, and so does this; its Adam, learning rate and batch are the defaults), what
-    becomes of steps out of the range of the features (they are clipped, as the server would refuse them), and
-    where the seeds come from (here: drawn from the pool). That code counts the training rounds, one more than the
-    doublings, and begins with the negative sign; the paper's formula, followed here, with the positive one.
+    The paper does not specify three points. Training continues from the last round's weights, as in the first
+    author's code (cleverhans), from which the defaults of Adam, learning rate and batch size are taken. Steps out
+    of the range of the features are clipped, since the server would refuse them. Seeds are drawn from the pool.
+    The cleverhans code counts training rounds, one more than the doublings, and begins with the negative sign;
+    this implementation follows the paper's formula, which begins with the positive one.
 
     Attributes:
-        seeds: Rows of the pool to begin with.
-        rounds: Doublings of the labelled set.
+        seeds: Number of rows of the pool to begin with.
+        rounds: Number of doublings of the labelled set.
         step: Step size lambda, in units of a feature.
-        flip: Rounds tau after which the step changes its sign.
+        flip: Number of rounds tau after which the step changes its sign.
         family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         hidden: Widths of the hidden layers, if the family is mlp.
         epochs: Passes over the labelled rows in each round.
-        batch: Rows in one training step.
+        batch: Rows per training step.
         lr: Learning rate of Adam.
     """
 
@@ -62,7 +62,7 @@ class Jbda:
             raise BadInput(f"{self}: seeds and flip must be at least 1, and rounds at least 0")
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
-        """Labels, trains and augments in turn; see :class:`Extraction`."""
+        """Repeats labelling, training and augmentation; see :class:`Extraction`."""
         family = Mlp(self.hidden) if self.family == "mlp" else family_named(self.family)
         surrogate = own_model(oracle.card, family, seed=new_seed(rng))
         training = Training(self.epochs, self.batch, self.lr, schedule="constant")
@@ -81,6 +81,6 @@ class Jbda:
         return surrogate
 
     def _augment(self, surrogate: Network, x: Array, labels: Labels, rho: int, low: float, high: float) -> Array:
-        """Makes one new row, ``(n, *input_shape)``, of each labelled one."""
+        """Makes one new row, ``(n, *input_shape)``, from each labelled row."""
         step = self.step * (-1) ** (rho // self.flip)
         return np.clip(x + np.float32(step) * np.sign(surrogate.gradient(x, labels)), low, high).astype(np.float32)

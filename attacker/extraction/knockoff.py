@@ -26,38 +26,38 @@ REWARDS = ("certainty", "diversity", "loss")
 
 @dataclass(frozen=True)
 class Knockoff:
-    """Knockoff Nets: a surrogate learns the victim's answers about natural rows (CVPR 2019).
+    """Knockoff Nets: trains a surrogate on the victim's answers to natural rows (CVPR 2019).
 
-    Rows are drawn from the pool without replacement until the budget or the pool is used up; then the surrogate is
-    trained on the pairs of row and answer by cross-entropy with the full answer.
+    Rows are drawn from the pool without replacement until the budget or the pool is used up. Then the surrogate is
+    trained on the pairs of row and answer, by cross-entropy with the full answer.
 
-    The random strategy draws every row alike. The adaptive one draws a class z of the pool by a policy, then a row
-    of that class, and rewards z by the answer: for certainty (the margin between the two greatest probabilities),
-    for diversity (by how much probabilities exceed their mean over the past answers) and for a high loss of a
-    surrogate that learns meanwhile. Names such as ``animal/dog`` make a tree of classes, with a policy at each
-    node.
+    The random strategy draws rows uniformly. The adaptive strategy draws a class z of the pool from a policy, then
+    a row of that class, and rewards z according to the answer: for certainty (the margin between the two largest
+    probabilities), for diversity (the amount by which probabilities exceed their mean over past answers) and for a
+    high loss of an online surrogate. Class names such as ``animal/dog`` form a tree of classes, with a policy at
+    each node.
 
-    The paper leaves open how the loss is rescaled to [0, 1]; here that of an even guess, or more, is 1. To save
-    requests, rows are drawn in rounds by one policy, which then learns from all their answers. After each round
-    the surrogate that learns meanwhile makes one pass over the last ``window`` answers, at a quarter of ``lr``.
+    The paper does not specify how the loss is scaled to [0, 1]; here, the loss of a uniform guess, or more, is 1.
+    To save requests, rows are drawn in rounds with a fixed policy, which then learns from all their answers. After
+    each round, the online surrogate makes one pass over the last ``window`` answers, at a quarter of ``lr``.
 
-    The paper's surrogate is an ImageNet-pretrained ResNet-34 that its code trains by SGD (learning rate .01,
-    momentum .5, a tenth after every 60 of 100 epochs, batches of 64). Nothing is pretrained here, so the default
-    is a small CNN, trained from scratch by Adam; ``--schedule step`` falls at half and three quarters of the
-    epochs, not after every 60.
+    The paper's surrogate is an ImageNet-pretrained ResNet-34, which the authors' code trains by SGD (learning rate
+    .01, momentum .5, a tenth after every 60 of 100 epochs, batches of 64). Nothing is pretrained here, so the
+    default is a small CNN, trained from scratch by Adam; ``--schedule step`` drops at half and three quarters of
+    the epochs, not after every 60.
 
     Attributes:
         family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         epochs: Passes over the answered rows.
-        batch: Rows in one step.
-        lr: Learning rate; with a schedule, the highest.
+        batch: Rows per step.
+        lr: Learning rate; with a schedule, its maximum.
         optimizer: Adam, or stochastic gradient descent with momentum.
         momentum: Momentum of sgd.
-        schedule: What the learning rate does.
+        schedule: Learning rate schedule.
         strategy: How rows are drawn; the adaptive strategy needs the pool's labels.
-        reward: What the adaptive strategy rewards; all sums the three.
-        round: Rows that the adaptive strategy draws by one policy.
-        window: Past answers Delta whose rewards are averaged.
+        reward: Reward of the adaptive strategy; all is the sum of the other three.
+        round: Rows that the adaptive strategy draws before it updates its policy.
+        window: Number of past answers Delta over which rewards are averaged.
     """
 
     family: str = "cnn"
@@ -77,7 +77,7 @@ class Knockoff:
             raise BadInput(f"{self}: round and window must be at least 1")
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
-        """Asks about rows of the pool, each at most once, and trains; see :class:`Extraction`.
+        """Queries rows of the pool, each at most once, and trains the surrogate; see :class:`Extraction`.
 
         Raises:
             BadInput: The strategy is adaptive, and the pool has no labels.
@@ -95,16 +95,16 @@ class Knockoff:
         return surrogate.fit(x[: len(y)], y, training, seed=seed, label="surrogate")
 
     def _adaptive(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws rows by a policy over the pool's classes; returns them and the victim's answers, ``(n, k)``."""
+        """Draws rows from a policy over the pool's classes; returns rows and the victim's answers, ``(n, k)``."""
         learner = own_model(oracle.card, family_named(self.family), seed=new_seed(rng))
         online = Training(1, self.batch, self.lr / 4, schedule="constant")
         policy = ClassPolicy(pool, rng)
         x, y, r = list[Array](), list[Array](), list[Array]()
         while len(policy) and oracle.ended is None:
             z, chosen = policy.draw(self.round)
-            asked = pool.x[chosen]
-            answers = targets(oracle.collect(asked) if x else some(oracle, asked), learner.classes)
-            for z_t, x_t, y_t, guess in zip(z, asked, answers, learner.predict(asked), strict=False):
+            queries = pool.x[chosen]
+            answers = targets(oracle.collect(queries) if x else some(oracle, queries), learner.classes)
+            for z_t, x_t, y_t, guess in zip(z, queries, answers, learner.predict(queries), strict=False):
                 r_t = rewards(y_t, guess, y[-self.window :])
                 policy.update(z_t, self.advantage(r_t, r[-self.window :]))
                 x.append(x_t)
@@ -115,13 +115,13 @@ class Knockoff:
         return np.stack(x), np.stack(y)
 
     def advantage(self, r_t: Array, past: Sequence[Array]) -> float:
-        """Returns the sum of the rewards that count, ``(3,)``, each less its mean over the past answers."""
+        """Returns the sum of the enabled rewards, ``(3,)``, each minus its mean over past answers."""
         counted = [self.reward in ("all", name) for name in REWARDS]
         return float((r_t - np.mean(past or [r_t], axis=0))[counted].sum())
 
 
 def rewards(y_t: Array, guess: Array, past: Sequence[Array]) -> Array:
-    """Returns the rewards of an answer for certainty, diversity and loss, each between 0 and 1, ``(3,)``.
+    """Returns an answer's rewards for certainty, diversity and loss, each between 0 and 1, ``(3,)``.
 
     Args:
         y_t: The victim's answer, ``(k,)``.

@@ -1,7 +1,7 @@
 """Line-search retraining.
 
 Source: Tramèr, Zhang, Juels, Reiter, Ristenpart, "Stealing Machine Learning Models via Prediction APIs", USENIX
-Security 2016, section 6: extraction given class labels only.
+Security 2016, section 6 (extraction from class labels only).
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from zoo.training import Training
 
 @dataclass(frozen=True)
 class LineSearch:
-    """Random rows, then bisections towards the boundary between rows of two classes (USENIX Security 2016).
+    """Line search: queries random rows, then bisects lines between rows of two classes (USENIX Security 2016).
 
-    First ``points`` rows are asked about whose features are drawn uniformly from their range. Then two rows of
-    different classes are drawn again and again, and the line between them is bisected, one request for each row,
-    until the victim's boundary is known to a ``tolerance`` of the line. A surrogate is trained on all labels.
+    First queries ``points`` rows with features drawn uniformly from their range. Then repeatedly draws two rows of
+    different classes, and bisects the line between them, with one request per row, until the victim's boundary is
+    located to within a ``tolerance`` of the line's length. A surrogate is trained on all labels.
 
-    A network may put all uniformly random rows into one class. Then some rows of the pool are asked about too, for
-    lines to end at: Lowd and Meek's attack, which the paper carries over, is likewise given an instance of each
+    A network may put all uniformly random rows into one class. Then some rows of the pool are queried as end
+    points of lines. Lowd and Meek's attack, which the paper adapts, likewise starts from an instance of each
     class.
 
     Attributes:
-        points: Uniformly random rows.
-        instances: Rows of the pool, where those are all of one class.
-        lines: Lines that are bisected.
+        points: Number of uniformly random rows.
+        instances: Number of rows of the pool to query if the random rows are all of one class.
+        lines: Number of lines to bisect.
         tolerance: Share of a line's length at which its bisection ends.
         family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         epochs: Passes over the answered rows.
-        batch: Rows in one step.
+        batch: Rows per step.
         lr: Learning rate of Adam.
     """
 
@@ -54,12 +54,11 @@ class LineSearch:
     def __post_init__(self) -> None:
         if self.points < 1 or min(self.instances, self.lines) < 0 or not 0 < self.tolerance < 1:
             raise BadInput(
-                f"{self}: points must be at least 1, instances and lines at least 0, and tolerance lie between 0 "
-                "and 1"
+                f"{self}: points must be at least 1, instances and lines at least 0, and tolerance between 0 and 1"
             )
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
-        """Asks about random rows and about lines between them, and trains; see :class:`Extraction`."""
+        """Queries random rows and lines between them, and trains the surrogate; see :class:`Extraction`."""
         surrogate = own_model(oracle.card, family_named(self.family), seed=new_seed(rng))
         training = Training(self.epochs, self.batch, self.lr, schedule="constant")
         seed = new_seed(rng)
@@ -79,11 +78,13 @@ class LineSearch:
     def _random(self, card: Card, rng: np.random.Generator) -> Array:
         low, high = bounds(card)
         if not np.isfinite([low, high]).all():
-            raise BadInput(f"{card.model} takes features from {low:g} to {high:g}: no uniform draw from there")
+            raise BadInput(
+                f"{card.model} takes features from {low:g} to {high:g}: a uniform draw needs finite bounds"
+            )
         return rng.uniform(low, high, (self.points, *card.input_shape)).astype(np.float32)
 
     def _bisect(self, asked: _Asked, a: Array, b: Array, label: int) -> None:
-        """Halves the line from ``a``, of a label, to ``b``, of another, at its change of label."""
+        """Bisects the line from ``a``, which has the label ``label``, to ``b``, which has another."""
         length = 1.0
         while length > self.tolerance:
             middle = (a + b) / 2
@@ -98,7 +99,7 @@ class LineSearch:
 
 
 class _Asked:
-    """Rows that were answered, with their labels, in order."""
+    """The answered rows and their labels, in order."""
 
     def __init__(self, oracle: Oracle) -> None:
         self.x: list[Array] = []
@@ -106,7 +107,7 @@ class _Asked:
         self._oracle = oracle
 
     def take(self, x: Array) -> Answer:
-        """Asks about rows; the first ones must be answered in part at least."""
+        """Queries rows; at least one row of the first call must be answered."""
         answer = self._oracle.collect(x) if self.x else some(self._oracle, x)
         self.x += list(x[: len(answer)])
         self.labels += answer.labels.tolist()

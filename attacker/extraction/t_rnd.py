@@ -22,28 +22,29 @@ from zoo.training import Training
 
 @dataclass(frozen=True)
 class TRnd:
-    """PRADA's attack: a few seeds, doubled by steps of the surrogate towards random other classes (EuroS&P 2019).
+    """PRADA's attack: doubles a few seeds by the surrogate's steps towards random other classes (EuroS&P 2019).
 
-    The learning rate and the number of epochs are those that serve best in cross-validation on the answered seeds.
-    In each round the surrogate is trained on the rows that the victim has labelled so far, and each of them makes
-    a new one: a class other than its own is drawn, and the row goes ``inner`` steps of ``step / inner`` along the
-    sign of the gradient of that class's probability. After all rounds ``seeds * 2^rounds`` rows were asked about;
-    where the budget ends before, the last round asks about a random part of its new rows.
+    Cross-validation on the answered seeds selects the learning rate and the number of epochs. In each round, the
+    surrogate is trained on the rows that the victim has labelled so far, and each of these rows gives a new one:
+    another class is drawn, and the row takes ``inner`` steps of ``step / inner`` along the sign of the gradient of
+    that class's probability. All rounds together query ``seeds * 2^rounds`` rows; if the budget ends earlier, the
+    last round queries a random part of its new rows.
 
-    What differs: the paper searches by Bayesian optimisation, here a grid is tried; its seeds are ten natural rows
-    of each class, here they are drawn from the pool, whose labels an attacker does not have. Left open, and chosen
-    here: a round goes on from the last round's weights, and the surrogate learns from labels alone.
+    Differences from the paper: it searches by Bayesian optimisation, this implementation by a grid; its seeds are
+    ten natural rows of each class, here they are drawn from the pool, whose labels an attacker does not have. The
+    paper does not specify two points: here, training continues from the last round's weights, and the surrogate
+    learns from labels alone.
 
     Attributes:
-        seeds: Rows of the pool to begin with.
-        rounds: Doublings of the labelled set.
-        step: How far a feature moves at most, in units of a feature; the paper's larger one is 64/255.
-        inner: Steps in which it goes there.
+        seeds: Number of rows of the pool to begin with.
+        rounds: Number of doublings of the labelled set.
+        step: Maximum change of a feature, in units of a feature; the larger of the paper's two values is 64/255.
+        inner: Number of steps over which this change is divided.
         family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
-        lrs: Learning rates of Adam that are tried.
-        epochs: Numbers of passes over the rows that are tried, rising.
-        folds: Parts of the seeds, each of which is predicted from the others.
-        batch: Rows in one training step.
+        lrs: Learning rates of Adam to try.
+        epochs: Numbers of epochs to try, in increasing order.
+        folds: Number of folds of the seeds in cross-validation.
+        batch: Rows per training step.
     """
 
     seeds: int = 100
@@ -61,10 +62,10 @@ class TRnd:
             raise BadInput(f"{self}: seeds and inner must be at least 1, rounds at least 0 and folds at least 2")
         rising = all(a < b for a, b in pairwise((0, *self.epochs)))
         if not self.lrs or not self.epochs or not rising:
-            raise BadInput(f"{self}: lrs must be given, and epochs as rising numbers of at least 1")
+            raise BadInput(f"{self}: lrs must not be empty, and epochs must be increasing numbers of at least 1")
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
-        """Labels, searches, trains and synthesises in turn; see :class:`Extraction`."""
+        """Selects the training parameters, then repeats training and synthesis; see :class:`Extraction`."""
         x = pool.x[rng.permutation(len(pool))[: self.seeds]]
         labels = some(oracle, x).labels
         x = x[: len(labels)]
@@ -82,7 +83,7 @@ class TRnd:
         return surrogate
 
     def _search(self, card: Card, x: Array, labels: Labels, rng: np.random.Generator) -> Training:
-        """Returns the training that predicts left-out seeds best; among equals the first of the shortest."""
+        """Returns the training parameters that predict held-out seeds best; the fewest epochs among ties."""
         parts = np.array_split(rng.permutation(len(x)), min(self.folds, len(x)))
         hits = np.zeros((len(self.epochs), len(self.lrs)), np.int64)
         for out in parts if len(parts) > 1 else ():
@@ -107,7 +108,7 @@ class TRnd:
         rng: np.random.Generator,
         span: tuple[float, float],
     ) -> Array:
-        """Makes one new row, ``(n, *input_shape)``, of each labelled one."""
+        """Makes one new row, ``(n, *input_shape)``, from each labelled row."""
         others = (labels + rng.integers(1, surrogate.classes, len(labels))) % surrogate.classes
         for _ in range(self.inner):
             towards = np.sign(surrogate.gradient(x, others))

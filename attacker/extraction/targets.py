@@ -1,4 +1,4 @@
-"""Training targets made from answers, whatever the victim withholds."""
+"""Makes training targets from answers, whatever the victim withholds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from wire import Answer, Array
 
 
 def targets(answer: Answer, classes: int) -> Array:
-    """Turns an answer into the distributions over classes that a surrogate is trained on.
+    """Converts an answer into distributions over classes, to train a surrogate on.
 
-    A full probability vector stays as it is. Where probabilities are withheld (top-k), the mass that the disclosed
-    ones leave is spread evenly over the withheld classes. Rows that do not sum to one (rounding) are renormalised.
-    A row with nothing but its label becomes one-hot.
+    A full probability vector is unchanged. If probabilities are withheld (top-k), the remaining mass is spread
+    evenly over the withheld classes. Rows that do not sum to one (rounding) are renormalised. A row with only a
+    label becomes one-hot.
 
     Args:
-        answer: The answer about ``n`` rows.
+        answer: The answer to ``n`` rows.
         classes: Number of classes k.
 
     Returns:

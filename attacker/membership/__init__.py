@@ -1,1 +1,1 @@
-"""Spying on the training set: attacks that leave a score for each candidate."""
+"""Membership inference: attacks that score whether a candidate was in the training set."""

@@ -1,4 +1,4 @@
-"""Reads a victim's disclosure policy off its answers, and applies it to the attacker's own models."""
+"""Infers a victim's disclosure policy from its answers, and applies it to the attacker's own models."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from wire import Answer, Array
 
-DECIMALS = range(5)  # rounding to more digits makes no difference
+DECIMALS = range(5)  # rounding to more decimals makes no difference
 
 
 def disclose(probs: Array, like: Answer) -> Answer:
-    """Cuts probabilities down to what another model's answer discloses.
+    """Reduces probabilities to what another model's answer discloses.
 
     Args:
         probs: Full probabilities, ``(n, k)``.
-        like: An answer that shows the policy: labels only, the k greatest probabilities, or rounded ones.
+        like: An answer that shows the policy: labels only, the k largest probabilities, or rounded ones.
 
     Returns:
-        The answer about the ``n`` rows under that policy.
+        The answer to the ``n`` rows under that policy.
     """
     labels = probs.argmax(axis=1).astype(np.int64)
     if like.probs is None:
@@ -31,7 +31,7 @@ def disclose(probs: Array, like: Answer) -> Answer:
 
 
 def features(answer: Answer, classes: int) -> Array:
-    """Makes full vectors, ``(n, k)`` float32: withheld probabilities become 0, a label alone becomes one-hot."""
+    """Makes full vectors, ``(n, k)`` float32: withheld probabilities become 0, a lone label one-hot."""
     if answer.probs is None:
         return np.eye(classes, dtype=np.float32)[answer.labels]
     return np.nan_to_num(answer.probs)

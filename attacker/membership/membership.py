@@ -1,4 +1,4 @@
-"""The protocol that every membership attack keeps."""
+"""The protocol of a membership attack."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from zoo.data.pool import Pool
 
 
 class NotApplicable(Exception):
-    """The attack needs something that this model does not disclose; nothing was asked."""
+    """The attack needs something that this model does not disclose; nothing was queried."""
 
 
 @runtime_checkable
 class Membership(Protocol):
-    """A frozen dataclass that distinguishes members, the rows that a model was trained on, from others."""
+    """A frozen dataclass of hyper-parameters that distinguishes members of a training set from other rows."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Scores candidates; each is asked about at most once.
+        """Scores candidates, with at most one query per candidate.
 
         Args:
-            oracle: The way to the victim; afterwards its ``ended`` says why the asking stopped early, if it did.
+            oracle: The victim's oracle; if the victim stops answering early, ``oracle.ended`` holds the reason.
             x: Candidates, ``(n, *input_shape)``.
-            y: Their true labels, ``(n,)``.
-            shadow: Labelled rows of the candidates' distribution; attacks without shadow models do not look at it.
+            y: The candidates' true labels, ``(n,)``.
+            shadow: Labelled rows from the candidates' distribution; unused by attacks without shadow models.
             rng: Source of all randomness.
 
         Returns:
-            Scores, ``(n,)`` float64, higher for members; NaN for a candidate that got no answer.
+            Scores, ``(n,)`` float64, higher for members; NaN for an unanswered candidate.
 
         Raises:
             NotApplicable: The model discloses labels only, and the attack needs more.
@@ -42,10 +42,10 @@ class Membership(Protocol):
 
 
 def ask(oracle: Oracle, x: Array, rng: np.random.Generator) -> tuple[Array, Answer]:
-    """Asks about candidates in random order, so that what an early end leaves is a fair sample of them.
+    """Queries candidates in random order, so that an early end leaves a fair sample.
 
     Returns:
-        The indices of the candidates that were answered, ``(m,)``, and the answer about these.
+        The indices of the answered candidates, ``(m,)``, and the answer to them.
     """
     order = rng.permutation(len(x))
     answer = some(oracle, x[order])

@@ -1,7 +1,7 @@
-"""The Blind Walk: how far random directions must be followed until a served model errs, by its labels alone.
+"""The Blind Walk: measures the distance along random directions at which a served model's label becomes wrong.
 
-Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Machine Learning", ICLR 2021, "Embedding
-Generation" (black box); the conventions where a walk begins or ends badly are those of the authors' code.
+Source: Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Machine Learning", ICLR 2021,
+"Embedding Generation" (black box). Special cases at the start and end of a walk follow the authors' code.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import numpy as np
 
 from wire import Array, Card, Labels, Oracle
 
-#: The noises, each with the order of the norm in which its walks are measured.
+#: The noise distributions, each with the order of the norm for its distances.
 NORMS = {"uniform": np.inf, "gaussian": 2, "laplace": 1}
 
 
 def box(card: Card) -> tuple[float, float, float]:
-    """Returns the least and the greatest value of a feature, and the unit of the noises' scales.
+    """Returns the lower and upper bound of a feature, and the unit of the noise scales.
 
-    The scales are meant for features in [0, 1]; the unit is the width of the card's range, or 1 if that is open.
+    The scales are meant for features in [0, 1]; the unit is the width of the card's range, or 1 if it is
+    unbounded.
     """
     low = -np.inf if card.low is None else card.low
     high = np.inf if card.high is None else card.high
@@ -30,8 +31,8 @@ def directions(
     """Draws the first step of every walk.
 
     Args:
-        shape: Images n, starts s, and features d of an image.
-        uniform: Half the width of the uniform noise.
+        shape: Number of images n, of starts s, and of features d.
+        uniform: Half width of the uniform noise.
         gaussian: Standard deviation of the Gaussian noise.
         laplace: Scale of the Laplace noise.
         rng: Source of randomness.
@@ -48,19 +49,19 @@ def directions(
 
 
 def blind_walk(oracle: Oracle, x: Array, y: Labels, delta: Array, most_steps: int) -> Array:
-    """Walks from every image along all of its directions, in lockstep, until the label is not the true one.
+    """Walks from every image along all of its directions, in lockstep, until the label is wrong.
 
-    Step k asks about ``x + k * delta``, clipped to the card's box, for every walk that still goes on, and for no
-    other. A walk stops on "label is not the true label", which for an image that the model gets wrong anyway is
-    mostly at its first step: the distance is then that of one ``delta``. A walk that never leaves the true label
-    has the distance of ``most_steps + 1`` steps, though none is asked about there.
+    Step k queries ``x + k * delta``, clipped to the card's box, for every unfinished walk. A walk stops when the
+    label is not the true one. For an image that the model misclassifies anyway, this is usually at the first step,
+    and the distance is that of one ``delta``. A walk that never reaches a wrong label gets the distance of
+    ``most_steps + 1`` steps, although that step is not queried.
 
     Args:
-        oracle: The model; only its labels are read.
+        oracle: The model; only its labels are used.
         x: Images, ``(n, *input_shape)``.
-        y: Their true labels, ``(n,)``.
+        y: True labels of the images, ``(n,)``.
         delta: First steps, ``(n, s, 3, d)``, in the order of :data:`NORMS`.
-        most_steps: Most steps of a walk.
+        most_steps: Maximum number of steps of a walk.
 
     Returns:
         The distances walked, ``(n, s, 3)``: norms of the final clipped ``k * delta``, in the model's units.

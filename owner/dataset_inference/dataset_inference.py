@@ -1,12 +1,12 @@
-"""Dataset inference: does a suspect treat the owner's private images unlike images that trained nobody?
+"""Dataset inference: tests whether a suspect treats the owner's private images differently from unseen ones.
 
 Source: Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Machine Learning", ICLR 2021,
-"Embedding Generation" and "Ownership Tester"; black box, by labels alone.
+"Embedding Generation" and "Ownership Tester"; black box, from labels alone.
 
-In the authors' code a row of the feature table mixes 30 images, and every image is on both sides of the split into
-fit and test; the published effects are larger for it. The authors also report a harmonic mean of p over 100 draws
-of 10 images. Here a row holds the features of one image, and images that
-fit the regressor are not held out.
+In the authors' code, a row of the feature table mixes 30 images, and every image is on both sides of the split
+into fit and test, which makes the published effects larger. The authors also report a harmonic mean of p over 100
+draws of 10 images. Here, a row has the features of one image, and images used to fit the regressor are not used in
+the test.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from owner.ownership import About, MostRows
 from wire import Array, BadInput, Card, Oracle, WireError
 from zoo.data.pool import Pool
 
-BLOCK = 2**24  # values in the directions that are held at a time
+BLOCK = 2**24  # maximum number of values in the directions held at a time
 
 STUDIED = ("fit_images", "test_images", "starts", "uniform", "gaussian", "laplace", "walk_steps")
-"""The settings on which a study depends; the others concern the regressor and the test."""
+"""The settings on which a study depends; the others affect only the regressor and the test."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class DatasetInference:
     """Dataset inference through the Blind Walk (Maini et al., ICLR 2021).
 
     Attributes:
-        fit_images: Images of each side whose walks on the victim fit the regressor.
-        test_images: Other images of each side, whose walks on the suspect are scored.
-        starts: Random directions per image and noise.
-        uniform: Half the width of the uniform noise, as a share of the range of a feature.
-        gaussian: Standard deviation of the Gaussian noise, as a share of the range of a feature.
-        laplace: Scale of the Laplace noise, as a share of the range of a feature.
-        walk_steps: Most steps of a walk.
+        fit_images: Number of private and of unseen images whose walks on the victim fit the regressor.
+        test_images: Number of other private and unseen images, whose walks on the suspect are scored.
+        starts: Random directions per image and noise distribution.
+        uniform: Half width of the uniform noise, as a share of a feature's range.
+        gaussian: Standard deviation of the Gaussian noise, as a share of a feature's range.
+        laplace: Scale of the Laplace noise, as a share of a feature's range.
+        walk_steps: Maximum number of steps of a walk.
         hidden: Hidden units of the regressor.
-        fit_steps: Gradient steps that fit the regressor, each on all its images.
-        lr: Their learning rate.
-        alpha: Level below which a p-value accuses.
+        fit_steps: Full-batch gradient steps to fit the regressor.
+        lr: Learning rate of the regressor.
+        alpha: Significance level; a smaller p-value accuses.
     """
 
     fit_images: int = 500
@@ -73,7 +73,7 @@ class DatasetInference:
                 raise BadInput(f"{name} is {value}, but must be greater than 0 and less than {most}")
 
     def most_rows(self) -> MostRows:
-        """Returns how many rows the walks take at most."""
+        """Returns the maximum number of rows that the walks query."""
         most = 2 * self.starts * len(NORMS) * self.walk_steps
         return MostRows(most * self.fit_images, most * self.test_images)
 
@@ -83,7 +83,7 @@ class DatasetInference:
             holdings.check(card, self.fit_images, self.test_images)
 
     def prepare(self, holdings: Images, rng: np.random.Generator) -> Study:
-        """Draws the images, and walks the victim on those that fit the regressor."""
+        """Draws the images, and walks on the victim from those that fit the regressor."""
         self.check(holdings.victim.card, holdings)
         fit_private, held_private = self._split(holdings.private, rng)
         fit_unseen, held_unseen = self._split(holdings.unseen, rng)
@@ -92,7 +92,7 @@ class DatasetInference:
         return Study(holdings, Embeddings(*features, held_private, held_unseen), victim.spent - before)
 
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Walks]:
-        """Walks the suspect on the held-out images, and tests the regressor's scores of them."""
+        """Walks on the suspect from the held-out images, and tests the regressor's scores of these walks."""
         known, images = study.embeddings, study.images
         standard = standardiser(known.private)
         score = fit_regressor(
@@ -132,7 +132,7 @@ class DatasetInference:
         )
 
     def save_study(self, study: Study, path: Path, about: About) -> None:
-        """Writes a study, and what it depends on."""
+        """Writes a study with the conditions that it depends on."""
         study.save(path, self._about(study.images, about))
 
     def load_study(self, path: Path, holdings: Images, about: About) -> Study:
@@ -140,12 +140,12 @@ class DatasetInference:
         return Study.load(path, holdings, self._about(holdings, about))
 
     def embed(self, oracle: Oracle, private: Pool, unseen: Pool, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Walks from all images of both sides.
+        """Walks from all private and unseen images.
 
-        The sides are mixed, so that a model whose answers change while it is asked favours neither.
+        The two sides are shuffled together, so that a model whose answers drift over time favours neither.
 
         Returns:
-            The features of the private images, ``(n, starts, noises)``, and of the unseen ones.
+            The features of the private images, ``(n, starts, noises)``, and those of the unseen images.
 
         Raises:
             WireError: The model stopped answering.
@@ -161,7 +161,7 @@ class DatasetInference:
                 delta = directions((len(block), self.starts, d), *scales, rng)
                 features[block] = blind_walk(oracle, x[block], y[block], delta, self.walk_steps)
         except WireError as error:
-            raise WireError(f"{oracle.card.model} gave {oracle.spent} answers, then no more: {error}") from error
+            raise WireError(f"{oracle.card.model} stopped after {oracle.spent} answers: {error}") from error
         return features[: len(private)], features[len(private) :]
 
     def _split(self, pool: Pool, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -169,7 +169,7 @@ class DatasetInference:
         return drawn[: self.fit_images], drawn[self.fit_images :]
 
     def _about(self, images: Images, about: About) -> About:
-        """Returns what a study depends on."""
+        """Returns the conditions that a study depends on."""
         card = images.victim.card
         return {
             **{name: getattr(self, name) for name in STUDIED},

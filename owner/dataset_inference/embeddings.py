@@ -1,4 +1,4 @@
-"""What the owner holds, and what was learnt from the victim: kept so that several suspects cost one study."""
+"""The owner's images and the victim's features, which can be saved so that several suspects need one study."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from zoo.data.pool import Pool
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What dataset inference needs of the owner.
+    """The owner's holdings for dataset inference.
 
     Attributes:
         victim: The owner's model.
-        private: Images that trained it, with their true labels.
-        unseen: Images of the same distribution that trained neither victim nor suspect, with theirs.
+        private: Images that the victim was trained on, with true labels.
+        unseen: Images of the same distribution that neither victim nor suspect was trained on, with true labels.
     """
 
     victim: Oracle
@@ -33,7 +33,7 @@ class Images:
         """Raises :class:`~wire.BadInput` if the images do not fit a model, or are fewer than ``fit + test``."""
         if not card.dtype.startswith("FP"):
             raise BadInput(
-                f"{card.model} takes {card.dtype}, but walks have steps smaller than 1: FP32 or the like"
+                f"{card.model} takes {card.dtype}, but the steps of walks are fractions; expected FP32 or the like"
             )
         for side, pool in {"private": self.private, "unseen": self.unseen}.items():
             if len(pool) < fit + test:
@@ -46,7 +46,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """The victim's features of the images that fit the regressor, and which images are held out for suspects.
+    """The victim's features of the images that fit the regressor, and the images held out for suspects.
 
     Attributes:
         private: Features of private images, ``(n, starts, noises)``.
@@ -63,13 +63,13 @@ class Embeddings:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A victim as dataset inference knows it.
+    """The study of a victim.
 
     Attributes:
-        images: What the owner holds.
+        images: The owner's holdings.
         embeddings: The victim's features.
-        queries: Rows asked of the victim.
-        reused: Whether the study comes from a file.
+        queries: Number of rows queried from the victim.
+        reused: Whether the study was read from a file.
     """
 
     images: Images
@@ -78,7 +78,7 @@ class Study:
     reused: bool = False
 
     def save(self, path: Path, about: About) -> None:
-        """Writes the study (npz), and what it depends on."""
+        """Writes the study (npz) with the conditions that it depends on."""
         with path.open("wb") as file:
             np.savez(
                 file,
@@ -92,7 +92,7 @@ class Study:
         """Reads a study.
 
         Raises:
-            BadInput: The file is broken, or was made under other conditions than ``about``.
+            BadInput: The file is invalid, or was made under conditions other than ``about``.
         """
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -101,11 +101,11 @@ class Study:
                 queries = int(file["queries"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(
-                f"{path} holds no features of a victim ({error}): name another file, or remove it"
+                f"{path} is not a file of a victim's features ({error}): choose another file, or remove it"
             ) from None
         other = [
             f"{name} {made.get(name)} (now {value})" for name, value in about.items() if made.get(name) != value
         ]
         if other:
-            raise BadInput(f"{path} was made with {', '.join(other)}: name another file, or remove it")
+            raise BadInput(f"{path} was made with {', '.join(other)}: choose another file, or remove it")
         return Study(images, Embeddings(**arrays), queries, reused=True)

@@ -1,6 +1,7 @@
 """The ownership tester: a confidence regressor on the victim's features, and Welch's test on a suspect's scores.
 
-Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Machine Learning", ICLR 2021, "Ownership
+Source: Maini, Yaghini, Papernot, "Dataset Inference: Ownership Resolution in Machine Learning", ICLR 2021,
+    "Ownership
 Tester".
 """
 
@@ -16,7 +17,7 @@ from wire import Array
 
 
 def standardiser(private: Array) -> Callable[[Array], Array]:
-    """Returns what gives features mean 0 and deviation 1, noise by noise, on the victim's private side.
+    """Returns a function that standardises features per noise distribution by the victim's private images.
 
     Args:
         private: The victim's features of private images, ``(n, starts, noises)``.
@@ -26,27 +27,27 @@ def standardiser(private: Array) -> Callable[[Array], Array]:
 
 
 def rows(features: Array) -> Array:
-    """Lays out features, ``(n, starts, noises)``, as a table of one row per image, ``(n, starts * noises)``."""
+    """Flattens features, ``(n, starts, noises)``, to one row per image, ``(n, starts * noises)``."""
     return features.reshape(len(features), -1)
 
 
 def fit_regressor(
     private: Array, unseen: Array, hidden: int, steps: int, lr: float, rng: np.random.Generator
 ) -> Callable[[Array], Array]:
-    """Fits the confidence regressor g: Linear, ReLU, Linear, Tanh; -1 is said of private, +1 of unseen images.
+    """Fits the confidence regressor g: Linear, ReLU, Linear, Tanh; -1 for private and +1 for unseen images.
 
     Args:
         private: The victim's features of private images, ``(n, f)``; b = -1.
         unseen: The victim's features of unseen images, ``(m, f)``; b = +1.
-        hidden: Hidden units.
-        steps: Full-batch gradient steps on the loss, the mean of ``-b * g(e)``.
+        hidden: Number of hidden units.
+        steps: Number of full-batch gradient steps on the loss, the mean of ``-b * g(e)``.
         lr: Learning rate.
-        rng: Source of the first weights.
+        rng: Source of the initial weights.
 
     Returns:
-        What scores features, ``(n, f)``, giving ``(n,)`` in [-1, 1].
+        A function from features, ``(n, f)``, to scores, ``(n,)``, in [-1, 1].
     """
-    import torch  # here, so that zoo, which prepares torch's threads, is imported before
+    import torch  # deferred, so that zoo, which configures torch's threads, is imported first
 
     e = torch.from_numpy(np.concatenate([private, unseen]))
     b = torch.tensor([-1.0] * len(private) + [1.0] * len(unseen), dtype=torch.float64)
@@ -70,7 +71,7 @@ def fit_regressor(
 
 
 class Welch(NamedTuple):
-    """What :func:`welch` finds; the fields are :class:`~owner.evidence.Evidence`'s."""
+    """The result of :func:`welch`; the fields are those of :class:`~owner.evidence.Evidence` and its details."""
 
     statistic: float
     degrees_of_freedom: float
@@ -80,9 +81,9 @@ class Welch(NamedTuple):
 
 
 def welch(private: Array, unseen: Array) -> Welch:
-    """Tests H1: the mean score of unseen images, ``(m,)``, is greater than that of private ones, ``(n,)``.
+    """Tests H1: the mean score of unseen images, ``(m,)``, is greater than that of private images, ``(n,)``.
 
-    Scores that are all alike (a suspect far from the victim saturates the regressor) say nothing: p is 1.
+    If all scores are equal (a suspect far from the victim saturates the regressor), p is 1.
     """
     if np.ptp(np.concatenate([private, unseen])) == 0:
         return Welch(0.0, float(len(private) + len(unseen) - 2), 1.0, 0.0, (0.0, 0.0))

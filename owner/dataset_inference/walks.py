@@ -10,7 +10,7 @@ from wire import Array
 
 CAUTION = (
     "The p-value tests this suspect against no difference at all, not against models that never saw the private "
-    "rows; those too can differ from zero (Szyller et al., TMLR 2023). Read it beside the rate at which "
+    "rows, which can differ from zero too (Szyller et al., TMLR 2023). Compare it with the rate at which "
     "independent models of the same distribution are accused."
 )
 
@@ -19,24 +19,25 @@ Sides = dict[Literal["private", "unseen"], float]
 
 @dataclass(frozen=True)
 class Walks:
-    """What the walks on a suspect showed.
+    """The results of the walks on a suspect.
 
     Attributes:
-        statistic: Welch's t; greater than zero if private images score as better known than unseen ones.
-        degrees_of_freedom: Of Welch's t, by Welch and Satterthwaite.
-        delta_mu: Effect size: mean score of the unseen images less that of the private ones, from -2 to 2.
+        statistic: Welch's t; positive if the private images' scores indicate membership more than the unseen
+            ones'.
+        degrees_of_freedom: Degrees of freedom of Welch's t (Welch-Satterthwaite).
+        delta_mu: Effect size: mean score of the unseen images minus that of the private images, from -2 to 2.
         interval: The 95 % confidence interval of ``delta_mu``.
-        samples_exposed: Private images that the suspect was shown.
+        samples_exposed: Number of private images sent to the suspect.
         victim: Name of the victim's model.
-        victim_queries: Rows asked of the victim for this evidence.
-        victim_queries_before: Rows asked of the victim earlier, whose answers were used again here.
+        victim_queries: Number of rows queried from the victim for this evidence.
+        victim_queries_before: Number of rows queried from the victim earlier, whose answers were reused.
         suspect_walks: Mean distance walked on the suspect, by noise and side, in the model's units.
-        victim_walks: The same on the victim, for the images that fitted the regressor.
+        victim_walks: Mean distance walked on the victim from the images that fitted the regressor, likewise.
         private_scores: The suspect's scores of the held-out private images.
         unseen_scores: The suspect's scores of the held-out unseen images.
-        private_sha256: Fingerprint of the private pool, of which the seed draws the images.
+        private_sha256: Fingerprint of the private pool.
         unseen_sha256: Fingerprint of the unseen pool.
-        seed: Seed of everything that was drawn.
+        seed: Seed of all randomness.
     """
 
     statistic: float
@@ -56,24 +57,24 @@ class Walks:
     seed: int
 
     def describe(self, verdict: str) -> list[str]:
-        """Returns, line by line, what was measured and what to do next."""
+        """Returns the measurements and the next step, as lines."""
         low, high = self.interval
-        before = f" (and {self.victim_queries_before:,} earlier, used again)" * bool(self.victim_queries_before)
+        before = f" (and {self.victim_queries_before:,} earlier, reused)" * bool(self.victim_queries_before)
         walks = [
             f"{noise} walks: private {sides['private']:.4f}, unseen {sides['unseen']:.4f}"
             for noise, sides in self.suspect_walks.items()
         ]
         following = {
-            "accused": "next: test models that were surely not stolen in the same way; if they are accused too, "
+            "accused": "next: test models known not to be stolen in the same way; if they are accused too, "
             "this proves nothing",
-            "inconclusive": "next: more images on each side (--fit-images, --test-images) find smaller effects",
+            "inconclusive": "next: use more images (--fit-images, --test-images) to detect smaller effects",
         }
         return [
             f"Welch's t {self.statistic:.3f}, df {self.degrees_of_freedom:.1f}",
             f"delta mu {self.delta_mu:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}",
             *walks,
-            f"asked the victim {self.victim_queries:,} rows{before}",
-            f"showed the suspect {self.samples_exposed} private images",
+            f"queried the victim with {self.victim_queries:,} rows{before}",
+            f"exposed {self.samples_exposed} private images to the suspect",
             following[verdict],
         ]
 

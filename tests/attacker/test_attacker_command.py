@@ -203,7 +203,7 @@ def test_an_exhausted_pool_is_said(
 ) -> None:
     digits.take(slice(40)).save(tmp_path / "few.npz")
     assert attack("knockoff", "--pool", tmp_path / "few.npz", *QUICK) == 0
-    said = "the pool of 40 rows is exhausted; 160 of the budget were not spent"
+    said = "the pool of 40 rows is exhausted; 160 rows of the budget were not spent"
     assert f"done ({said}): 40 rows answered" in capsys.readouterr().out
     assert (result(tmp_path)["status"], result(tmp_path)["reason"]) == ("done", said)
 
@@ -224,7 +224,7 @@ def test_a_second_interrupt_ends_at_once_and_keeps_the_answers(
     assert attack("knockoff", "--pool", pool_file, *QUICK) == 130
     path = tmp_path / "out" / "rescued-1.npz"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [path.name]
-    assert capsys.readouterr().err.splitlines()[-1] == f"{path}: 200 answered rows of a run that was cut short"
+    assert capsys.readouterr().err.splitlines()[-1] == f"{path}: 200 answered rows of an interrupted run"
     with np.load(path) as rescued:
         assert len(rescued["x"]) == len(rescued["labels"]) == 200
 
@@ -267,7 +267,7 @@ def test_two_attacks_do_not_share_a_folder(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Network, "fit", fit_beside_another)
         assert attack("knockoff", "--pool", pool_file, *QUICK) == 0
-    assert ended == [2] and "another attack is still writing there" in capsys.readouterr().err
+    assert ended == [2] and "another attack is still writing to this folder" in capsys.readouterr().err
     assert result(tmp_path)["attack"] == "knockoff"
 
 
@@ -376,7 +376,7 @@ def test_candidates_need_labels_of_the_victims_classes(
         (["--budget", "0"], "'0' is not a whole number of at least 1"),
         (["--seed", "-1"], "'-1' is not a whole number of at least 0"),
         (["--out", os.devnull], f"--out {os.devnull}: File exists; expected a folder"),
-        (["--family", "gnn"], "there is no family 'gnn', only"),
+        (["--family", "gnn"], "there is no family 'gnn'; expected one of"),
         (["--epochs", "-1"], "epochs must be at least 0"),
         (["--key", "another"], "unknown key (HTTP 401)"),
         (["--model", "none"], "nothing at /v2/models/none (HTTP 404)"),

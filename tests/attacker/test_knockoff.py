@@ -93,7 +93,9 @@ def test_without_a_single_answer_there_is_no_surrogate(digits: Pool) -> None:
 
 def test_an_unknown_family_costs_no_rows(digits: Pool, victim: Network) -> None:
     oracle, _ = reach(victim.predict, budget=100)
-    with pytest.raises(BadInput, match=r"no family 'cnnn', only softmax, logistic, mlp, cnn, resnet, torchvision"):
+    with pytest.raises(
+        BadInput, match=r"no family 'cnnn'; expected one of softmax, logistic, mlp, cnn, resnet, torchvision"
+    ):
         Knockoff(family="cnnn").extract(oracle, digits, np.random.default_rng(0))
     assert oracle.spent == 0
 

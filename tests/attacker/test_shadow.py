@@ -142,8 +142,12 @@ def test_an_early_end_leaves_nan(state: Path, overfit: Network, noisy: Pool) -> 
     ("size", "rows", "message"),
     [
         (None, slice(0, 0), "need a shadow pool of at least 2 labelled rows, not 0"),
-        (60, slice(0, 100), "trained on 60 rows need a shadow pool of at least 120 labelled rows, not 100"),
-        (1, slice(0, 2), "the shadow models meet no row of class"),
+        (
+            60,
+            slice(0, 100),
+            "models with 60 training rows need a shadow pool of at least 120 labelled rows, not 100",
+        ),
+        (1, slice(0, 2), "the shadow models' rows have no row of class"),
     ],
 )
 def test_a_shadow_pool_that_will_not_do_costs_no_rows(

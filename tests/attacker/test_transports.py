@@ -59,7 +59,7 @@ def test_another_number_of_classes_is_malformed(tmp_path):
     answers = iter([Answer(LABELS, PROBS), Answer(LABELS, PROBS[:, :2])])
     journal = Journal(lambda x: next(answers), tmp_path / "journal.npy", 3)
     journal(X)
-    with closing(journal), pytest.raises(Malformed, match="probabilities of 2 classes, before of 3"):
+    with closing(journal), pytest.raises(Malformed, match="probabilities of 2 classes, earlier 3"):
         journal(X)
     assert len(read_journal(tmp_path / "journal.npy")[0]) == 7
 

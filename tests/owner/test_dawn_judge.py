@@ -218,11 +218,11 @@ def test_rows_that_were_tried_until_the_key_liked_them_accuse_nobody():
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"key": None}, "does not open the key"),
-        ({"key": "zz"}, "does not open the key"),
-        ({"key": "00" * 32}, "is not the one that"),
+        ({"key": None}, "does not reveal the key"),
+        ({"key": "zz"}, "does not reveal the key"),
+        ({"key": "00" * 32}, "does not match the commitment"),
         ({"root": "ab" * 32}, "was published"),
-        ({"victim": Victim(VICTIM, "cd")}, "the victim's weights are cd"),
+        ({"victim": Victim(VICTIM, "cd")}, "the victim's weights have SHA-256 cd"),
         ({"victim": Victim(surrogate(), "ab")}, "is the victim's own answer"),
         (
             {"opening": forged([dataclasses.replace(MARKS[0], told_label=(MARKS[0].told_label + 1) % 10)])},
@@ -230,10 +230,10 @@ def test_rows_that_were_tried_until_the_key_liked_them_accuse_nobody():
         ),
         (
             {"opening": forged([dataclasses.replace(MARKS[0], victim_label=10)])},
-            "victim's label 10, of 10 classes",
+            "victim's label 10; expected 0 to 9",
         ),
         ({"opening": forged([undecided()])}, "picked by hand"),
-        ({"opening": forged([MARKS[0], MARKS[0]])}, "counts a row twice"),
+        ({"opening": forged([MARKS[0], MARKS[0]])}, "repeats the row of an earlier mark"),
         ({"opening": dataclasses.replace(OPENING, entries=OPENING.entries[:-1])}, "do not match the commitment"),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_mark_that_rounding_puts_elsewhere_counts_as_failed():
             {"victim": seen(lambda x: activations(x)[:, 1:])},
             "80 medians, but the victim's penultimate layer has 79",
         ),
-        ({"victim": seen(lambda x: activations(x[::-1]))}, "mark 0 names another cell"),
+        ({"victim": seen(lambda x: activations(x[::-1]))}, "mark 0 does not have the cell"),
         ({"changed": lambda mark: dataclasses.replace(mark, cell=mark.cell + "00")}, "picked by hand"),
         ({"changed": lambda mark: dataclasses.replace(mark, cell="zz")}, "expected hexadecimal"),
         ({"changed": lambda mark: dataclasses.replace(mark, cell=None)}, "picked by hand"),
@@ -339,7 +339,7 @@ def test_evidence_comes_back_from_its_file(tmp_path):
     with pytest.raises(BadInput, match="not evidence of this method"):
         load(path, MarksHeld)
     path.write_text(json.dumps({"verdict": "accused", "marks": 3, "opening": {"account_proof": {}}}))
-    with pytest.raises(BadInput, match="an earlier version wrote this evidence: run the proof again"):
+    with pytest.raises(BadInput, match="evidence of an earlier version: run the proof again"):
         load(path, MarksHeld)
 
 
@@ -359,7 +359,7 @@ def test_bytes_are_asked_about_as_the_card_has_them():
 
 @pytest.mark.parametrize(
     ("card", "fault"),
-    [(Card("m", (7,), 10), r"takes rows of shape \(7,\)"), (Card("m", (6,), 9), "knows 9 classes")],
+    [(Card("m", (7,), 10), r"takes rows of shape \(7,\)"), (Card("m", (6,), 9), "has 9 classes")],
 )
 def test_marks_that_do_not_fit_a_model_are_told(card, fault):
     with pytest.raises(BadInput, match=fault):

@@ -51,7 +51,7 @@ def test_evidence_comes_back_from_its_file(tmp_path):
         ("{", "JSON"),
         ('{"method": 1}', "method"),
         ("[]", "evidence"),
-        ('{"verdict": "accused", "statistic": 1}', "an earlier version wrote this evidence: run the proof again"),
+        ('{"verdict": "accused", "statistic": 1}', "evidence of an earlier version: run the proof again"),
         (None, "No such file"),
     ],
 )
@@ -72,7 +72,7 @@ def test_evidence_of_another_method_is_refused(tmp_path):
 def test_evidence_is_described_with_what_to_do_next():
     text = describe(EVIDENCE)
     assert text.startswith("s: inconclusive at alpha 0.01, p = 0.1\n")
-    assert "asked the suspect 120 rows" in text and "next: more images" in text and CAUTION in text
+    assert "queried the suspect with 120 rows" in text and "next: use more images" in text and CAUTION in text
     accused = describe(dataclasses.replace(EVIDENCE, verdict="accused", suspect_url="http://there"))
     assert accused.startswith("s at http://there: accused") and "next: test models" in accused
 
