@@ -375,7 +375,7 @@ def test_candidates_need_labels_of_the_victims_classes(
     [
         (["--budget", "0"], "'0' is not a whole number of at least 1"),
         (["--seed", "-1"], "'-1' is not a whole number of at least 0"),
-        (["--out", os.devnull], f"--out {os.devnull}: File exists; expected a folder"),
+        (["--out", os.devnull], f"--out {os.devnull}: File exists; expected a writable folder"),
         (["--family", "gnn"], "there is no family 'gnn'; expected one of"),
         (["--epochs", "-1"], "epochs must be at least 0"),
         (["--key", "another"], "unknown key (HTTP 401)"),
