@@ -25,8 +25,7 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
     serving.add_argument(
         "--cache",
         type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlaas-range",
-        help="folder of the other servers and of the networks (default: %(default)s)",
+        help="folder of the other servers and of the networks (default: ~/.cache/mlaas-range)",
     )
     serving.add_argument("--rounds", type=at_least(1), default=5, help="rounds over everything (default: 5)")
     serving.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default: 3)")
@@ -59,15 +58,17 @@ def _serving(arguments: argparse.Namespace) -> None:
 
     if not 0.1 <= arguments.seconds <= 600:
         raise BadInput(f"--seconds {arguments.seconds:g}: expected 0.1 to 600")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = arguments.cache or home / "mlaas-range"
     if arguments.install:
         from benchmarks.serving import environments
 
-        environments.install(arguments.cache, os.environ.get("TORCH_INDEX"))
+        environments.install(cache, os.environ.get("TORCH_INDEX"))
         return
     from benchmarks.serving.rounds import Bench
     from benchmarks.serving.table import table
 
-    results = Bench(arguments.cache, arguments.rounds, arguments.seconds, arguments.only).run()
+    results = Bench(cache, arguments.rounds, arguments.seconds, arguments.only).run()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
