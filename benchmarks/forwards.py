@@ -80,7 +80,7 @@ class Forwards:
             x = rng.integers(256, size=(ROWS, *_SHAPE), dtype=np.uint8) / np.float32(255)
             requests = [x[at : at + size] for at in range(0, ROWS, size)]
             start = time.process_time()
-            probs = [engine.predict(rows) for rows in requests]
+            probs = [engine.predict([rows]) for rows in requests]
             spent = {"forward": time.process_time() - start}
             answers = [Answer(p.argmax(axis=1), p) for p in probs]
             for name, ask in asks.items():

@@ -177,7 +177,7 @@ def _passes(network: Network, limits: Array, x: Array, cache: Path, rounds: int)
     for n in (1, len(x)):
         passes = max(1, _PASSES // n)
         took = [
-            [cpu_seconds(engine.predict, x[:n], times=passes) for engine in engines] for _ in range(rounds + 1)
+            [cpu_seconds(engine.predict, [x[:n]], times=passes) for engine in engines] for _ in range(rounds + 1)
         ]
         found[f"of {n}"] = spread([mapped / asked for asked, mapped in took[1:]])._asdict()
     return found

@@ -54,12 +54,12 @@ class Batcher:
         return np.concatenate(await asyncio.gather(*parts))
 
     def _pass(self, parts: Sequence[_Part]) -> Sequence[Array] | Awaitable[Sequence[Array]]:
-        rows = parts[0].x if len(parts) == 1 else np.concatenate([part.x for part in parts])
-        if self._engine.seconds < INLINE:
+        rows = [part.x for part in parts]
+        if self._engine.seconds < INLINE and not self._engine.beside:
             return self._answers(parts, *self._forward(rows))
         return self._beside(parts, rows)
 
-    async def _beside(self, parts: Sequence[_Part], rows: Array) -> Sequence[Array]:
+    async def _beside(self, parts: Sequence[_Part], rows: Sequence[Array]) -> Sequence[Array]:
         forward = asyncio.get_running_loop().run_in_executor(self._executor, self._forward, rows)
         return self._answers(parts, *await forward)
 
@@ -73,6 +73,6 @@ class Batcher:
             at += len(part.x)
         return answers
 
-    def _forward(self, rows: Array) -> tuple[float, Array, float]:
+    def _forward(self, rows: Sequence[Array]) -> tuple[float, Array, float]:
         start = perf_counter()
         return start, self._engine.predict(rows), perf_counter()

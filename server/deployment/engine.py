@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from zoo.model import Model
 from zoo.network import PASS as TORCH_PASS
 from zoo.network import Answering, Network
 
-Predict = Callable[[Array], Array]
+Forward = Callable[[Array], Array]
+Predict = Callable[[Sequence[Array]], Array]
 
 PASS = 64  # most rows of a pass outside torch: their activations stay in a CPU's caches
 TOLERANCE = 1e-5  # between two engines' probabilities
@@ -45,16 +46,19 @@ class Engine:
     """Computes the answers about rows.
 
     Attributes:
-        predict: From rows, ``(n, *input_shape)``, to class probabilities, ``(n, k)`` float32.
+        predict: From the parts of a pass, arrays of rows ``(n, *input_shape)``, to the class probabilities of all
+            their rows, ``(n, k)`` float32. Two threads may run a pass each.
         platform: Its name in the protocol's metadata.
         rows: Most rows in one pass.
         seconds: Duration of a full pass.
+        beside: Whether even the shortest pass belongs beside the event loop.
     """
 
     predict: Predict
     platform: str
     rows: int
     seconds: float
+    beside: bool = False
 
 
 def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: int) -> Engine:
@@ -136,7 +140,7 @@ def _graph(network: Network, example: Array) -> bytes:
     return graph
 
 
-def _session(graph: Path, threads: int) -> Predict:
+def _session(graph: Path, threads: int) -> Forward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -148,7 +152,7 @@ def _session(graph: Path, threads: int) -> Predict:
     return predict
 
 
-def fault_of(predict: Predict, truth: Predict, rows: Array) -> str | None:
+def fault_of(predict: Forward, truth: Forward, rows: Array) -> str | None:
     """Returns the reason why an engine may not serve, or None.
 
     Args:
@@ -185,10 +189,14 @@ def drawn(card: Card, n: int) -> Array:
     return rows.astype(DATATYPES[card.dtype])
 
 
-def _tried(predict: Predict, platform: str, rows: int, card: Card) -> Engine:
+def _tried(forward: Forward, platform: str, rows: int, card: Card) -> Engine:
     x, took = drawn(card, rows), list[float]()  # processor time, since workers that start together compete
     while len(took) < TRIALS and sum(took) < ENOUGH:
         start = time.thread_time()
-        predict(x)
+        forward(x)
         took.append(time.thread_time() - start)
+
+    def predict(parts: Sequence[Array]) -> Array:
+        return forward(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
     return Engine(predict, platform, rows, min(took))

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -63,6 +64,10 @@ def engine(network, path, **fields):
     return engine_of(network, victim(**fields), card, path, 1)
 
 
+def answers(served, x):
+    return served.predict([x])
+
+
 def rows_of(shape, n=100, seed=1):
     return np.random.default_rng(seed).random((n, *shape), np.float32)
 
@@ -78,16 +83,16 @@ def test_onnx_runtime_serves_every_network_on_a_cpu_and_answers_as_torch_does(ca
     served = engine(network, cache)
     x = rows_of(shape)
     assert served.platform == "onnxruntime_float32"
-    assert served.predict(x).dtype == np.float32
-    np.testing.assert_allclose(served.predict(x), network.predict(x), atol=1e-5)
+    assert answers(served, x).dtype == np.float32
+    np.testing.assert_allclose(answers(served, x), network.predict(x), atol=1e-5)
     assert np.ptp(network.predict(x), axis=0).max() > 0.01
 
 
 @of_every_family
 @pytest.mark.parametrize("fields", [{}, {"engine": "torch"}, {"precision": "bfloat16"}], ids=str)
 def test_an_answer_does_not_depend_on_the_rows_beside_it(cache, family, shape, fields):
-    predict = engine(network_of(family, shape), cache, **fields).predict
-    assert neighbours_matter(predict, rows_of(shape)) == []
+    served = engine(network_of(family, shape), cache, **fields)
+    assert neighbours_matter(partial(answers, served), rows_of(shape)) == []
 
 
 def test_an_engine_whose_answers_depend_on_the_rows_beside_them_may_not_serve():
@@ -141,7 +146,7 @@ def test_where_the_gate_stays_shut_torch_serves_and_the_log_says_so(tmp_path, ca
     assert record.getMessage().startswith(f"v is served by torch, since {fault}")
     assert "\n" not in record.getMessage()
     x = rows_of(IMAGE)
-    np.testing.assert_array_equal(served.predict(x), network.predict(x))
+    np.testing.assert_array_equal(answers(served, x), network.predict(x))
     with pytest.raises(BadInput, match="ONNX Runtime cannot serve it, since its"):
         engine(network, tmp_path, engine="onnxruntime")
 
@@ -160,7 +165,7 @@ def test_a_second_start_exports_nothing_and_other_weights_are_exported(tmp_path,
     x = rows_of(IMAGE)
     again = engine(network_of(Softmax(), IMAGE), tmp_path)
     assert again.platform == "onnxruntime_float32"
-    np.testing.assert_array_equal(again.predict(x), first.predict(x))
+    np.testing.assert_array_equal(answers(again, x), answers(first, x))
     other = network_of(Softmax(), IMAGE)
     next(other.module.parameters()).data += 1e-3
     assert engine(other, tmp_path).platform == "pytorch_float32"
@@ -173,8 +178,8 @@ def test_the_operator_chooses_engine_and_precision(cache):
     assert [e.platform for e in (full, torch_, half)] == [
         *("onnxruntime_float32", "pytorch_float32", "pytorch_bfloat16")
     ]
-    assert half.predict(x).dtype == np.float32
-    difference = np.abs(half.predict(x) - full.predict(x)).max()
+    assert answers(half, x).dtype == np.float32
+    difference = np.abs(answers(half, x) - answers(full, x)).max()
     assert 1e-5 < difference < 0.05
     with pytest.raises(ValueError, match="is torch's"):
         victim(engine="onnxruntime", precision="bfloat16")
@@ -187,7 +192,7 @@ def test_bytes_are_answered_as_the_floats_that_they_stand_for(cache, name):
     as_bytes = engine(network, cache, engine=name, dtype="UINT8")
     as_floats = engine(network, cache, engine=name)
     assert as_bytes.platform == as_floats.platform
-    np.testing.assert_array_equal(as_bytes.predict(x), as_floats.predict(x.astype(np.float32) / 255))
+    np.testing.assert_array_equal(answers(as_bytes, x), answers(as_floats, x.astype(np.float32) / 255))
 
 
 class Shares:
@@ -205,7 +210,7 @@ def test_any_classifier_is_served_without_an_export(tmp_path):
     card = Card("v", (4,), 2)
     served = engine_of(Shares(), victim(), card, tmp_path, 1)
     assert served.platform == "python_classifier" and list(tmp_path.iterdir()) == []
-    np.testing.assert_array_equal(served.predict(rows_of((4,))), Shares().predict(rows_of((4,))))
+    np.testing.assert_array_equal(answers(served, rows_of((4,))), Shares().predict(rows_of((4,))))
     for fields in ({"engine": "torch"}, {"precision": "bfloat16"}):
         with pytest.raises(BadInput, match="are for networks"):
             engine_of(Shares(), victim(**fields), card, tmp_path, 1)
