@@ -73,7 +73,7 @@ REDUCED = Protocol(
     test_images=100,
     starts=4,
     independents=3,
-    independent_rows=10_000,
+    independent_rows=8000,
 )
 
 FULL = Protocol(
@@ -91,5 +91,5 @@ FULL = Protocol(
     test_images=500,
     starts=10,
     independents=5,
-    independent_rows=10_000,
+    independent_rows=8000,
 )

@@ -4,7 +4,15 @@ import pytest
 from wire import BadInput
 from zoo.data import Dataset, Pool, roles
 
-SEVENTIETHS = {"victim": 20, "unseen": 5, "pool": 10, "shadow": 10, "control": 20, "evaluation": 5}
+SEVENTIETHS = {
+    "victim": 20,
+    "unseen": 5,
+    "pool": 10,
+    "shadow": 10,
+    "control": 10,
+    "reference": 10,
+    "evaluation": 5,
+}
 
 
 def numbered(n):

@@ -35,14 +35,14 @@ def names(folder):
 
 def test_roles_are_written_and_listed(drawn, capsys):
     sizes = {path.stem: len(Pool.load(path)) for path in drawn.glob("*.npz") if path.stem != "truth"}
-    roles = {"victim": 513, "unseen": 128, "pool": 256, "shadow": 256, "control": 513, "evaluation": 128}
-    assert sizes == {**roles, "candidates": 256}
+    roles = {"victim": 513, "unseen": 128, "pool": 256, "shadow": 256, "control": 256, "evaluation": 128}
+    assert sizes == {**roles, "reference": 256, "candidates": 256}
     main(["roles", "digits", "--seed", "3"])  # again: they are found
     assert str(drawn / "victim.npz") in capsys.readouterr().out
 
 
 def test_a_party_gets_the_files_of_its_roles_alone(drawn, tmp_path, capsys):
-    attackers, owners = {"pool", "shadow", "candidates"}, {"victim", "unseen"}
+    attackers, owners = {"pool", "shadow", "candidates"}, {"victim", "unseen", "reference"}
     main(["roles", "digits", "--seed", "3", "--party", "attacker", "--out", str(tmp_path / "attacker")])
     assert names(tmp_path / "attacker") == attackers
     main(["roles", "digits", "--seed", "3", "--out", str(tmp_path / "all")])

@@ -22,13 +22,14 @@ SHARES = {
     "unseen": 5,  # the owner's comparison set: exchangeable with the private set for a model trained on neither
     "pool": 10,  # the attacker's query rows
     "shadow": 10,  # the attacker's training rows for shadow models
-    "control": 20,  # trains independent models of the same distribution
+    "control": 10,  # trains independent models of the same distribution
+    "reference": 10,  # the owner's rows that train neither the victim nor its twins, to choose queries from
     "evaluation": 5,  # held out from all parties, to evaluate models
 }
 
 PARTIES = {
     "attacker": ("pool", "shadow", "candidates"),
-    "owner": ("victim", "unseen"),
+    "owner": ("victim", "unseen", "reference"),
     "judge": ("evaluation", "control", "truth"),
 }
 """The files that each party may have."""
