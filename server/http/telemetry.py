@@ -2,8 +2,7 @@
 
 One process counts in memory, and :func:`serving` exposes the counts. Several workers count in files of a shared
 folder, and their parent exposes the sums (:func:`gathering`). prometheus_client chooses between the two when it
-is imported, by an environment variable that :func:`gathering` sets; workers are spawned, not forked, so they see
-it.
+is imported, by an environment variable that :func:`gathering` sets before the workers' fork server starts.
 """
 
 from __future__ import annotations
@@ -170,7 +169,7 @@ def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[str]:
 
 @contextmanager
 def gathering(host: str, port: int) -> Iterator[str]:
-    """Exposes the sums over the workers that are spawned while the block runs, as :func:`serving` does.
+    """Exposes the sums over the workers that are started while the block runs, as :func:`serving` does.
 
     Raises:
         BadInput: The address or the port is not available.

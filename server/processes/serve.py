@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from server.http import logs, telemetry
-from server.processes.supervisor import run_once, supervise
+from server.processes.supervisor import preload, run_once, supervise
 from server.settings import Settings
 from wire import BadInput
 
@@ -45,6 +45,7 @@ class Serving(NamedTuple):
             if settings.metrics_port is None
             else telemetry.gathering(settings.host, settings.metrics_port)
         ):
+            preload("server.processes.worker")
             run_once(_prepare, self)
             # Once its workers are closed, this process holding the socket would let clients connect to nobody.
             supervise(settings.workers, _work, self, listener, release=listener.close)

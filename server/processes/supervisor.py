@@ -1,5 +1,8 @@
 """Several processes that serve behind one listening socket, and a parent that replaces dead ones.
 
+Workers are forked from multiprocessing's fork server, which has imported what a worker needs: a replacement does
+not wait for torch. The fork server holds no model, no connection and no lock.
+
 uvicorn's own supervisor starts only its own kind of server, which closes without a drain, and does not forward a
 second signal.
 """
@@ -15,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, MutableSequence
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from types import FrameType
 from typing import Any
 
@@ -30,13 +33,19 @@ each worker, where it sets its own to 1 when it answers."""
 
 PAUSE = 1.0  # seconds before the replacement of a worker that died before it answered
 
-_spawn = multiprocessing.get_context("spawn")  # a fork would copy locks without their threads
+_context = multiprocessing.get_context("forkserver")  # a fork of this process would copy locks
+_HELD_BACK = {signal.SIGTERM}  # from the fork server: a signal to all processes must not end that one first
+
+
+def preload(*modules: str) -> None:
+    """Names the modules that the fork server imports, once, when the first process starts."""
+    _context.set_forkserver_preload([*modules])
 
 
 def run_once(work: Callable[..., None], *arguments: Any) -> None:
     """Runs a function in a process of its own, to free its memory; if that fails, this process ends too."""
-    process = _spawn.Process(target=_once, args=(work, arguments))
-    process.start()
+    process = _context.Process(target=_once, args=(work, arguments))
+    _start(process)
     process.join()
     if process.exitcode:
         sys.exit(process.exitcode)
@@ -51,8 +60,8 @@ def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], Non
         arguments: What it is given.
         release: Is called when no more workers will be started, and lets go of what they alone should hold then.
     """
-    up: MutableSequence[int] = _spawn.RawArray("b", count)
-    workers: dict[int, SpawnProcess] = {}
+    up: MutableSequence[int] = _context.RawArray("b", count)
+    workers: dict[int, ForkServerProcess] = {}
     ending = starting = False
 
     def end(signum: int, frame: FrameType | None) -> None:
@@ -68,8 +77,8 @@ def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], Non
         nonlocal starting
         starting = True
         if not ending:
-            worker = _spawn.Process(target=_worker, args=(work, arguments, number, up), daemon=True)
-            worker.start()
+            worker = _context.Process(target=_worker, args=(work, arguments, number, up), daemon=True)
+            _start(worker)
             workers[number] = worker
             if ending:  # meanwhile
                 worker.terminate()
@@ -95,21 +104,31 @@ def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], Non
                 if not served:
                     time.sleep(PAUSE)
                 start(number)
+                worker.close()  # one that lives on without the fork server ends by that
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+def _start(process: ForkServerProcess) -> None:
+    """Starts a process; the fork server, if it starts too, inherits the signals that are held back."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _once(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
     run(lambda _: work(*arguments))
 
 
-def _id(process: SpawnProcess) -> int:
+def _id(process: ForkServerProcess) -> int:
     assert process.pid is not None  # it was started
     return process.pid
 
 
 def _worker(work: Work, arguments: tuple[Any, ...], number: int, up: MutableSequence[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
     os.setpgrp()  # Ctrl-C at a terminal goes to the parent alone, which forwards it
     threading.Thread(target=_outlive, daemon=True).start()
     run(lambda _: work(*arguments, number, up))

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from server.processes.supervisor import supervise
+from server.processes.supervisor import preload, supervise
 
 
 def work(folder, number, up):
@@ -33,4 +33,5 @@ def work(folder, number, up):
 
 
 if __name__ == "__main__":
+    preload("noted")  # from the tests' folder
     supervise(int(sys.argv[2]), work, sys.argv[1])

@@ -30,7 +30,7 @@ from server.processes.supervisor import PAUSE
 IDLER = Path(__file__).with_name("idler.py")
 
 
-def until(true, seconds=20):
+def until(true, seconds=60):
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, "it did not come to that"
@@ -51,9 +51,11 @@ class Parent:
     def __init__(self, folder, count=2):
         self.folder, self.count = folder, count
         command = [sys.executable, str(IDLER), str(folder), str(count)]
-        root = str(Path(__file__).parents[3])
+        imports = folder / "imports"
+        (folder / "noted.py").write_text(f"with open({str(imports)!r}, 'a') as file:\n    file.write('once ')\n")
+        path = os.pathsep.join([str(Path(__file__).parents[3]), str(folder)])
         self.process = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": root}, start_new_session=True, stderr=subprocess.PIPE
+            command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True, stderr=subprocess.PIPE
         )
 
     def workers(self):
@@ -82,6 +84,22 @@ def test_a_worker_that_dies_is_replaced(parent):
     os.kill(before[1], signal.SIGKILL)
     after = until(lambda: len(found := parent.workers()) == 2 and found[1] != before[1] and found)
     assert after[0] == before[0]
+
+
+def test_a_replacement_does_not_import_again(parent):
+    for _ in range(2):
+        before = parent.all_up()
+        os.kill(before[0], signal.SIGKILL)
+        until(lambda old=before[0]: parent.workers().get(0, old) != old)
+    assert (parent.folder / "imports").read_text() == "once "
+
+
+def test_the_end_of_the_fork_server_ends_no_service(parent):
+    before = parent.all_up()
+    fork_server = int(Path(f"/proc/{before[0]}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(fork_server, signal.SIGKILL)
+    until(lambda: len(found := parent.workers()) == 2 and not set(found.values()) & set(before.values()))
+    until(lambda: not any(map(lives, before.values())))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -303,8 +321,15 @@ def test_one_worker_and_four_give_the_same_answers_refusals_alarms_and_bills(sha
 
 
 def workers_of(process):
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Returns the workers of a server: what its fork server has started."""
+
+    def children(pid):
+        return map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+    def started(pid):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+    return [worker for pid in children(process.pid) if b"forkserver" in started(pid) for worker in children(pid)]
 
 
 def test_workers_that_are_killed_in_the_middle_lose_and_double_nothing(shared, rows):
