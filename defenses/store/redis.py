@@ -1,7 +1,8 @@
 """The store for several workers and hosts: Redis, with one script call for all concurrent charges.
 
 It needs a single Redis server, with or without replicas. A cluster would put an account's keys and the control log
-on different nodes.
+on different nodes. Redis must run with ``--appendonly yes --appendfsync always``: with ``everysec`` it answers
+before it has written while the disk is slow, so that a kill loses acknowledged charges.
 """
 
 from __future__ import annotations
