@@ -12,6 +12,7 @@ PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
     {
         "dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference",
         "dawn": "owner.dawn:Dawn",
+        "twin-test": "owner.twin_test:TwinTest",
     }
 )
 """The proofs, by the name of their command."""

@@ -8,23 +8,24 @@ from pathlib import Path
 
 from cli.command import Parser
 from cli.endpoint import add_card_options, add_endpoint
-from cli.flags import add_fields, summary
+from cli.flags import add_fields, add_quiet, at_least, summary
 from cli.registry import resolve
 from owner import PROOFS
-
-JUDGE = "Checks the evidence of a DAWN claim against a published commitment, and queries the suspect again."
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> None:
     """Runs a proof."""
     parser = Parser(prog, description="Tests whether a served model was made from yours.")
     proofs = parser.add_subparsers(dest="proof", required=True, metavar="PROOF")
-    for name, fill in {"dataset-inference": _add_dataset_inference, "dawn": _add_dawn}.items():
+    methods = {"dataset-inference": _add_dataset_inference, "dawn": _add_dawn, "twin-test": _add_twin_test}
+    for name, fill in methods.items():
         about = summary(PROOFS.outline(name))
         proofs.add_parser(name, help=about, description=about, fill=fill)
-    proofs.add_parser("judge-dawn", help=JUDGE, description=JUDGE, fill=_add_judge)
+    for name, (about, fill) in OTHERS.items():
+        proofs.add_parser(name, help=about, description=about, fill=fill)
     arguments = parser.parse_args(argv)
-    print(resolve("owner.runner:prove" if arguments.proof in PROOFS else "owner.runner:judge_dawn")(arguments))
+    verb = "prove" if arguments.proof in PROOFS else arguments.proof.replace("-", "_")
+    print(resolve(f"owner.runner:{verb}")(arguments))
 
 
 def _add_dataset_inference(parser: Parser) -> None:
@@ -60,6 +61,65 @@ def _add_dataset_inference(parser: Parser) -> None:
     add_fields(parser.add_argument_group("the method"), PROOFS.outline("dataset-inference"))
 
 
+def _add_prepare(parser: Parser) -> None:
+    parser.add_argument(
+        "--victim", type=Path, required=True, metavar="FOLDER", help="folder of the victim, as it is served"
+    )
+    parser.add_argument(
+        "--private",
+        type=Path,
+        default="private.npz",
+        help="file of the rows that the victim was trained on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unseen",
+        type=Path,
+        help="file of rows that were separated from the private ones at random before the victim was trained; "
+        "twins draw their rows from both files (default: twins are trained on the private rows)",
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        default="reference.npz",
+        help="file of other rows, which train neither the victim nor a twin, to choose queries from "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--study", type=Path, required=True, metavar="FOLDER", help="folder for the study")
+    parser.add_argument(
+        "--twins",
+        type=at_least(2),
+        default=15,
+        metavar="N",
+        help="number of twins to train; with 99, the exact p-value reaches 1 %% (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jobs", type=at_least(1), metavar="N", help="number of processes that train (default: that of the cores)"
+    )
+    add_quiet(parser)
+    add_fields(parser.add_argument_group("the twin test, to commit to"), PROOFS.outline("twin-test"))
+
+
+def _add_twin_test(parser: Parser) -> None:
+    add_endpoint(parser)
+    _add_study(parser)
+    parser.add_argument(
+        "--independent",
+        nargs="*",
+        default=(),
+        metavar="FOLDER|URL",
+        help="models known not to be stolen, whose z the suspect must exceed",
+    )
+    parser.add_argument("--independent-key", help="API key of the independent models' servers (default: --key)")
+    parser.add_argument("--out", type=Path, required=True, help="file for the evidence (JSON)")
+    add_fields(parser.add_argument_group("the method"), PROOFS.outline("twin-test"))
+
+
+def _add_study(parser: Parser) -> None:
+    parser.add_argument(
+        "--study", type=Path, required=True, metavar="FOLDER", help="folder made by `mlaas-range prove prepare`"
+    )
+
+
 def _add_dawn(parser: Parser) -> None:
     parser.add_argument(
         "--marks",
@@ -80,7 +140,7 @@ def _add_dawn(parser: Parser) -> None:
     _add_verdict(parser)
 
 
-def _add_judge(parser: Parser) -> None:
+def _add_judge_dawn(parser: Parser) -> None:
     parser.add_argument("evidence", type=Path, help="evidence file written by the owner's command")
     parser.add_argument(
         "--root", required=True, help="the commitment published before the owner could query the suspect"
@@ -108,3 +168,12 @@ def _add_verdict(parser: Parser) -> None:
     parser.add_argument("--independent-key", help="API key of the independent models' servers (default: --key)")
     parser.add_argument("--out", type=Path, required=True, help="file for the evidence (JSON)")
     add_fields(parser.add_argument_group("the verdict"), PROOFS.outline("dawn"))
+
+
+OTHERS = {
+    "prepare": ("Trains the twins of a victim, and commits to them before there is a suspect.", _add_prepare),
+    "judge-dawn": (
+        "Checks the evidence of a DAWN claim against a published commitment, and queries the suspect again.",
+        _add_judge_dawn,
+    ),
+}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
+from tqdm import tqdm
 
 from cli.endpoint import reach
 from cli.flags import from_fields
@@ -28,12 +30,18 @@ from owner.evidence import Evidence, describe, expect_writable, load
 from owner.judge import Victim, judge
 from owner.marks_held import MarksHeld
 from owner.ownership import KeepsStudy, Ownership
+from owner.twin_test import TwinTest
+from owner.twins import study as twins
+from owner.twins import training
+from owner.twins.answers import Holdings
 from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
 from wire.http import Endpoint
 from wire.tensors import read_json
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.penultimate import penultimate
+
+ANSWERS = "answers.npz"
 
 
 class Run(NamedTuple):
@@ -61,6 +69,8 @@ def prove(arguments: argparse.Namespace) -> str:
     seed, features = getattr(arguments, "seed", 0), getattr(arguments, "features", None)
     if seed < 0:
         raise BadInput(f"--seed is {seed}, but must be at least 0")
+    if getattr(arguments, "study", None):
+        features = arguments.study / ANSWERS
     for path in filter(None, (arguments.out, features)):
         expect_writable(path)
     with ExitStack() as stack:
@@ -81,6 +91,27 @@ def prove(arguments: argparse.Namespace) -> str:
             found = method.accuse(oracle, study, accuse_rng)
     found = dataclasses.replace(found, suspect_url=suspect.base, victim_url=victim_url)
     return _written(found, arguments.out)
+
+
+def prepare(arguments: argparse.Namespace) -> str:
+    """Trains the twins of a victim, and returns the commitment to publish."""
+    method = from_fields(TwinTest, arguments)
+    names = ["private", "reference", *["unseen"] * (arguments.unseen is not None)]
+    pools = {name: Pool.load(getattr(arguments, name)) for name in names}
+    study: Path = arguments.study
+    jobs = arguments.jobs or training.cores()
+    plan = twins.begin(study, arguments.victim, pools, arguments.twins, method.committed())
+    if missing := training.missing(study, plan):
+        took = training.minutes(plan, twins.known_rows(pools), missing, jobs)
+        tqdm.write(f"training {missing} twins takes about {took:.0f} minutes and can be resumed", file=sys.stderr)
+    training.train(study, jobs)
+    held = Holdings(twins.load(study), {})
+    if not (study / ANSWERS).exists():
+        method.save_study(method.prepare(held, np.random.default_rng()), study / ANSWERS, {})
+    return (
+        f"{study}: the victim and {plan.twins} twins; keep the folder secret\n"
+        f"publish this commitment before there is a suspect: {held.twins.root}"
+    )
 
 
 def judge_dawn(arguments: argparse.Namespace) -> str:
@@ -190,6 +221,7 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "opening": _opening,
     "independent": _independent,
     "key": _marks_key,
+    "twins": lambda run: twins.load(run.arguments.study),
 }
 """Loaders of the owner's holdings, by the name of the field."""
 

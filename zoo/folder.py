@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -87,14 +87,23 @@ class ModelCard(BaseModel):
         Raises:
             ValueError: There is no such family, or it has other fields.
         """
-        if self.family not in FAMILIES:
-            raise ValueError(f'"family" is {self.family!r}; expected one of {", ".join(FAMILIES)}')
-        cls = FAMILIES[self.family]
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if set(self.fields) != expected:
-            raise ValueError(f'"fields" must have {sorted(expected)}, not {sorted(self.fields)}')
-        family: Family = TypeAdapter(cls).validate_python(self.fields)
-        return family
+        return family_of(self.family, self.fields)
+
+
+def family_of(name: str, fields: Mapping[str, Any]) -> Family:
+    """Returns a family with its fields, as a card names them.
+
+    Raises:
+        ValueError: There is no such family, or it has other fields.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f'"family" is {name!r}; expected one of {", ".join(FAMILIES)}')
+    cls = FAMILIES[name]
+    expected = {field.name for field in dataclasses.fields(cls)}
+    if set(fields) != expected:
+        raise ValueError(f'"fields" must have {sorted(expected)}, not {sorted(fields)}')
+    family: Family = TypeAdapter(cls).validate_python(fields)
+    return family
 
 
 def save(model: Model, folder: Path, **about: Any) -> None:

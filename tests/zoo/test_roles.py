@@ -83,6 +83,12 @@ def test_written_roles_of_other_rows_are_refused(tmp_path):
             roles.written(dataset, seed, tmp_path / "roles")
 
 
+def test_roles_of_an_earlier_version_that_lack_a_file_are_refused(tmp_path):
+    (roles.written(numbered(70), 0, tmp_path / "roles") / "reference.npz").unlink()
+    with pytest.raises(BadInput, match="does not hold the roles of numbers"):
+        roles.written(numbered(70), 0, tmp_path / "roles")
+
+
 def test_a_draw_without_a_seed_is_another_in_every_state_folder(tmp_path):
     ours, theirs = (roles.kept(numbered(700), None, tmp_path / place) for place in ("ours", "theirs"))
     assert ours == tmp_path / "ours" / "roles" / "numbers"

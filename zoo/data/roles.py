@@ -113,7 +113,8 @@ def written(dataset: Dataset, seed: int | None, folder: Path) -> Path:
         (path / "made-of.txt").write_text(made_of)
 
     note = once(folder, make) / "made-of.txt"
-    if not note.exists() or note.read_text() != made_of:
+    whole = all((folder / f"{role}.npz").exists() for role in SHARES)
+    if not whole or not note.exists() or note.read_text() != made_of:
         raise BadInput(f"{folder} does not hold the roles of {made_of}; remove it, or choose another folder")
     return folder
 

@@ -39,7 +39,7 @@ class Fitted(Family):
 
     def train(self, pool: Pool, training: Training, seed: int, *, device: str | None, label: str) -> Network:
         """Fits a model; see :class:`Family`."""
-        return self.restore(pool.card(), self.fit(pool, seed), device=device)
+        return self.restore(pool.card(), self.fit(pool, seed % 2**32), device=device)
 
     def restore(self, card: Card, tensors: Tensors, *, device: str | None) -> Network:
         """Returns a fitted model; see :class:`Family`."""

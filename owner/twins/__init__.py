@@ -1,0 +1,1 @@
+"""The victim's twins: models that its owner could as well have got."""

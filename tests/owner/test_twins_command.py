@@ -1,0 +1,126 @@
+"""The command of the twin test, with an endpoint that answers from a model's folder."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import owner.command
+from cli.command import run
+from owner.evidence import load
+from owner.twins.ranks import Ranks
+from tests.kinds import images
+from wire import Answer, BadInput
+from zoo import folder
+from zoo.families.logistic import Softmax
+from zoo.recipe import Recipe
+from zoo.training import Training
+
+ROWS = images(700)
+PARTS = {"private": slice(80), "unseen": slice(80, 100), "reference": slice(100, 600), "control": slice(600, 700)}
+RULE = ("--rows", "30", "--no-copies")
+
+
+class Served:
+    """Stands where an endpoint would: answers from the model of the folder that its URL names, labels alone."""
+
+    asked: list = []  # noqa: RUF012
+
+    def __init__(self, url, *, model=None, key=None, options=None):
+        self.base, self.model, self.network = url, "m", folder.load(Path(url.removeprefix("http://")))
+        self.card = dataclasses.replace(self.network.card(), model="m", tells_probs=False)
+
+    def __call__(self, x):
+        Served.asked.append(x)
+        return Answer(self.network.predict(x).argmax(axis=1))
+
+    def prices(self):
+        return None
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr("wire.http.Endpoint", Served)
+    monkeypatch.setattr(Served, "asked", [])
+    monkeypatch.delenv("MLAAS_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name, rows in PARTS.items():
+        ROWS.take(rows).save(tmp_path / f"{name}.npz")
+    for name, part, seed in (("victim", "private", 2**40), ("other", "control", 1)):
+        model = Recipe(Softmax(), Training(epochs=1), seed).train(ROWS.take(PARTS[part]), device="cpu")
+        folder.save(model, tmp_path / name, seed=seed)
+    return tmp_path
+
+
+def prepare(*more):
+    files = ("--victim", "victim", "--unseen", "unseen.npz", "--study", "study", "--twins", "12", "--jobs", "1")
+    owner.command.main(["prepare", *files, *RULE, *more])
+
+
+def ask(suspect, *more):
+    owner.command.main(
+        ["twin-test", "--url", f"http://{suspect}", "--study", "study", "--out", "found.json", *RULE, *more]
+    )
+    return load(Path("found.json"), Ranks)
+
+
+def test_a_study_proves_that_the_victim_is_the_victim(place, capsys):
+    prepare()
+    told = capsys.readouterr()
+    root = told.out.split()[-1]
+    assert "training 12 twins takes about 0 minutes" in told.err
+    assert "publish this commitment before there is a suspect" in told.out
+    found = ask("victim")
+    assert found.verdict == "accused" and found.details.root == root and found.suspect_url == "http://victim"
+    assert found.suspect_queries == sum(map(len, Served.asked)) == len(found.details.labels) <= 30
+    assert capsys.readouterr().out.startswith("m at http://victim: accused at alpha 0.01, p = ")
+
+
+def test_independent_models_stand_beside_every_claim(place, capsys):
+    prepare()
+    found = ask("other", "--independent", "other")
+    assert found.verdict == "inconclusive" and found.details.independent.keys() == {"other"}
+    assert "independent models: z at most" in capsys.readouterr().out
+
+
+def test_the_twins_are_asked_once_for_all_suspects(place, monkeypatch):
+    prepare()
+    monkeypatch.setattr("owner.twins.twins.Twins.predict", None)
+    assert ask("victim").verdict == "accused"
+    assert json.loads((place / "found.json").read_text())["settings"]["tries"] == 1
+
+
+def test_prepared_again_it_says_the_same(place, capsys):
+    prepare()
+    first = capsys.readouterr().out
+    prepare()
+    again = capsys.readouterr()
+    assert again.out == first and "minutes" not in again.err
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (("--rows", "31"), "rows is 31, but the study committed to 30"),
+        (("--study", "nowhere"), "nowhere/study.json: No such file"),
+        (("--tries", "0"), "rows and tries must be at least 1"),
+        (("--out", "."), "is a folder"),
+        (("--independent", "nobody"), "nobody: neither a model's folder nor a URL"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_nothing_is_asked(place, capsys, more, fault):
+    prepare()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        run(lambda argv: ask("victim", *more))
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and fault in told and told.count("\n") == 1 and not Served.asked
+
+
+def test_reference_rows_that_trained_the_models_are_refused(place):
+    with pytest.raises(BadInput, match="all 20 reference rows are among those that the victim or its twins"):
+        prepare("--reference", "unseen.npz")
