@@ -108,7 +108,11 @@ class Victim(_Strict):
         dtype: Type of its rows on the wire; with ``UINT8`` they are bytes, which the device scales to [0, 1].
         engine: The engine of its forward passes; ``auto`` is ONNX Runtime on a CPU where it agrees with torch, or
             else torch.
-        precision: Type of its weights; ``bfloat16`` needs torch, and changes answers.
+        precision: Type of its weights; ``bfloat16`` needs torch, and changes answers. ``tf32`` keeps float32, and
+            on a GPU rounds the factors of products to 10 bits of mantissa.
+        pass_rows: On a GPU, the one size to which every forward pass is padded, so that a row's answer does not
+            depend on how many rows share its pass. By default there are up to six sizes, from 1 row to 1,024: a
+            lone row is answered sooner, but not to the last bit as it is among others.
         defenses: The layers around it, outermost first, each a table with its ``type`` and its fields.
     """
 
@@ -119,7 +123,8 @@ class Victim(_Strict):
     max_rows: int = Field(1024, ge=1, le=65536)
     dtype: Literal["FP32", "UINT8"] = "FP32"
     engine: Literal["auto", "onnxruntime", "torch"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    pass_rows: int | None = Field(None, ge=1, le=65536)
     defenses: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")

@@ -81,7 +81,8 @@ class Models:
             BadInput: The victim has no such layer.
         """
         name = f"its activation bits {hashlib.sha256(limits.tobytes()).hexdigest()[:8]}"
-        victim = self.victim.model_copy(update={"engine": "auto"})  # whichever answers: decisions must not change
+        # Whichever engine answers, and at whatever precision: decisions must not change.
+        victim = self.victim.model_copy(update={"engine": "auto", "precision": "float32"})
         return await self._passes(name, lambda: activation_bits(self.model.network(), limits), victim)
 
     async def _passes(self, name: str, make: Callable[[], Network], victim: Victim | None = None) -> Forward:

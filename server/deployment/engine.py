@@ -1,8 +1,8 @@
 """Engines run forward passes.
 
 On a CPU a network is exported to ONNX Runtime, which is several times as fast as torch on small networks. It has
-to pass a check: its answers must equal torch's, and must not depend on the other rows of a pass. On a GPU, and
-where the check fails, torch serves.
+to pass a check: its answers must equal torch's, and must not depend on the other rows of a pass. Where the check
+fails, torch serves, as it does on a GPU; see :mod:`server.deployment.cuda`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from server.deployment.cuda import Lanes
 from server.settings import Victim
 from wire import Array, BadInput, Card
 from wire.tensors import DATATYPES
@@ -89,14 +90,27 @@ def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: in
         )
     if victim.precision == "bfloat16":
         network.module.to(torch.bfloat16)
-    elif victim.engine != "torch" and network.device.type == "cpu":
+    if network.device.type == "cuda":
+        return _on_gpu(network, victim, card)
+    if victim.precision == "tf32":
+        raise BadInput('precision = "tf32" needs a GPU; expected "float32" or "bfloat16" on a CPU')
+    if victim.engine != "torch" and victim.precision == "float32":
         served = _exported(network, card, cache, threads)
         if isinstance(served, Engine):
             return served
         if victim.engine == "onnxruntime":
             raise BadInput(f"ONNX Runtime cannot serve it, since {served}")
         log.warning("%s is served by torch, since %s", card.model, served)
-    return _tried(network.predict, f"pytorch_{victim.precision}", TORCH_PASS[network.device.type], card)
+    return _tried(network.predict, f"pytorch_{victim.precision}", TORCH_PASS["cpu"], card)
+
+
+def _on_gpu(network: Network, victim: Victim, card: Card) -> Engine:
+    sizes = (victim.pass_rows,) if victim.pass_rows else ()
+    try:
+        lanes = Lanes(network, drawn(card, PASS), name=card.model, sizes=sizes, tf32=victim.precision == "tf32")
+    except torch.OutOfMemoryError as error:
+        raise BadInput(f"the GPU has too little memory for it: {str(error).partition('. ')[0]}") from None
+    return Engine(lanes, f"pytorch_{victim.precision}", lanes.rows, 0.0, beside=True)
 
 
 def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine | str:

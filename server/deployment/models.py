@@ -97,7 +97,7 @@ def load_all(
 
 def _source(victim: Victim) -> Hashable:
     """Returns a key that victims with the same model and engine share."""
-    return victim.folder, victim.recipe, victim.engine, victim.precision, victim.dtype
+    return victim.folder, victim.recipe, victim.engine, victim.precision, victim.pass_rows, victim.dtype
 
 
 def _card(victim: Victim, model: Model) -> Card:

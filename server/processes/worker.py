@@ -65,7 +65,7 @@ async def _serve(
     up: MutableSequence[int],
 ) -> None:
     on_gpu = settings.device != "cpu" and torch.cuda.is_available()
-    metrics = telemetry.Telemetry(VERSION, torch.cuda.memory_allocated if on_gpu else None)
+    metrics = telemetry.Telemetry(VERSION, torch.cuda.memory_reserved if on_gpu else None)
     served = load_all(settings, metrics.forward)
     store = open_store(settings.store_url(), metrics.trip)
     if len(up) == 1:
