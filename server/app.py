@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
@@ -27,7 +26,7 @@ def create_app(
     store: Store,
     served: Mapping[str, LoadedModel],
     secret: bytes,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] | None = None,
     telemetry: Telemetry | None = None,
 ) -> Application:
     """Puts victims behind their defences and routes in front of them.
@@ -37,7 +36,7 @@ def create_app(
         store: Where accounts and defences keep their state.
         served: The loaded victims, by name.
         secret: Derives the defences' keys; the same after every restart.
-        clock: Returns the time, in seconds since the epoch.
+        clock: Returns the time, in seconds since the epoch; by default the store's.
         telemetry: Counts requests; by default in a registry of its own.
 
     Raises:
@@ -58,7 +57,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    telemetry = telemetry or Telemetry(VERSION)
+    telemetry, clock = telemetry or Telemetry(VERSION), clock or store.now
     app.state.service = service = Service(settings, store, served, secret, clock, telemetry.timed)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
 from defenses.defense import Stage
-from defenses.store.counters import EMPTIES, MOST, Counter, Number
+from defenses.store.counters import EMPTIES, MOST, SKEW_SECONDS, Counter, Number
 from wire import BadInput, Card, Refused
 from wire.ratelimit import Policy, Remaining
 
@@ -49,7 +49,10 @@ class Quota:
 
     def counter(self, name: str, rows: int, at: float) -> Counter:
         """Returns the counter of rows used in the period."""
-        return Counter(name, rows, self.rows, 0.0 if self.per == "total" else EMPTIES, self._period(at))
+        if self.per == "total":
+            return Counter(name, rows, self.rows)
+        latest = self._period(at + SKEW_SECONDS)
+        return Counter(name, rows, self.rows, EMPTIES, self._period(at), latest=latest)
 
     def remaining(self, level: Number, at: float) -> Remaining:
         """Returns the rows left in the period, and the seconds until it ends."""
@@ -78,8 +81,6 @@ class Quota:
         """Returns the number of the period."""
         if seconds := SECONDS.get(self.per):
             return math.floor(at / seconds)
-        if self.per == "total":
-            return 0
         date = datetime.fromtimestamp(at, UTC)
         return date.year * 12 + date.month - 1
 

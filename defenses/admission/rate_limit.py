@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from defenses.defense import Stage
-from defenses.store.counters import MOST, SLACK, Counter, Number
+from defenses.store.counters import MOST, SKEW_SECONDS, SLACK, Counter, Number
 from wire import BadInput, Card, Refused
 from wire.ratelimit import Policy, Remaining
 
@@ -46,7 +46,7 @@ class RateLimit:
 
     def counter(self, name: str, rows: int, at: float) -> Counter:
         """Returns the counter of tokens taken; a retry takes them again."""
-        return Counter(name, rows, self.burst, self.rows_per_second, at, True)
+        return Counter(name, rows, self.burst, self.rows_per_second, at, True, at + SKEW_SECONDS)
 
     def remaining(self, level: Number, at: float) -> Remaining:
         """Returns the rows in the bucket, and the seconds until it has one more."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from defenses.defense import Stage
-from defenses.store.counters import Counter, Number
+from defenses.store.counters import SKEW_SECONDS, Counter, Number
 from wire import Card, Refused
 from wire.ratelimit import Policy, Remaining
 
@@ -31,7 +31,7 @@ class Slowed:
 
     def counter(self, name: str, rows: int, at: float) -> Counter:
         """Returns the counter of the last request; a retry counts as a new request."""
-        return Counter(name, 1, 1, 1 / self._pause(at), at, True)
+        return Counter(name, 1, 1, 1 / self._pause(at), at, True, at + SKEW_SECONDS)
 
     def remaining(self, level: Number, at: float) -> Remaining:
         """Returns how many requests would pass now, and the seconds until the next one would."""

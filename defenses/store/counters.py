@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 EMPTIES = 1e300  # a refill that empties the counter as soon as its time advances
 RECEIPT_SECONDS = 600.0  # lifetime of an idempotency key, on the queries' clock
 MOST = 10**15 - 1  # the maximum cap, which is that of an integer in a header (RFC 9651, 3.3.1)
+SKEW_SECONDS = 2.0  # by which the stamps of concurrent requests may be out of order
 SLACK = 1e-6  # rounding tolerance: a client that waits for ``Retry-After`` must pass
 
 Number = int | float
@@ -28,6 +29,8 @@ class Counter(NamedTuple):
         refill: The decrease when ``as_of`` advances by 1.
         as_of: Time of the charge: seconds, or the number of a period.
         retried: Whether a retry with the same idempotency key is charged again.
+        latest: The latest ``as_of`` that concurrent requests may have. A stored level of a later time was charged
+            by a clock that has been set back since; it goes on from ``as_of``. None if time never goes back.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Counter(NamedTuple):
     refill: float = 0.0
     as_of: float = 0.0
     retried: bool = False
+    latest: float | None = None
 
 
 class Level(NamedTuple):
@@ -45,10 +49,12 @@ class Level(NamedTuple):
     as_of: float
 
     def at(self, counter: Counter) -> Level:
-        """Returns the level at the counter's time; an earlier time changes nothing."""
-        if counter.as_of <= self.as_of:
-            return self
-        return Level(refilled(self.level, counter.refill, counter.as_of - self.as_of), counter.as_of)
+        """Returns the level at the counter's time; a time that is a little earlier changes nothing."""
+        if counter.as_of > self.as_of:
+            return Level(refilled(self.level, counter.refill, counter.as_of - self.as_of), counter.as_of)
+        if counter.latest is not None and self.as_of > counter.latest:
+            return Level(self.level, counter.as_of)
+        return self
 
 
 def refilled(level: Number, refill: float, advance: float) -> Number:
@@ -81,7 +87,7 @@ class Verdict(NamedTuple):
     Attributes:
         kind: ``charged``; ``known``, if its idempotency key was known (only ``retried`` counters rose); ``over``,
             if a counter would have exceeded its cap; ``behind``, if the control log has grown beyond the charge's
-            position. In the last two cases nothing changed.
+            position. In the last two cases no level changed.
         counter: Index of the counter that would have exceeded its cap; -1 if none.
         level: Level of that counter.
         levels: If charged or known, the new levels of the counters with a cap, at their times.
@@ -136,11 +142,14 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
     receipt = receipts.get(key)
     known = receipt is not None and charge.at - receipt.at < RECEIPT_SECONDS
     risen, capped = [], []
-    for i, (name, amount, cap, refill, as_of, retried) in enumerate(charge.counters):
+    for i, (name, amount, cap, refill, as_of, retried, latest) in enumerate(charge.counters):
         place = charge.account, name
         level, since = levels.get(place) or (0, as_of)
         if as_of > since:
             level, since = refilled(level, refill, as_of - since), as_of
+        elif latest is not None and since > latest:  # kept even if the charge is refused, so that time goes on
+            since = as_of
+            levels[place] = level, since
         if retried or not known:
             if cap is not None and level + amount > cap + SLACK:
                 return Verdict("over", i, level)
@@ -150,7 +159,7 @@ def charged(charge: Charge, levels: Levels, receipts: Receipts) -> Verdict:
             capped.append(level)
     levels.update(risen)
     if receipt is not None and known:
-        receipts[key] = receipt._replace(attempts=receipt.attempts + 1)
+        receipts[key] = Receipt(min(receipt.at, charge.at), receipt.attempts + 1, receipt.counters)
     elif charge.idempotency_key:
         receipts[key] = Receipt(charge.at, 1, charge.counters)
     return Verdict("known" if known else "charged", -1, 0, tuple(capped))
@@ -176,5 +185,5 @@ def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
     for counter in counters:
         found = levels.get((charge.account, counter.name))
         if found is not None and not (counter.refill >= EMPTIES and counter.as_of < found[1]):
-            level, as_of = Level(*found).at(counter)
+            level, as_of = found
             levels[charge.account, counter.name] = max(0, level - counter.amount), as_of

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -52,7 +53,8 @@ local base = tonumber(redis.call('GET', KEYS[1] .. ':base') or '0')
 local start = math.min(tonumber(ARGV[1]), base + redis.call('LLEN', KEYS[1]))
 local snapshot = false
 if base > start then start, snapshot = base, redis.call('GET', KEYS[1] .. ':snapshot') end
-return {start, snapshot, redis.call('LRANGE', KEYS[1], start - base, -1)}
+local now = redis.call('TIME')
+return {now[1], now[2], start, snapshot, redis.call('LRANGE', KEYS[1], start - base, -1)}
 """
 _COMPACT = """
 local base, upto = tonumber(redis.call('GET', KEYS[1] .. ':base') or '0'), tonumber(ARGV[1])
@@ -101,6 +103,7 @@ class RedisStore:
         self._scripts = {text: self._redis.register_script(text) for text in (_SETTLE, _APPEND, _READ, _COMPACT)}
         self._trip_script = self._trips.register_script(lua)
         self._worker = f"{_PREFIX}trip:{secrets.token_hex(8)}"
+        self._ahead = time.time() - time.monotonic()  # of Redis' clock against this process's own
         self._number = 0
         self._out: tuple[list[Charge], list[Charge]] | None = None  # refunds and charges of the trip in progress
         self._owed: list[Charge] = []  # outstanding refunds
@@ -135,7 +138,11 @@ class RedisStore:
 
     async def read(self, log: str, start: int = 0) -> LogSlice:
         """Reads a log; see :class:`~defenses.store.Store`."""
-        return LogSlice(*await self._call(_READ, log, start))
+        return LogSlice(*self._timed(await self._call(_READ, log, start)))
+
+    def now(self) -> float:
+        """Returns the time of Redis, late by as much as its last reply was."""
+        return time.monotonic() + self._ahead
 
     async def compact(self, log: str, upto: int, snapshot: bytes) -> None:
         """Replaces entries by a snapshot; see :class:`~defenses.store.Store`."""
@@ -151,6 +158,12 @@ class RedisStore:
     async def _call(self, script: str, log: str, *arguments: Any) -> Any:
         with _held():
             return await self._scripts[script](keys=[f"{_PREFIX}log:{log}"], args=arguments)
+
+    def _timed(self, reply: Sequence[Any]) -> Sequence[Any]:
+        """Sets the clock by a reply that begins with the time, and returns the rest of it."""
+        seconds, microseconds, *rest = reply
+        self._ahead = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+        return rest
 
     async def _run(self, items: Sequence[Item]) -> Sequence[Verdict]:
         charges = [charge for charge, forward in items if forward]
@@ -205,7 +218,7 @@ class RedisStore:
         arguments: list[int | float | bytes] = [self._number, message, RECEIPT_SECONDS, SLACK]
         for pause in _PAUSES:
             try:
-                reply = await self._trip_script(keys=[self._worker, _PREFIX], args=arguments)
+                (reply,) = self._timed(await self._trip_script(keys=[self._worker, _PREFIX], args=arguments))
                 break
             except (redis.ConnectionError, OSError):  # no retry if Redis answers too late
                 if pause is None:
@@ -219,8 +232,8 @@ class RedisStore:
 
 def _flat(charge: Charge, forward: bool) -> list[Any]:
     counters = [
-        [name, amount, -1 if cap is None else cap, refill, as_of, retried]
-        for name, amount, cap, refill, as_of, retried in charge.counters
+        [name, amount, -1 if cap is None else cap, refill, as_of, retried, -1 if latest is None else latest]
+        for name, amount, cap, refill, as_of, retried, latest in charge.counters
     ]
     log_position = -1 if charge.log_position is None else charge.log_position
     kept = orjson.dumps(counters).decode() if charge.idempotency_key else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -132,6 +133,10 @@ class SQLiteStore:
                 "AND position < (SELECT position FROM snapshots WHERE log = ?1)",
                 (log,),
             )
+
+    def now(self) -> float:
+        """Returns the time of this machine, which all processes that share the file have."""
+        return time.time()
 
     async def close(self) -> None:
         """Closes the file."""

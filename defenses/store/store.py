@@ -76,6 +76,10 @@ class Store(Protocol):
         """Replaces all entries before a position by a snapshot, unless there is a later one."""
         ...
 
+    def now(self) -> float:
+        """Returns the time in seconds since the epoch, by the one clock of all workers that share the store."""
+        ...
+
     async def close(self) -> None:
         """Closes the connection."""
         ...

@@ -3,19 +3,20 @@
 -- KEYS[1]  the worker's last trip: its number, a space, its reply
 -- KEYS[2]  prefix of all other keys
 -- ARGV[1]  number of the trip: the same number again is the same trip, whose reply was lost
--- ARGV[2]  JSON: [[forward, account, at, receipt or "", log position or -1, [[name, amount, cap or -1, refill, as of, retried]],
---          the same counters as JSON, kept under the receipt]]
+-- ARGV[2]  JSON: [[forward, account, at, receipt or "", log position or -1, [[name, amount, cap or -1, refill, as of, retried,
+--          latest or -1]], the same counters as JSON, kept under the receipt]]
 -- ARGV[3]  how long a receipt is kept on the queries' clock, in seconds
 -- ARGV[4]  tolerance for rounding
 --
--- Returns JSON: a verdict [kind, counter, level, levels...] for each item; the levels of counters with a cap are
--- strings, since numbers would be rounded.
+-- Returns the time (seconds, microseconds) and JSON: a verdict [kind, counter, level, levels...] for each item; the
+-- levels of counters with a cap are strings, since numbers would be rounded.
 
+local now = redis.call('TIME')
 local last = redis.call('GET', KEYS[1])
 if last then
   local number, reply = string.match(last, '^(%d+) (.*)$')
-  if number == ARGV[1] then return reply end
-  if tonumber(number) > tonumber(ARGV[1]) then return '[]' end -- given up meanwhile: it comes too late
+  if number == ARGV[1] then return {now[1], now[2], reply} end
+  if tonumber(number) > tonumber(ARGV[1]) then return {now[1], now[2], '[]'} end -- given up meanwhile: it comes too late
 end
 
 local prefix, keep, slack = KEYS[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -27,16 +28,20 @@ local log_end = redis.call('LLEN', log) + tonumber(redis.call('GET', log .. ':ba
 -- "level as_of".
 local function is_ledger(counter) return counter[3] < 0 and counter[4] == 0 end
 
+local function put(hash, counter, level, as_of)
+  redis.call('HSET', hash, counter[1], string.format('%.17g %.17g', level, as_of))
+end
+
 local function refilled(hash, counter)
   local level, as_of = string.match(redis.call('HGET', hash, counter[1]) or '', '^(%S+) (%S+)$')
   if not level then return 0, counter[5] end
   level, as_of = tonumber(level), tonumber(as_of)
-  if counter[5] <= as_of then return level, as_of end
-  return math.max(0, level - counter[4] * (counter[5] - as_of)), counter[5]
-end
-
-local function put(hash, counter, level, as_of)
-  redis.call('HSET', hash, counter[1], string.format('%.17g %.17g', level, as_of))
+  if counter[5] > as_of then return math.max(0, level - counter[4] * (counter[5] - as_of)), counter[5] end
+  if counter[7] >= 0 and as_of > counter[7] then -- kept even if the charge is refused, so that time goes on
+    as_of = counter[5]
+    put(hash, counter, level, as_of)
+  end
+  return level, as_of
 end
 
 local function receipt_of(item)
@@ -74,7 +79,7 @@ local function charge(item)
     if rise[2] then put(hash, rise[1], rise[2], rise[3]) else redis.call('HINCRBY', hash, rise[1][1], rise[1][2]) end
   end
   if key then
-    if known then write(key, written, attempts + 1, counters) else write(key, item[3], 1, item[7]) end
+    if known then write(key, math.min(written, item[3]), attempts + 1, counters) else write(key, item[3], 1, item[7]) end
   end
   return verdict
 end
@@ -93,9 +98,8 @@ local function refund(item)
     if is_ledger(counter) then
       redis.call('HINCRBY', hash, counter[1], 0 - counter[2]) -- not -0, which Redis reads as no integer
     elseif redis.call('HEXISTS', hash, counter[1]) == 1 then
-      local level, as_of = refilled(hash, {counter[1], 0, -1, 0, 0})
+      local level, as_of = refilled(hash, {counter[1], 0, -1, 0, 0, false, -1}) -- as it stands
       if not (counter[4] >= EMPTIES and counter[5] < as_of) then
-        level, as_of = refilled(hash, counter)
         put(hash, counter, math.max(0, level - counter[2]), as_of)
       end
     end
@@ -113,4 +117,4 @@ for i, item in ipairs(cjson.decode(ARGV[2])) do
 end
 local reply = cjson.encode(verdicts)
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', 86400)
-return reply
+return {now[1], now[2], reply}

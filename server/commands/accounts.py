@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from cli.keys import read_key
@@ -23,7 +22,7 @@ async def administrate(settings: Settings, do: str, arguments: dict[str, object]
     if do in ("create", "plan") and plan not in settings.plans:
         raise BadInput(f"no plan {plan!r}; there are {', '.join(settings.plans)}")
     store = open_store(settings.store_url())
-    control = ControlLog(store, time.time)
+    control = ControlLog(store)
     known = control.accounts
     try:
         await control.catch_up()

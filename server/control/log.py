@@ -59,16 +59,19 @@ class ControlLog:
     """
 
     def __init__(
-        self, store: Store, clock: Callable[[], float], changed: Callable[[], None] = lambda: None
+        self,
+        store: Store,
+        clock: Callable[[], float] | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         """Has read nothing yet.
 
         Args:
             store: The store that keeps the log.
-            clock: Returns the time for events, in seconds since the epoch.
+            clock: Returns the time for events, in seconds since the epoch; by default the store's.
             changed: Called after events were folded, before anybody can charge at the new position.
         """
-        self.store, self._clock, self._changed = store, clock, changed
+        self.store, self._clock, self._changed = store, clock or store.now, changed
         self.accounts, self.alarms, self.stacks = Accounts(self), Alarms(self), Stacks(self)
         self._views: tuple[View, ...] = (self.accounts, self.alarms, self.stacks)
         self.audit: deque[Event] = deque(maxlen=AUDITED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import MutableSequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -109,7 +108,7 @@ def prepare(settings: Settings, introduce: bool) -> None:
 
 async def _greet(store: Store, settings: Settings, introduce: bool) -> None:
     """Creates the first accounts, or says that there are none."""
-    control = ControlLog(store, time.time)
+    control = ControlLog(store)
     await control.catch_up()
     if control.accounts.all():
         return

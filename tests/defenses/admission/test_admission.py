@@ -179,6 +179,20 @@ async def test_without_limits_none_are_told(store):
     assert (await admitting(store).admitted(query(3), victim))[1] == Limits()
 
 
+@pytest.mark.parametrize("limit", [RateLimit(2, 10), Quota(10, "minute"), Quota(10, "month")])
+async def test_after_a_clock_jumped_ahead_and_back_the_wait_is_as_told(store, limit):
+    admission = admitting(store, limit)
+    noon = 1.7e9
+    for at in (noon, noon + 40 * DAY, noon + 1):
+        with pytest.raises(Refused) as caught:
+            for _ in range(2):
+                await admission(query(10, at), victim)
+    wait = caught.value.retry_after
+    assert wait <= 31 * DAY
+    assert admission.left(await store.levels("a"), noon + 1) == {f"m/{limit.name}": 0}
+    await admission(query(10, noon + 1 + wait), victim)
+
+
 async def test_quotas_of_two_periods_both_hold(store):
     admission = admitting(store, Quota(10, "minute"), Quota(20, "day"))
     taken = 0
@@ -283,8 +297,8 @@ async def test_a_retry_is_billed_once_within_ten_minutes_and_slowed_each_time(st
     admission = admitting(store, *limits)
     for at in (0.0, 1.0, 599.0):
         assert len(await admission(query(5, at, idempotency_key="r"), victim)) == 5
-    await admission(query(5, 1.0, idempotency_key="other"), victim)
-    await admission(query(5, 1.0, account="b", idempotency_key="r"), victim)
+    await admission(query(5, 599.0, idempotency_key="other"), victim)
+    await admission(query(5, 599.0, account="b", idempotency_key="r"), victim)
     with pytest.raises(Refused, match="rate limit"):
         for _ in range(3):
             await admission(query(5, 599.0, idempotency_key="r"), victim)

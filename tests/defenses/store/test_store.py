@@ -4,7 +4,7 @@ import random
 import pytest
 
 from defenses.store import EMPTIES, Charge, Counter, Level, VersionConflict, open_store
-from defenses.store.counters import RECEIPT_SECONDS
+from defenses.store.counters import RECEIPT_SECONDS, SKEW_SECONDS
 from defenses.store.redis import RedisStore
 from wire import BadInput, Refused
 
@@ -72,6 +72,80 @@ def test_a_meter_leaks_and_a_quota_empties(store_url):
         *("charged", "over", "charged", "over", "charged"),
     ]
     assert (verdicts[1].level, verdicts[3].level, verdicts[8].level) == (9.5, 10, 4)
+
+
+DAY = 86400.0
+
+
+def test_after_a_clock_was_a_day_ahead_everything_goes_on(store_url):
+    def bucket(amount, at):
+        return Charge("a", (Counter("b", amount, 10, 2.0, at, True, at + SKEW_SECONDS),), at)
+
+    def quota(amount, at):
+        periods = at // DAY, (at + SKEW_SECONDS) // DAY
+        return Charge("a", (Counter("q", amount, 10, EMPTIES, periods[0], latest=periods[1]),), at)
+
+    async def script(store):
+        charges = (
+            bucket(10, 100.0),
+            bucket(10, 100.0 + DAY),
+            bucket(1, 100.0),  # what was taken there is taken
+            bucket(2, 101.0),
+            bucket(1, 101.0),
+            quota(3, 100.0),
+            quota(6, 100.0 + DAY),
+            quota(5, 101.0),
+            quota(4, 102.0),
+            quota(10, 103.0 + DAY),  # when that day really comes
+        )
+        kinds = [(await store.charge(charge)).kind for charge in charges]
+        await store.refund(bucket(1, 100.0 + DAY))  # begun there; it does not move the time
+        return kinds, await store.levels("a")
+
+    kinds, levels = using(store_url, script)
+    assert kinds[:5] == ["charged", "charged", "over", "charged", "over"]
+    assert kinds[5:] == ["charged", "charged", "over", "charged", "charged"]
+    assert levels == {"b": Level(9, 101.0), "q": Level(10, 1)}
+
+
+def test_stamps_that_are_out_of_order_gain_nothing(store_url):
+    """Two workers whose requests overtake each other."""
+
+    def both(amount, at):
+        day = Counter("q", amount, 10, EMPTIES, at // DAY, latest=(at + SKEW_SECONDS) // DAY)
+        return Charge("a", (Counter("b", amount, 10, 2.0, at, True, at + SKEW_SECONDS), day), at)
+
+    async def script(store):
+        kinds = [(await store.charge(both(10, DAY))).kind]
+        kinds += [(await store.charge(both(1, DAY + step))).kind for step in (-1.9, 0.4, -1.5, 0.4) * 5]
+        return kinds
+
+    assert using(store_url, script) == ["charged"] + ["over"] * 20
+
+
+def test_a_receipt_from_a_clock_that_was_ahead_is_kept_no_longer(store_url):
+    async def script(store):
+        times = (DAY, 0.0, RECEIPT_SECONDS - 1, RECEIPT_SECONDS)
+        return [(await store.charge(counted(at=at, idempotency_key="r"))).kind for at in times]
+
+    assert using(store_url, script) == ["charged", "known", "known", "charged"]
+
+
+def test_all_who_share_a_store_have_its_time(store_url, own_redis, monkeypatch):
+    async def script(store):
+        with monkeypatch.context() as elsewhere:
+            if "unix" in store_url:
+                elsewhere.setattr("time.time", lambda: 1e9)  # on a machine whose clock is wrong
+            other = open_store(store_url)
+            await other.read("range")
+            told = other.now()
+        await store.charge(counted())
+        await other.close()
+        return store.now(), told
+
+    for told in using(store_url, script):
+        seconds, microseconds = own_redis.time()
+        assert 0 <= seconds + microseconds / 1e6 - told < 5
 
 
 def test_what_is_asked_at_once_is_charged_in_order(store_url):
@@ -260,15 +334,19 @@ def test_both_stores_come_to_the_same(tmp_path, own_redis):
 
     def drawn(at):
         counters = (
-            Counter("bucket", rng.randint(1, 6), 20, 1.7, at, True),
-            Counter("day", rng.randint(1, 9), 60, EMPTIES, at // 30),
+            Counter("bucket", rng.randint(1, 6), 20, 1.7, at, True, at + SKEW_SECONDS),
+            Counter("day", rng.randint(1, 9), 60, EMPTIES, at // 30, latest=(at + SKEW_SECONDS) // 30),
             Counter("money", rng.randint(0, 10**12)),
             Counter("all", 1, 10**6),
         )
         idempotency_key = rng.choice([None, "x", "y", "z"])
         return Charge(rng.choice("ab"), counters, at, idempotency_key), rng.random() < 0.75
 
-    steps = [[drawn(t + rng.random()) for _ in range(rng.randint(1, 5))] for t in range(300)]
+    def clock(t):
+        """Runs, but for the hundred seconds in which it is ahead."""
+        return t + rng.random() + (5000 if 100 <= t < 200 else 0)
+
+    steps = [[drawn(clock(t)) for _ in range(rng.randint(1, 5))] for t in range(300)]
 
     async def script(store):
         outcomes = []
