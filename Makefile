@@ -46,10 +46,10 @@ docs: $(VENV)/ready  ## the pages of docs/, as HTML in out/docs
 serve: $(VENV)/ready
 	$(BIN)/python -m server
 
-rivals: $(VENV)/ready  ## environments of the other model servers that the bench compares with, some GB in ~/.cache
-	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m benchmarks serving --install
+rivals: $(VENV)/ready  ## environments of the other model servers that the bench compares with, 3 GB in ~/.cache
+	$(BIN)/python -m benchmarks serving --install
 
-bench: $(VENV)/ready  ## how fast the server is; half an hour on a quiet machine
+bench: $(VENV)/ready  ## how fast the server is; 40 minutes on a quiet machine
 	$(BIN)/python -m benchmarks serving --json results/serving.json
 
 smoke:  ## needs a Docker engine

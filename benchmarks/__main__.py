@@ -14,6 +14,9 @@ from pathlib import Path
 from cli.command import Parser, run
 from cli.flags import at_least
 
+# The parts of ``serving``, as :data:`benchmarks.serving.cases.PARTS` defines them; help loads none of that.
+PARTS = ("headline", "open-loop", "connections", "victims", "workers", "history", "engines", "rivals")
+
 
 def parser(prog: str = "python -m benchmarks") -> Parser:
     """Returns the parser of all commands; each sets ``run``, a function of the parsed arguments."""
@@ -28,7 +31,15 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
         help="folder of the other servers and of the networks (default: ~/.cache/mlaas-range)",
     )
     serving.add_argument("--rounds", type=at_least(1), default=5, help="rounds over everything (default: 5)")
-    serving.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default: 3)")
+    serving.add_argument("--seconds", type=float, default=5.0, help="length of a measurement (default: 5)")
+    serving.add_argument(
+        "--part",
+        nargs="+",
+        default=(),
+        choices=PARTS,
+        metavar="PART",
+        help=f"only these of {', '.join(PARTS)}; headline takes 6 minutes, all take 40",
+    )
     serving.add_argument(
         "--only", nargs="+", default=(), metavar="WORD", help="only measurements whose name contains one of these"
     )
@@ -63,12 +74,12 @@ def _serving(arguments: argparse.Namespace) -> None:
     if arguments.install:
         from benchmarks.serving import environments
 
-        environments.install(cache, os.environ.get("TORCH_INDEX"))
+        environments.install(cache)
         return
     from benchmarks.serving.rounds import Bench
     from benchmarks.serving.table import table
 
-    results = Bench(cache, arguments.rounds, arguments.seconds, arguments.only).run()
+    results = Bench(cache, arguments.rounds, arguments.seconds, arguments.part, arguments.only).run()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))

@@ -7,9 +7,9 @@ from pathlib import Path
 import litserve
 import numpy as np
 
-from benchmarks.serving.engine import FAMILIES, load
+from benchmarks.serving.session import SHAPE, load
 
-folder, engine, port, batched = sys.argv[1:5]
+folder, port, _, batched = sys.argv[1:5]
 
 
 class Api(litserve.LitAPI):
@@ -17,13 +17,13 @@ class Api(litserve.LitAPI):
 
     def setup(self, device):
         """Loads the model."""
-        self.predict_rows = load(Path(folder), "cnn", engine)
+        self.predict_rows = load(Path(folder))
 
     def decode_request(self, request):
         """Reads rows, and remembers how they came."""
         if "b64" in request:
             flat = np.frombuffer(base64.b64decode(request["b64"]), np.float32)
-            return flat.reshape(-1, *FAMILIES["cnn"][1]), True
+            return flat.reshape(-1, *SHAPE), True
         return np.asarray(request["instances"], np.float32), False
 
     def batch(self, inputs):

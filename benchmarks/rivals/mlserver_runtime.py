@@ -13,7 +13,7 @@ from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceResponse
 
-from benchmarks.serving.engine import FAMILIES, load
+from benchmarks.serving.session import SHAPE, load
 
 
 class Runtime(MLModel):
@@ -21,7 +21,7 @@ class Runtime(MLModel):
 
     async def load(self) -> bool:
         """Loads the model."""
-        self.predict_rows = load(Path(folder), "cnn", engine)
+        self.predict_rows = load(Path(folder))
         return True
 
     async def predict(self, payload):
@@ -29,7 +29,7 @@ class Runtime(MLModel):
         (given,) = payload.inputs
         if given.datatype == "BYTES":
             data = b"".join(base64.b64decode(row) for row in given.data)
-            rows = np.frombuffer(data, np.float32).reshape(-1, *FAMILIES["cnn"][1])
+            rows = np.frombuffer(data, np.float32).reshape(-1, *SHAPE)
         else:
             rows = NumpyCodec.decode_input(given).astype(np.float32)
         probs = self.predict_rows(rows)
@@ -45,7 +45,7 @@ async def main() -> None:
     settings = Settings(
         host="127.0.0.1",
         http_port=int(port),
-        grpc_port=int(port) + 1,
+        grpc_port=int(grpc_port),
         metrics_endpoint=None,
         parallel_workers=0,  # its worker processes cost a copy of every tensor, and there is one model
         debug=False,
@@ -55,5 +55,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    folder, engine, port, batched = sys.argv[1:5]
+    folder, port, grpc_port, batched = sys.argv[1:5]
     asyncio.run(main())

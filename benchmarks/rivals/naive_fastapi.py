@@ -8,10 +8,10 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from benchmarks.serving.engine import load
+from benchmarks.serving.session import load
 
-folder, engine, port = sys.argv[1:4]
-predict = load(Path(folder), "cnn", engine)
+folder, port = sys.argv[1:3]
+predict = load(Path(folder))
 app = FastAPI()
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import ray
 from ray import serve
 
-from benchmarks.serving.engine import load
+from benchmarks.serving.session import load
 
 
 @serve.deployment(max_ongoing_requests=256)
 class Cnn:
     """One model."""
 
-    def __init__(self, folder, engine):
-        self.predict_rows = load(Path(folder), "cnn", engine)
+    def __init__(self, folder):
+        self.predict_rows = load(Path(folder))
 
     @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.002)
     async def answer(self, requests):
@@ -33,9 +33,9 @@ class Cnn:
 
 
 if __name__ == "__main__":
-    folder, engine, port = sys.argv[1:4]
+    folder, port = sys.argv[1:3]
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
-    serve.run(Cnn.bind(folder, engine), route_prefix="/predict")
+    serve.run(Cnn.bind(folder), route_prefix="/predict")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()

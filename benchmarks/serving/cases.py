@@ -1,13 +1,14 @@
-"""The measurements: a server, an encoding, and a number of connections."""
+"""The measurements: a server, an encoding, and a load; and the parts of the benchmark that they make up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.serving.engine import ENGINES
 from benchmarks.serving.servers import Ours, Rival, Server
 
 HISTORY = 10_000_000  # rows
+VICTIMS = 10
 RAW_ROWS = (1, 8, 32, 64, 128)
 
 
@@ -20,7 +21,10 @@ class Case:
         model: Name of the model there.
         encoding: Name of the encoding of rows.
         rows: Rows in a request.
-        connections: Number of connections; each sends its next request when the last is answered.
+        connections: Number of connections.
+        rate: Requests per second of an open loop; None for a closed one, in which each connection sends its next
+            request when the last is answered.
+        victims: Number of models with the same network over which the connections are spread.
         stretch: Length of its window, as a multiple of the others'.
     """
 
@@ -29,13 +33,17 @@ class Case:
     encoding: str
     rows: int
     connections: int
-    stretch: int = 1
+    rate: int | None = None
+    victims: int = 1
+    stretch: float = 1
 
     @property
     def name(self) -> str:
         """Its name among the figures."""
         model = "" if self.model == "cnn" else f" {self.model}"
-        return f"{self.server.name}{model} {self.encoding} {self.rows}x{self.connections}"
+        rate = "" if self.rate is None else f" at {self.rate}/s"
+        victims = "" if self.victims == 1 else f" over {self.victims} victims"
+        return f"{self.server.name}{model} {self.encoding} {self.rows}x{self.connections}{rate}{victims}"
 
     @property
     def family(self) -> str:
@@ -47,81 +55,155 @@ class Case:
         """Whether defences change the probabilities."""
         return self.model.endswith("-defended")
 
-
-def raw(family: str, engine: str, rows: int) -> str:
-    """Returns the name of a raw forward pass among the figures."""
-    return f"raw {family} {engine} {rows}"
-
-
-RAW = [("cnn", engine, rows) for engine in ENGINES for rows in RAW_ROWS] + [
-    ("resnet", engine, 32) for engine in ("torch", "onnxruntime")
-]
-
-_ONE, _MANY, _BULK = (1, 1), (1, 32), (64, 4)
-
-OURS, REDIS, FOUR = Ours(), Ours(store="redis"), Ours(store="redis", workers=4)
-OLD = Ours(history=HISTORY)
+    def model_of(self, connection: int) -> str:
+        """Returns the name of the model that a connection asks."""
+        number = connection % self.victims
+        return f"{self.model}-{number + 1}" if number else self.model
 
 
-def _litserve(engine: str, batched: bool) -> Rival:
-    return Rival("litserve", "litserve_api", engine, batched, restless=batched)
+@dataclass(frozen=True)
+class Forward:
+    """A raw forward pass: a family's network in an engine, with so many rows."""
+
+    family: str
+    engine: str
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """Its name among the figures."""
+        return f"raw {self.family} {self.engine} {self.rows}"
 
 
-def _mlserver(engine: str, batched: bool) -> Rival:
-    return Rival("mlserver", "mlserver_runtime", engine, batched)
+@dataclass(frozen=True)
+class Part:
+    """A part of the benchmark that can be run alone.
+
+    Attributes:
+        setting: What it measures, in a sentence.
+        cases: The measurements over HTTP or gRPC, in the order in which a round makes them.
+        forwards: The raw forward passes.
+        watching: Whether PRADA is measured, by the number of rows that an account has sent before.
+    """
+
+    setting: str
+    cases: tuple[Case, ...]
+    forwards: tuple[Forward, ...] = ()
+    watching: bool = False
 
 
-CASES = [
-    *(
-        Case(OURS, model, encoding, *size)
-        for model, encoding, size in (
-            ("cnn", "binary", _BULK),
-            ("cnn-defended", "binary", _BULK),
-            ("cnn-torch", "binary", _BULK),
-            ("cnn-torch-defended", "binary", _BULK),
-            ("cnn", "JSON", _BULK),
-            ("cnn", "binary", _ONE),
-            ("cnn-torch", "binary", _ONE),
-            ("cnn", "binary", _MANY),
-            ("cnn-defended", "binary", _MANY),
-            ("cnn-torch", "binary", _MANY),
-            ("cnn", "JSON", _MANY),
-            ("cnn-torch", "JSON", _MANY),
+ONE, MANY, BULK = (1, 1), (1, 32), (64, 4)
+
+OURS, OLD, TEN, WATCHED = Ours(), Ours(history=HISTORY), Ours(victims=VICTIMS), Ours(watched=True)
+REDIS, TWO, FOUR = (Ours(store="redis", workers=workers) for workers in (1, 2, 4))
+MOSEC, MOSEC_UNBATCHED = (Rival("mosec", "mosec_worker", batched) for batched in (True, False))
+LITSERVE = Rival("litserve", "litserve_api", batched=True, restless=True)
+LITSERVE_UNBATCHED = replace(LITSERVE, batched=False, restless=False)
+MLSERVER, MLSERVER_UNBATCHED = (Rival("mlserver", "mlserver_runtime", batched) for batched in (True, False))
+KSERVE, TRITON = Rival("kserve", "kserve_model"), Rival("triton", "triton_callable")
+FASTAPI, BENTOML = Rival("fastapi", "naive_fastapi"), Rival("bentoml", "bentoml_service")
+RAY = Rival("ray", "ray_serve", restless=True)
+
+_RATES = (500, 1000, 2000, 4000)
+_CONNECTIONS = (1, 8, 32, 128, 512, 1000)
+_SHORT = 0.6  # of a window: where what counts is a course and no bound
+
+_RAW = tuple(Forward("cnn", "onnxruntime", rows) for rows in RAW_ROWS)
+_BINARY = tuple(Case(OURS, model, "binary", *size) for size in (BULK, MANY) for model in ("cnn", "cnn-defended"))
+
+PARTS: dict[str, Part] = {
+    "headline": Part(
+        "closed loop; ours with keys and with all defences beside Mosec and LitServe, and the raw forward pass",
+        (
+            *_BINARY,
+            *(Case(MOSEC, "cnn", "octets", *size) for size in (BULK, MANY)),
+            *(Case(server, "cnn", "base64", *MANY) for server in (LITSERVE, LITSERVE_UNBATCHED)),
+        ),
+        _RAW,
+    ),
+    "open-loop": Part(
+        "requests of one row fall due at a constant rate; latency counts from then",
+        tuple(
+            Case(server, model, encoding, 1, 128, rate)
+            for rate in _RATES
+            for server, model, encoding in (
+                (OURS, "cnn", "binary"),
+                (OURS, "cnn-defended", "binary"),
+                (MOSEC, "cnn", "octets"),
+            )
+        ),
+    ),
+    "connections": Part(
+        "closed loop, one row, by the number of connections",
+        tuple(
+            Case(server, "cnn", encoding, 1, connections, stretch=_SHORT)
+            for connections in _CONNECTIONS
+            for server, encoding in ((OURS, "binary"), (MOSEC, "octets"))
+        ),
+    ),
+    "victims": Part(
+        f"closed loop, 32 connections spread over some of {VICTIMS} loaded victims",
+        tuple(
+            Case(TEN, "cnn", "binary", *MANY, victims=victims, stretch=_SHORT) for victims in (1, 2, 5, VICTIMS)
+        ),
+    ),
+    "workers": Part(
+        "closed loop, all defences, by the store and the number of workers",
+        tuple(
+            Case(server, "cnn-defended", "binary", *size)
+            for server in (OURS, REDIS, TWO, FOUR)
+            for size in (MANY, BULK)
+        ),
+    ),
+    "history": Part(
+        f"closed loop; a store that has charged {HISTORY:,} rows; PRADA by the rows that an account has sent",
+        tuple(
+            Case(server, "cnn-defended", "binary", *size, stretch=_SHORT)
+            for server in (OURS, OLD)
+            for size in (MANY, BULK)
+        ),
+        watching=True,
+    ),
+    "engines": Part(
+        "closed loop; ours on torch and ONNX Runtime, in binary and JSON, and a residual network",
+        tuple(
+            Case(OURS, model, encoding, *size, stretch=_SHORT)
+            for model, encoding, size in (
+                ("cnn", "JSON", BULK),
+                ("cnn", "JSON", MANY),
+                ("cnn-torch", "binary", BULK),
+                ("cnn-torch-defended", "binary", BULK),
+                ("cnn-torch", "binary", MANY),
+            )
         )
+        + tuple(Case(OURS, model, "binary", 16, 2, stretch=2 * _SHORT) for model in ("resnet", "resnet-defended")),
+        tuple(Forward("cnn", engine, rows) for engine in ENGINES for rows in RAW_ROWS)
+        + tuple(Forward("resnet", engine, 32) for engine in ("torch", "onnxruntime")),
     ),
-    Case(OURS, "resnet", "binary", 16, 2, stretch=4),
-    Case(OURS, "resnet-defended", "binary", 16, 2, stretch=4),
-    *(Case(server, "cnn-defended", "binary", *size) for server in (REDIS, FOUR, OLD) for size in (_MANY, _BULK)),
-    *(Case(Rival("fastapi", "naive_fastapi"), "cnn", "JSON", *size) for size in (_ONE, _MANY, _BULK)),
-    *(
-        Case(_litserve(engine, batched), "cnn", encoding, *size)
-        for engine in ("torch", "onnxruntime")
-        for batched, encoding, size in (
-            (False, "JSON", _ONE),
-            (False, "base64", _ONE),
-            (False, "JSON", _MANY),
-            (False, "base64", _MANY),
-            (False, "base64", _BULK),
-            (True, "JSON", _MANY),
-            (True, "base64", _MANY),
-            (True, "base64", _BULK),
-        )
+    "rivals": Part(
+        "closed loop; every server in its encodings, on ONNX Runtime",
+        tuple(
+            Case(server, "cnn", encoding, *size, stretch=_SHORT)
+            for server, encoding, sizes in (
+                (OURS, "binary", (ONE, MANY, BULK)),
+                (MOSEC, "octets", (ONE, MANY, BULK)),
+                (MOSEC_UNBATCHED, "octets", (ONE, MANY, BULK)),
+                (TRITON, "binary", (ONE, MANY, BULK)),
+                (TRITON, "gRPC", (MANY, BULK)),
+                (KSERVE, "binary", (ONE, MANY, BULK)),
+                (KSERVE, "gRPC", (MANY, BULK)),
+                (MLSERVER_UNBATCHED, "gRPC", (ONE, MANY, BULK)),
+                (MLSERVER, "gRPC", (MANY, BULK)),
+                (MLSERVER, "base64", (MANY,)),
+                (LITSERVE_UNBATCHED, "base64", (ONE, MANY)),
+                (LITSERVE, "base64", (MANY, BULK)),
+                (LITSERVE, "JSON", (MANY,)),
+                (FASTAPI, "JSON", (ONE, MANY)),
+                (BENTOML, "JSON", (MANY,)),
+                (RAY, "JSON", (MANY,)),
+            )
+            for size in sizes
+        ),
     ),
-    *(
-        Case(_mlserver(engine, batched), "cnn", encoding, *size)
-        for engine in ("torch", "onnxruntime")
-        for batched, encoding, size in (
-            (False, "base64", _ONE),
-            (False, "base64", _MANY),
-            (True, "JSON", _MANY),
-            (True, "base64", _MANY),
-            (True, "base64", _BULK),
-        )
-    ),
-    *(
-        Case(Rival(environment, script, restless=environment == "ray"), "cnn", "JSON", *size)
-        for environment, script in (("bentoml", "bentoml_service"), ("ray", "ray_serve"))
-        for size in (_ONE, _MANY)
-    ),
-]
-"""Every measurement over HTTP, in the order in which a round makes them."""
+}
+"""The parts, in the order in which they run."""

@@ -8,11 +8,14 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
+import grpc
 import numpy as np
 import orjson
 
+from benchmarks.serving import v2_grpc
+from benchmarks.serving.session import CLASSES
 from wire import Array, Labels
 from wire.tensors import HEADER_LENGTH, Tensor, pack, unpack
 
@@ -24,9 +27,35 @@ class Answered(NamedTuple):
     probs: Array
 
 
+class BadStatus(Exception):
+    """A server answered with another status than 200."""
+
+
+class Encoding(Protocol):
+    """How rows and answers are written, and over what."""
+
+    @property
+    def protocol(self) -> Literal["http", "grpc"]:
+        """What carries it."""
+        ...
+
+    def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:
+        """Returns the bytes of a whole request."""
+        ...
+
+    def ask(self, port: int, request: bytes) -> Answered:
+        """Sends a request once and reads the answer.
+
+        Raises:
+            BadStatus: The server refused it.
+            OSError: The server cannot be reached.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Encoding:
-    """One encoding.
+class Http:
+    """An encoding over HTTP.
 
     Attributes:
         path: The URL's path, with ``{model}`` for the model's name.
@@ -38,33 +67,47 @@ class Encoding:
     write: Callable[[Array], tuple[bytes, Mapping[str, str]]]
     read: Callable[[bytes, Message], Answered]
 
+    protocol: ClassVar[Literal["http"]] = "http"
+
     def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:
-        """Returns the bytes of a whole HTTP request."""
+        """Returns the bytes of a whole request."""
         body, more = self.write(x)
         lines = [f"POST {self.path.format(model=model)} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in {**headers, **more}.items()]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
+    def ask(self, port: int, request: bytes) -> Answered:
+        """Sends a request once and reads the answer."""
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            return self.exchange(connection, request)
 
-class BadStatus(Exception):
-    """A server answered with another status than 200."""
-
-
-def ask(port: int, request: bytes, encoding: Encoding) -> Answered:
-    """Sends a request once and reads the answer.
-
-    Raises:
-        BadStatus: Its status was not 200.
-        OSError: The server cannot be reached.
-    """
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    def exchange(self, connection: socket.socket, request: bytes) -> Answered:
+        """Sends a request over a connection, which stays open, and reads the answer."""
         connection.sendall(request)
         response = http.client.HTTPResponse(connection)
         response.begin()
         body = response.read()
-    if response.status != 200:
-        raise BadStatus(f"status {response.status}: {body[:300].decode(errors='replace')}")
-    return encoding.read(body, response.headers)
+        if response.status != 200:
+            raise BadStatus(f"status {response.status}: {body[:300].decode(errors='replace')}")
+        return self.read(body, response.headers)
+
+
+class Grpc:
+    """The Open Inference Protocol v2 over gRPC, with raw tensors; our server does not offer it."""
+
+    protocol: ClassVar[Literal["grpc"]] = "grpc"
+
+    def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:
+        """Returns the bytes of a message; it has no headers."""
+        return v2_grpc.pack(model, x)
+
+    def ask(self, port: int, request: bytes) -> Answered:
+        """Sends a message once and reads the answer."""
+        try:
+            found = v2_grpc.unpack(v2_grpc.ask(port, request))
+        except grpc.RpcError as error:
+            raise BadStatus(str(error)) from None
+        return Answered(found["labels"].reshape(-1), found["probabilities"])
 
 
 _JSON = {"Content-Type": "application/json"}
@@ -80,7 +123,7 @@ def _v2_json(x: Array) -> tuple[bytes, Mapping[str, str]]:
 
 
 def _v2_base64(x: Array) -> tuple[bytes, Mapping[str, str]]:
-    # MLServer offers no binary extension over REST; raw bytes as text are the nearest.
+    # MLServer has no binary extension over REST; raw bytes as text are the nearest.
     text = base64.b64encode(x.tobytes()).decode()
     given = {"name": "input", "shape": [len(x), 1], "datatype": "BYTES", "data": [text]}
     return orjson.dumps({"inputs": [given]}), _JSON
@@ -119,14 +162,38 @@ def _read_probs(body: bytes, headers: Message) -> Answered:
     return Answered(probs.argmax(axis=1), probs)
 
 
+def _octets(x: Array) -> tuple[bytes, Mapping[str, str]]:
+    return x.tobytes(), {"Content-Type": "application/octet-stream"}
+
+
+def _read_octets(body: bytes, headers: Message) -> Answered:
+    rows = len(body) // (8 + 4 * CLASSES)
+    return Answered(
+        np.frombuffer(body[: 8 * rows], np.int64),
+        np.frombuffer(body[8 * rows :], np.float32).reshape(rows, CLASSES),
+    )
+
+
 _V2 = "/v2/models/{model}/infer"
-V2 = {
-    "binary": Encoding(_V2, _v2_binary, _read_v2),
-    "JSON": Encoding(_V2, _v2_json, _read_v2),
-    "base64": Encoding(_V2, _v2_base64, _read_v2),
+BINARY = Http(_V2, _v2_binary, _read_v2)
+V2: dict[str, Encoding] = {
+    "binary": BINARY,
+    "JSON": Http(_V2, _v2_json, _read_v2),
+    "base64": Http(_V2, _v2_base64, _read_v2),
+    "gRPC": Grpc(),
 }
-LISTS = {
-    "JSON": Encoding("/predict", _lists, _read_lists),
-    "base64": Encoding("/predict", _base64, _read_base64),
+ENCODINGS: dict[str, Mapping[str, Encoding]] = {
+    "ours": {name: V2[name] for name in ("binary", "JSON")},
+    "mosec": {"octets": Http("/inference", _octets, _read_octets)},
+    "triton": {name: V2[name] for name in ("binary", "gRPC")},
+    "kserve": {name: V2[name] for name in ("binary", "gRPC")},
+    "mlserver": {name: V2[name] for name in ("base64", "gRPC")},
+    "litserve": {
+        "JSON": Http("/predict", _lists, _read_lists),
+        "base64": Http("/predict", _base64, _read_base64),
+    },
+    "fastapi": {"JSON": Http("/predict", _lists, _read_lists)},
+    "bentoml": {"JSON": Http("/predict", _lists, _read_probs)},
+    "ray": {"JSON": Http("/predict", _lists, _read_lists)},
 }
-BENTOML = {"JSON": Encoding("/predict", _lists, _read_probs)}
+"""The encodings of every server by name."""

@@ -1,4 +1,4 @@
-"""Every rival in an environment of its own, with the same torch and ONNX Runtime as ours."""
+"""Every rival in an environment of its own, with the same ONNX Runtime as ours."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from wire import BadInput
 RIVALS: dict[str, tuple[str, ...]] = {
     "fastapi": ("fastapi==0.165.0", "uvicorn[standard]==0.54.0"),
     "litserve": ("litserve==0.2.19",),
+    "mosec": ("mosec==0.9.8",),
     "mlserver": ("mlserver==1.7.1",),
+    "kserve": ("kserve==0.21.0",),
+    "triton": ("nvidia-pytriton==0.7.0",),
     "bentoml": ("bentoml==1.4.39",),
     "ray": ("ray[serve]==2.60.0",),
 }
-"""What each rival's environment holds beside the engines."""
+"""What each rival's environment holds beside ONNX Runtime."""
 
 _DONE = "installed.txt"
 
@@ -29,32 +32,24 @@ def python(rival: str, cache: Path) -> Path | None:
     return home / "bin" / "python" if found else None
 
 
-def install(cache: Path, index: str | None) -> None:
-    """Installs every rival that is missing.
-
-    Args:
-        cache: Folder that outlasts a run.
-        index: A further package index, with PyTorch's wheels for this machine.
+def install(cache: Path) -> None:
+    """Installs every rival that is missing, in a folder that outlasts a run.
 
     Raises:
         BadInput: pip failed for some; the others are installed.
     """
     failed = [
-        rival
-        for rival in RIVALS
-        if python(rival, cache) is None and not _installed(_home(rival, cache), rival, index)
+        rival for rival in RIVALS if python(rival, cache) is None and not _installed(_home(rival, cache), rival)
     ]
     if failed:
         raise BadInput(f"not installed: {', '.join(failed)}; pip's messages are above")
 
 
-def _installed(home: Path, rival: str, index: str | None) -> bool:
+def _installed(home: Path, rival: str) -> bool:
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    torch, *others = _wanted(rival).splitlines()
-    first = [*pip, "--no-deps", *(["--extra-index-url", index] if index else []), torch]
-    if subprocess.run(first).returncode or subprocess.run([*pip, torch, *others]).returncode:
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *_wanted(rival).splitlines()]
+    if subprocess.run(pip).returncode:
         return False
     (home / _DONE).write_text(_wanted(rival))
     return True
@@ -65,5 +60,4 @@ def _home(rival: str, cache: Path) -> Path:
 
 
 def _wanted(rival: str) -> str:
-    engines = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "onnxruntime")]
-    return "\n".join([*engines, "numpy", "safetensors", *RIVALS[rival]])
+    return "\n".join([f"onnxruntime=={version('onnxruntime')}", *RIVALS[rival]])

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.serving.engine import CLASSES, FAMILIES, module, onnx_file
+from benchmarks.serving.engine import FAMILIES, module
+from benchmarks.serving.session import CLASSES, onnx_file
 from wire import Array
 from zoo import folder
 from zoo.cache import once
 from zoo.network import Network
 from zoo.training import Training
 
-ROWS, TAUGHT = 64, 512
+ROWS, TAUGHT = 1024, 512
 MARGIN = 0.5  # between a row's two greatest probabilities: ten times the noise's standard deviation
 
 
@@ -33,9 +34,9 @@ def make(home: Path, family: str, cache: Path) -> tuple[Array, int]:
         cache: Folder that keeps the network for the next run.
 
     Returns:
-        Rows ``(ROWS, *shape)`` float32 in [0, 1] to query, and the number of parameters.
+        Distinct rows ``(ROWS, *shape)`` float32 in [0, 1] to query, and the number of parameters.
     """
-    shutil.copytree(once(cache / f"{family}-{torch.__version__}", lambda made: _build(made, family)), home)
+    shutil.copytree(once(cache / f"{family}-{ROWS}-{torch.__version__}", lambda made: _build(made, family)), home)
     rows: Array = np.load(home / "rows.npy", allow_pickle=False)
     return rows, sum(parameter.numel() for parameter in module(home, family).parameters())
 
@@ -45,9 +46,10 @@ def _build(home: Path, family: str) -> None:
     names = tuple(f"class {number}" for number in range(CLASSES))
     network = Network.new(built, shape, names, seed=0, device="cpu")
     rng = np.random.default_rng(0)
-    patterns, y = rng.random((CLASSES, *shape), np.float32), rng.permutation(np.arange(TAUGHT) % CLASSES)
-    x = (0.7 * patterns[y] + 0.3 * rng.random((TAUGHT, *shape), np.float32)).astype(np.float32)
-    network.fit(x, y, Training(epochs=1, batch=8), seed=0, label=f"{family} for the benchmark")
+    patterns, y = rng.random((CLASSES, *shape), np.float32), rng.permutation(np.arange(3 * ROWS) % CLASSES)
+    x = (0.7 * patterns[y] + 0.3 * rng.random((len(y), *shape), np.float32)).astype(np.float32)
+    training = Training(epochs=1, batch=8)
+    network.fit(x[:TAUGHT], y[:TAUGHT], training, seed=0, label=f"{family} for the benchmark")
     first, second = np.sort(network.predict(x), axis=1)[:, :-3:-1].T
     sure = x[first - second > MARGIN][:ROWS]
     assert len(sure) == ROWS, f"the {family} is sure of {len(sure)} rows; {ROWS} are needed"

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,24 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.measure import spread
-from benchmarks.serving.cases import CASES, RAW, Case, raw
-from benchmarks.serving.encodings import Answered, BadStatus, ask
+from benchmarks.machine import Clocks, processor
+from benchmarks.serving import watching
+from benchmarks.serving.cases import PARTS, WATCHED, Case, Forward, Part
+from benchmarks.serving.encodings import Answered, BadStatus
 from benchmarks.serving.engine import load
 from benchmarks.serving.environments import RIVALS
 from benchmarks.serving.load import load as load_server
 from benchmarks.serving.networks import make
 from benchmarks.serving.servers import KEEP_BLOCKS, ONE_THREAD, Missing, Place, Running, Server
 from benchmarks.serving.targets import TARGETS, Figure, Figures
-from experiments.header import header
+from experiments.header import cores, header
 from experiments.parties import Parties
 from experiments.processes import Failed
 from wire import Array, BadInput, WireError
 
-WARMUP = 0.3  # seconds
+WARMUP = 0.5  # seconds
 PATIENCE = 20.0  # seconds for a first answer
+CHECKED = 32  # connections whose first answer is compared with the model's own
 
 
 @dataclass(frozen=True)
@@ -42,121 +44,207 @@ class Bench:
         cache: Folder of the rivals' environments and of the networks.
         rounds: Number of rounds.
         seconds: Length of each measurement's window.
+        parts: Names of the parts; all, if there are none.
         only: Words; a measurement's name must contain one of them, if there are any.
     """
 
     cache: Path
     rounds: int = 5
-    seconds: float = 3.0
+    seconds: float = 5.0
+    parts: Sequence[str] = ()
     only: Sequence[str] = ()
-    figures: Figures = field(default_factory=Figures)
-    _rows: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
-    _running: dict[str, Running] = field(default_factory=dict, init=False, repr=False)
 
     def run(self) -> dict[str, Any]:
-        """Runs all rounds; returns all figures, behind the header.
+        """Runs the parts one after another, each in rounds of its own; returns all figures, behind the header.
 
         Raises:
             BadInput: No measurement's name contains any of the words.
         """
-        cases = [case for case in CASES if self._wanted(case.name)]
-        forwards = [forward for forward in RAW if self._wanted(raw(*forward))]
-        if not cases and not forwards:
+        wanted = {name: self._wanted(PARTS[name]) for name in self.parts or PARTS}
+        total = self.rounds * sum(map(_measurements, wanted.values()))
+        if not total:
             raise BadInput(f"no measurement's name contains {' or '.join(self.only)}")
-        settings = {"rounds": self.rounds, "seconds": self.seconds, "only": list(self.only), "engine_threads": 1}
-        head = header(settings)
-        with Parties() as parties, contextlib.ExitStack() as ending:
-            place = Place(parties, self.cache)
-            parameters = {}
-            for family in dict.fromkeys(
-                [*(case.family for case in cases), *(family for family, _, _ in forwards)]
-            ):
-                self._rows[family], parameters[family] = make(place.work / family, family, self.cache / "networks")
-            loops = {family: _loop(place, family, ending) for family in {family for family, _, _ in forwards}}
-            total = self.rounds * (len(forwards) + len(cases))
-            with tqdm(total=total, unit="measurement", dynamic_ncols=True) as bar:
-                for _ in range(self.rounds):
-                    for family, engine, rows in forwards:
-                        name = raw(family, engine, rows)
-                        bar.set_postfix_str(name)
-                        self.figures.add(name, _forward(loops[family], engine, rows, self.seconds / 3))
-                        bar.update()
-                    for server in dict.fromkeys(case.server for case in cases):
-                        self._visit(server, [case for case in cases if case.server == server], place, ending, bar)
-        head["settings"]["parameters"] = parameters
+        head = header(
+            {
+                **{name: getattr(self, name) for name in ("rounds", "seconds")},
+                "parts": list(wanted),
+                "only": list(self.only),
+                "engine_threads": 1,
+            }
+        )
+        head["machine"]["processor"] = processor()
         head["versions"]["rivals"] = {rival: list(pins) for rival, pins in RIVALS.items()}
-        return {**head, **self._results()}
+        start, parts = Clocks.read(), {}
+        with tqdm(total=total, unit="measurement", dynamic_ncols=True) as bar:
+            for name, part in wanted.items():
+                if _measurements(part):
+                    parts[name] = _Run(self, name, part, bar).run()
+        passed = Clocks.read().since(start)
+        head["machine"]["steal"] = passed.steal / (passed.wall * cores())
+        head["machine"]["load_after"] = [round(load, 2) for load in os.getloadavg()]
+        return {**head, "parts": parts}
 
-    def _wanted(self, name: str) -> bool:
-        return not self.only or any(word in name for word in self.only)
+    def _wanted(self, part: Part) -> Part:
+        def named(name: str) -> bool:
+            return not self.only or any(word in name for word in self.only)
 
+        return Part(
+            part.setting,
+            tuple(case for case in part.cases if named(case.name)),
+            tuple(forward for forward in part.forwards if named(forward.name)),
+            part.watching and named(WATCHED.name),
+        )
+
+
+def _measurements(part: Part) -> int:
+    return len(part.cases) + len(part.forwards) + part.watching * watching.COURSES
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The rounds of a part."""
+
+    bench: Bench
+    name: str
+    part: Part
+    bar: tqdm[Any]
+    figures: Figures = field(default_factory=Figures)
+    _rows: dict[str, Array] = field(default_factory=dict)
+    _running: dict[str, Running] = field(default_factory=dict)
+
+    def run(self) -> dict[str, Any]:
+        """Runs all rounds; returns the part's figures."""
+        start, parameters = time.perf_counter(), {}
+        with Parties() as parties, contextlib.ExitStack() as ending:
+            place = Place(parties, self.bench.cache)
+            families = [*(case.family for case in self.part.cases), *(f.family for f in self.part.forwards)]
+            for family in dict.fromkeys(families or ["cnn"]):
+                self._rows[family], parameters[family] = make(
+                    place.work / family, family, self.bench.cache / "networks"
+                )
+            loops = {family: _loop(place, family, ending) for family in {f.family for f in self.part.forwards}}
+            for number in range(self.bench.rounds):
+                for forward in self.part.forwards:
+                    self._next(forward.name)
+                    self.figures.add(
+                        forward.name, _forward(loops[forward.family], forward, self.bench.seconds / 3)
+                    )
+                    self.bar.update()
+                for server in dict.fromkeys(case.server for case in self.part.cases):
+                    cases = [case for case in self.part.cases if case.server == server]
+                    with self._visit(server, [case.name for case in cases], place, ending) as running:
+                        self._measure(cases, place, running)
+                if self.part.watching:
+                    with self._visit(WATCHED, [], place, ending) as running:
+                        self._watch(running, number)
+        return {
+            "setting": self.part.setting,
+            "parameters": parameters,
+            "minutes": (time.perf_counter() - start) / 60,
+            **self.figures.results(),
+            "targets": [target.judged(self.figures) for target in TARGETS.get(self.name, ())],
+        }
+
+    def _next(self, name: str) -> None:
+        self.bar.set_postfix_str(f"{self.name}: {name}")
+
+    @contextlib.contextmanager
     def _visit(
-        self, server: Server, cases: Sequence[Case], place: Place, ending: contextlib.ExitStack, bar: tqdm[Any]
-    ) -> None:
-        """Measures a server's cases once; a case that fails is skipped from then on."""
+        self, server: Server, names: Sequence[str], place: Place, ending: contextlib.ExitStack
+    ) -> Iterator[Running | None]:
+        """Gives a running server, which goes on after the visit unless it is restless; None if it cannot run."""
         with contextlib.ExitStack() as leaving:
             running = self._running.get(server.name)
             if running is None and server.name not in self.figures.skipped:
-                bar.set_postfix_str(f"starting {server.name}")
+                self._next(f"starting {server.name}")
                 try:
                     running = server.start(place, leaving if server.restless else ending)
-                    self._await(cases[0], running)
                 except (Missing, Failed) as error:
-                    self._skip(server.name, str(error), cases)
+                    self._skip(server.name, str(error), names)
             if running is not None and not server.restless:
                 self._running[server.name] = running
-            for case in cases:
-                bar.set_postfix_str(case.name)
-                if running is not None and case.name not in self.figures.skipped:
-                    try:
-                        self._check(case, place, running)
-                        self.figures.add(case.name, self._measured(case, running))
-                    except (BadStatus, WireError, OSError, KeyError, ValueError) as error:
-                        self._skip(case.name, f"{type(error).__name__}: {error}", [case])
-                bar.update()
+            yield running
             if running is not None:
                 self.figures.memory[server.name] = running.memory()
 
+    def _measure(self, cases: Sequence[Case], place: Place, server: Running | None) -> None:
+        """Measures a server's cases once; a case that fails is skipped from then on."""
+        if server is not None:
+            self._await(cases[0], server)
+        for case in cases:
+            self._next(case.name)
+            if server is not None and case.name not in self.figures.skipped:
+                try:
+                    requests = self._requests(case, server)
+                    self._check(case, place, server, requests)
+                    self.figures.add(case.name, self._measured(case, server, requests))
+                except (BadStatus, WireError, OSError, KeyError, ValueError) as error:
+                    self._skip(case.name, f"{type(error).__name__}: {error}", [case.name])
+            self.bar.update()
+
+    def _watch(self, server: Running | None, number: int) -> None:
+        if server is not None:
+            self._next(WATCHED.name)
+            try:
+                for name, figure in watching.course(server, self._rows["cnn"], number):
+                    self.figures.add(name, figure)
+            except (BadStatus, WireError, OSError) as error:
+                self._skip(WATCHED.name, f"{type(error).__name__}: {error}", [])
+        self.bar.update(watching.COURSES)
+
     def _await(self, case: Case, server: Running) -> None:
         """Waits for a first answer, since some servers listen before their model is loaded."""
+        encoding = case.server.encodings[case.encoding]
+        request = encoding.request(case.model, self._rows[case.family][: case.rows], server.headers(0))
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(BadStatus, OSError, ValueError):
-                ask(server.port, self._requests(case, server)[0], case.server.encodings[case.encoding])
+                encoding.ask(server.ports[encoding.protocol], request)
                 return
             time.sleep(0.2)
 
-    def _check(self, case: Case, place: Place, server: Running) -> None:
-        """Raises :class:`ValueError` unless every connection gets the model's own answer."""
+    def _check(self, case: Case, place: Place, server: Running, requests: Sequence[Sequence[bytes]]) -> None:
+        """Raises :class:`ValueError` unless the first connections get the model's own answers."""
         encoding = case.server.encodings[case.encoding]
         predict = load(place.work / case.family, case.family, "torch eager")
-        for request, x in zip(self._requests(case, server), self._bodies(case), strict=True):
-            _agree(case, ask(server.port, request, encoding), predict(x))
+        for number, (first, *_) in enumerate(requests[:CHECKED]):
+            probs = predict(next(self._batches(case, number)))
+            _agree(case, encoding.ask(server.ports[encoding.protocol], first), probs)
 
-    def _skip(self, name: str, why: str, cases: Sequence[Case]) -> None:
+    def _skip(self, name: str, why: str, names: Sequence[str]) -> None:
         self.figures.skipped[name] = why
-        for case in cases:
-            self.figures.rounds.pop(case.name, None)
+        for each in names:
+            self.figures.rounds.pop(each, None)
         tqdm.write(f"skipped: {name}: {why}", file=sys.stderr)
 
-    def _bodies(self, case: Case) -> list[Array]:
-        """Returns the rows that each connection sends."""
+    def _batches(self, case: Case, connection: int) -> Iterator[Array]:
+        """Yields the rows of each request of a connection: together, the connections send all rows in turn."""
         x = self._rows[case.family]
-        return [np.roll(x, -case.rows * number, axis=0)[: case.rows] for number in range(case.connections)]
+        batches = len(x) // case.rows
+        for number in range(connection % batches, batches, case.connections):
+            yield x[number * case.rows : (number + 1) * case.rows]
 
-    def _requests(self, case: Case, server: Running) -> list[bytes]:
+    def _requests(self, case: Case, server: Running) -> list[list[bytes]]:
+        """Returns the requests of each connection."""
         encoding = case.server.encodings[case.encoding]
         return [
-            encoding.request(case.model, x, server.headers(number)) for number, x in enumerate(self._bodies(case))
+            [
+                encoding.request(case.model_of(number), x, server.headers(number))
+                for x in self._batches(case, number)
+            ]
+            for number in range(case.connections)
         ]
 
-    def _measured(self, case: Case, server: Running) -> Figure:
+    def _measured(self, case: Case, server: Running, requests: Sequence[Sequence[bytes]]) -> Figure:
+        protocol = case.server.encodings[case.encoding].protocol
         tally = load_server(
             server.pids,
-            server.port,
-            self._requests(case, server),
+            server.ports[protocol],
+            requests,
             warmup=WARMUP,
-            seconds=case.stretch * self.seconds,
+            seconds=case.stretch * self.bench.seconds,
+            rate=case.rate,
+            protocol=protocol,
         )
         errors = sum(tally.errors.values())
         if errors:
@@ -168,22 +256,10 @@ class Bench:
             tally.p50,
             tally.p99,
             errors,
+            tally.waiting,
+            tally.late,
+            *(seconds / tally.seconds for seconds in (tally.client_cpu, tally.other_cpu, tally.steal)),
         )
-
-    def _results(self) -> dict[str, Any]:
-        return {
-            "figures": {
-                name: {
-                    entry: spread([getattr(figure, entry) for figure in rounds])._asdict()
-                    for entry in ("speed", "cpu", "p50", "p99")
-                }
-                | {"errors": sum(figure.errors for figure in rounds), "rounds": len(rounds)}
-                for name, rounds in self.figures.rounds.items()
-            },
-            "memory": self.figures.memory,
-            "skipped": self.figures.skipped,
-            "targets": [target.judged(self.figures) for target in TARGETS],
-        }
 
 
 def _agree(case: Case, answered: Answered, probs: Array) -> None:
@@ -215,8 +291,8 @@ def _loop(place: Place, family: str, ending: contextlib.ExitStack) -> subprocess
     return loop
 
 
-def _forward(loop: subprocess.Popen[str], engine: str, rows: int, seconds: float) -> Figure:
+def _forward(loop: subprocess.Popen[str], forward: Forward, seconds: float) -> Figure:
     assert loop.stdin is not None and loop.stdout is not None
-    print(json.dumps([engine, rows, seconds]), file=loop.stdin, flush=True)
+    print(json.dumps([forward.engine, forward.rows, seconds]), file=loop.stdin, flush=True)
     took = json.loads(loop.stdout.readline())
     return Figure(took["images"] / took["wall"], 1e6 * took["cpu"] / took["images"])

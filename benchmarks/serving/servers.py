@@ -6,15 +6,15 @@ import contextlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import psutil
 
 import benchmarks
-from benchmarks.serving.encodings import BENTOML, LISTS, V2, Encoding
+from benchmarks.serving.encodings import ENCODINGS, Encoding
 from benchmarks.serving.environments import python
 from benchmarks.serving.history import write
 from experiments.parties import Parties
@@ -42,13 +42,15 @@ class Running:
 
     Attributes:
         pids: Its processes, without their descendants.
-        port: Its port.
+        ports: Its port, by protocol.
         keys: Keys of its accounts; none if it has no accounts.
+        account: Makes an account of a name and returns its key, if it has accounts.
     """
 
     pids: tuple[int, ...]
-    port: int
+    ports: Mapping[str, int]
     keys: tuple[str, ...] = ()
+    account: Callable[[str], str] | None = field(default=None, compare=False)
 
     def headers(self, connection: int) -> dict[str, str]:
         """Returns the authorization of a connection; the accounts take turns."""
@@ -126,19 +128,31 @@ defenses = [
 """All defences, with limits that are never reached."""
 
 
-def victims(work: Path) -> str:
-    """Returns the victims' TOML tables: each network, bare and behind all defences."""
+WATCHED = """
+defenses = [{ type = "prada", delta = 0 }]
+"""
+"""PRADA with a threshold that W never falls below, so that no alarm ends it."""
+
+
+def victims(work: Path, copies: int, watched: bool) -> str:
+    """Returns the victims' TOML tables: each network, bare and behind all defences; and what else is asked for."""
     tables = []
+
+    def victim(name: str, family: str, engine: str, defenses: str = "") -> None:
+        tables.append(f'[[victims]]\nname = "{name}"\nfolder = "{work / family}"\nengine = "{engine}"\n{defenses}')
+
     for name, family, engine in (
         ("cnn", "cnn", "onnxruntime"),
         ("cnn-torch", "cnn", "torch"),
         ("resnet", "resnet", "onnxruntime"),
     ):
-        for defended in (False, True) if (work / family).is_dir() else ():
-            tables.append(
-                f'[[victims]]\nname = "{name}{"-defended" if defended else ""}"\nfolder = "{work / family}"\n'
-                f'engine = "{engine}"\n' + (DEFENSES if defended else "")
-            )
+        if (work / family).is_dir():
+            victim(name, family, engine)
+            victim(f"{name}-defended", family, engine, DEFENSES)
+    for number in range(2, copies + 1):
+        victim(f"cnn-{number}", "cnn", "onnxruntime")
+    if watched:
+        victim("cnn-prada", "cnn", "onnxruntime", WATCHED)
     return "".join(tables)
 
 
@@ -150,24 +164,30 @@ class Ours:
         store: ``sqlite`` or ``redis``.
         workers: Number of worker processes.
         history: Rows that a thousand accounts have queried before.
+        victims: Number of victims with the same network.
+        watched: Whether there is a victim behind PRADA.
     """
 
     store: str = "sqlite"
     workers: int = 1
     history: int = 0
+    victims: int = 1
+    watched: bool = False
 
     restless: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
         """Its name among the figures."""
-        many = f" {self.workers} workers" if self.workers > 1 else ""
-        return "ours with history" if self.history else f"ours {self.store}{many}"
+        workers = f" {self.workers} workers" if self.workers > 1 else ""
+        history = " with history" if self.history else ""
+        victims = f" {self.victims} victims" if self.victims > 1 else ""
+        return f"ours {self.store}{workers}{history}{victims}{' watched' if self.watched else ''}"
 
     @property
     def encodings(self) -> Mapping[str, Encoding]:
         """Its encodings by name."""
-        return {name: V2[name] for name in ("binary", "JSON")}
+        return ENCODINGS["ours"]
 
     def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
         """Starts it with its store and its accounts."""
@@ -179,13 +199,16 @@ class Ours:
             port, redis = _redis(place, folder, ending)
             pids, store = (redis,), f"redis://127.0.0.1:{port}/0"
         config = folder / "range.toml"
-        config.write_text(CONFIG.format(store=store, workers=self.workers) + victims(place.work))
+        config.write_text(
+            CONFIG.format(store=store, workers=self.workers) + victims(place.work, self.victims, self.watched)
+        )
         names = [f"account-{number}" for number in range(OLD_ACCOUNTS if self.history else ACCOUNTS)]
         if self.history:
             write(store, "cnn-defended", names, self.history)
         server = place.parties.serve(self.name, config, ["--device", "cpu"], ONE_THREAD)
         keys = tuple(server.account(name, "user") for name in names)
-        return Running((server.pid, *pids), server.port, keys[:ACCOUNTS])
+        ports = {"http": server.port}
+        return Running((server.pid, *pids), ports, keys[:ACCOUNTS], lambda name: server.account(name, "user"))
 
 
 def _redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[int, int]:
@@ -205,34 +228,29 @@ def _redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[in
 
 @dataclass(frozen=True)
 class Rival:
-    """Another model server, in an environment of its own.
+    """Another model server, in an environment of its own, on ONNX Runtime.
 
     Attributes:
         environment: Name of its environment.
         script: Name of its script in ``benchmarks/rivals``.
-        engine: Engine of the model, as :mod:`benchmarks.serving.engine` names it.
         batched: Whether it batches requests; None if its script has only one mode.
         restless: Whether it uses the CPU while idle: LitServe's batching takes a tenth of a core, Ray a quarter.
     """
 
     environment: str
     script: str
-    engine: str = "torch"
     batched: bool | None = None
     restless: bool = False
 
     @property
     def name(self) -> str:
         """Its name among the figures."""
-        way = {None: "", True: " batched", False: " unbatched"}[self.batched]
-        return f"{self.environment}{way} {self.engine}"
+        return self.environment + {None: "", True: " batched", False: " unbatched"}[self.batched]
 
     @property
     def encodings(self) -> Mapping[str, Encoding]:
         """Its encodings by name."""
-        return {"mlserver": {name: V2[name] for name in ("JSON", "base64")}, "bentoml": BENTOML}.get(
-            self.environment, LISTS
-        )
+        return ENCODINGS[self.environment]
 
     def start(self, place: Place, ending: contextlib.ExitStack) -> Running:
         """Starts it."""
@@ -241,8 +259,7 @@ class Rival:
             raise Missing(
                 f"{self.environment} is not installed; python -m benchmarks serving --install installs it"
             )
-        port, root = free_port(), Path(benchmarks.__file__).parent
-        script = root / "rivals" / f"{self.script}.py"
+        root = Path(benchmarks.__file__).parent
         environment = {
             **ONE_THREAD,
             **KEEP_BLOCKS,
@@ -250,9 +267,11 @@ class Rival:
             "PYTHONSAFEPATH": "1",
             "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
         }
-        command = [str(interpreter), str(script), str(place.work / "cnn"), self.engine, str(port)]
+        ports = {protocol: free_port() for protocol in ("http", "grpc")}
+        command = [str(interpreter), str(root / "rivals" / f"{self.script}.py"), str(place.work / "cnn")]
+        command += map(str, ports.values())
         if self.batched is not None:
             command.append("batched" if self.batched else "unbatched")
         process = ending.enter_context(place.parties.running(self.name, command, environment=environment))
-        place.parties.wait_until_listening(self.name, process, port)
-        return Running((process.pid,), port)
+        place.parties.wait_until_listening(self.name, process, ports["http"])
+        return Running((process.pid,), ports)

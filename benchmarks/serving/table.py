@@ -2,43 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+_BUSY = 0.8  # of a core: from here on the client may be what is measured
 
 
 def table(results: dict[str, Any]) -> str:
     """Formats results for a person."""
     machine, settings = results["machine"], results["settings"]
-    made = ", ".join(f"{family} of {count:,} parameters" for family, count in settings["parameters"].items())
+    processor = machine["processor"]
+    kind = ", ".join(f"{name} {processor[name]}" for name in ("family", "model", "stepping") if name in processor)
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_before'][0]:.2f} before",
-        f"{settings['rounds']} rounds of {settings['seconds']:g} s; {made}",
-        "",
-        _line("median of rounds", "images/s", "least", "most", "CPU us", "p50 ms", "p99 ms", "errors"),
+        f"{machine['cpu']} ({kind}; {' '.join(processor.get('flags', ())) or 'no wide instructions'}), "
+        f"{machine['cores']} cores, load average {machine['load_before'][0]:.2f} before and "
+        f"{machine['load_after'][0]:.2f} after, {100 * machine['steal']:.1f} % stolen",
+        f"{settings['rounds']} rounds of {settings['seconds']:g} s; client and servers share the cores",
     ]
-    for name, figure in results["figures"].items():
-        numbers = [f"{figure['speed'][part]:.0f}" for part in ("median", "low", "high")]
-        numbers.append(f"{figure['cpu']['median']:.1f}")
-        if figure["p50"]["median"]:
-            numbers += [f"{figure[part]['median']:.2f}" for part in ("p50", "p99")]
-        lines.append(_line(name, *numbers, *([str(figure["errors"])] if figure["errors"] else [])))
-    for name, size in results["memory"].items():
-        lines.append(f"{name:<52} {size / 2**20:9.0f} MiB of its own")
-    for name, why in results["skipped"].items():
-        lines.append(f"skipped: {name}: {why}")
-    lines += ["", f"{'target':<82} {'bound':>8} {'ratio':>7} {'least':>7} {'most':>7}"]
-    for target in results["targets"]:
-        bound = f"{'>=' if target['least'] else '<='} {target['bound']:g}"
-        if target["ratio"] is None:
-            lines.append(f"{target['what']:<82} {bound:>8} not measured: {target['against']}")
-            continue
-        ratio = target["ratio"]
-        reached = "reached" if target["reached"] else "MISSED"
-        lines.append(
-            f"{target['what']:<82} {bound:>8} {ratio['median']:7.3g} {ratio['low']:7.3g} {ratio['high']:7.3g}"
-            f"  {reached}  ({target['against']})"
-        )
+    for name, part in results["parts"].items():
+        lines += ["", f"{name} ({part['minutes']:.1f} min): {part['setting']}", *_part(part)]
     return "\n".join(lines)
 
 
+def _part(part: dict[str, Any]) -> Iterator[str]:
+    yield _line("median of rounds", "rows/s", "least", "most", "CPU us", "p50 ms", "p99 ms", "")
+    for name, figure in part["figures"].items():
+        numbers = [f"{figure['speed'][value]:.0f}" for value in ("median", "low", "high")]
+        numbers.append(f"{_median(figure, 'cpu'):.1f}")
+        if _median(figure, "p50"):
+            numbers += [f"{_median(figure, entry):.2f}" for entry in ("p50", "p99")]
+        yield _line(name, *numbers, *_remarks(figure))
+    quiet = {
+        who: max((figure[who]["high"] for figure in part["figures"].values() if who in figure), default=0.0)
+        for who in ("others", "steal")
+    }
+    yield f"beside: at most {quiet['others']:.2f} cores for everything else, {quiet['steal']:.2f} stolen"
+    for name, size in part["memory"].items():
+        yield f"{name:<58} {size / 2**20:9.0f} MiB of its own"
+    for name, why in part["skipped"].items():
+        yield f"skipped: {name}: {why}"
+    if part["targets"]:
+        yield f"{'target':<82} {'bound':>8} {'ratio':>7} {'least':>7} {'most':>7}"
+    for target in part["targets"]:
+        bound = f"{'>=' if target['least'] else '<='} {target['bound']:g}"
+        if (ratio := target["ratio"]) is None:
+            yield f"{target['what']:<82} {bound:>8} not measured: {target['against']}"
+            continue
+        reached = "reached" if target["reached"] else "MISSED"
+        yield (
+            f"{target['what']:<82} {bound:>8} {ratio['median']:7.3g} {ratio['low']:7.3g} {ratio['high']:7.3g}"
+            f"  {reached}  ({target['against']})"
+        )
+
+
+def _remarks(figure: dict[str, Any]) -> Iterator[str]:
+    """Yields what the reader of a figure should know."""
+    if errors := sum(figure["errors"]["rounds"]):
+        yield f"{errors} errors"
+    if _median(figure, "waiting"):
+        yield f"{_median(figure, 'waiting'):.0f} still waiting"
+    if (client := _median(figure, "client")) >= _BUSY:
+        yield f"the client takes {client:.2f} of a core"
+
+
+def _median(figure: dict[str, Any], entry: str) -> float:
+    return float(figure.get(entry, {"median": 0.0})["median"])
+
+
 def _line(name: str, *columns: str) -> str:
-    return f"{name:<52} " + " ".join(f"{column:>9}" for column in columns)
+    return f"{name:<58} " + " ".join(f"{column:>9}" for column in columns)
