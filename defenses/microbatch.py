@@ -1,7 +1,7 @@
 """Batches concurrent calls, without a timer.
 
-Calls that arrive in the same turn of the event loop, or during a run, share the next run. A single call never
-waits.
+Calls that arrive in the same turn of the event loop, or during a run, share the next run. A call that finds no
+run in progress never waits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ Batch = list[tuple[T, "asyncio.Future[R]"]]
 
 
 class MicroBatch(Generic[T, R]):
-    """Combines concurrent calls into runs, one run at a time."""
+    """Combines concurrent calls into runs.
+
+    One run is in progress at a time, or up to ``width`` if the later ones are full.
+    """
 
     def __init__(
         self,
@@ -27,6 +30,7 @@ class MicroBatch(Generic[T, R]):
         *,
         size: Callable[[T], int] = lambda _: 1,
         most: int | None = None,
+        width: int = 1,
         undo: Callable[[T, R], T | None] | None = None,
         observe: Observe | None = None,
     ) -> None:
@@ -37,14 +41,18 @@ class MicroBatch(Generic[T, R]):
                 exception is raised in its own call; an exception of ``run`` itself is raised in all calls.
             size: Returns the size of an item.
             most: Maximum total size of a run; a larger item gets a run of its own. None for no maximum.
+            width: Maximum number of runs in progress. While there is one, the next begins only if the waiting calls
+                fill it, up to ``most``.
             undo: If given, an item whose caller was cancelled still runs, and is then undone by the item that
                 ``undo`` returns for it and its result, if any. Without it, such an item is dropped.
             observe: Called after each run with its duration in seconds and the number of calls.
         """
-        self._run, self._size, self._most, self._undo, self._observe = run, size, most, undo, observe
-        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._due = False  # whether a run is in progress, or will begin at the end of this turn
-        self._going: asyncio.Task[None] | None = None  # the run in progress, if it is asynchronous
+        self._run, self._size, self._most, self._width = run, size, most, width
+        self._undo, self._observe = undo, observe
+        self._waiting: Batch[T, R] = []
+        self._due = False  # whether a run is to begin at the end of this turn
+        self._runs = 0  # in progress
+        self._tasks: set[asyncio.Task[None]] = set()  # those that are asynchronous
 
     async def __call__(self, item: T) -> R:
         """Returns the result for an item."""
@@ -57,26 +65,33 @@ class MicroBatch(Generic[T, R]):
             raise
 
     def _ask(self, item: T) -> asyncio.Future[R]:
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[R] = loop.create_future()
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
-        if not self._due:
-            self._due = True
-            loop.call_soon(self._begin)
+        self._schedule()
         return result
 
+    def _schedule(self) -> None:
+        """Lets a run begin at the end of this turn, when callers that were answered have gone on."""
+        if self._waiting and not self._due and self._runs < self._width:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
     def _begin(self) -> None:
+        self._due = False
         batch = self._next()
         if not batch:
-            self._due = False
             return
         begun = perf_counter()
+        self._runs += 1
         try:
             results = self._run([item for item, _ in batch])
         except Exception as error:
             results = [error] * len(batch)
         if isinstance(results, Awaitable):
-            self._going = asyncio.get_running_loop().create_task(self._await(batch, results, begun))
+            task = asyncio.get_running_loop().create_task(self._await(batch, results, begun))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._schedule()
         else:
             self._end(batch, results, begun)
 
@@ -101,9 +116,8 @@ class MicroBatch(Generic[T, R]):
                 result.set_exception(value)
             else:
                 result.set_result(value)
-        self._due = bool(self._waiting)
-        if self._due:  # answered callers continue before the next run, and may call again
-            asyncio.get_running_loop().call_soon(self._begin)
+        self._runs -= 1
+        self._schedule()
         if self._observe is not None:
             self._observe(seconds, len(batch))
 
@@ -115,14 +129,16 @@ class MicroBatch(Generic[T, R]):
                 self._ask(undoing)
 
     def _next(self) -> Batch[T, R]:
-        waiting = self._waiting
-        if self._undo is None:
-            waiting = [(item, result) for item, result in waiting if not result.done()]  # drops cancelled calls
+        """Takes the calls of the next run; none if it must wait for more, and for the runs in progress."""
+        if self._undo is None:  # drops cancelled calls
+            self._waiting = [(item, result) for item, result in self._waiting if not result.done()]
         taken, total = 0, 0
-        for item, _ in waiting:
+        for item, _ in self._waiting:
             total += self._size(item)
             if taken and self._most is not None and total > self._most:
                 break
             taken += 1
-        self._waiting = waiting[taken:]
-        return waiting[:taken]
+        if self._runs and (self._most is None or total < self._most):
+            return []
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return batch

@@ -7,9 +7,10 @@ never waits. A request of more rows than a pass takes is divided, and others com
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from defenses.microbatch import MicroBatch
 from server.deployment.engine import Engine
 from wire import Array
 
-INLINE = 0.002  # seconds; a shorter pass blocks the event loop for less than a change of threads would cost
+INLINE = 0.0003  # seconds; a shorter pass blocks the event loop for less than a change of threads would cost
+WIDTH = 2  # passes at a time: one is computed while the event loop answers another and gathers the next
+_WEIGHT = 1 / 8  # of the latest pass in the mean of those of its size
 
 Observe = Callable[[int, float, float], None]
 
@@ -28,21 +31,34 @@ class _Part(NamedTuple):
     asked: float
 
 
+class _Pass(NamedTuple):
+    probs: Array
+    start: float
+    end: float
+    cost: float  # seconds of its thread's processor time
+
+
 class Batcher:
-    """Puts the rows of concurrent requests into passes of an engine."""
+    """Puts the rows of concurrent requests into passes of an engine.
+
+    A pass that is expected to be short runs in the event loop, any other in a thread; passes of about as many rows
+    say what to expect. The first of a size runs in a thread.
+    """
 
     def __init__(self, engine: Engine, executor: Executor, observe: Observe | None = None) -> None:
         """Takes the engine.
 
         Args:
             engine: The engine.
-            executor: Runs passes that take too long to be run in the event loop.
+            executor: Runs passes that take too long to be run in the event loop, :data:`WIDTH` at a time.
             observe: Called after each pass with its rows, the seconds for which the first of them had waited, and
                 the seconds that it took.
         """
         self._engine, self._executor, self._observe = engine, executor, observe
+        # Processor time, which other processes do not prolong, by the bit length of the rows' number.
+        self._costs = [math.inf] * (engine.rows.bit_length() + 1)
         self._passes: MicroBatch[_Part, Array] = MicroBatch(
-            self._pass, size=lambda part: len(part.x), most=engine.rows
+            self._pass, size=lambda part: len(part.x), most=engine.rows, width=WIDTH
         )
 
     async def __call__(self, x: Array) -> Array:
@@ -55,24 +71,28 @@ class Batcher:
 
     def _pass(self, parts: Sequence[_Part]) -> Sequence[Array] | Awaitable[Sequence[Array]]:
         rows = [part.x for part in parts]
-        if self._engine.seconds < INLINE and not self._engine.beside:
-            return self._answers(parts, *self._forward(rows))
-        return self._beside(parts, rows)
+        if self._engine.beside or self._costs[sum(map(len, rows)).bit_length()] > INLINE:
+            return self._beside(parts, rows)
+        return self._answers(parts, self._forward(rows))
 
     async def _beside(self, parts: Sequence[_Part], rows: Sequence[Array]) -> Sequence[Array]:
         forward = asyncio.get_running_loop().run_in_executor(self._executor, self._forward, rows)
-        return self._answers(parts, *await forward)
+        return self._answers(parts, await forward)
 
-    def _answers(self, parts: Sequence[_Part], start: float, probs: Array, end: float) -> Sequence[Array]:
-        rows = len(probs)
+    def _answers(self, parts: Sequence[_Part], done: _Pass) -> Sequence[Array]:
+        rows = len(done.probs)
+        size = rows.bit_length()
+        known = self._costs[size]
+        self._costs[size] = done.cost if known == math.inf else known + _WEIGHT * (done.cost - known)
         if self._observe is not None:
-            self._observe(rows, start - parts[0].asked, end - start)
+            self._observe(rows, done.start - parts[0].asked, done.end - done.start)
         answers, at = [], 0
         for part in parts:
-            answers.append(probs[at : at + len(part.x)])
+            answers.append(done.probs[at : at + len(part.x)])
             at += len(part.x)
         return answers
 
-    def _forward(self, rows: Sequence[Array]) -> tuple[float, Array, float]:
-        start = perf_counter()
-        return start, self._engine.predict(rows), perf_counter()
+    def _forward(self, rows: Sequence[Array]) -> _Pass:
+        start, begun = perf_counter(), thread_time()
+        probs = self._engine.predict(rows)
+        return _Pass(probs, start, perf_counter(), thread_time() - begun)

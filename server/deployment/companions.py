@@ -35,7 +35,7 @@ class Models:
         card: Its card.
         cache: Folder of exported models.
         threads: Threads of one pass on a CPU.
-        turns: Runs passes that take too long for the event loop.
+        executor: Runs passes that take too long for the event loop.
     """
 
     model: Model
@@ -43,7 +43,7 @@ class Models:
     card: Card
     cache: Path
     threads: int
-    turns: Executor
+    executor: Executor
     _made: dict[str, Forward] = field(default_factory=dict, init=False, repr=False)
     _making: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -95,7 +95,7 @@ class Models:
             if name not in self._made:
                 card = replace(self.card, model=f"{self.card.model}, {name}")
                 engine = engine_of(make(), victim, card, self.cache, self.threads)
-                self._made[name] = Batcher(engine, self.turns)
+                self._made[name] = Batcher(engine, self.executor)
 
     def _loaded(self, path: Path) -> Network:
         model = folder.load(path, str(self.model.network().device))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ PASS = 64  # most rows of a pass outside torch: their activations stay in a CPU'
 TOLERANCE = 1e-5  # between two engines' probabilities
 SIZES = (1, 2, 3, 5, 7, 11, 13)  # rows of the passes that must agree with a full one
 SPARSE = 0.1  # share of missing features
-TRIALS = 3  # passes, the fastest of which counts
-ENOUGH = 0.1  # seconds of trials; a slower engine needs no more of them
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +48,17 @@ class Engine:
             their rows, ``(n, k)`` float32. Two threads may run a pass each.
         platform: Its name in the protocol's metadata.
         rows: Most rows in one pass.
-        seconds: Duration of a full pass.
         beside: Whether even the shortest pass belongs beside the event loop.
     """
 
     predict: Predict
     platform: str
     rows: int
-    seconds: float
     beside: bool = False
 
 
 def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: int) -> Engine:
-    """Chooses the engine of a victim, and times it.
+    """Chooses the engine of a victim.
 
     Args:
         model: The victim's model; where it is a network, its weights take the precision that the operator wants.
@@ -83,7 +78,7 @@ def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: in
                 f'engine = "{victim.engine}" and precision = "{victim.precision}" are for networks, and {error}; '
                 f'expected "auto" and "float32"'
             ) from None
-        return _tried(model.predict, "python_classifier", PASS, card)
+        return _joining(model.predict, "python_classifier", PASS)
     if next(network.module.parameters(), None) is None and victim.precision != "float32":
         raise BadInput(
             f'precision = "{victim.precision}" is for weights, of which a {name_of(network.family)} has none'
@@ -101,7 +96,7 @@ def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: in
         if victim.engine == "onnxruntime":
             raise BadInput(f"ONNX Runtime cannot serve it, since {served}")
         log.warning("%s is served by torch, since %s", card.model, served)
-    return _tried(network.predict, f"pytorch_{victim.precision}", TORCH_PASS["cpu"], card)
+    return _joining(network.predict, f"pytorch_{victim.precision}", TORCH_PASS["cpu"])
 
 
 def _on_gpu(network: Network, victim: Victim, card: Card) -> Engine:
@@ -110,7 +105,7 @@ def _on_gpu(network: Network, victim: Victim, card: Card) -> Engine:
         lanes = Lanes(network, drawn(card, PASS), name=card.model, sizes=sizes, tf32=victim.precision == "tf32")
     except torch.OutOfMemoryError as error:
         raise BadInput(f"the GPU has too little memory for it: {str(error).partition('. ')[0]}") from None
-    return Engine(lanes, f"pytorch_{victim.precision}", lanes.rows, 0.0, beside=True)
+    return Engine(lanes, f"pytorch_{victim.precision}", lanes.rows, beside=True)
 
 
 def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine | str:
@@ -124,7 +119,7 @@ def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine
         fault = fault_of(predict, network.predict, drawn(card, PASS))
     except Exception as error:  # the exporter and the runtime raise anything
         return f"its export fails: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return fault or _tried(predict, "onnxruntime_float32", PASS, card)
+    return fault or _joining(predict, "onnxruntime_float32", PASS)
 
 
 def _key(network: Network, dtype: str) -> str:
@@ -203,14 +198,10 @@ def drawn(card: Card, n: int) -> Array:
     return rows.astype(DATATYPES[card.dtype])
 
 
-def _tried(forward: Forward, platform: str, rows: int, card: Card) -> Engine:
-    x, took = drawn(card, rows), list[float]()  # processor time, since workers that start together compete
-    while len(took) < TRIALS and sum(took) < ENOUGH:
-        start = time.thread_time()
-        forward(x)
-        took.append(time.thread_time() - start)
+def _joining(forward: Forward, platform: str, rows: int) -> Engine:
+    """Returns an engine that joins the parts of a pass."""
 
     def predict(parts: Sequence[Array]) -> Array:
         return forward(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
-    return Engine(predict, platform, rows, min(took))
+    return Engine(predict, platform, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from server.deployment.batcher import Batcher
+from server.deployment.batcher import WIDTH, Batcher
 from server.deployment.companions import Models
 from server.deployment.engine import Engine, engine_of
 from server.settings import Recipe, Settings, Victim
@@ -57,8 +57,8 @@ def load_all(
 ) -> dict[str, LoadedModel]:
     """Loads every victim, and trains those with recipes that are not in the state folder yet.
 
-    Training may use all cores; from then on torch and numpy use as many threads as the settings say. Long passes
-    of all victims take turns on one thread.
+    Training may use all cores; from then on torch and numpy use as many threads as the settings say. Each model
+    has threads of its own for long passes, so a slow victim leaves a fast one its share of the cores.
 
     Args:
         settings: The server's settings.
@@ -75,8 +75,7 @@ def load_all(
     weights = {source: folder.fingerprint(model) for source, model in models.items()}
     torch.set_num_threads(settings.threads)
     threadpool_limits(settings.threads)  # numpy's products too, whose idle threads spin
-    turns = ThreadPoolExecutor(1, thread_name_prefix="forward")
-    engines: dict[Hashable, Engine] = {}
+    engines: dict[Hashable, tuple[Engine, Executor]] = {}
     beside: dict[Hashable, Models] = {}
     cache = settings.state / "cache"
     served = {}
@@ -85,12 +84,13 @@ def load_all(
         try:
             card = _card(victim, models[source])
             if source not in engines:
-                engines[source] = engine_of(models[source], victim, card, cache, settings.threads)
+                engine = engine_of(models[source], victim, card, cache, settings.threads)
+                engines[source] = engine, ThreadPoolExecutor(WIDTH, thread_name_prefix="forward")
         except BadInput as error:
             raise BadInput(f"victim {victim.name}: {error}") from None
-        engine = engines[source]
-        batcher = Batcher(engine, turns, None if observe is None else partial(observe, victim.name))
-        aside = beside.setdefault(source, Models(models[source], victim, card, cache, settings.threads, turns))
+        engine, threads = engines[source]
+        batcher = Batcher(engine, threads, None if observe is None else partial(observe, victim.name))
+        aside = beside.setdefault(source, Models(models[source], victim, card, cache, settings.threads, threads))
         served[victim.name] = LoadedModel(card, batcher, engine.platform, weights[source], aside)
     return served
 

@@ -60,7 +60,7 @@ def test_when_the_loop_ends_what_was_begun_is_still_undone():
         calls = MicroBatch(run)
         long = asyncio.create_task(calls("long"))
         await asyncio.sleep(0.01)
-        asking = asyncio.create_task(ask(calls, calls._going))
+        asking = asyncio.create_task(ask(calls, *calls._tasks))
         await asyncio.sleep(0.01)
         asking.cancel()
         return await asyncio.gather(asking, long, return_exceptions=True)
