@@ -14,7 +14,18 @@ from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
-from defenses.defense import Defense, Handler, Layer, Redundant, Stage, Starting, check_order, compose, disclosed
+from defenses.defense import (
+    Defense,
+    Handler,
+    Layer,
+    Redundant,
+    RowWise,
+    Stage,
+    Starting,
+    check_order,
+    compose,
+    disclosed,
+)
 from defenses.detectors.detector import CrossAccountDetector, Detector
 from defenses.detectors.hoda import Hoda
 from defenses.detectors.ood import Ood
@@ -78,6 +89,7 @@ __all__ = [
     "Redundant",
     "ReverseSigmoid",
     "Rounding",
+    "RowWise",
     "Site",
     "Stage",
     "StandingAlarm",

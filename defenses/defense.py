@@ -7,13 +7,14 @@ outermost sees a query first and its answer last.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from itertools import combinations
 from typing import ClassVar, Protocol, runtime_checkable
 
 from defenses.site import Site
-from wire import Answer, BadInput, Card, Query
+from wire import Answer, Array, BadInput, Card, Query
 
 Handler = Callable[[Query], Awaitable[Answer]]
 """A victim, or a victim behind layers."""
@@ -96,13 +97,25 @@ class Redundant(BadInput):
         self.card = card
 
 
-def answering(change: Callable[[Query, Answer], Answer]) -> Layer:
-    """Returns a layer that changes the answer of the layers inside."""
+Change = Callable[[Array, Answer], Answer]
+"""From rows, ``(n, ...)``, and the answer about them to another answer, each row by itself."""
 
-    async def layer(query: Query, handle: Handler) -> Answer:
-        return change(query, await handle(query))
 
-    return layer
+@dataclass(frozen=True)
+class RowWise:
+    """A layer that changes the answer of the layers inside, each row by itself.
+
+    So it may change the answers to many queries at once, which are then the same to the last bit.
+
+    Attributes:
+        change: The function.
+    """
+
+    change: Change
+
+    async def __call__(self, query: Query, handle: Handler) -> Answer:
+        """Answers a query."""
+        return self.change(query.x, await handle(query))
 
 
 def check_order(stack: Sequence[tuple[str, Staged]]) -> None:

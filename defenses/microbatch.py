@@ -41,8 +41,8 @@ class MicroBatch(Generic[T, R]):
                 exception is raised in its own call; an exception of ``run`` itself is raised in all calls.
             size: Returns the size of an item.
             most: Maximum total size of a run; a larger item gets a run of its own. None for no maximum.
-            width: Maximum number of runs in progress. While there is one, the next begins only if the waiting calls
-                fill it, up to ``most``.
+            width: Maximum number of runs in progress. While there is one, the next begins only if the waiting
+                calls fill it, up to ``most``.
             undo: If given, an item whose caller was cancelled still runs, and is then undone by the item that
                 ``undo`` returns for it and its result, if any. Without it, such an item is dropped.
             observe: Called after each run with its duration in seconds and the number of calls.

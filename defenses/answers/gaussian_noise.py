@@ -14,9 +14,9 @@ from scipy.special import ndtri
 
 from defenses.answers.renormalised import needs_probabilities, probs_of, renormalised
 from defenses.answers.row_noise import row_noise
-from defenses.defense import Layer, Stage, answering
+from defenses.defense import Layer, RowWise, Stage
 from defenses.site import Site
-from wire import Answer, Array, BadInput, Card, Query
+from wire import Answer, Array, BadInput, Card
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class GaussianNoise:
     def bind(self, site: Site) -> Layer:
         """Returns the layer that adds noise drawn with the site's key."""
 
-        def noisy(query: Query, answer: Answer) -> Answer:
+        def noisy(x: Array, answer: Answer) -> Answer:
             probs = probs_of(answer)
-            return renormalised(probs + self.noise(site.secret, query.x, probs.shape[1]))
+            return renormalised(probs + self.noise(site.secret, x, probs.shape[1]))
 
-        return answering(noisy)
+        return RowWise(noisy)
 
     def noise(self, secret: bytes, x: Array, k: int) -> Array:
         """Returns the noise for rows ``x``, ``(n, ...)``, and k classes: ``(n, k)``."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from defenses.answers.renormalised import probs_of
 from defenses.answers.row_noise import row_noise
-from defenses.defense import Layer, Stage, answering
+from defenses.defense import Layer, RowWise, Stage
 from defenses.site import Site
 from wire import Answer, Array, BadInput, Card
 
@@ -36,7 +36,7 @@ class LabelFlips:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that flips labels with the site's key."""
-        return answering(lambda query, answer: self.flip(site.secret, query.x, answer.labels, probs_of(answer)))
+        return RowWise(lambda x, answer: self.flip(site.secret, x, answer.labels, probs_of(answer)))
 
     def flip(self, secret: bytes, x: Array, labels: Array, probs: Array) -> Answer:
         """Flips the labels ``(n,)`` and swaps the probabilities ``(n, k)`` of some rows of ``x``, ``(n, ...)``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from defenses.defense import Layer, Redundant, Stage, answering
+from defenses.defense import Layer, Redundant, RowWise, Stage
 from defenses.site import Site
 from wire import Answer, BadInput, Card
 
@@ -22,7 +22,7 @@ class LabelOnly:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that withholds probabilities."""
-        return answering(lambda query, answer: Answer(answer.labels))
+        return RowWise(lambda x, answer: Answer(answer.labels))
 
     def disclose(self, card: Card) -> Card:
         """Returns the card without probabilities; a layer inside must not lose its whole effect."""

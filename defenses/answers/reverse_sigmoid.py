@@ -14,9 +14,9 @@ import numpy as np
 from scipy.special import expit, logit
 
 from defenses.answers.renormalised import needs_probabilities, probs_of, renormalised
-from defenses.defense import Layer, Stage, answering
+from defenses.defense import Layer, RowWise, Stage
 from defenses.site import Site
-from wire import Answer, BadInput, Card, Query
+from wire import Answer, Array, BadInput, Card
 
 _LEAST = 1e-7  # minimum distance of probabilities from 0 and 1
 
@@ -46,12 +46,11 @@ class ReverseSigmoid:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that perturbs probabilities."""
+        return RowWise(self._perturbed)
 
-        def perturbed(query: Query, answer: Answer) -> Answer:
-            y = np.clip(probs_of(answer), _LEAST, 1 - _LEAST, dtype=np.float64)
-            return renormalised(y - self.beta * (expit(self.gamma * logit(y)) - 0.5))
-
-        return answering(perturbed)
+    def _perturbed(self, x: Array, answer: Answer) -> Answer:
+        y = np.clip(probs_of(answer), _LEAST, 1 - _LEAST, dtype=np.float64)
+        return renormalised(y - self.beta * (expit(self.gamma * logit(y)) - 0.5))
 
     def disclose(self, card: Card) -> Card:
         """Returns the card; the layer must stand inside top-k, rounding and label-only."""

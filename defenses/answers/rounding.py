@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from defenses.answers.renormalised import probs_of
-from defenses.defense import Layer, Redundant, Stage, answering
+from defenses.defense import Layer, Redundant, RowWise, Stage
 from defenses.site import Site
 from wire import Answer, BadInput, Card
 
@@ -33,7 +33,7 @@ class Rounding:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that rounds probabilities."""
-        return answering(lambda query, answer: Answer(answer.labels, probs_of(answer).round(self.digits)))
+        return RowWise(lambda x, answer: Answer(answer.labels, probs_of(answer).round(self.digits)))
 
     def disclose(self, card: Card) -> Card:
         """Returns the card with the number of digits; the layer must stand once, inside label-only."""

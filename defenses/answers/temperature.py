@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from defenses.answers.renormalised import needs_probabilities, probs_of
-from defenses.defense import Layer, Stage, answering
+from defenses.defense import Layer, RowWise, Stage
 from defenses.site import Site
 from wire import Answer, Array, BadInput, Card
 
@@ -36,7 +36,7 @@ class Temperature:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that divides the logits."""
-        return answering(lambda query, answer: Answer(answer.labels, self.heat(probs_of(answer))))
+        return RowWise(lambda x, answer: Answer(answer.labels, self.heat(probs_of(answer))))
 
     def heat(self, probs: Array) -> Array:
         """Returns ``softmax(log(probs) / temperature)``, ``(n, k)``, computed without logarithms."""

@@ -12,9 +12,9 @@ from typing import ClassVar
 import numpy as np
 
 from defenses.answers.renormalised import probs_of
-from defenses.defense import Layer, Redundant, Stage, answering
+from defenses.defense import Layer, Redundant, RowWise, Stage
 from defenses.site import Site
-from wire import Answer, BadInput, Card, Query
+from wire import Answer, Array, BadInput, Card
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class TopK:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that withholds all but the largest probabilities."""
-        return answering(self._greatest)
+        return RowWise(self._greatest)
 
-    def _greatest(self, query: Query, answer: Answer) -> Answer:
+    def _greatest(self, x: Array, answer: Answer) -> Answer:
         probs = probs_of(answer)
         order = -probs
         rows = np.arange(len(probs))

@@ -20,13 +20,14 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from defenses import Handler, Layer
-from wire import Answer, BadInput, Query
+from defenses import Handler, Layer, RowWise
+from defenses.defense import Change
+from wire import Answer, Array, BadInput, Query
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several processes count
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_SAMPLE = 16  # each layer times one in so many queries: timing costs as much as rounding an answer
+_SAMPLE = 16  # each layer times one in so many calls: timing costs as much as rounding an answer
 _GPU_PERIOD = 1.0  # seconds between two readings of a GPU's memory, which cost more than all counting
 
 
@@ -111,7 +112,8 @@ class Telemetry:
 
     def timed(self, kind: str, layer: Layer) -> Layer:
         """Returns a layer that counts its time."""
-        return _Timed(layer, self._defences(kind).observe)
+        observe = self._defences(kind).observe
+        return RowWise(_Changing(layer.change, observe)) if isinstance(layer, RowWise) else _Timed(layer, observe)
 
     def _read_gpu(self, gpu_memory: Callable[[], int]) -> None:
         self._gpu.set(gpu_memory())
@@ -146,6 +148,24 @@ class _Timed:
             return await self._layer(query, inner)
         finally:
             self._observe(perf_counter() - begun - inside)
+
+
+class _Changing:
+    """A change of answers that counts its time."""
+
+    def __init__(self, change: Change, observe: Callable[[float], None]) -> None:
+        self._change, self._observe = change, observe
+        self._calls = 0
+
+    def __call__(self, x: Array, answer: Answer) -> Answer:
+        self._calls += 1
+        if self._calls % _SAMPLE != 1:
+            return self._change(x, answer)
+        begun = perf_counter()
+        try:
+            return self._change(x, answer)
+        finally:
+            self._observe(perf_counter() - begun)
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from defenses import (
     LaplaceNoise,
     ReverseSigmoid,
     Rounding,
+    RowWise,
     Temperature,
     TopK,
 )
-from wire import BadInput
+from wire import Answer, BadInput
 
 PROBS = np.array([[0.5, 0.25, 0.15, 0.0875, 0.0125], [0.1, 0.2, 0.3, 0.2, 0.2]], np.float32)
 X = np.random.default_rng(0).random((500, 4), np.float32)
@@ -191,3 +192,31 @@ async def test_the_first_layer_answers_last():
     seen = []
     await ask([mark("outer"), mark("inner")], X[:2], PROBS)
     assert seen == ["outer", "inner"]
+
+
+ROW_WISE = [
+    *(LabelOnly(), TopK(2), Rounding(2), Temperature(3.0), GaussianNoise(0.05), LaplaceNoise(0.05)),
+    *(ReverseSigmoid(0.5, 0.2), LabelFlips(0.3)),
+]
+
+
+@pytest.mark.parametrize("defense", ROW_WISE, ids=lambda defense: type(defense).__name__)
+@pytest.mark.parametrize("k", [2, 5, 40])
+def test_an_answer_does_not_depend_on_who_shares_the_change(defense, k):
+    layer = defense.bind(site())
+    assert isinstance(layer, RowWise)
+    rng = np.random.default_rng(k)
+    x = rng.random((90, 4), np.float32)
+    x[7], x[8, 1] = x[3], -0.0
+    probs = rng.dirichlet(np.full(k, 0.3), len(x)).astype(np.float32)
+    probs[11] = np.eye(k, dtype=np.float32)[1]
+    labels = probs.argmax(axis=1)
+    together = layer.change(x, Answer(labels, probs))
+    for start, end in ((0, 1), (1, 2), (2, 9), (9, 40), (40, 90)):
+        alone = layer.change(x[start:end], Answer(labels[start:end], probs[start:end]))
+        np.testing.assert_array_equal(alone.labels, together.labels[start:end])
+        if together.probs is None:
+            assert alone.probs is None
+        else:
+            assert alone.probs.dtype == together.probs.dtype
+            assert alone.probs.tobytes() == np.ascontiguousarray(together.probs[start:end]).tobytes()
