@@ -143,6 +143,8 @@ class Settings(_Strict):
 
     Attributes:
         host: Address to bind.
+        hosts: Names by which clients may call the server besides the address; names of the loopback are always
+            allowed. By default any name, or the loopback's alone if the address is one of its.
         port: Port to bind.
         state: Folder for the store, trained victims and roles.
         store: URL of the store; by default a SQLite file in the state folder.
@@ -151,6 +153,10 @@ class Settings(_Strict):
         threads: Threads of one forward pass on a CPU; more workers are a better use of more cores.
         max_body: Most bytes of a request's body, before and after decompression.
         max_json: Most bytes of JSON in it; larger requests send tensors in binary.
+        account_bodies: Most bytes that the bodies of an account's requests in flight may take.
+        all_bodies: Most bytes that the bodies of all requests in flight may take.
+        refusals_burst: How many requests of an account may be refused at once; the next ones are not read.
+        refusals_per_second: How many may be refused from then on. Each worker counts for itself.
         body_seconds: How long a body may take to arrive.
         max_head: Most bytes of a request's line and headers.
         head_seconds: How long a head may take to arrive, and a connection may idle.
@@ -164,6 +170,7 @@ class Settings(_Strict):
     """
 
     host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ()
     port: int = Field(8000, ge=0, le=65535)
     state: Path = Path("state")
     store: str | None = None
@@ -171,7 +178,11 @@ class Settings(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=1, le=256)
     max_body: int = Field(64 * 2**20, ge=1024)
-    max_json: int = Field(4 * 2**20, ge=1024)
+    max_json: int = Field(2**20, ge=1024)
+    account_bodies: int = Field(128 * 2**20, ge=1024)
+    all_bodies: int = Field(512 * 2**20, ge=1024)
+    refusals_burst: int = Field(100, ge=1)
+    refusals_per_second: float = Field(5, gt=0, allow_inf_nan=False)
     body_seconds: float = Field(30, gt=0, allow_inf_nan=False)
     max_head: int = Field(16 * 2**10, ge=1024)
     head_seconds: float = Field(15, gt=0, allow_inf_nan=False)

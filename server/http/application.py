@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.deployment.service import Service
-from server.http import logs, problems
+from server.http import hosts, logs, problems
 from server.http.body import read_body
+from server.http.intake import Intake
 from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
 from server.protocols import PROTOCOLS
 from server.protocols.protocol import Target, answer, authorization, find
-from wire import Refused
+from wire import Malformed, Refused
+from wire.tensors import HEADER_LENGTH
 
 log = logging.getLogger(__name__)
 
-MOST_ELSEWHERE = 2**20  # bytes of a body that carries no rows
+MOST_ELSEWHERE = 2**14  # bytes of a body that carries no rows: a stack, which takes long to read
+# Headers that are read: of two that differ, each reader might see another one.
+READ_ONCE = (
+    b"authorization",
+    b"host",
+    b"content-encoding",
+    b"content-type",
+    HEADER_LENGTH.lower().encode(),
+    b"x-request-id",
+)
 LIVE = "/v2/health/live"
 
 
@@ -32,7 +43,10 @@ class Application:
         service: Answers requests about rows.
         draining: Whether the server is closing. Requests under way are answered, new ones get 503, and every
             answer ends its connection.
+        hosts: The names by which clients may call the server; None if by any.
     """
+
+    hosts: frozenset[bytes] | None = None
 
     def __init__(self, service: Service, app: ASGIApp, telemetry: Telemetry, *, access_log: bool = False) -> None:
         """Takes the parts of the application.
@@ -45,6 +59,7 @@ class Application:
         """
         self.service, self.draining = service, False
         self._app, self._telemetry, self._access_log = app, telemetry, access_log
+        self._intake = Intake(service.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -52,7 +67,7 @@ class Application:
             await self._app(scope, receive, send)
             return
         begun = monotonic()
-        headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         record = RequestRecord(logs.request_id(headers.get(b"x-request-id")))
         self._telemetry.in_flight.inc()
 
@@ -82,6 +97,7 @@ class Application:
     ) -> None:
         target = find(scope["path"], PROTOCOLS)
         try:
+            self._expect_head(scope["headers"], headers)
             if self.draining and scope["path"] != LIVE:
                 await self._drain(record, target, headers, receive)
             if target is None:
@@ -90,7 +106,7 @@ class Application:
             record.route = target.route
             if scope["method"] != "POST":
                 raise HTTPException(405, headers={"Allow": "POST"})
-            more, body = await answer(self.service, target, headers, receive, record)
+            more, body = await answer(self.service, self._intake, target, headers, receive, record)
         except asyncio.CancelledError:
             if not self.draining:
                 raise
@@ -111,12 +127,23 @@ class Application:
         await out({"type": "http.response.start", "status": 200, "headers": more})
         await out({"type": "http.response.body", "body": body})
 
+    def _expect_head(self, given: Sequence[tuple[bytes, bytes]], headers: Mapping[bytes, bytes]) -> None:
+        """Refuses a head that could be read in two ways, or that is meant for another server."""
+        if len(headers) < len(given):
+            names = [name for name, _ in given]
+            for name in READ_ONCE:
+                if names.count(name) > 1:
+                    raise Malformed(
+                        f"the header {name.decode()} is given {names.count(name)} times; expected once"
+                    )
+        if self.hosts is not None:
+            hosts.expect(headers.get(b"host", b""), self.hosts)
+
     async def _elsewhere(
         self, record: RequestRecord, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send
     ) -> None:
         """Lets the framework answer; HEAD is GET without a body."""
-        if b"content-length" in headers or b"transfer-encoding" in headers:
-            receive = _again(await self._body(headers, receive, MOST_ELSEWHERE), receive)
+        receive = self._limited(headers, receive)
         if scope["method"] == "HEAD":
             scope, out = {**scope, "method": "GET"}, _without_body(out)
         scope["record"] = record
@@ -132,30 +159,27 @@ class Application:
             await self.service.authenticate(authorization(headers))
             most = self.service.settings.max_body
         record.reason = "drain"
-        await self._body(headers, receive, most)
+        await read_body(headers, receive, most, self.service.settings.body_seconds)
         raise _closing()
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:
-        settings = self.service.settings
-        return await read_body(headers, receive, min(most, settings.max_body), settings.body_seconds)
+    def _limited(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        """Returns a ``receive`` that reads the whole body, with limits, when it is first called."""
+        begun = False
+
+        async def limited() -> Message:
+            nonlocal begun
+            if begun:
+                return await receive()
+            begun = True
+            most = min(MOST_ELSEWHERE, self.service.settings.max_body)
+            body = await read_body(headers, receive, most, self.service.settings.body_seconds)
+            return {"type": "http.request", "body": body.read(most), "more_body": False}
+
+        return limited
 
 
 def _closing() -> Refused:
     return Refused("the server is closing; ask again, and another may answer", status=503, retry_after=1)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Returns a ``receive`` that starts with a body that was read already."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
 
 
 def _without_body(out: Send) -> Send:

@@ -23,10 +23,11 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.http import hosts
 from server.http.application import Application
 from server.settings import Settings
 
-_TOGETHER = 2**20  # bytes of a body up to which the application gets it in one piece
+_TOGETHER = 2**18  # bytes of a body up to which the application gets it in one piece
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -100,6 +101,7 @@ class Connection(HttpToolsProtocol):
         self._begun: float | None = None  # when the message under way began; None between two
         self._in_head = True
         self._received = 0  # bytes of that message
+        self._framing = 0  # bytes of it since its last part of a body: a head, or trailers
         self._unread: float | None = None  # since when a part of an answer has been unread
         self._body: list[bytes] = []  # parts that the application has not got yet
         self._held = 0  # bytes of these parts
@@ -111,8 +113,9 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self._received += len(data)
+        self._framing = len(data) if self._begun is None else self._framing + len(data)
         super().data_received(data)
-        if self._in_head and self._received > self._limits.max_head:
+        if self._framing > self._limits.max_head and self._begun is not None:
             self.send_400_response("")
 
     def on_message_begin(self) -> None:  # noqa: D102  # as in httptools
@@ -133,9 +136,11 @@ class Connection(HttpToolsProtocol):
             return  # the head will be parsed again
         self._in_head = False
         super().on_headers_complete()
+        self.headers = []  # not the application's list: trailers that follow are dropped
 
     def on_body(self, body: bytes) -> None:
         """Keeps a part of a body: waking the application for each part would cost more than reading it."""
+        self._framing = 0
         if self.parser.should_upgrade() or self.cycle.response_complete:
             return
         self._body.append(body)
@@ -151,7 +156,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.body = b"".join([*delivered, *self._body])  # type: ignore[assignment]  # read as bytes, once
             self._body, self._held = [], 0
         super().on_message_complete()
-        self._begun, self._received = None, 0
+        self._begun, self._received, self._framing = None, 0, 0
 
     def deliver(self) -> None:
         """Gives the application the parts of a body that were kept."""
@@ -277,4 +282,5 @@ def server(
         timeout_keep_alive=math.ceil(settings.head_seconds),
         timeout_graceful_shutdown=10,
     )
+    application.hosts = hosts.allowed(settings)
     return Server(config, application, settings, started)

@@ -16,7 +16,16 @@ from wire import BadInput, Malformed, Refused
 from wire.ratelimit import policy_name, refusal_headers
 
 PROBLEM = "application/problem+json"
-_REASONS = {401: "key", 404: "model", 408: "slow", 413: "size", 415: "encoding", 503: "unready"}
+_REASONS = {
+    401: "key",
+    404: "model",
+    408: "slow",
+    413: "size",
+    415: "encoding",
+    421: "host",
+    429: "busy",
+    503: "unready",
+}
 
 
 def response(error: Exception, request: str) -> Response:

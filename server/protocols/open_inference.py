@@ -5,22 +5,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.deployment import service as services
 from server.deployment.stack import Deployed
+from server.http.body import Body
 from server.http.openapi import NAMED, OPEN, Operation
 from server.protocols.protocol import JSON, Asked, Headers, Route
-from server.protocols.rows import check, expect_short, request_id
+from server.protocols.rows import (
+    MOST_CHARACTERS,
+    RequestId,
+    check,
+    expect_numbers,
+    expect_rows,
+    expect_short,
+    expect_short_texts,
+    read_json,
+    row_size,
+)
 from wire import Answer, Array, Card, Malformed
-from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_values, unpack
+from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, TensorHead, as_texts, decode, pack
 
 TAG = "Open Inference Protocol v2"
 ROUTE = "/v2/models/{model}/infer"
@@ -31,6 +42,25 @@ _LENGTH = HEADER_LENGTH.lower().encode()
 _BINARY = (b"content-type", b"application/octet-stream")
 
 router = APIRouter(tags=[TAG])
+
+Extensions = dict[str, msgspec.Raw] | None  # parameters of the protocol's extensions, each in JSON
+
+
+class _Output(msgspec.Struct, gc=False):
+    name: str
+    parameters: Extensions = None
+
+
+class _Request(msgspec.Struct, gc=False):
+    """The head of a request; what else it holds is skipped."""
+
+    inputs: tuple[TensorHead]
+    id: RequestId = None
+    outputs: list[_Output] | None = None
+    parameters: Extensions = None
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
 
 
 def match(parts: Sequence[str]) -> Route | None:
@@ -43,7 +73,7 @@ def match(parts: Sequence[str]) -> Route | None:
     return None
 
 
-def read(headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int) -> Asked:
+def read(headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int) -> Asked:
     """Reads a request.
 
     A header length of 0 means that the body is one row's bytes and nothing else, and that the outputs are
@@ -55,13 +85,28 @@ def read(headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int
     length = None if given is None else int(given)
     if length == 0:
         return Asked(check(_raw(body, card), card), None, (None, [(name, True) for name in _disclosed(card)]))
-    expect_short(len(body) if length is None else length, most_json)
-    message, tensors = unpack("inputs", body, length)
-    names = [tensor.name for tensor in tensors]
-    if names != [card.input_name]:
-        raise Malformed(f'expected the one input "{card.input_name}", not {", ".join(names)}')
-    x = check(tensors[0].array, card)
-    return Asked(x, request_id(message), (message.get("id"), _wanted(message, card)))
+    if length is None:
+        content = read_json(body, most_json)
+    else:
+        expect_short(length, most_json)
+        content = body.start(length)
+        if len(content) < length:
+            raise Malformed(f"{HEADER_LENGTH} is {length}, but the body has {len(content)} bytes")
+    request = decode(_REQUEST, content, "the request")
+    (head,) = request.inputs
+    if head.name != card.input_name:
+        raise Malformed(f'expected the one input "{card.input_name}", not {head.name[:64]}')
+    expect_rows(head.shape, head.datatype, card)
+    wanted = _wanted(request, card)
+    size = head.size
+    if size is None:
+        expect_numbers(bytes(head.data), card)
+    elif card.dtype == "BYTES":
+        expect_short_texts(size)
+    if length is not None:
+        content = body.read(length + (size or 0))
+    tensor, _ = head.read(content, len(content) if length is None else length)
+    return Asked(check(tensor.array, card), request.id, (request.id, wanted))
 
 
 def write(answer: Answer, card: Card, options: tuple[str | None, list[tuple[str, bool]]]) -> tuple[Headers, bytes]:
@@ -74,54 +119,49 @@ def write(answer: Answer, card: Card, options: tuple[str | None, list[tuple[str,
     return ([JSON] if head is None else [_BINARY, (_LENGTH, b"%d" % head)]), body
 
 
-def _raw(body: bytes, card: Card) -> Array:
+def _raw(body: Body, card: Card) -> Array:
     """Reads one row's bytes, or one text's UTF-8."""
-    dtype = DATATYPES[card.dtype]
     if card.dtype == "BYTES":
         try:
-            return read_values([body.decode()], dtype)
+            return as_texts([body.read(4 * MOST_CHARACTERS).decode()])
         except UnicodeDecodeError as error:
             raise Malformed(f"the text is not UTF-8: {error.reason}") from None
-    size = math.prod(card.input_shape) * dtype.itemsize
-    if len(body) != size:
-        row = f"one row, {card.input_shape} of {card.dtype}, takes {size}"
-        raise Malformed(f"{len(body)} bytes without JSON; {row}")
-    return np.frombuffer(body, dtype).reshape(1, *card.input_shape)
+    size = row_size(card)
+    row = body.start(size + 1)
+    if len(row) != size:
+        raise Malformed(
+            f"{len(body)} bytes without JSON; one row, {card.input_shape} of {card.dtype}, takes {size}"
+        )
+    return np.frombuffer(body.read(size), DATATYPES[card.dtype]).reshape(1, *card.input_shape)
 
 
 def _disclosed(card: Card) -> list[str]:
     return ["labels", "probabilities"] if card.tells_probs else ["labels"]
 
 
-def _wanted(message: dict[str, Any], card: Card) -> list[tuple[str, bool]]:
-    """Reads which outputs a request asks for, and whether in binary; by default all that are disclosed."""
+def _wanted(request: _Request, card: Card) -> list[tuple[str, bool]]:
+    """Returns which outputs a request asks for, and whether in binary; by default all that are disclosed."""
     disclosed = _disclosed(card)
-    parameters = _parameters(message, "the request")
-    everywhere = parameters.get("binary_data_output", False) is True
-    asked = message.get("outputs")
-    if not asked:
+    everywhere = _flag(request.parameters, "binary_data_output", "the request", default=False)
+    if not request.outputs:
         return [(name, everywhere) for name in disclosed]
-    if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
-        raise Malformed('"outputs" must be a list of objects')
-    wanted: list[tuple[str, bool]] = []
-    for output in asked:
-        name = output.get("name")
+    wanted: dict[str, bool] = {}
+    for name, parameters in ((output.name, output.parameters) for output in request.outputs):
         if name not in disclosed:
-            raise Malformed(f"no output {name!r} is disclosed by this model; disclosed: {', '.join(disclosed)}")
-        parameters = _parameters(output, f"output {name!r}")
-        if name in (known for known, _ in wanted):
+            raise Malformed(
+                f"no output {name[:64]!r} is disclosed by this model; disclosed: {', '.join(disclosed)}"
+            )
+        if name in wanted:
             raise Malformed(f"output {name!r} is asked for twice")
-        wanted.append((name, parameters.get("binary_data", everywhere) is True))
-    return wanted
+        wanted[name] = _flag(parameters, "binary_data", f"output {name!r}", default=everywhere)
+    return list(wanted.items())
 
 
-def _parameters(holder: dict[str, Any], what: str) -> dict[str, Any]:
-    parameters = holder.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise Malformed(f'"parameters" of {what} must be an object')
-    for name in NOT_OFFERED & parameters.keys():
-        raise Malformed(f"{what}: {name!r} is not offered; of the protocol's extensions, binary_tensor_data is")
-    return parameters
+def _flag(parameters: Extensions, name: str, what: str, *, default: bool) -> bool:
+    """Returns whether a parameter is true; refuses parameters of extensions that are not offered."""
+    for refused in NOT_OFFERED & (parameters or {}).keys():
+        raise Malformed(f"{what}: {refused!r} is not offered; of the protocol's extensions, binary_tensor_data is")
+    return default if not parameters or name not in parameters else bytes(parameters[name]) == b"true"
 
 
 def _tensor(answer: Answer, name: str, binary: bool) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from fastapi import APIRouter
@@ -10,15 +12,18 @@ from starlette.types import Receive
 
 from defenses.store import VersionConflict
 from server.deployment.service import Service
-from server.http.body import read_body
+from server.http.body import Body, read_body
+from server.http.intake import Intake
 from server.http.openapi import Operation
 from server.http.request_record import RequestRecord
+from server.protocols.rows import largest
 from wire import Answer, Array, Card
 from wire.ratelimit import answer_headers
 
 Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
 
+_beside = ThreadPoolExecutor(1, thread_name_prefix="bodies")  # one, so that they take turns with the event loop
 
 Route = tuple[str, str, str | None]
 """A route's template, as metrics and logs name it, and the model and the version that a path asks."""
@@ -55,12 +60,12 @@ class WireProtocol(Protocol):
         """Returns the route that a path, split at its slashes, names; None if it does not carry rows."""
         ...
 
-    def read(self, headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int) -> Asked:
-        """Reads a request.
+    def read(self, headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int) -> Asked:
+        """Reads a request; what its head promises is checked before any value is read.
 
         Args:
             headers: Its headers, by their names in lower case.
-            body: Its body, decompressed.
+            body: Its body.
             card: The model's card, as the account sees it.
             most_json: Most bytes of JSON.
 
@@ -107,7 +112,12 @@ def authorization(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 async def answer(
-    service: Service, target: Target, headers: Mapping[bytes, bytes], receive: Receive, record: RequestRecord
+    service: Service,
+    intake: Intake,
+    target: Target,
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    record: RequestRecord,
 ) -> tuple[Headers, bytes]:
     """Answers a request about rows with headers and a body, and completes its record.
 
@@ -120,16 +130,28 @@ async def answer(
     # Authenticate before reading the body, so that strangers cannot fill memory.
     caller = await service.authenticate(authorization(headers))
     record.account = caller.account.name
-    body = await read_body(headers, receive, service.settings.max_body, service.settings.body_seconds)
-    while True:
+    settings = service.settings
+    with intake.admit(caller.account.name) as held:
         deployed = service.deployed(caller.account, model, version)
         record.model = model
-        asked = protocol.read(headers, body, deployed.card, service.settings.max_json)
-        try:
-            answered, limits = await service.ask(caller, deployed, asked.x, asked.id)
-            break
-        except VersionConflict:  # an administrator or another worker changed something meanwhile
-            caller = await service.enter(authorization(headers))
+        most = min(settings.max_body, largest(deployed.card, settings.max_json))
+        body = await read_body(headers, receive, most, settings.body_seconds, held.more)
+        while True:
+            if body.short:
+                asked = protocol.read(headers, body, deployed.card, settings.max_json)
+            else:
+                held.more(-len(body))
+                loop = asyncio.get_running_loop()
+                asked = await loop.run_in_executor(
+                    _beside, protocol.read, headers, body, deployed.card, settings.max_json
+                )
+                held.more(len(body))  # with what was inflated
+            try:
+                answered, limits = await service.ask(caller, deployed, asked.x, asked.id)
+                break
+            except VersionConflict:  # an administrator or another worker changed something meanwhile
+                caller = await service.enter(authorization(headers))
+                deployed = service.deployed(caller.account, model, version)
     record.rows = len(answered.labels)
     more, content = protocol.write(answered, deployed.card, asked.options)
     return more + answer_headers(limits), content

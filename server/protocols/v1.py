@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request
@@ -15,15 +17,17 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.deployment import service as services
+from server.http.body import Body
 from server.http.openapi import KEYED, NAMED, Operation
 from server.protocols.open_inference import ModelReady
 from server.protocols.protocol import JSON, Asked, Headers, Route
-from server.protocols.rows import check, expect_short, request_id, too_many
-from wire import Answer, Array, Card, Malformed
-from wire.tensors import DATATYPES, read_json, read_values
+from server.protocols.rows import RequestId, check, expect_numbers, expect_rows, read_json
+from wire import Answer, Array, Card, Malformed, Refused
+from wire.tensors import DATATYPES, decode, read_values
 
 TAG = "V1 protocol"
 ROUTE = "/v1/models/{model}:predict"
+MOST_IMAGES = 64
 
 router = APIRouter(tags=[TAG])
 
@@ -36,23 +40,37 @@ def match(parts: Sequence[str]) -> Route | None:
     return None
 
 
-def read(headers: Mapping[bytes, bytes], body: bytes, card: Card, most_json: int) -> Asked:
+class _Request(msgspec.Struct, gc=False):
+    instances: msgspec.Raw = msgspec.Raw()
+    inputs: msgspec.Raw = msgspec.Raw()
+    id: RequestId = None
+
+
+class _Image(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    b64: str
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_IMAGES = msgspec.json.Decoder(list[_Image])
+
+
+def read(headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int) -> Asked:
     """Reads a request: ``{"instances": [...]}``, or the same under ``inputs``.
 
     An instance is nested lists of numbers, a string where the model takes texts, or ``{"b64": "<PNG or JPEG>"}``.
     """
-    expect_short(len(body), most_json)
-    message = read_json(body)
-    instances = message.get("instances", message.get("inputs"))
-    if not isinstance(instances, list) or not instances:
+    request = decode(_REQUEST, read_json(body, most_json), "the request")
+    instances = bytes(request.instances) or bytes(request.inputs)
+    if not instances.startswith(b"[") or instances[1:].lstrip().startswith(b"]"):
         raise Malformed('"instances" must be a list of at least one row')
-    if len(instances) > card.max_rows:
-        raise too_many(len(instances), card)
-    if all(isinstance(instance, dict) for instance in instances):
-        x = np.stack([_image(instance, card) for instance in instances])
+    if instances[1:].lstrip().startswith(b"{"):
+        x = _images(instances, card)
+    elif card.dtype == "BYTES":
+        x = read_values(instances, DATATYPES[card.dtype], ())
+        expect_rows(x.shape, card.dtype, card)
     else:
-        x = read_values(instances, DATATYPES[card.dtype])
-    return Asked(check(x, card), request_id(message))
+        x = _numbers(instances, card)
+    return Asked(check(x, card), request.id)
 
 
 def write(answer: Answer, card: Card, options: None) -> tuple[Headers, bytes]:
@@ -66,14 +84,33 @@ def write(answer: Answer, card: Card, options: None) -> tuple[Headers, bytes]:
     return [JSON], orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _image(instance: dict[str, Any], card: Card) -> Array:
-    if set(instance) != {"b64"} or not isinstance(instance["b64"], str):
-        raise Malformed('an instance must be nested lists of numbers or {"b64": "<PNG or JPEG>"}')
+def _numbers(instances: bytes, card: Card) -> Array:
+    """Reads rows; commas tell how many there are."""
+    expect_numbers(instances, card)
+    values, size = instances.count(b",") + 1, math.prod(card.input_shape)
+    rows = -(-values // size)
+    expect_rows((rows, *card.input_shape), card.dtype, card)
+    if values % size:
+        raise Malformed(f"instances hold {values} values; expected (n, {str(card.input_shape)[1:]}, {size} a row")
+    x = read_values(instances, DATATYPES[card.dtype], (rows, *card.input_shape))
+    expect_rows(x.shape, card.dtype, card)  # the lists may be flat
+    return x
+
+
+def _images(instances: bytes, card: Card) -> Array:
+    if (most := instances.count(b"{")) > MOST_IMAGES:
+        raise Refused(f"{most} images in one request; at most {MOST_IMAGES} are read", status=413)
     if len(card.input_shape) != 3 or card.input_shape[0] not in (1, 3):
         raise Malformed(f"the model takes rows of shape {card.input_shape}, which are not images")
+    images = decode(_IMAGES, instances, 'instances as {"b64": "<PNG or JPEG>"}')
+    expect_rows((len(images), *card.input_shape), card.dtype, card)
+    return np.stack([_image(image.b64, card) for image in images])
+
+
+def _image(b64: str, card: Card) -> Array:
     channels, height, width = card.input_shape
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(instance["b64"], validate=True)), formats=("PNG", "JPEG"))
+        image = Image.open(io.BytesIO(base64.b64decode(b64, validate=True)), formats=("PNG", "JPEG"))
         if image.size != (width, height):  # before anything is decompressed
             raise Malformed(f"an image of {image.width}x{image.height} pixels; expected {width}x{height}")
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32)

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.deployment.service import Service
 from server.http.openapi import NAMED
-from server.routes.access import Administrator, ServiceDep
+from server.routes.access import Administrator, AdminRoute, ServiceDep
 from server.routes.account import Statement, statement
 from wire import BadInput, Refused
 
-router = APIRouter(prefix="/admin", tags=["Administration"], responses=NAMED)
+router = APIRouter(prefix="/admin", tags=["Administration"], route_class=AdminRoute, responses=NAMED)
 
 
 class NewAccount(BaseModel):

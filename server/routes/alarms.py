@@ -12,10 +12,10 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from defenses.reactions.alarm import StandingAlarm
 from server.deployment.service import Service
 from server.http.openapi import KEYED, NAMED
-from server.routes.access import Administrator, ServiceDep
+from server.routes.access import Administrator, AdminRoute, ServiceDep
 from wire import Refused
 
-router = APIRouter(prefix="/admin/alarms", tags=["Alarms"], responses=KEYED)
+router = APIRouter(prefix="/admin/alarms", tags=["Alarms"], route_class=AdminRoute, responses=KEYED)
 
 _PERIOD = 0.5  # seconds between two reads of the control log
 _GRACE = 5.0  # seconds that a closing server gives the stream to end

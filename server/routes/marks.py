@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 
 from defenses.watermarks.ledger import Broken, MarkLedger, Opening
 from server.http.openapi import NAMED
-from server.routes.access import Administrator, ServiceDep
+from server.routes.access import Administrator, AdminRoute, ServiceDep
 from wire import BadInput, Refused
 
-router = APIRouter(prefix="/admin/models/{model}/marks", tags=["Marks"], responses=NAMED)
+router = APIRouter(prefix="/admin/models/{model}/marks", tags=["Marks"], route_class=AdminRoute, responses=NAMED)
 
 
 class Committed(BaseModel):

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from server.http.openapi import NAMED
-from server.routes.access import Administrator, ServiceDep
+from server.routes.access import Administrator, AdminRoute, ServiceDep
 from server.settings import defense_of, faults
-from wire import Malformed, Refused
+from wire import Malformed
 from wire.tensors import read_json
 
-router = APIRouter(prefix="/admin/models/{model}/defenses", tags=["Administration"], responses=NAMED)
-
-MOST_STACK = 16384  # bytes of a stack: deeply nested ones take long to parse
+router = APIRouter(
+    prefix="/admin/models/{model}/defenses", tags=["Administration"], route_class=AdminRoute, responses=NAMED
+)
 
 
 class Stack(BaseModel):
@@ -74,8 +74,6 @@ async def restore_defenses(model: str, by: Administrator, service: ServiceDep) -
 
 async def _read_stack(request: Request) -> list[dict[str, Any]]:
     body = await request.body()
-    if len(body) > MOST_STACK:
-        raise Refused(f"a stack of {len(body)} bytes; at most {MOST_STACK} are read", status=413)
     try:
         if "toml" in request.headers.get("Content-Type", ""):
             given = tomllib.loads(body.decode())

@@ -77,7 +77,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(served, sent, trickling):
 def test_a_connection_may_idle_no_longer_between_two_requests(served):
     with connect(served[0]) as connection:
         for _ in range(2):
-            connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
         assert rest(connection)[1] < 1 + SLACK
 
@@ -85,7 +85,7 @@ def test_a_connection_may_idle_no_longer_between_two_requests(served):
 @pytest.mark.parametrize("size", [1000, 3000, 100_000])
 @pytest.mark.parametrize("pieces", [1, 10])
 def test_a_head_may_not_be_larger_than_allowed(served, size, pieces):
-    head = b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: " + b"x" * (size - 70) + b"\r\n\r\n"
+    head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: " + b"x" * (size - 70) + b"\r\n\r\n"
     step = -(-len(head) // pieces)
     with connect(served[0]) as connection:
         with contextlib.suppress(OSError):  # it closes before all is sent
@@ -100,7 +100,7 @@ def test_a_head_may_not_be_larger_than_allowed(served, size, pieces):
 
 
 def head(key, length, *more):
-    lines = [b"POST " + PATH + b" HTTP/1.1", b"Host: x", b"Authorization: Bearer " + key, length, *more]
+    lines = [b"POST " + PATH + b" HTTP/1.1", b"Host: localhost", b"Authorization: Bearer " + key, length, *more]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
@@ -110,7 +110,7 @@ def test_who_offers_another_protocol_is_answered_in_this_one(served, pieces):
     body = b'{"instances": [' + b"[[" + b",".join([b"[0,0,0,0,0,0,0,0]"] * 8) + b"]]" + b"]}"
     lines = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"]
     request = head(key, b"Content-Length: %d" % len(body), *lines).replace(PATH, b"/v1/models/open:predict") + body
-    sent = request * 3 + b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    sent = request * 3 + b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     step = -(-len(sent) // pieces)
     with connect(url) as connection:
         for start in range(0, len(sent), step):
@@ -133,7 +133,7 @@ def test_a_body_may_be_chunked_and_no_more(served, encoding):
 
 def test_a_tunnel_is_not_offered(served):
     with connect(served[0]) as connection:
-        connection.sendall(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"CONNECT x:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert rest(connection)[0].startswith(b"HTTP/1.1 400")
 
 
@@ -195,7 +195,7 @@ def test_an_answer_that_is_not_read_is_not_kept(served):
     asked = 2000
     with connect(url) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
         one = len(httpx.get(f"{url}/openapi.json").content)
         assert one * asked > 30e6  # more than the kernel's buffers hold
         connection.settimeout(1)

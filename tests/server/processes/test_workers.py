@@ -224,7 +224,7 @@ class Shared:
 def test_who_comes_after_all_workers_have_closed_is_not_let_in(shared):
     body = json.dumps({"instances": [[[[0.5] * 8] * 8]]}).encode()
     key = shared.account("late")["Authorization"]
-    head = f"POST /v1/models/open:predict HTTP/1.1\r\nHost: x\r\nAuthorization: {key}"
+    head = f"POST /v1/models/open:predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}"
     with shared.serving(2) as (url, process):
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         with socket.create_connection(address, 10) as connection:

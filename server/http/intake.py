@@ -1,0 +1,109 @@
+"""What one account, and all together, may make the server hold and refuse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+
+from server.settings import Settings
+from wire import Malformed, Refused
+
+
+class Intake:
+    """Counts the bytes of bodies in flight, and the requests that are refused.
+
+    A request that is refused costs its account neither rows nor money, so each account may have only so many of
+    them: a bucket that refills, in the memory of this process.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
+        """Holds nothing yet.
+
+        Args:
+            settings: The server's settings.
+            clock: Returns the time, in seconds.
+        """
+        self._settings, self._clock = settings, clock
+        self._held: Counter[str] = Counter()
+        self._all = 0
+        self._full_at: dict[str, float] = {}  # when the bucket of an account will be full again
+
+    def admit(self, account: str) -> Held:
+        """Admits a request of an account.
+
+        Returns:
+            A context manager around all that is done for the request.
+
+        Raises:
+            Refused: Too many of the account's requests were refused (429).
+        """
+        if (full_at := self._full_at.get(account)) is not None:
+            settings = self._settings
+            wait = full_at - self._clock() - (settings.refusals_burst - 1) / settings.refusals_per_second
+            if wait > 0:
+                raise Refused(
+                    f"too many requests of this account were refused; after {settings.refusals_burst} of them, "
+                    f"{settings.refusals_per_second:g} a second are read",
+                    status=429,
+                    retry_after=wait,
+                )
+        return Held(self, account)
+
+    def refused(self, account: str) -> None:
+        """Counts a request of an account that was refused."""
+        now = self._clock()
+        self._full_at[account] = max(self._full_at.get(account, now), now) + 1 / self._settings.refusals_per_second
+
+    def hold(self, account: str, size: int) -> None:
+        """Counts bytes that an account makes the server hold.
+
+        Raises:
+            Refused: The account holds too many (429), or all accounts together (503).
+        """
+        settings = self._settings
+        self._held[account] += size
+        self._all += size
+        if self._held[account] > settings.account_bodies:
+            raise Refused(
+                f"the account's requests in flight hold more than {settings.account_bodies} bytes; send fewer at "
+                "a time",
+                status=429,
+                retry_after=1,
+            )
+        if self._all > settings.all_bodies:
+            raise Refused(
+                f"all requests in flight hold more than {settings.all_bodies} bytes", status=503, retry_after=1
+            )
+
+    def release(self, account: str, size: int) -> None:
+        """Counts bytes that are no longer held."""
+        self._all -= size
+        self._held[account] -= size
+        if not self._held[account]:
+            del self._held[account]
+
+
+class Held:
+    """The bytes that one request holds until its block ends; a refusal that leaves the block is counted."""
+
+    __slots__ = ("_account", "_intake", "_size")
+
+    def __init__(self, intake: Intake, account: str) -> None:
+        self._intake, self._account, self._size = intake, account, 0
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._intake.release(self._account, self._size)
+        if isinstance(error, Malformed) or (isinstance(error, Refused) and error.status < 500):
+            self._intake.refused(self._account)
+
+    def more(self, size: int) -> None:
+        """Counts further bytes, or raises :class:`~wire.Refused` (429 or 503)."""
+        self._size += size
+        self._intake.hold(self._account, size)
