@@ -24,6 +24,7 @@ import orjson
 from wire.errors import Malformed
 from wire.types import Array
 
+_RAGGED = "the rows differ in length; nested lists must form a full array"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 DATATYPES: dict[str, np.dtype[Any]] = {
@@ -156,8 +157,7 @@ class TensorHead(msgspec.Struct, gc=False):
             return Tensor(self.name, self._read_json(count), binary=False), at
         if at + size > len(body):
             raise Malformed(
-                f'tensor "{self.name}": binary_data_size is {size}, but {len(body) - at} bytes are left in the '
-                "body"
+                f'tensor "{self.name}": binary_data_size is {size}, but {len(body) - at} are left in the body'
             )
         if self.dtype.kind == "O":
             values = _read_raw_texts(self.name, body[at : at + size], count)
@@ -279,7 +279,7 @@ def _flat(values: list[Any]) -> tuple[list[Any], list[int]]:
         try:
             (width,) = set(map(len, values))
         except (TypeError, ValueError):
-            raise Malformed("the rows differ in length; nested lists must form a full array") from None
+            raise Malformed(_RAGGED) from None
         widths.append(width)
         values = list(chain.from_iterable(values))
     return values, widths
@@ -291,6 +291,8 @@ def _array(flat: list[Any], dtype: np.dtype[Any]) -> Array:
         if dtype.kind == "f":
             with suppress(TypeError):  # there is a null
                 return np.frombuffer(array("d", flat)).astype(dtype)
+            if list in set(map(type, flat)):
+                raise Malformed(_RAGGED)
             return np.array(flat, np.float64).astype(dtype)
         if not set(map(type, flat)) <= {bool if dtype.kind == "b" else int}:
             raise Malformed(_expected(dtype))

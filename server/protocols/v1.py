@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.deployment import service as services
@@ -27,7 +27,9 @@ from wire.tensors import DATATYPES, decode, read_values
 
 TAG = "V1 protocol"
 ROUTE = "/v1/models/{model}:predict"
-MOST_IMAGES = 64
+MOST_SCANS = 64  # of all images of a request; an image has one, a progressive JPEG some ten
+MOST_PIXELS = MOST_SCANS * 224 * 224
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**16  # bytes that texts in a PNG may inflate to
 
 router = APIRouter(tags=[TAG])
 
@@ -98,23 +100,29 @@ def _numbers(instances: bytes, card: Card) -> Array:
 
 
 def _images(instances: bytes, card: Card) -> Array:
-    if (most := instances.count(b"{")) > MOST_IMAGES:
-        raise Refused(f"{most} images in one request; at most {MOST_IMAGES} are read", status=413)
     if len(card.input_shape) != 3 or card.input_shape[0] not in (1, 3):
         raise Malformed(f"the model takes rows of shape {card.input_shape}, which are not images")
     images = decode(_IMAGES, instances, 'instances as {"b64": "<PNG or JPEG>"}')
     expect_rows((len(images), *card.input_shape), card.dtype, card)
-    return np.stack([_image(image.b64, card) for image in images])
+    try:
+        files = [base64.b64decode(image.b64, validate=True) for image in images]
+    except (binascii.Error, ValueError) as error:
+        raise Malformed(f"b64 is not a PNG or JPEG image: {error}") from None
+    scans = sum(max(1, file.count(b"\xff\xda")) for file in files)
+    most = max(1, min(MOST_SCANS, MOST_PIXELS // math.prod(card.input_shape[1:])))
+    if scans > most:
+        raise Refused(f"{len(images)} images of {scans} scans in one request; at most {most} are read", status=413)
+    return np.stack([_image(file, card) for file in files])
 
 
-def _image(b64: str, card: Card) -> Array:
+def _image(file: bytes, card: Card) -> Array:
     channels, height, width = card.input_shape
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(b64, validate=True)), formats=("PNG", "JPEG"))
+        image = Image.open(io.BytesIO(file), formats=("PNG", "JPEG"))
         if image.size != (width, height):  # before anything is decompressed
             raise Malformed(f"an image of {image.width}x{image.height} pixels; expected {width}x{height}")
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32)
-    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Malformed(f"b64 is not a PNG or JPEG image: {error}") from None
     low, high = card.low or 0.0, 1.0 if card.high is None else card.high
     scaled = low + pixels.reshape(height, width, channels).transpose(2, 0, 1) * (high - low) / 255

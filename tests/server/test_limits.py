@@ -85,7 +85,8 @@ def test_a_connection_may_idle_no_longer_between_two_requests(served):
 @pytest.mark.parametrize("size", [1000, 3000, 100_000])
 @pytest.mark.parametrize("pieces", [1, 10])
 def test_a_head_may_not_be_larger_than_allowed(served, size, pieces):
-    head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: " + b"x" * (size - 70) + b"\r\n\r\n"
+    head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: "
+    head += b"x" * (size - 70) + b"\r\n\r\n"
     step = -(-len(head) // pieces)
     with connect(served[0]) as connection:
         with contextlib.suppress(OSError):  # it closes before all is sent

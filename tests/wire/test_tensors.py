@@ -63,7 +63,7 @@ def entry(**changes):
         ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}, "neither"),
         ({"inputs": [entry(parameters=[1])]}, "Expected `object . null`, got `array`"),
         ({"inputs": [entry(parameters={"binary_data_size": 7})]}, "takes 8 bytes"),
-        ({"inputs": [entry(parameters={"binary_data_size": 8})]}, "binary_data_size is 8, but 0 bytes are left"),
+        ({"inputs": [entry(parameters={"binary_data_size": 8})]}, "binary_data_size is 8, but 0 are left"),
     ],
 )
 def test_what_is_malformed_is_named(message, fault):

@@ -37,7 +37,8 @@ def half_sent(url, headers):
     host, _, port = url.removeprefix("http://").partition(":")
     connection = socket.create_connection((host, int(port)))
     connection.settimeout(10)
-    head = f"POST /v1/models/open:predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: {headers['Authorization']}\r\n"
+    key = headers["Authorization"]
+    head = f"POST /v1/models/open:predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n"
     connection.sendall(f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY[:50])
     return connection, BODY[50:]
 

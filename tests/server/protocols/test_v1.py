@@ -65,7 +65,7 @@ def test_an_image_is_the_row_of_its_pixels(local, network):
         ([[1, 2]], 400, "2 values; expected (n, 1, 8, 8), 64 a row"),
         ([0.5] * 64, 400, "expected (n, 1, 8, 8)"),
         ([[[["a"] * 8] * 8]], 400, "numbers only"),
-        ([[[[0.0] * 8] * 7 + [[0.0] * 7 + [[0.0]]]]], 400, "differ in length"),
+        ([[[[0.0] * 8] * 6 + [[0.0] * 9, [0.0] * 7]]], 400, "differ in length"),
         ([{"b64": "####"}], 400, "not a PNG or JPEG"),
         ([{"b64": base64.b64encode(b"GIF89a").decode()}], 400, "not a PNG or JPEG"),
         ([{"png": "abc"}], 400, '{"b64": "<PNG or JPEG>"}'),

@@ -1,0 +1,175 @@
+"""A small body costs little: attacks that would stop the server, each with a budget of processor time."""
+
+import base64
+import gzip
+import io
+import struct
+import zlib
+
+import pytest
+from bodies import CARDS, SMALL, Costs, packed, v2, with_data
+from PIL import Image
+
+MB = 2**20
+BUDGET = (
+    0.1  # seconds of a processor: twice what is promised, since a busy machine is slower; attacks took 1 to 12
+)
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory):
+    server = Costs(tmp_path_factory.mktemp("costs"), refusals_burst=10**6)
+    yield server
+    server.close()
+
+
+def list_of(part, size=MB):
+    """Returns a JSON list that repeats a part up to a size."""
+    return b"[" + b",".join([part] * ((size - 2) // (len(part) + 1))) + b"]"
+
+
+def nested(part, *counts):
+    """Returns nested JSON lists, the innermost of ``counts[0]`` parts."""
+    for count in counts:
+        part = b"[" + b",".join([part] * count) + b"]"
+    return part
+
+
+def v1(model, instances, rest=b""):
+    return f"/v1/models/{model}:predict", b'{"instances":' + instances + rest + b"}", {}
+
+
+def b64(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return b'{"b64":"' + base64.b64encode(buffer.getvalue()) + b'"}'
+
+
+def crowded_png():
+    """A PNG of 28 x 28 pixels with compressed texts in front of them."""
+    plain = base64.b64decode(b64(Image.new("L", (28, 28)))[8:-2])
+    text = b"k\0\0" + zlib.compress(b" " * (MB - 1))
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    return b'{"b64":"' + base64.b64encode(plain[:33] + chunk * 40 + plain[33:]) + b'"}'
+
+
+def scanned_jpeg():
+    """A progressive JPEG of 224 x 224 pixels that repeats its last scan as often as fits."""
+    image = base64.b64decode(b64(Image.new("RGB", (224, 224)), "JPEG", progressive=True)[8:-2])
+    scan = image[image.rindex(b"\xff\xda") : -2]
+    return b'{"b64":"' + base64.b64encode(image[:-2] + scan * (45_000 // len(scan)) + image[-2:]) + b'"}'
+
+
+def flooded(model, data, shape=None, **members):
+    """Returns a request whose data, or the member whose value is ``DATA``, is the given JSON."""
+    entry = {"shape": shape or [1, *CARDS[model].input_shape], "data": [0] * 784 if members else "DATA"}
+    return packed(with_data(v2(model, entry, **members), data))
+
+
+def raw(model, shape, size, content):
+    """Returns a request with raw bytes."""
+    return packed(v2(model, {"shape": shape, "parameters": {"binary_data_size": size}}, content))
+
+
+FULL = [1024, 1, 28, 28]
+BLANK = bytes(1024 * 784 * 4)
+TENSOR = b'{"name":"input","shape":[0],"datatype":"FP32","data":[]}'
+MEMBERS = b"{" + b",".join(b'"%x":0' % n for n in range(15_000)) + b"}"
+LONG = {"Inference-Header-Content-Length": str(50 * MB)}
+ATTACKS = {
+    "a shape of 16 million texts": raw("texts", [16_777_000], 4 * 16_777_000, bytes(4 * 16_777_000 - 200)),
+    "more raw texts than are read": raw("texts", [1024], 16_777_000, bytes(16_777_000)),
+    "texts for a model of images": flooded("images", list_of(b'""', 4 * MB)),
+    "texts": flooded("texts", list_of(b'""'), [1024]),
+    "tensors without values": packed(("/v2/models/images/infer", b'{"inputs":' + list_of(TENSOR) + b"}", {})),
+    "numbers and nulls": flooded("images", list_of(b"1,null"), FULL),
+    "missing values": flooded("table", list_of(b"1,null", 7 * 7168 + 1), [1024, 14]),
+    "empty lists": flooded("images", list_of(b"[]"), FULL),
+    "empty objects": flooded("images", list_of(b"{}"), FULL),
+    "lists in an unknown member": flooded("images", list_of(b"[]"), more="DATA"),
+    "lists as data of texts": flooded("texts", list_of(b"[]"), [1024]),
+    "deep lists": flooded("images", b"[" * MB),
+    "deep and wide lists": flooded("images", list_of(b"[" * 500 + b"]" * 500), FULL),
+    "a long shape": flooded("images", list_of(b"1"), "DATA"),
+    "a long number in the shape": flooded("images", list_of(b"9" * 4000), "DATA"),
+    "many outputs": flooded("images", list_of(b'{"name":"labels"}'), outputs="DATA"),
+    "many parameters": flooded("images", MEMBERS, parameters="DATA"),
+    "a long id": flooded("images", b'"' + b"\\u0041" * (MB // 7) + b'"', id="DATA"),
+    "numbers of many digits": flooded("images", list_of(b"0." + b"123456789" * 18, 165 * 6272), [8, 1, 28, 28]),
+    "numbers that are hard to read": flooded(
+        "images", list_of(b"7.2057594037927933e-17", 23 * 44_688 + 2), [57, 1, 28, 28]
+    ),
+    "as many rows as JSON holds": flooded("images", list_of(b"0", 2 * 668 * 784 + 2), [668, 1, 28, 28]),
+    "all rows in binary": raw("images", FULL, len(BLANK), BLANK),
+    "all rows but the last value": raw("images", FULL, len(BLANK), BLANK[:-4] + b"\xff" * 4),
+    "more bytes than all rows": raw("images", FULL, len(BLANK), bytes(60 * MB)),
+    "a body that is no request": packed(("/v2/models/photos/infer", bytes(60 * MB), {})),
+    "a head of spaces": packed(("/v2/models/photos/infer", b" " * (60 * MB), LONG)),
+    "instances and nulls": packed(v1("images", list_of(b"1,null"))),
+    "instances without values": packed(v1("images", list_of(b"[]"))),
+    "instances that are objects": packed(v1("images", list_of(b"{}"))),
+    "instances that are texts": packed(v1("images", list_of(b'""'))),
+    "as many instances as JSON holds": packed(v1("images", nested(b"0", 28, 28, 1, 600))),
+    "many texts": packed(v1("texts", list_of(b'""'))),
+    "small images": packed(v1("images", list_of(b64(Image.new("L", (28, 28))), 128 * 1024))),
+    "large images": packed(v1("photos", list_of(b64(Image.new("RGB", (224, 224)), "JPEG"), MB))),
+    "an image with long texts": packed(v1("images", b"[" + crowded_png() + b"]")),
+    "an image with many scans": packed(v1("photos", b"[" + scanned_jpeg() + b"]")),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_small_body_costs_little(costs, name):
+    path, body, headers = ATTACKS[name]
+    assert len(body) <= SMALL
+    spent = []
+    for _ in range(3):  # the least of three, since other work on the machine adds to it
+        status, _ = costs.ask(path, body, headers)
+        spent.append(costs.spent)
+        assert status in (200, 400, 413)
+        if spent[-1] < BUDGET:
+            break
+    assert min(spent) < BUDGET
+
+
+def admin_routes(app):
+    paths = app._app.openapi()["paths"]
+    return [(method.upper(), path) for path in paths if path.startswith("/admin") for method in paths[path]]
+
+
+@pytest.mark.parametrize("plan", [None, "free"])
+def test_no_administrator_s_route_reads_the_body_of_others(costs, plan):
+    async def unread():
+        raise AssertionError("the body was read")
+
+    routes = admin_routes(costs.app)
+    assert len(routes) >= 15
+    given = [("Content-Length", 2**20), ("Content-Type", "application/json")]
+    if plan is not None:
+        given.append(("Authorization", f"Bearer {costs.keys[plan]}"))
+    for method, path in routes:
+        status, _ = costs.loop.run_until_complete(costs.send(path, unread, given, method=method))
+        assert status == (401 if plan is None else 403), path
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"[" * 16_000, "json"),
+        (b'{"defenses":' + list_of(b"{}", 16_000) + b"}", "json"),
+        (b"a = " + b"[" * 16_000, "toml"),
+        (b".".join([b"a"] * 8000) + b" = 1", "toml"),
+        (b"".join(b"[a%x.b.c.d]\n" % n for n in range(1000)), "toml"),
+        (b"".join(b"a%x.b = 1\n" % n for n in range(1400)), "toml"),
+        (b"[[defenses]]\n" * 1200, "toml"),
+        (gzip.compress(bytes(60 * MB)), "gzip"),
+    ],
+)
+def test_what_an_administrator_sends_costs_little(costs, body, kind):
+    headers = {"Content-Encoding": "gzip"} if kind == "gzip" else {"Content-Type": f"application/{kind}"}
+    spent = []
+    for _ in range(3):
+        status, _ = costs.ask("/admin/models/images/defenses", body, headers, plan="admin", method="PUT")
+        spent.append(costs.spent)
+        assert status in (400, 413)
+    assert min(spent) < BUDGET
