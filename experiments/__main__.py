@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.command import Parser, run
-from cli.flags import at_least
+from cli.flags import add_fields, at_least, from_fields
+from cli.registry import outline
 from experiments.claims import CLAIMS
 
 
@@ -58,6 +59,13 @@ def parser(prog: str = "python -m experiments") -> Parser:
     _add_folders(sybils)
     _add_json(sybils)
     sybils.set_defaults(run=_sybils)
+
+    suspects = commands.add_parser("suspects", help="measure which suspects the twin test accuses, and falsely")
+    add_fields(suspects, outline("experiments.studies.ownership:Accusations"))
+    suspects.add_argument("--seed", type=at_least(1), default=11, help="seed of everything (default: 11)")
+    _add_folders(suspects)
+    _add_json(suspects)
+    suspects.set_defaults(run=_suspects)
 
     mapping = commands.add_parser("mapping", help="measure how alike DAWN's mappings treat near-duplicates")
     mapping.add_argument("--datasets", nargs="+", default=["fashion_mnist"], metavar="NAME", help="of grey images")
@@ -138,6 +146,14 @@ def _sybils(arguments: argparse.Namespace) -> None:
     splits = Splits(arguments.dataset, arguments.foreign)
     results = splits.run(range(arguments.seeds), data, state / "cache")
     _write_json(arguments.json, results)
+    print(table(results))
+
+
+def _suspects(arguments: argparse.Namespace) -> None:
+    from experiments.studies.ownership import Accusations, table
+
+    state, data = _folders(arguments)
+    results = from_fields(Accusations, arguments).run(arguments.seed, data, state / "cache", arguments.json)
     print(table(results))
 
 

@@ -99,6 +99,36 @@ def _add_prepare(parser: Parser) -> None:
     add_fields(parser.add_argument_group("the twin test, to commit to"), PROOFS.outline("twin-test"))
 
 
+def _add_judge(parser: Parser) -> None:
+    parser.add_argument("evidence", type=Path, help="evidence file written by `mlaas-range prove twin-test`")
+    parser.add_argument("--root", required=True, help="the commitment published before the suspect existed")
+    add_endpoint(parser)
+    _add_study(parser)
+    parser.add_argument(
+        "--independent",
+        nargs="+",
+        required=True,
+        metavar="FOLDER|URL",
+        help="the judge's own models, known not to be stolen; eight are advisable",
+    )
+    parser.add_argument("--independent-key", help="API key of the independent models' servers (default: --key)")
+    parser.add_argument(
+        "--retrain",
+        type=at_least(0),
+        default=2,
+        metavar="N",
+        help="number of twins to train again, besides the victim (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tries",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="number of tests that the owner made, of all suspects and studies, if more than in the evidence",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file for the judge's evidence (JSON)")
+
+
 def _add_twin_test(parser: Parser) -> None:
     add_endpoint(parser)
     _add_study(parser)
@@ -172,6 +202,10 @@ def _add_verdict(parser: Parser) -> None:
 
 OTHERS = {
     "prepare": ("Trains the twins of a victim, and commits to them before there is a suspect.", _add_prepare),
+    "judge": (
+        "Checks the evidence of a twin test against a published commitment, and repeats the test.",
+        _add_judge,
+    ),
     "judge-dawn": (
         "Checks the evidence of a DAWN claim against a published commitment, and queries the suspect again.",
         _add_judge_dawn,

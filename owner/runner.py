@@ -27,13 +27,16 @@ from defenses.watermarks.ledger import Opening
 from owner import PROOFS
 from owner.dawn import Dawn
 from owner.evidence import Evidence, describe, expect_writable, load
-from owner.judge import Victim, judge
+from owner.judge import Victim
+from owner.judge import judge as judge_marks
 from owner.marks_held import MarksHeld
 from owner.ownership import KeepsStudy, Ownership
 from owner.twin_test import TwinTest
 from owner.twins import study as twins
 from owner.twins import training
 from owner.twins.answers import Holdings
+from owner.twins.judge import judge as judge_twins
+from owner.twins.ranks import Ranks
 from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
 from wire.http import Endpoint
 from wire.tensors import read_json
@@ -114,6 +117,21 @@ def prepare(arguments: argparse.Namespace) -> str:
     )
 
 
+def judge(arguments: argparse.Namespace) -> str:
+    """Judges the evidence of a twin test; returns a description of the findings."""
+    given = arguments
+    expect_writable(given.out)
+    evidence = load(given.evidence, Ranks)
+    with ExitStack() as stack:
+        run = Run(given, stack, {})
+        suspect, independent = _endpoint(run), _independent(run)
+        oracle = stack.enter_context(metered(suspect, patience=given.patience, label="suspect"))
+        rng = np.random.default_rng()
+        extent = {"retrained": given.retrain, "tries": given.tries}
+        found = judge_twins(evidence, given.root, given.study, oracle, independent, rng, **extent)
+    return _written(dataclasses.replace(found, suspect_url=suspect.base), given.out)
+
+
 def judge_dawn(arguments: argparse.Namespace) -> str:
     """Judges the evidence of a DAWN claim; returns a description of the findings."""
     method = from_fields(Dawn, arguments)
@@ -124,7 +142,7 @@ def judge_dawn(arguments: argparse.Namespace) -> str:
         suspect, independent = _endpoint(run), _independent(run)
         victim = _model(run, arguments.victim, arguments.victim_key)
         oracle = stack.enter_context(metered(suspect, patience=arguments.patience, label="suspect"))
-        found = judge(method, evidence, arguments.root, victim, oracle, independent)
+        found = judge_marks(method, evidence, arguments.root, victim, oracle, independent)
     return _written(dataclasses.replace(found, suspect_url=suspect.base), arguments.out)
 
 

@@ -62,10 +62,11 @@ class Plan:
         return len(self.weights) == 1 + self.twins
 
     def recipe(self, number: int) -> Recipe:
-        """Returns the recipe of a twin, numbered from 1."""
+        """Returns the recipe of a twin, numbered from 1, or that of the victim, number 0."""
         family = folder.family_of(self.family, self.fields)
         training = replace(self.training or Training(), checkpoints=0)
-        return Recipe(family, training, drawn(self.secret, number, 0, 0)[0])
+        seed = drawn(self.secret, number, 0, 0)[0] if number else self.seed or 0
+        return Recipe(family, training, seed)
 
     def rows_of(self, number: int, known: Pool) -> Pool:
         """Returns the rows that train a twin, out of all rows of the owner."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from wire import Array, BadInput, Card
+from wire import Array, BadInput, Card, Labels
 from wire.fits import misfit
 from zoo.data.pool import Pool
 
@@ -47,6 +48,11 @@ class Twins:
         """Returns the probabilities of all models for rows ``x``, ``(M + 1, n, k)`` float32."""
         bar = tqdm(self.models, desc="twins", unit="model", leave=False, dynamic_ncols=True)
         return np.stack([model(x) for model in bar])
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The labels of all models for the reference rows, ``(M + 1, n)``."""
+        return np.asarray(self.predict(self.reference.x).argmax(axis=2))
 
     def check_settings(self, settings: Mapping[str, int | float]) -> None:
         """Raises :class:`~wire.BadInput` if the settings of a test are not those of the commitment."""

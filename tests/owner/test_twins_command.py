@@ -9,6 +9,7 @@ import pytest
 import owner.command
 from cli.command import run
 from owner.evidence import load
+from owner.judge import Rejected
 from owner.twins.ranks import Ranks
 from tests.kinds import images
 from wire import Answer, BadInput
@@ -85,6 +86,19 @@ def test_independent_models_stand_beside_every_claim(place, capsys):
     found = ask("other", "--independent", "other")
     assert found.verdict == "inconclusive" and found.details.independent.keys() == {"other"}
     assert "independent models: z at most" in capsys.readouterr().out
+
+
+def test_a_judge_repeats_the_test(place, capsys):
+    prepare()
+    root = ask("victim").details.root
+    judge = ["judge", "found.json", "--root", root, "--url", "http://victim", "--study", "study"]
+    judge += ["--independent", "other", "--retrain", "1", "--out", "judged.json"]
+    owner.command.main(judge)
+    judged = load(place / "judged.json", Ranks)
+    assert judged.verdict == "accused" and judged.suspect_url == "http://victim"
+    assert judged.details.independent.keys() == {"other"} and judged.settings["tries"] == 1
+    with pytest.raises(Rejected, match="but 00 was published"):
+        owner.command.main([*judge, "--root", "00"])
 
 
 def test_the_twins_are_asked_once_for_all_suspects(place, monkeypatch):

@@ -1,0 +1,156 @@
+"""Models that an owner may suspect: thefts and copies of a victim, and models that were made without it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from experiments.claims.removal import pruned, shaken
+from owner.twins.study import drawn
+from wire import Array, Labels
+from zoo import folder
+from zoo.cache import once
+from zoo.data.pool import Pool
+from zoo.families import NETWORKS
+from zoo.families.family import Architecture
+from zoo.network import Network
+from zoo.recipe import Recipe, trained
+from zoo.training import Training
+
+THEFTS = (
+    *("itself", "fine-tuned", "pruned", "labels", "logits", "labels, few", "distilled", "other family"),
+    *("twice stolen", "weight noise", "foreign images"),
+)
+"""Kinds of suspects that derive from a victim."""
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Trains suspects, and finds them again in a cache.
+
+    Attributes:
+        held: The rows of each role.
+        foreign: Images of another data set, of the same shape.
+        family: Family of the victims and of most suspects.
+        seed: The secret of victims and twins, and the seed of everything else.
+        epochs: Passes of a thief over the answered rows.
+        few: Rows of a small theft.
+        cache: Folder of trained models.
+    """
+
+    held: Mapping[str, Pool]
+    foreign: Array
+    family: str
+    seed: int
+    epochs: int
+    few: int
+    cache: Path
+
+    @cached_property
+    def known(self) -> Pool:
+        """The rows from which victims and twins draw theirs."""
+        private, unseen = self.held["victim"], self.held["unseen"]
+        assert private.y is not None and unseen.y is not None
+        x, y = np.concatenate([private.x, unseen.x]), np.concatenate([private.y, unseen.y])
+        return dataclasses.replace(private, x=x, y=y)
+
+    def rows(self, number: int) -> Pool:
+        """Returns the rows that train a victim or twin."""
+        return self.known.take(drawn(f"{self.seed:x}", number, len(self.known), len(self.held["victim"]))[1])
+
+    def victim(self, number: int) -> Network:
+        """Returns a victim or twin, by its number from 1."""
+        seed = drawn(f"{self.seed:x}", number, 0, 0)[0]
+        recipe = Recipe(NETWORKS[self.family](), Training(), seed)
+        return trained(recipe, self.rows(number), self.cache, label=f"model {number}").network()
+
+    def stolen(self, kind: str, number: int) -> Network:
+        """Returns a suspect of a kind of :data:`THEFTS` that derives from a victim."""
+        victim, pool = self.victim(number), self.held["pool"]
+        rng = np.random.default_rng([self.seed, number])
+        if kind == "itself":
+            return victim
+        if kind == "pruned":
+            return pruned(victim, 0.6)
+        if kind == "weight noise":
+            return shaken(victim, 0.1, rng)
+        if kind == "fine-tuned":
+            assert pool.y is not None
+            return self._taught(number, pool.x, pool.y, epochs=5, lr=1e-3, start=victim)
+        if kind == "distilled":
+            x = self.rows(number).x
+            return self._taught(number, x, victim.predict(x))
+        if kind == "labels, few":
+            x = pool.x[rng.permutation(len(pool))[: self.few]]
+            return self._taught(number, x, labels_of(victim, x), epochs=30)
+        if kind == "twice stolen":
+            x = self.held["shadow"].x
+            return self._taught(number, x, labels_of(self.stolen("labels", number), x), epochs=self.epochs)
+        x = self.foreign if kind == "foreign images" else pool.x
+        answers = victim.predict(x) if kind in ("logits", "foreign images") else labels_of(victim, x)
+        return self._taught(
+            number, x, answers, epochs=self.epochs, family="mlp" if kind == "other family" else self.family
+        )
+
+    def independent(self, number: int) -> tuple[str, Network]:
+        """Returns a model of the victim's distribution that has nothing to do with it, and a description."""
+        role = ("control", "pool", "shadow")[number % 3]
+        family = self.family if number < 6 else ("mlp", "softmax", self.family)[number % 3]
+        pool = self.held[role]
+        rng = np.random.default_rng([self.seed, 1, number])
+        chosen = pool.take(rng.permutation(len(pool))[: len(pool) * 4 // 5])
+        assert chosen.y is not None
+        return f"{family}, {role}", self._taught(1000 + number, chosen.x, chosen.y, family=family)
+
+    def controls(self, count: int) -> Iterator[Network]:
+        """Yields the judge's own models."""
+        pool = self.held["control"]
+        for number in range(count):
+            rng = np.random.default_rng([self.seed, 2, number])
+            chosen = pool.take(rng.permutation(len(pool))[: len(pool) * 4 // 5])
+            assert chosen.y is not None
+            yield self._taught(2000 + number, chosen.x, chosen.y)
+
+    def _taught(
+        self,
+        number: int,
+        x: Array,
+        y: Array,
+        *,
+        epochs: int = 8,
+        lr: float = 4e-3,
+        family: str = "",
+        start: Network | None = None,
+    ) -> Network:
+        made: Architecture = NETWORKS[family or self.family]()
+        training, seed = Training(epochs=epochs, lr=lr), self.seed * 10_000 + number
+        parts = [
+            type(made).__name__,
+            json.dumps(dataclasses.asdict(made), sort_keys=True),
+            json.dumps(dataclasses.asdict(training), sort_keys=True),
+            str(seed),
+            "" if start is None else folder.fingerprint(start),
+        ]
+        digest = hashlib.sha256("\n".join(parts).encode())
+        for array in (x, y):
+            digest.update(np.ascontiguousarray(array).data)
+
+        def make(path: Path) -> None:
+            card = self.held["victim"].card()
+            network = Network.untrained(made, card, seed=seed) if start is None else copy.deepcopy(start)
+            folder.save(network.fit(x, y, training, seed=seed, label=f"suspect {number}"), path)
+
+        return folder.load(once(self.cache / "models" / digest.hexdigest()[:32], make)).network()
+
+
+def labels_of(network: Network, x: Array) -> Labels:
+    """Returns a network's labels of rows ``x``, ``(n,)``."""
+    return np.asarray(network.predict(x).argmax(axis=1), np.int64)
