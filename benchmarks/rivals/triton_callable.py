@@ -3,7 +3,9 @@
 The model is a Python callable behind Triton's Python backend: PyTriton's wheel holds no other.
 """
 
+import os
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from benchmarks.serving.session import CLASSES, SHAPE, load
 
 if __name__ == "__main__":
     folder, port, grpc_port = sys.argv[1:4]
+    # Triton starts an interpreter of its own, which must find this Python's library and not the system's.
+    os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
     predict_rows = load(Path(folder))
 
     @batch

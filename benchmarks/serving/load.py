@@ -29,6 +29,13 @@ from typing import Any
 from benchmarks.machine import Clocks
 from benchmarks.serving.connections import Connection, HttpConnection
 
+DRAIN = 1.0
+"""Seconds that the last answers may take after the window.
+
+MLServer's batching fails a whole batch when one of its callers has hung up: a load that ended abruptly would be an
+error of the next one.
+"""
+
 
 @dataclass
 class Tally:
@@ -104,9 +111,13 @@ class Client:
         await asyncio.sleep(seconds)
         end = Clocks.read(self._pids)
         self._recording, self.over = False, True
+        tally = self._tally(start, end, len(connections))
+        deadline = end.wall + DRAIN
+        while self._due and time.perf_counter() < deadline:
+            await asyncio.sleep(0.01)
         for connection in connections:
             connection.close()
-        return self._tally(start, end, len(connections))
+        return tally
 
     def answered(self, connection: Connection) -> None:
         """Counts an answer; the connection is free for its next request."""
@@ -147,8 +158,8 @@ class Client:
 
     def _go_on(self, connection: Connection) -> None:
         if self.over:
-            return
-        if self.rate is None:
+            del self._due[connection]
+        elif self.rate is None:
             self._send(connection, time.perf_counter())
         elif self._overdue:
             self._send(connection, self._overdue.popleft())
