@@ -6,7 +6,9 @@ answers; its browser sends the page's own name as ``Host``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from server.settings import Settings
 from wire import Refused
@@ -33,6 +35,20 @@ def expect(host: bytes, names: frozenset[bytes]) -> None:
             f"{', '.join(sorted(name.decode() for name in names))}, or a name among the setting hosts",
             status=421,
         )
+
+
+def guarded(app: WSGIApplication, names: frozenset[bytes]) -> WSGIApplication:
+    """Returns a WSGI application that refuses other names."""
+
+    def checked(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        try:
+            expect(environ.get("HTTP_HOST", "").encode("latin-1"), names)
+        except Refused as refused:
+            start("421 Misdirected Request", [("Content-Type", "text/plain")])
+            return [str(refused).encode()]
+        return app(environ, start)
+
+    return checked
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,13 +15,15 @@ from functools import cache
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, cast
+from wsgiref.types import WSGIApplication
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from defenses import Handler, Layer, RowWise
 from defenses.defense import Change
+from server.http import hosts
 from wire import Answer, Array, BadInput, Query
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several processes count
@@ -169,8 +171,16 @@ class _Changing:
 
 
 @contextmanager
-def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[str]:
+def serving(
+    host: str, port: int, registry: CollectorRegistry, names: frozenset[bytes] | None = None
+) -> Iterator[str]:
     """Exposes metrics over HTTP, from a thread, while the block runs; yields their URL.
+
+    Args:
+        host: Address to bind.
+        port: Port to bind.
+        registry: The metrics.
+        names: The names by which clients may call it; None if by any.
 
     Raises:
         BadInput: The address or the port is not available.
@@ -179,6 +189,8 @@ def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[str]:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise BadInput(f"cannot show metrics at {host}:{port}: {error.strerror}") from None
+    if names is not None:
+        server.set_app(hosts.guarded(cast(WSGIApplication, server.get_app()), names))
     try:
         yield f"http://{host}:{server.server_port}/metrics"
     finally:
@@ -188,7 +200,7 @@ def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[str]:
 
 
 @contextmanager
-def gathering(host: str, port: int) -> Iterator[str]:
+def gathering(host: str, port: int, names: frozenset[bytes] | None = None) -> Iterator[str]:
     """Exposes the sums over the workers that are started while the block runs, as :func:`serving` does.
 
     Raises:
@@ -197,7 +209,7 @@ def gathering(host: str, port: int) -> Iterator[str]:
     with TemporaryDirectory(prefix="mlaas-metrics-") as folder:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-        with serving(host, port, registry) as url:
+        with serving(host, port, registry, names) as url:
             os.environ[_FOLDER] = folder
             try:
                 yield url

@@ -9,7 +9,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from server.http import logs, telemetry
+from server.http import hosts, logs, telemetry
 from server.processes.supervisor import preload, run_once, supervise
 from server.settings import Settings
 from wire import BadInput
@@ -43,7 +43,7 @@ class Serving(NamedTuple):
         with (
             nullcontext()
             if settings.metrics_port is None
-            else telemetry.gathering(settings.host, settings.metrics_port)
+            else telemetry.gathering(settings.host, settings.metrics_port, hosts.allowed(settings))
         ):
             preload("server.processes.worker")
             run_once(_prepare, self)

@@ -18,7 +18,7 @@ from server.control.accounts import OPERATOR
 from server.control.log import ControlLog
 from server.deployment.models import load_all
 from server.deployment.tuning import settle
-from server.http import telemetry
+from server.http import hosts, telemetry
 from server.http.listener import server
 from server.settings import Settings
 from wire.version import VERSION
@@ -80,7 +80,7 @@ async def _serve(
 
     settle()
     with (
-        telemetry.serving(settings.host, settings.metrics_port, metrics.registry)
+        telemetry.serving(settings.host, settings.metrics_port, metrics.registry, hosts.allowed(settings))
         if len(up) == 1 and settings.metrics_port is not None
         else nullcontext()
     ):

@@ -108,3 +108,6 @@ def packed(request):
     """Compresses the body of a request."""
     path, body, headers = request
     return path, gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
+
+
+_, BODY, _ = v2("table", {"data": [0] * 14})

@@ -1,0 +1,163 @@
+"""What one account, and all together, may make the server hold and refuse."""
+
+import contextlib
+import socket
+import time
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from bodies import BODY, Costs
+from parts import keys_of_new, serving
+
+from server.http.intake import Intake
+from server.settings import Settings
+from wire import Malformed, Refused
+from wire.http import Endpoint
+from wire.local import Clock
+from zoo import folder
+from zoo.families import FAMILIES
+from zoo.network import Network
+
+
+def settings(**more):
+    return Settings(plans={"free": {}}, victims=[{"name": "open", "folder": "none"}], **more)
+
+
+@pytest.mark.parametrize("error", [Malformed("so"), Refused("so", status=413), Refused("so", status=429)])
+def test_refusals_are_limited_and_the_limit_refills(error):
+    clock = Clock(1e6)
+    intake = Intake(settings(refusals_burst=3, refusals_per_second=0.5), clock)
+
+    def refuse(account="a"):
+        with contextlib.suppress(type(error)), intake.admit(account):
+            raise error
+
+    for _ in range(3):
+        refuse()
+    with pytest.raises(Refused, match="too many requests of this account were refused") as refused:
+        intake.admit("a")
+    assert refused.value.status == 429 and refused.value.retry_after == pytest.approx(2)
+    intake.admit("b")
+    clock.now += 2
+    intake.admit("a")
+    refuse()
+    with pytest.raises(Refused):
+        intake.admit("a")
+    clock.now += 100
+    for _ in range(3):
+        refuse()
+    with pytest.raises(Refused):
+        intake.admit("a")
+
+
+def test_what_is_answered_or_fails_on_the_server_s_side_is_no_refusal():
+    intake = Intake(settings(refusals_burst=1), Clock(1e6))
+    for error in (None, Refused("away", status=503), RuntimeError(), ConnectionError()):
+        with contextlib.suppress(Exception), intake.admit("a"):
+            if error is not None:
+                raise error
+    intake.admit("a")
+
+
+def test_bytes_are_limited_by_account_and_in_all():
+    intake = Intake(settings(account_bodies=2000, all_bodies=3000), Clock(1e6))
+    with intake.admit("a") as first, intake.admit("a") as second, intake.admit("b") as other:
+        first.more(1500)
+        with pytest.raises(Refused, match="more than 2000 bytes") as refused:
+            second.more(600)
+        assert refused.value.status == 429 and refused.value.retry_after == 1
+        second.more(-600)
+        with pytest.raises(Refused, match="more than 3000 bytes") as refused:
+            other.more(1600)
+        assert refused.value.status == 503 and refused.value.retry_after == 1
+    with intake.admit("c") as third:
+        third.more(2000)
+
+
+def test_refused_requests_are_answered_429_before_their_body_is_read(tmp_path):
+    costs = Costs(tmp_path, refusals_burst=5, refusals_per_second=0.01)
+    path = "/v2/models/table/infer"
+    statuses = [costs.ask(path, b"{")[0] for _ in range(5)]
+    assert statuses == [400] * 5
+
+    async def unread():
+        raise AssertionError("the body was read")
+
+    bearer = [("Authorization", f"Bearer {costs.keys['free']}"), ("Content-Length", 9)]
+    status, said = costs.loop.run_until_complete(costs.send(path, unread, bearer))
+    assert status == 429 and b"too many requests of this account were refused" in said
+    assert costs.ask(path, BODY, plan="admin")[0] == 200
+    costs.close()
+
+
+BIG = """
+state = "state"
+[plans.free]
+[[victims]]
+name = "big"
+folder = "net"
+max_rows = 1400
+"""
+UNFINISHED = 60 * 2**20
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """A server whose model takes rows of 48 KiB, so that bodies of 64 MiB are read: its URL, keys and process."""
+    path = tmp_path_factory.mktemp("big")
+    network = Network.new(FAMILIES["softmax"](), (3, 64, 64), tuple("ab"), seed=0, device="cpu")
+    folder.save(network, path / "net")
+    (path / "range.toml").write_text(BIG)
+    with serving("--config", path / "range.toml", cwd=path) as (url, process):
+        yield url, keys_of_new(path / "range.toml", one="free", two="free"), psutil.Process(process.pid)
+
+
+def test_unfinished_bodies_take_no_more_memory_than_an_account_may(big):
+    url, (key, other), process = big
+    before = process.memory_info().rss
+    host, _, port = url.removeprefix("http://").partition(":")
+    head = f"POST /v2/models/big/infer HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+    head += f"Content-Length: {UNFINISHED + 1}\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for _ in range(12):
+            connection = stack.enter_context(socket.create_connection((host, int(port)), 60))
+            with contextlib.suppress(OSError):  # a connection that was refused may be closed
+                connection.sendall(head.encode() + bytes(UNFINISHED))
+            connections.append(connection)
+        time.sleep(3)  # the server gives bodies to the application within a second
+        held = process.memory_info().rss - before
+        refused = 0
+        for connection in connections:
+            connection.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                refused += connection.recv(1 << 16).startswith(b"HTTP/1.1 429")
+    assert refused >= 9 and held < 350 * 2**20  # without a limit, 720 MiB
+    rows = np.zeros((2, 3, 64, 64), np.float32)
+    time.sleep(1)
+    for secret in (key, other):
+        assert asked(url, secret, rows) == 2
+
+
+def asked(url, key, rows):
+    with httpx.Client() as client:
+        return len(Endpoint(url, model="big", key=key, client=client)(rows))
+
+
+def test_a_long_trailer_is_cut_off_before_it_costs_anything(big):
+    url, (key, _), process = big
+    host, _, port = url.removeprefix("http://").partition(":")
+    head = f"POST /v2/models/big/infer HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Trailer: "
+    begun = sum(process.cpu_times()[:2])
+    with socket.create_connection((host, int(port)), 60) as connection:
+        connection.sendall(head.encode())
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b"x" * 2**20)
+        connection.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    assert sum(process.cpu_times()[:2]) - begun < 1
