@@ -1,4 +1,4 @@
-"""Speed: ``python -m benchmarks serving`` (beside other servers) and ``detectors`` (the cost of watching).
+"""Speed: ``python -m benchmarks serving`` (beside others), ``detectors`` (the cost of watching) and ``gpu``.
 
 Each command is imported when it runs, so that ``--help`` loads no torch.
 """
@@ -16,6 +16,7 @@ from cli.flags import at_least
 
 # The parts of ``serving``, as :data:`benchmarks.serving.cases.PARTS` defines them; help loads none of that.
 PARTS = ("headline", "open-loop", "connections", "victims", "workers", "history", "engines", "rivals")
+GPU_PHASES = ("forwards", "served", "workers")
 
 
 def parser(prog: str = "python -m benchmarks") -> Parser:
@@ -55,6 +56,14 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
     detectors.add_argument("--rounds", type=at_least(1), default=9, help="rounds (default: 9)")
     detectors.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     detectors.set_defaults(run=_detectors)
+
+    gpu = commands.add_parser("gpu", help="check passes, server and workers on a GPU, in ten minutes")
+    gpu.add_argument("--seconds", type=float, default=2.0, help="length of a measurement (default: 2)")
+    gpu.add_argument(
+        "--phase", nargs="+", choices=GPU_PHASES, default=GPU_PHASES, help="only these (default: all)"
+    )
+    gpu.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, one after the other")
+    gpu.set_defaults(run=_gpu)
     return made
 
 
@@ -89,6 +98,21 @@ def _detectors(arguments: argparse.Namespace) -> None:
     from benchmarks import detectors
 
     print(detectors.run(arguments))
+
+
+def _gpu(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from wire import BadInput
+
+    if not 0.1 <= arguments.seconds <= 60:
+        raise BadInput(f"--seconds {arguments.seconds:g}: expected 0.1 to 60")
+    if not torch.cuda.is_available():
+        raise BadInput("this machine has no GPU with CUDA, or torch is built without it")
+    from benchmarks.gpu.check import PHASES, Check
+
+    phases = {name: PHASES[name] for name in arguments.phase}
+    Check(arguments.seconds, arguments.json, phases).run()
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ class Lanes:
 
     Attributes:
         rows: Most rows in a pass.
+        doubts: What :func:`doubts` says of it.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Lanes:
             tf32: Whether products may round their factors to TF32 (10 bits of mantissa).
         """
         cuda = network.device.type == "cuda"
-        forward = _forward(network, tf32)
+        forward = forward_of(network, layout_of(network, tf32), tf32)
         examples = torch.from_numpy(rows).to(network.device)
         if not sizes:
             free = torch.cuda.mem_get_info(network.device)[0]
@@ -140,7 +141,8 @@ class Lanes:
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
             self._free.put(lane)
-        for doubt in doubts(lanes[0], sizes, rows):
+        self.doubts = tuple(doubts(lanes[0], sizes, rows))
+        for doubt in self.doubts:
             log.warning("%s: %s", name, doubt)
 
     def __call__(self, parts: Sequence[Array]) -> Array:
@@ -215,12 +217,17 @@ def arithmetic(tf32: bool) -> Iterator[None]:
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _forward(network: Network, tf32: bool) -> Forward:
-    answering = Answering(network.module)
+def layout_of(network: Network, tf32: bool) -> torch.memory_format:
+    """Returns the layout of images in which a network's kernels are fast: channels last for tensor cores alone."""
     parameter = next(network.module.parameters(), None)
     tensor_cores = tf32 or (parameter is not None and parameter.dtype == torch.bfloat16)
     images = len(network.input_shape) == 3
-    layout = torch.channels_last if images and tensor_cores else torch.contiguous_format
+    return torch.channels_last if images and tensor_cores else torch.contiguous_format
+
+
+def forward_of(network: Network, layout: torch.memory_format, tf32: bool) -> Forward:
+    """Returns a network's forward pass on its device; the weights take the layout too."""
+    answering = Answering(network.module)
     answering.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(rows: torch.Tensor) -> torch.Tensor:
