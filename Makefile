@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 export REACH := import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)
 
-.PHONY: demo report test test-slow conformance check docs serve rivals bench smoke clean
+.PHONY: demo report test test-slow chaos conformance check docs serve rivals bench smoke clean
 
 demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
 	$(BIN)/python -m experiments demo
@@ -22,6 +22,10 @@ test: $(VENV)/ready
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
+
+FAULTS ?= 200
+chaos: $(VENV)/ready  ## kills, pauses and clock steps under load, and a checker of what clients saw; make chaos SEED=7
+	$(BIN)/python tests/chaos/run.py --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 PEERS := .cache/conformance
 conformance: $(VENV)/ready $(PEERS)/mlserver/ready $(PEERS)/kserve/ready  ## our parties and other people's, run for real
