@@ -39,7 +39,7 @@ class Check:
     """The check.
 
     Attributes:
-        seconds: Length of a measurement over HTTP; the limits of the phases grow with it.
+        seconds: Length of a measurement over HTTP; the limits of the phases change with it, down to a half.
         file: Where all figures are written, after every one of them; None for nowhere.
         phases: The phases to run, with their limits.
         say: Is given a line of progress.
@@ -57,7 +57,7 @@ class Check:
         with Processes() as processes:
             for name, limit in self.phases.items():
                 command = command_of(name, self.seconds)
-                self._run(processes, name, command, limit * max(1.0, self.seconds / SECONDS), results)
+                self._run(processes, name, command, limit * max(0.5, self.seconds / SECONDS), results)
         compare(results)
         results["gpu_afterwards"] = _gpu()
         self._write(results)

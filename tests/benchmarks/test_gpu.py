@@ -70,7 +70,7 @@ def test_a_phase_that_takes_too_long_is_ended_and_keeps_what_it_told(tmp_path, m
     )
     file, said = tmp_path / "gpu.json", []
     monkeypatch.setattr(check, "command_of", lambda name, seconds: [sys.executable, str(tmp_path / "slow.py")])
-    results = Check(0.1, file, {"forwards": 5.0}, said.append).run()
+    results = Check(0.1, file, {"forwards": 20.0}, said.append).run()
     assert results["forwards"] == [{"rows": 1}] and results["log"] == ["forwards: a warning"]
     assert results["phases"]["forwards"]["status"] != 0
     assert json.loads(file.read_text()) == results
