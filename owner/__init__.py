@@ -13,6 +13,7 @@ PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
         "dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference",
         "dawn": "owner.dawn:Dawn",
         "twin-test": "owner.twin_test:TwinTest",
+        "selected-inference": "owner.selected_inference:SelectedInference",
     }
 )
 """The proofs, by the name of their command."""

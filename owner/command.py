@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from cli.command import Parser
@@ -17,8 +18,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> No
     """Runs a proof."""
     parser = Parser(prog, description="Tests whether a served model was made from yours.")
     proofs = parser.add_subparsers(dest="proof", required=True, metavar="PROOF")
-    methods = {"dataset-inference": _add_dataset_inference, "dawn": _add_dawn, "twin-test": _add_twin_test}
-    for name, fill in methods.items():
+    for name in PROOFS:
+        fill = METHODS.get(name, partial(_add_study_test, name))
         about = summary(PROOFS.outline(name))
         proofs.add_parser(name, help=about, description=about, fill=fill)
     for name, (about, fill) in OTHERS.items():
@@ -93,10 +94,18 @@ def _add_prepare(parser: Parser) -> None:
         help="number of twins to train; with 99, the exact p-value reaches 1 %% (default: %(default)s)",
     )
     parser.add_argument(
+        "--thefts",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="number of thefts to simulate, for selected-inference: 16 are advisable (default: %(default)s)",
+    )
+    parser.add_argument(
         "--jobs", type=at_least(1), metavar="N", help="number of processes that train (default: that of the cores)"
     )
     add_quiet(parser)
-    add_fields(parser.add_argument_group("the twin test, to commit to"), PROOFS.outline("twin-test"))
+    for name, prefix in (("twin-test", ""), ("selected-inference", "selected_")):
+        add_fields(parser.add_argument_group(f"{name}, to commit to"), PROOFS.outline(name), prefix)
 
 
 def _add_judge(parser: Parser) -> None:
@@ -129,7 +138,7 @@ def _add_judge(parser: Parser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="file for the judge's evidence (JSON)")
 
 
-def _add_twin_test(parser: Parser) -> None:
+def _add_study_test(name: str, parser: Parser) -> None:
     add_endpoint(parser)
     _add_study(parser)
     parser.add_argument(
@@ -137,11 +146,11 @@ def _add_twin_test(parser: Parser) -> None:
         nargs="*",
         default=(),
         metavar="FOLDER|URL",
-        help="models known not to be stolen, whose z the suspect must exceed",
+        help="models known not to be stolen, to test beside the suspect",
     )
     parser.add_argument("--independent-key", help="API key of the independent models' servers (default: --key)")
     parser.add_argument("--out", type=Path, required=True, help="file for the evidence (JSON)")
-    add_fields(parser.add_argument_group("the method"), PROOFS.outline("twin-test"))
+    add_fields(parser.add_argument_group("the method"), PROOFS.outline(name))
 
 
 def _add_study(parser: Parser) -> None:
@@ -199,6 +208,9 @@ def _add_verdict(parser: Parser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="file for the evidence (JSON)")
     add_fields(parser.add_argument_group("the verdict"), PROOFS.outline("dawn"))
 
+
+METHODS = {"dataset-inference": _add_dataset_inference, "dawn": _add_dawn}
+"""Functions that add the flags of methods; the others are tests against a study."""
 
 OTHERS = {
     "prepare": ("Trains the twins of a victim, and commits to them before there is a suspect.", _add_prepare),

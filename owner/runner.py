@@ -31,10 +31,10 @@ from owner.judge import Victim
 from owner.judge import judge as judge_marks
 from owner.marks_held import MarksHeld
 from owner.ownership import KeepsStudy, Ownership
+from owner.selected_inference import SelectedInference
 from owner.twin_test import TwinTest
 from owner.twins import study as twins
 from owner.twins import training
-from owner.twins.answers import Holdings
 from owner.twins.judge import judge as judge_twins
 from owner.twins.ranks import Ranks
 from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
@@ -43,8 +43,6 @@ from wire.tensors import read_json
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.penultimate import penultimate
-
-ANSWERS = "answers.npz"
 
 
 class Run(NamedTuple):
@@ -73,7 +71,7 @@ def prove(arguments: argparse.Namespace) -> str:
     if seed < 0:
         raise BadInput(f"--seed is {seed}, but must be at least 0")
     if getattr(arguments, "study", None):
-        features = arguments.study / ANSWERS
+        features = arguments.study / f"{arguments.proof}.npz"
     for path in filter(None, (arguments.out, features)):
         expect_writable(path)
     with ExitStack() as stack:
@@ -98,22 +96,22 @@ def prove(arguments: argparse.Namespace) -> str:
 
 def prepare(arguments: argparse.Namespace) -> str:
     """Trains the twins of a victim, and returns the commitment to publish."""
-    method = from_fields(TwinTest, arguments)
+    settings = {
+        "twin-test": from_fields(TwinTest, arguments).committed(),
+        "selected-inference": from_fields(SelectedInference, arguments, "selected_").committed(),
+    }
     names = ["private", "reference", *["unseen"] * (arguments.unseen is not None)]
     pools = {name: Pool.load(getattr(arguments, name)) for name in names}
     study: Path = arguments.study
     jobs = arguments.jobs or training.cores()
-    plan = twins.begin(study, arguments.victim, pools, arguments.twins, method.committed())
+    plan = twins.begin(study, arguments.victim, pools, arguments.twins, settings, arguments.thefts)
     if missing := training.missing(study, plan):
         took = training.minutes(plan, twins.known_rows(pools), missing, jobs)
-        tqdm.write(f"training {missing} twins takes about {took:.0f} minutes and can be resumed", file=sys.stderr)
+        tqdm.write(f"training {missing} models takes about {took:.0f} minutes and can be resumed", file=sys.stderr)
     training.train(study, jobs)
-    held = Holdings(twins.load(study), {})
-    if not (study / ANSWERS).exists():
-        method.save_study(method.prepare(held, np.random.default_rng()), study / ANSWERS, {})
     return (
         f"{study}: the victim and {plan.twins} twins; keep the folder secret\n"
-        f"publish this commitment before there is a suspect: {held.twins.root}"
+        f"publish this commitment before there is a suspect: {twins.root_of(study)}"
     )
 
 
@@ -240,6 +238,7 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "independent": _independent,
     "key": _marks_key,
     "twins": lambda run: twins.load(run.arguments.study),
+    "known": lambda run: twins.load_known(run.arguments.study),
 }
 """Loaders of the owner's holdings, by the name of the field."""
 

@@ -72,7 +72,7 @@ class TwinTest:
 
     def check(self, suspect: Card, holdings: Holdings) -> None:
         """Raises :class:`~wire.BadInput` if the settings are not those committed to, or a model does not fit."""
-        holdings.twins.check_settings(self.committed())
+        holdings.twins.check_settings("twin-test", self.committed())
         for card in (suspect, *(model.card for model in holdings.independent.values())):
             holdings.twins.check_fit(card)
 

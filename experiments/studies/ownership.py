@@ -99,7 +99,9 @@ class _Panel:
     def __init__(self, models: Sequence[Network], held: Mapping[str, Pool]) -> None:
         self.models, card = models, held["victim"].card()
         test = TwinTest()
-        twins = Twins([model.predict for model in models], 0, card, held["reference"], "", test.committed())
+        twins = Twins(
+            [model.predict for model in models], 0, card, held["reference"], "", {"twin-test": test.committed()}
+        )
         study = test.prepare(Holdings(twins, {}), np.random.default_rng(0))
         self.x, self.chosen, self.probs = study.x, study.answers.chosen, study.answers.probs
 

@@ -71,7 +71,7 @@ def judge(
             raise Rejected(f"the {name} belongs to the commitment {bound}, but {root} was published")
     _check_arithmetic(evidence, twins)
     tries = max(tries, int(evidence.settings["tries"]))
-    method = TwinTest(**plan.settings, tries=tries)  # type: ignore[arg-type]
+    method = TwinTest(**plan.settings["twin-test"], tries=tries)  # type: ignore[arg-type]
     holdings = Holdings(twins, independent)
     method.check(suspect.card, holdings)
     others = rng.permutation(np.arange(1, twins.count))[:retrained]

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pydantic
 
+from owner.twins.known import Known
 from owner.twins.twins import Predict, Twins, untrained
 from wire import Array, BadInput, Labels
 from zoo import folder
 from zoo.data.pool import Pool
+from zoo.families import Architecture
 from zoo.recipe import Recipe
 from zoo.training import Training
 
@@ -41,8 +43,10 @@ class Plan:
         secret: The secret of all twins' seeds and rows, in hexadecimal.
         seed: The victim's seed; None if its card does not name it.
         twins: Number of twins M.
-        settings: The settings of the test.
-        weights: SHA-256 of each model's weights: the victim's, then those of the twins trained so far.
+        thefts: Number of simulated thefts of twins.
+        settings: The settings of each test, by its name.
+        weights: SHA-256 of the weights of the victim, the twins and the thefts; of the victim alone until all are
+            trained.
     """
 
     family: str
@@ -53,13 +57,14 @@ class Plan:
     secret: str
     seed: int | None
     twins: int
-    settings: dict[str, int | float]
+    thefts: int
+    settings: dict[str, dict[str, int | float]]
     weights: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether all twins are trained."""
-        return len(self.weights) == 1 + self.twins
+        """Whether all models are trained."""
+        return len(self.weights) == 1 + self.twins + self.thefts
 
     def recipe(self, number: int) -> Recipe:
         """Returns the recipe of a twin, numbered from 1, or that of the victim, number 0."""
@@ -71,6 +76,16 @@ class Plan:
     def rows_of(self, number: int, known: Pool) -> Pool:
         """Returns the rows that train a twin, out of all rows of the owner."""
         return known.take(drawn(self.secret, number, len(known), self.rows)[1])
+
+    def bits(self, number: int, of: int) -> Array:
+        """Returns which of the owner's rows train a twin, ``(of,)`` bool."""
+        found = np.zeros(of, bool)
+        found[drawn(self.secret, number, of, self.rows)[1]] = True
+        return found
+
+    def robbed(self, theft: int) -> int:
+        """Returns the number of the twin that a simulated theft, numbered from 1, steals."""
+        return 1 + (theft - 1) % self.twins
 
     def to_json(self) -> bytes:
         """Writes the plan as JSON."""
@@ -94,7 +109,12 @@ def drawn(secret: str, number: int, of: int, rows: int) -> tuple[int, Labels]:
 
 
 def begin(
-    study: Path, victim: Path, pools: Mapping[str, Pool], twins: int, settings: Mapping[str, int | float]
+    study: Path,
+    victim: Path,
+    pools: Mapping[str, Pool],
+    twins: int,
+    settings: Mapping[str, dict[str, int | float]],
+    thefts: int = 0,
 ) -> Plan:
     """Starts a study, or continues it, and returns its plan.
 
@@ -104,13 +124,16 @@ def begin(
         pools: The pools ``private``, which trained the victim, and ``reference``, which trains no model; and
             ``unseen``, which was separated from ``private`` at random, unless the victim was trained on all rows.
         twins: Number of twins.
-        settings: The settings of the test.
+        settings: The settings of each test, by its name.
+        thefts: Number of thefts to simulate, for selected dataset inference.
 
     Raises:
         BadInput: The victim or the pools cannot be used, or the folder holds another study.
     """
     model, card = folder.load(victim), folder.read_card(victim)
     untrained(pools["reference"], known_rows(pools))
+    if thefts and (thefts < 2 or "unseen" not in pools or not isinstance(model.family, Architecture)):
+        raise BadInput("simulated thefts need a network, unseen images, and to be at least two")
     if known_rows(pools).y is None:
         raise BadInput("the private and unseen rows need labels: the twins are trained on them")
     new = Plan(
@@ -122,6 +145,7 @@ def begin(
         secret=secrets.token_hex(32),
         seed=card.about.get("seed"),
         twins=twins,
+        thefts=thefts,
         settings=dict(settings),
         weights=(card.sha256,),
     )
@@ -199,18 +223,17 @@ def load(study: Path) -> Twins:
     plan = read(study)
     if not plan.complete:
         raise BadInput(
-            f"{study} has {len(plan.weights) - 1} of {plan.twins} twins: run `mlaas-range prove prepare` again, "
-            "which goes on where it was stopped"
+            f"{study} is not complete: run `mlaas-range prove prepare` again, which goes on where it was stopped"
         )
     pools = read_pools(study, plan)
-    models = [model_folder(study, number) for number in range(1 + plan.twins)]
-    for path, weights in zip(models, plan.weights, strict=True):
+    paths = model_folders(study, plan)
+    for path, weights in zip(paths, plan.weights, strict=True):
         if folder.read_card(path).sha256 != weights:
             raise BadInput(f"{path} does not hold the weights to which {PLAN} commits")
     return Twins(
-        models=[_reading(path) for path in models],
+        models=[_reading(path) for path in paths[: 1 + plan.twins]],
         victim=0,
-        card=folder.read_card(models[0]).takes(),
+        card=folder.read_card(paths[0]).takes(),
         reference=untrained(pools["reference"], known_rows(pools)),
         root=root_of(study),
         settings=plan.settings,
@@ -218,9 +241,41 @@ def load(study: Path) -> Twins:
     )
 
 
+def load_known(study: Path) -> Known:
+    """Opens a study for selected dataset inference; see :func:`load`.
+
+    Raises:
+        BadInput: The study has no simulated thefts, or cannot be opened.
+    """
+    twins, plan = load(study), read(study)
+    if not plan.thefts:
+        raise BadInput(f"{study} has no simulated thefts: prepare a study with --thefts 16")
+    pool, robbed = known_rows(read_pools(study, plan)), [plan.robbed(theft + 1) for theft in range(plan.thefts)]
+    return Known(
+        twins=twins,
+        pool=pool,
+        private=plan.rows,
+        twin_bits=np.stack([plan.bits(number + 1, len(pool)) for number in range(plan.twins)]),
+        thefts=[_reading(path) for path in model_folders(study, plan)[1 + plan.twins :]],
+        theft_bits=np.stack([plan.bits(number, len(pool)) for number in robbed]),
+        seed=(int(plan.secret, 16), 0),
+    )
+
+
 def model_folder(study: Path, number: int) -> Path:
     """Returns the folder of a model: 0 is the victim, the others are its twins."""
     return study / f"model-{number}"
+
+
+def theft_folder(study: Path, number: int) -> Path:
+    """Returns the folder of a simulated theft, numbered from 1."""
+    return study / f"theft-{number}"
+
+
+def model_folders(study: Path, plan: Plan) -> list[Path]:
+    """Returns the folders of all models, in the order of the plan's weights."""
+    models = [model_folder(study, number) for number in range(1 + plan.twins)]
+    return models + [theft_folder(study, 1 + number) for number in range(plan.thefts)]
 
 
 def _reading(path: Path) -> Predict:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from owner.twins import study as studies
 from owner.twins.study import Plan
+from owner.twins.twins import untrained
 from zoo import folder
 from zoo.cache import once
 from zoo.data.pool import Pool
+from zoo.families import Architecture
+from zoo.network import Network
 
 PROBE = 1000  # rows
+THEFT = 10**6  # thefts have numbers beyond those of twins, and so other seeds
 
 
 def minutes(plan: Plan, known: Pool, twins: int, jobs: int) -> float:
@@ -42,29 +47,32 @@ def minutes(plan: Plan, known: Pool, twins: int, jobs: int) -> float:
 
 
 def train(study: Path, jobs: int) -> Plan:
-    """Trains the missing twins of a study, and returns its complete plan.
+    """Trains the missing models of a study, and returns its complete plan.
 
-    An interrupted training goes on with the twins that are not yet there.
+    An interrupted training goes on with the models that are not yet there.
 
     Args:
         study: The folder of the study.
-        jobs: Number of processes, which train a twin each.
+        jobs: Number of processes, which train a model each.
     """
     plan = studies.read(study)
-    numbers = range(1, plan.twins + 1)
-    bar = tqdm(total=plan.twins, desc="twins", unit="twin", dynamic_ncols=True)
-    with bar:
-        for _ in _trained(study, [number for number in numbers if not _there(study, number)], jobs):
-            bar.update()
-    weights = [folder.read_card(studies.model_folder(study, number)).sha256 for number in (0, *numbers)]
+    with tqdm(total=plan.twins + plan.thefts, desc="models", unit="model", dynamic_ncols=True) as bar:
+        bar.update(plan.twins + plan.thefts - missing(study, plan))
+        for folders, make in (
+            ([studies.model_folder(study, 1 + number) for number in range(plan.twins)], _train_twin),
+            ([studies.theft_folder(study, 1 + number) for number in range(plan.thefts)], _train_theft),
+        ):
+            for _ in _made(study, [path for path in folders if not path.exists()], make, jobs):
+                bar.update()
+    weights = [folder.read_card(path).sha256 for path in studies.model_folders(study, plan)]
     plan = replace(plan, weights=tuple(weights))
     studies.write(study, plan)
     return plan
 
 
 def missing(study: Path, plan: Plan) -> int:
-    """Returns the number of twins that are not yet trained."""
-    return sum(not _there(study, number) for number in range(1, plan.twins + 1))
+    """Returns the number of twins and simulated thefts that are not yet trained."""
+    return sum(not path.exists() for path in studies.model_folders(study, plan))
 
 
 def cores() -> int:
@@ -74,19 +82,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _there(study: Path, number: int) -> bool:
-    return studies.model_folder(study, number).exists()
+Make = Callable[[Path, Path], None]
 
 
-def _trained(study: Path, numbers: list[int], jobs: int) -> Iterator[None]:
-    if jobs == 1:
-        for number in numbers:
-            _train(study, number)
+def _made(study: Path, folders: list[Path], make: Make, jobs: int) -> Iterator[None]:
+    if jobs == 1 or len(folders) < 2:
+        for path in folders:
+            make(study, path)
             yield
         return
     spawn = multiprocessing.get_context("spawn")  # forked processes must not use torch's threads
-    with ProcessPoolExecutor(min(jobs, len(numbers) or 1), spawn, _one_thread) as pool:
-        for done in as_completed([pool.submit(_train, study, number) for number in numbers]):
+    with ProcessPoolExecutor(min(jobs, len(folders)), spawn, _one_thread) as pool:
+        for done in as_completed([pool.submit(make, study, path) for path in folders]):
             done.result()
             yield
 
@@ -96,11 +103,32 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _train(study: Path, number: int) -> None:
-    def make(path: Path) -> None:
-        plan = studies.read(study)
+def _train_twin(study: Path, path: Path) -> None:
+    def make(made: Path) -> None:
+        number, plan = _number(path), studies.read(study)
         rows = plan.rows_of(number, studies.known_rows(studies.read_pools(study, plan)))
         recipe = plan.recipe(number)
-        folder.save(recipe.train(rows, label=f"twin {number}"), path, seed=recipe.seed, rows=len(rows))
+        folder.save(recipe.train(rows, label=path.name), made, seed=recipe.seed, rows=len(rows))
 
-    once(studies.model_folder(study, number), make)
+    once(path, make)
+
+
+def _train_theft(study: Path, path: Path) -> None:
+    """Steals a twin with the reference rows, by turns by its probabilities and by its labels."""
+
+    def make(made: Path) -> None:
+        number, plan = _number(path), studies.read(study)
+        recipe, pools = plan.recipe(THEFT + number), studies.read_pools(study, plan)
+        x = untrained(pools["reference"], studies.known_rows(pools)).x
+        robbed = folder.load(studies.model_folder(study, plan.robbed(number)))
+        probs = robbed.predict(x)
+        assert isinstance(recipe.family, Architecture)
+        thief = Network.untrained(recipe.family, robbed.card(), seed=recipe.seed)
+        y = probs if number % 2 else probs.argmax(axis=1).astype(np.int64)
+        folder.save(thief.fit(x, y, recipe.training, seed=recipe.seed, label=path.name), made, seed=recipe.seed)
+
+    once(path, make)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])

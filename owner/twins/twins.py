@@ -27,7 +27,7 @@ class Twins:
         card: The models' card.
         reference: Rows that trained none of the models.
         root: The commitment to all of this, in hexadecimal.
-        settings: The settings of the test that the commitment names.
+        settings: The settings of each test that the commitment names, by the test's name.
         guessable_seed: Whether the victim's seed is so small that others may have used it too.
     """
 
@@ -36,7 +36,7 @@ class Twins:
     card: Card
     reference: Pool
     root: str
-    settings: Mapping[str, int | float]
+    settings: Mapping[str, Mapping[str, int | float]]
     guessable_seed: bool = False
 
     @property
@@ -54,11 +54,12 @@ class Twins:
         """The labels of all models for the reference rows, ``(M + 1, n)``."""
         return np.asarray(self.predict(self.reference.x).argmax(axis=2))
 
-    def check_settings(self, settings: Mapping[str, int | float]) -> None:
+    def check_settings(self, test: str, settings: Mapping[str, int | float]) -> None:
         """Raises :class:`~wire.BadInput` if the settings of a test are not those of the commitment."""
+        committed = self.settings.get(test, {})
         for name, value in settings.items():
-            if self.settings[name] != value:
-                raise BadInput(f"{name} is {value}, but the study committed to {self.settings[name]}")
+            if committed.get(name) != value:
+                raise BadInput(f"{name} is {value}, but the study committed to {committed.get(name)}")
 
     def check_fit(self, card: Card) -> None:
         """Raises :class:`~wire.BadInput` if a model does not take the reference rows or has other classes."""

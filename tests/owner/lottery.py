@@ -46,5 +46,5 @@ def twins(models, victim=0, settings=None, rows=None):
         card=CARD,
         reference=rows or reference(),
         root="00",
-        settings=settings or {},
+        settings={"twin-test": settings or {}},
     )

@@ -11,6 +11,7 @@ from cli.command import run
 from owner.evidence import load
 from owner.judge import Rejected
 from owner.twins.ranks import Ranks
+from owner.twins.selection import Selected
 from tests.kinds import images
 from wire import Answer, BadInput
 from zoo import folder
@@ -24,23 +25,34 @@ RULE = ("--rows", "30", "--no-copies")
 
 
 class Served:
-    """Stands where an endpoint would: answers from the model of the folder that its URL names, labels alone."""
+    """Stands where an endpoint would: answers from the model in the folder of its URL, by default labels alone."""
 
     asked: list = []  # noqa: RUF012
 
     def __init__(self, url, *, model=None, key=None, options=None):
-        self.base, self.model, self.network = url, "m", folder.load(Path(url.removeprefix("http://")))
-        self.card = dataclasses.replace(self.network.card(), model="m", tells_probs=False)
+        place = url.removeprefix("http://")
+        self.base, self.model, self.tells = url, "m", place.startswith("told/")
+        self.network = folder.load(Path(place.removeprefix("told/")))
+        self.card = dataclasses.replace(self.network.card(), model="m", tells_probs=self.tells)
 
     def __call__(self, x):
         Served.asked.append(x)
-        return Answer(self.network.predict(x).argmax(axis=1))
+        probs = self.network.predict(x)
+        return Answer(probs.argmax(axis=1), probs if self.tells else None)
 
     def prices(self):
         return None
 
     def close(self):
         pass
+
+
+@pytest.fixture(autouse=True, scope="module")
+def secret():
+    """The same twins in every run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("owner.twins.study.secrets.token_hex", lambda size: "17" * size)
+        yield
 
 
 @pytest.fixture
@@ -73,7 +85,7 @@ def test_a_study_proves_that_the_victim_is_the_victim(place, capsys):
     prepare()
     told = capsys.readouterr()
     root = told.out.split()[-1]
-    assert "training 12 twins takes about 0 minutes" in told.err
+    assert "training 12 models takes about 0 minutes" in told.err
     assert "publish this commitment before there is a suspect" in told.out
     found = ask("victim")
     assert found.verdict == "accused" and found.details.root == root and found.suspect_url == "http://victim"
@@ -101,8 +113,25 @@ def test_a_judge_repeats_the_test(place, capsys):
         owner.command.main([*judge, "--root", "00"])
 
 
+def test_selected_inference_needs_simulated_thefts_and_finds_the_victim(place, capsys):
+    few = ("--images", "5", "--candidates", "60", "--permutations", "99")
+    prepare("--thefts", "4", *(flag.replace("--", "--selected-") for flag in few))
+    owner.command.main(
+        ["selected-inference", "--url", "http://told/victim", "--study", "study", "--out", "found.json", *few]
+    )
+    found = load(place / "found.json", Selected)
+    assert found.suspect_queries == 10 and found.details.samples_exposed == 5 and 0 < found.p_value <= 1
+    assert "exposed 5 private images" in capsys.readouterr().out
+    prepare("--study", "other")
+    with pytest.raises(BadInput, match="other has no simulated thefts: prepare a study with --thefts 16"):
+        owner.command.main(
+            ["selected-inference", "--url", "http://victim", "--study", "other", "--out", "found.json"]
+        )
+
+
 def test_the_twins_are_asked_once_for_all_suspects(place, monkeypatch):
     prepare()
+    ask("other")
     monkeypatch.setattr("owner.twins.twins.Twins.predict", None)
     assert ask("victim").verdict == "accused"
     assert json.loads((place / "found.json").read_text())["settings"]["tries"] == 1

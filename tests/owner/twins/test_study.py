@@ -16,7 +16,7 @@ from zoo.families.trees import Tree
 from zoo.recipe import Recipe
 from zoo.training import Training
 
-SETTINGS = {"rows": 5, "ridge": 0.1}
+SETTINGS = {"twin-test": {"rows": 5, "ridge": 0.1}}
 EVERY = images(200)
 POOLS = {
     "private": EVERY.take(slice(80)),
@@ -81,7 +81,7 @@ def test_an_interrupted_study_goes_on(victim, tmp_path, monkeypatch):
         prepared(victim, study)
     plan = studies.read(study)
     assert not plan.complete and training.missing(study, plan) == 1
-    with pytest.raises(BadInput, match=r"has 0 of 3 twins: run `mlaas-range prove prepare` again"):
+    with pytest.raises(BadInput, match=r"is not complete: run `mlaas-range prove prepare` again"):
         studies.load(study)
     monkeypatch.setattr(Recipe, "train", train)
     done = prepared(victim, study)
@@ -117,7 +117,11 @@ def test_other_weights_are_refused(victim, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"twins": 4}, {"settings": {"rows": 6}}, {"pools": {**POOLS, "reference": EVERY.take(slice(110, 200))}}],
+    [
+        {"twins": 4},
+        {"settings": {"twin-test": {"rows": 6}}},
+        {"pools": {**POOLS, "reference": EVERY.take(slice(110, 200))}},
+    ],
 )
 def test_a_folder_of_another_study_is_refused(victim, tmp_path, change):
     given = {"pools": POOLS, "twins": 3, "settings": SETTINGS}
@@ -166,6 +170,30 @@ def test_the_time_is_estimated_from_a_few_rows(victim, tmp_path):
     plan = studies.begin(tmp_path / "study", victim, POOLS, 4, SETTINGS)
     known = studies.known_rows(POOLS)
     assert 0 < training.minutes(plan, known, 4, jobs=2) < 1
+
+
+# --- simulated thefts --------------------------------------------------------------------------------------------
+
+
+def test_twins_are_stolen_with_the_reference_rows(victim, tmp_path):
+    study = tmp_path / "study"
+    studies.begin(study, victim, POOLS, 3, SETTINGS, thefts=4)
+    plan = training.train(study, 1)
+    assert plan.complete and len(set(plan.weights)) == 1 + 3 + 4
+    known = studies.load_known(study)
+    assert known.private == 80 and known.share == 0.8 and len(known.thefts) == 4
+    rows = {row.tobytes() for row in plan.rows_of(2, known.pool).x}
+    assert [row.tobytes() in rows for row in known.pool.x] == known.twin_bits[1].tolist()
+    np.testing.assert_array_equal(known.theft_bits, known.twin_bits[[0, 1, 2, 0]])
+    folder.save(folder.load(studies.theft_folder(study, 1)), studies.theft_folder(study, 2))
+    with pytest.raises(BadInput, match=r"theft-2 does not hold the weights to which study\.json commits"):
+        studies.load_known(study)
+
+
+def test_thefts_need_a_network_and_unseen_images(victim, tmp_path):
+    with pytest.raises(BadInput, match="simulated thefts need a network, unseen images, and to be at least two"):
+        pools = {name: POOLS[name] for name in ("private", "reference")}
+        studies.begin(tmp_path / "study", victim, pools, 3, SETTINGS, thefts=4)
 
 
 # --- reference rows ----------------------------------------------------------------------------------------------
