@@ -72,7 +72,7 @@ class Http:
     def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:
         """Returns the bytes of a whole request."""
         body, more = self.write(x)
-        lines = [f"POST {self.path.format(model=model)} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+        lines = [f"POST {self.path.format(model=model)} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in {**headers, **more}.items()]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
