@@ -148,11 +148,16 @@ PARTS: dict[str, Part] = {
         ),
     ),
     "workers": Part(
-        "closed loop, all defences, by the store and the number of workers",
+        "closed loop, all defences, by store and number of workers; also with 32 connections for each worker",
         tuple(
             Case(server, "cnn-defended", "binary", *size)
-            for server in (OURS, REDIS, TWO, FOUR)
-            for size in (MANY, BULK)
+            for server, sizes in (
+                (OURS, (MANY, BULK)),
+                (REDIS, (MANY, BULK)),
+                (TWO, (MANY, (1, 64), BULK)),
+                (FOUR, (MANY, (1, 128), BULK)),
+            )
+            for size in sizes
         ),
     ),
     "history": Part(

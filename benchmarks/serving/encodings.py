@@ -72,9 +72,10 @@ class Http:
     def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:
         """Returns the bytes of a whole request."""
         body, more = self.write(x)
-        lines = [f"POST {self.path.format(model=model)} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in {**headers, **more}.items()]
-        return "\r\n".join([*lines, "", ""]).encode() + body
+        fields = {"Host": "localhost", "Content-Length": len(body), **headers, **more}
+        lines = [f"{name}: {value}" for name, value in fields.items()]
+        start = f"POST {self.path.format(model=model)} HTTP/1.1"
+        return "\r\n".join([start, *lines, "", ""]).encode() + body
 
     def ask(self, port: int, request: bytes) -> Answered:
         """Sends a request once and reads the answer."""

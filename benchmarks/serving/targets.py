@@ -229,6 +229,12 @@ TARGETS: dict[str, list[Target]] = {
         *_by_size("Redis: part of SQLite's speed", 0.8, True, *_defended(REDIS, OURS)),
         *_by_size("2 workers: part of one worker's speed", 1.0, True, *_defended(TWO, REDIS)),
         *_by_size("2 workers: CPU over one worker's", 1.15, False, *_defended(TWO, REDIS)),
+        Target(
+            "2 workers, 1x64: CPU over one worker's at 1x32",
+            1.15,
+            False,
+            _cpu(f"{TWO.name} cnn-defended binary 1x64", f"{REDIS.name} cnn-defended binary {_MANY}"),
+        ),
         *_by_size("4 workers: part of one worker's speed", 1.0, True, *_defended(FOUR, REDIS)),
     ],
     "history": [
