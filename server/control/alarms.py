@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from defenses.reactions.alarm import StandingAlarm
@@ -34,6 +35,7 @@ class Alarms:
         self._clears: dict[tuple[str, str, str], int] = {
             (account, model, detector): clears for account, model, detector, clears in saved.get("clears", [])
         }
+        self._all: Sequence[StandingAlarm] | None = None
 
     def save(self) -> dict[str, Any]:
         """Returns its part of a snapshot."""
@@ -46,6 +48,7 @@ class Alarms:
         """Applies an event."""
         if event["do"] not in ("raise alarm", "clear alarm"):
             return False
+        self._all = None
         place = event["account"], event["model"]
         others = tuple(alarm for alarm in self.standing(*place) if alarm.detector != event["detector"])
         if event["do"] == "raise alarm":
@@ -66,10 +69,12 @@ class Alarms:
         """Returns how often an account's alarm was cleared."""
         return self._clears.get((account, model, detector), 0)
 
-    def all(self) -> list[StandingAlarm]:
-        """Lists all alarms, oldest first."""
-        alarms = (alarm for standing in self._standing.values() for alarm in standing)
-        return sorted(alarms, key=lambda alarm: alarm.at)
+    def all(self) -> Sequence[StandingAlarm]:
+        """Lists all alarms, oldest first; the same object until one is raised or cleared."""
+        if self._all is None:
+            alarms = (alarm for standing in self._standing.values() for alarm in standing)
+            self._all = sorted(alarms, key=attrgetter("at"))
+        return self._all
 
     async def raise_alarm(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import anyio
 from fastapi import APIRouter
@@ -67,14 +67,16 @@ async def clear(account: str, model: str, detector: str, by: Administrator, serv
 
 async def events(service: Service, closing: anyio.Event) -> AsyncIterator[ServerSentEvent]:
     """Yields server-sent events until the server closes, or the store is unavailable; a client then reconnects."""
-    sent: list[StandingAlarm] = []
+    sent: Sequence[StandingAlarm] = []
     while not closing.is_set():
         standing = service.control.alarms.all()
-        news = [("clear", alarm) for alarm in sent if alarm not in standing]
-        news += [("alarm", alarm) for alarm in standing if alarm not in sent]
-        for event, alarm in news:
-            yield ServerSentEvent(_shown(alarm).model_dump_json(), event=event)
-        sent = standing
+        if standing is not sent:  # there may be many readers and many alarms
+            before, after = set(sent), set(standing)
+            news = [("clear", alarm) for alarm in sent if alarm not in after]
+            news += [("alarm", alarm) for alarm in standing if alarm not in before]
+            for event, alarm in news:
+                yield ServerSentEvent(_shown(alarm).model_dump_json(), event=event)
+            sent = standing
         with anyio.move_on_after(_PERIOD):
             await closing.wait()
         try:

@@ -379,6 +379,27 @@ def test_the_stream_tells_alarms_and_clears(config, monkeypatch):
     assert json.loads(alarm.data) == json.loads(clear.data) and json.loads(alarm.data)["account"] == "a"
 
 
+def test_readers_of_the_stream_compare_alarms_only_when_one_has_changed(config):
+    async def found():
+        return {"row": 3, "statistic": 0.5, "reaction": "log", "digits": None, "log": "watch/x"}
+
+    async def script(server):
+        server, others = server.app.service.control, ControlLog(server.store, server.clock)
+        before = server.alarms.all()
+        await server.catch_up()
+        assert server.alarms.all() is before
+        await others.alarms.raise_alarm("a", "watched", "prada", 0, found)
+        await others.accounts.create("b", "paying", "root")
+        await server.catch_up()
+        raised = server.alarms.all()
+        assert [alarm.account for alarm in raised] == ["a"] and server.alarms.all() is raised
+        await others.alarms.clear("a", "watched", "prada", "root")
+        await server.catch_up()
+        assert server.alarms.all() == []
+
+    asyncio.run(script(Local(watched(config))))
+
+
 def test_the_stream_over_http_ends_at_drain(config, thief):
     watched(config, "log")
     config.write_text("drain_seconds = 2\n" + config.read_text())
