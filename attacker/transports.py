@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
 from wire import Answer, Array, BadInput, Malformed, Transport
+from wire.files import array_header
 
 
 class Recording:
@@ -93,10 +95,12 @@ def read_journal(path: Path) -> tuple[Array, Answer]:
     """
     try:
         with path.open("rb") as file:
-            npy.read_magic(file)
-            _, _, dtype = npy.read_array_header_1_0(file)
+            _, dtype = array_header(file)
+            forms = {name: (form.base.str, form.ndim) for name, (form, *_) in (dtype.fields or {}).items()}
+            if forms.pop("x", ("", 0))[0] != "<f4" or forms != {"label": ("<i8", 0), "probs": ("<f4", 1)}:
+                raise ValueError(f"its records are {dtype}")
             content = file.read()
-    except ValueError as error:
+    except (ValueError, SyntaxError, TokenError) as error:
         raise BadInput(f"{path}: not a journal of answers: {error}") from None
     records = np.frombuffer(content, dtype, len(content) // dtype.itemsize)
     return records["x"], Answer(records["label"], records["probs"])

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from wire.errors import BadInput
+from wire.files import read_bytes
 
 
 def read_key(key: str | None, file: Path | None) -> str | None:
@@ -16,7 +17,7 @@ def read_key(key: str | None, file: Path | None) -> str | None:
     """
     if not key and file is not None:
         try:
-            key = file.read_text().strip()
+            key = read_bytes(file, 4096).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"key file {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     if key and not re.fullmatch(r"[!-~]+", key):

@@ -8,6 +8,7 @@ import time
 
 from cli.flags import from_fields
 from wire import BadInput
+from wire.files import TEXT, read_bytes
 from wire.fits import label_misfit, misfit
 from zoo import data, folder, tensors
 from zoo.cache import state_folder
@@ -78,8 +79,9 @@ def import_weights(arguments: argparse.Namespace) -> None:
         if arguments.classes is None:
             names = pretrained.imagenet(arguments.name)
         else:
-            names = tuple(line.strip() for line in arguments.classes.read_text().splitlines() if line.strip())
-        content = arguments.weights.read_bytes()
+            lines = read_bytes(arguments.classes, TEXT).decode().splitlines()
+            names = tuple(line.strip() for line in lines if line.strip())
+        content = read_bytes(arguments.weights, folder.MOST_WEIGHTS)
     except UnicodeDecodeError:
         raise BadInput(f"{arguments.classes}: not a text file") from None
     network = Network.new(

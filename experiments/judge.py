@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from experiments import metrics
 from wire import BadInput
+from wire.files import read_arrays
 
 
 def judged(scores_file: Path, truth_file: Path) -> str:
@@ -21,13 +21,10 @@ def judged(scores_file: Path, truth_file: Path) -> str:
     Raises:
         BadInput: A file is not what it should be, or both files are not about the same candidates.
     """
-    try:
-        with np.load(scores_file, allow_pickle=False) as saved, np.load(truth_file, allow_pickle=False) as truth:
-            scores, member = saved["scores"], truth["member"]
-    except (KeyError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadInput(
-            f'{scores_file} and {truth_file}: expected .npz files with "scores" and "member": {error}'
-        ) from None
+    scores = read_arrays(scores_file, "scores").get("scores")
+    member = read_arrays(truth_file, "the truth about candidates").get("member")
+    if scores is None or member is None or scores.dtype.kind != "f" or member.dtype != bool or scores.ndim != 1:
+        raise BadInput(f'{scores_file} and {truth_file}: expected (n,) floats "scores" and (n,) booleans "member"')
     if scores.shape != member.shape:
         raise BadInput(
             f"{len(scores)} scores, but the truth about {len(member)} candidates: they are not of one draw"

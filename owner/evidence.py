@@ -13,6 +13,7 @@ import pydantic
 
 from defenses.watermarks.ledger.commitment import problem
 from wire import BadInput
+from wire.files import read_bytes
 from zoo.exact_interval import exact_interval
 
 
@@ -25,6 +26,7 @@ class Details(Protocol):
 
 
 D = TypeVar("D")
+MOST = 256 * 2**20  # bytes of a file of evidence, or of an account's marks
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,13 @@ def load(path: Path, details: type[D]) -> Evidence[D]:
         BadInput: The file cannot be read, or is not evidence of this method.
     """
     try:
-        return pydantic.TypeAdapter(Evidence[details]).validate_json(path.read_bytes())  # type: ignore[valid-type]
+        return pydantic.TypeAdapter(Evidence[details]).validate_json(read_bytes(path, MOST))  # type: ignore[valid-type]
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; expected an evidence file") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        if first["type"] == "missing" and "verdict" in first["input"] and "details" not in first["input"]:
+        given = first["input"] if first["type"] == "missing" and isinstance(first["input"], dict) else {}
+        if "verdict" in given and "details" not in given:
             raise BadInput(f"{path}: evidence of an earlier version: run the proof again") from None
         raise BadInput(f"{path}: not evidence of this method: {problem(error)}") from None
 

@@ -26,7 +26,7 @@ from cli.meter import metered
 from defenses.watermarks.ledger import Opening
 from owner import PROOFS
 from owner.dawn import Dawn
-from owner.evidence import Evidence, describe, expect_writable, load
+from owner.evidence import MOST, Evidence, describe, expect_writable, load
 from owner.judge import Victim
 from owner.judge import judge as judge_marks
 from owner.marks_held import MarksHeld
@@ -38,6 +38,7 @@ from owner.twins import training
 from owner.twins.judge import judge as judge_twins
 from owner.twins.ranks import Ranks
 from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
+from wire.files import read_bytes
 from wire.http import Endpoint
 from wire.tensors import read_json
 from zoo import folder
@@ -249,7 +250,7 @@ def _is_url(place: str) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, MOST)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
 

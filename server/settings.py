@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from cli.money import MICRO
 from defenses import DEFENSES, DETECTORS, Consequence, Defense, Limit, Monitored
 from wire import BadInput
+from wire.files import TEXT, read_bytes
 
 MOST = 1000  # the highest price of a row or a request, in the currency's unit
 
@@ -244,8 +245,10 @@ def read_settings(path: Path | None, **overrides: Any) -> Settings:
         BadInput: The file cannot be read, or a setting is invalid.
     """
     try:
-        given = DEFAULT if path is None else tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        given = DEFAULT if path is None else tomllib.loads(read_bytes(path, TEXT).decode())
+    except BadInput:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: {error}") from None
     try:
         settings = Settings(**{**given, **{name: value for name, value in overrides.items() if value is not None}})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,16 @@ import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wire import BadInput, Card, Feature
+from wire.files import TEXT, read_bytes
 from zoo.families import FAMILIES, Family, check_rows, name_of
 from zoo.model import Model
 from zoo.tensors import Tensors, check_module, read
 from zoo.training import Training
 
 CARD, WEIGHTS, CHECKPOINTS = "card.json", "weights.safetensors", "checkpoints.safetensors"
+MOST_VALUES = 2**22  # of one row: a colour image of 1182 by 1182, 16 MiB of floats
+MOST_AXES = 8
+MOST_WEIGHTS = 8 * 2**30  # bytes of a file of weights, or of checkpoints
 
 
 class ModelCard(BaseModel):
@@ -47,7 +52,7 @@ class ModelCard(BaseModel):
 
     family: str
     fields: dict[str, Any]
-    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    input_shape: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_VALUES)], ...], Field(max_length=MOST_AXES)]
     class_names: tuple[str, ...]
     low: float | None
     high: float | None
@@ -63,8 +68,10 @@ class ModelCard(BaseModel):
         """Returns the model's :class:`Card`, without a name.
 
         Raises:
-            ValueError: There are fewer than two classes, or the features do not match the shape of a row.
+            ValueError: There are fewer than two classes, a row is too large, or the features do not match it.
         """
+        if math.prod(self.input_shape) > MOST_VALUES:
+            raise ValueError(f"a row has at most {MOST_VALUES:,} values, not {self.input_shape}")
         if len(self.class_names) < 2:
             raise ValueError(f"a classifier needs at least 2 classes, not {len(self.class_names)}")
         if self.features and self.input_shape != (len(self.features),):
@@ -174,7 +181,7 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / CARD
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, TEXT)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; a model folder has {CARD} and {WEIGHTS}") from None
     with _naming(path):
@@ -203,7 +210,7 @@ def load(folder: Path, device: str | None = None) -> Model:
 
 
 def _read(path: Path, sha256: str) -> Tensors:
-    content = path.read_bytes()
+    content = read_bytes(path, MOST_WEIGHTS)
     found = _hash(content)
     if found != sha256:
         raise ValueError(f"the file's SHA-256 is {found}, but the card has {sha256}")

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch.overrides import TorchFunctionMode
 
 Tensors = dict[str, torch.Tensor]
 Form = tuple[torch.dtype, tuple[int | str, ...]]
 """A dtype and a shape; a name in a shape stands for the same size in all forms."""
+
+
+_DTYPES = (torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool)
+
+
+class Unallocated(TorchFunctionMode):
+    """Gives the modules that are made inside it weights of a dtype and a shape, but without memory.
+
+    They are on torch's meta device. Making them on it directly fails where a module computes with small tensors
+    (torchvision's regnets), and loads torch's compiler to run the initialisation.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs a function of torch, without memory if it makes a weight, and not at all if it fills one."""
+        if func in (torch.empty, torch.zeros, torch.ones):
+            return func(*args, **{**(kwargs or {}), "device": "meta"})
+        first, name = (args[0] if args else None), func.__name__
+        in_place = name.endswith("_") and not name.endswith("__")
+        if in_place and isinstance(first, torch.Tensor) and first.is_meta:
+            return first
+        return func(*args, **(kwargs or {}))
 
 
 def check(tensors: Tensors, forms: Mapping[str, Form], **sizes: int) -> None:
@@ -25,7 +48,7 @@ def check(tensors: Tensors, forms: Mapping[str, Form], **sizes: int) -> None:
         ValueError: A tensor is missing or unexpected, or has the wrong dtype or shape.
     """
     if tensors.keys() != forms.keys():
-        missing, extra = sorted(forms.keys() - tensors.keys()), sorted(tensors.keys() - forms.keys())
+        missing, extra = _few(forms.keys() - tensors.keys()), _few(tensors.keys() - forms.keys())
         raise ValueError(f"missing tensors: {missing}; tensors unknown to the card's family: {extra}")
     for name, (dtype, form) in forms.items():
         tensor = tensors[name]
@@ -37,6 +60,10 @@ def check(tensors: Tensors, forms: Mapping[str, Form], **sizes: int) -> None:
         if (tensor.dtype, tuple(tensor.shape)) != (dtype, shape):
             found_form = f"{tuple(tensor.shape)} {tensor.dtype}"
             raise ValueError(f"tensor {name} is {found_form}, but the card's family takes {shape} {dtype}")
+
+
+def _few(names: Collection[str]) -> str:
+    return f"{sorted(names)[:5]}" + f" and {len(names) - 5} more" * (len(names) > 5)
 
 
 def check_range(name: str, tensor: torch.Tensor, low: int | torch.Tensor, end: int) -> None:
@@ -66,9 +93,11 @@ def read(content: bytes) -> Tensors:
     """
     try:
         tensors: Tensors = load(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # a dtype that torch lacks is a KeyError
         raise ValueError(f"not a safetensors file: {error}") from None
     for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"tensor {name} is {tensor.dtype}; expected one of {', '.join(map(str, _DTYPES))}")
         if not tensor.isfinite().all():
             raise ValueError(f"tensor {name} is not finite")
     return tensors

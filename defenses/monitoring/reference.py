@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from defenses.microbatch import MicroBatch
 from defenses.monitoring.nearest import Rows, nearest, pixels
 from wire import Array, BadInput, Labels
+from wire.files import read_arrays
 
 TAIL = 4  # bytes at the end of a row's features, which hold its squared distance to the reference
 _MOST = 1024  # maximum number of rows in a product that several queries share
@@ -78,13 +78,10 @@ def split(features: Array) -> tuple[Array, Array]:
 
 
 def _read(file: Path) -> Array:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            x: Array = arrays["x"]
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such file") from None
-    except (OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile):
-        raise BadInput(f"{file}: not a valid .npz file of rows") from None
+    arrays = read_arrays(file, "rows")
+    if "x" not in arrays:
+        raise BadInput(f'{file}: not a valid .npz file of rows: it has {sorted(arrays)}, but no "x"')
+    x = arrays["x"]
     if x.dtype not in (np.uint8, np.float32) or x.ndim < 2:
         raise BadInput(f"{file}: x must be rows (n, ...) of bytes or float32, not {x.shape} of {x.dtype}")
-    return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
+    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x

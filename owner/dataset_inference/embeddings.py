@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from owner.ownership import About
 from wire import Array, BadInput, Card, Labels, Oracle
+from wire.files import read_arrays
 from wire.fits import label_misfit, misfit
 from zoo.data.pool import Pool
 
@@ -60,6 +60,15 @@ class Embeddings:
     held_private: Labels
     held_unseen: Labels
 
+    def check(self, images: Images) -> None:
+        """Raises ValueError if these are not features and indices of the images."""
+        for features in (self.private, self.unseen):
+            if features.ndim != 3 or features.dtype.kind != "f" or features.shape[1:] != self.private.shape[1:]:
+                raise ValueError(f"features are {features.shape} {features.dtype}")
+        for held, pool in ((self.held_private, images.private), (self.held_unseen, images.unseen)):
+            if held.ndim != 1 or held.dtype != np.int64 or not np.isin(held, np.arange(len(pool))).all():
+                raise ValueError(f"held-out images must be indices of the {len(pool)} rows")
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -94,12 +103,12 @@ class Study:
         Raises:
             BadInput: The file is invalid, or was made under conditions other than ``about``.
         """
+        arrays = read_arrays(path, "a victim's features")
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                made = json.loads(str(file["about"]))
-                arrays = {field.name: file[field.name] for field in fields(Embeddings)}
-                queries = int(file["queries"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            made, queries = dict(json.loads(str(arrays.pop("about")))), int(arrays.pop("queries"))
+            embeddings = Embeddings(**arrays)
+            embeddings.check(images)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise BadInput(
                 f"{path} is not a file of a victim's features ({error}): choose another file, or remove it"
             ) from None
@@ -108,4 +117,4 @@ class Study:
         ]
         if other:
             raise BadInput(f"{path} was made with {', '.join(other)}: choose another file, or remove it")
-        return Study(images, Embeddings(**arrays), queries, reused=True)
+        return Study(images, embeddings, queries, reused=True)

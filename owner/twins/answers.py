@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from owner.twins.twins import Twins
 from wire import Array, BadInput, Labels, Oracle
+from wire.files import read_arrays
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,10 @@ class Answers:
         Raises:
             BadInput: The file is invalid, or belongs to a study with another commitment.
         """
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                made_for, answers = str(file["root"]), Answers(file["chosen"], file["probs"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path} does not hold the answers of a study ({error}): remove it") from None
+        arrays = read_arrays(path, "the answers of a study")
+        if arrays.keys() != {"root", "chosen", "probs"}:
+            raise BadInput(f"{path} does not hold the answers of a study, but {sorted(arrays)}: remove it")
+        made_for, answers = str(arrays["root"]), Answers(arrays["chosen"], arrays["probs"])
         if made_for != root:
             raise BadInput(f"{path} belongs to the commitment {made_for}, but the study's is {root}: remove it")
         return answers

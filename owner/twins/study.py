@@ -20,6 +20,7 @@ import pydantic
 from owner.twins.known import Known
 from owner.twins.twins import Predict, Twins, untrained
 from wire import Array, BadInput, Labels
+from wire.files import TEXT, read_bytes
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.families import Architecture
@@ -190,7 +191,7 @@ def read(study: Path) -> Plan:
     """
     path = study / PLAN
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
+        return _ADAPTER.validate_json(read_bytes(path, TEXT))
     except OSError as error:
         raise BadInput(
             f"{path}: {error.strerror}; expected a folder made by `mlaas-range prove prepare`"

@@ -247,7 +247,7 @@ def test_answers_come_back_from_their_file(tmp_path):
     with pytest.raises(BadInput, match="belongs to the commitment 00, but the study's is 11"):
         Answers.load(path, "11")
     path.write_bytes(b"no")
-    with pytest.raises(BadInput, match=r"answers\.npz does not hold the answers of a study"):
+    with pytest.raises(BadInput, match=r"answers\.npz: not a valid \.npz file of the answers of a study"):
         Answers.load(path, "00")
 
 

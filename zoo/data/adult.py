@@ -13,7 +13,7 @@ import numpy as np
 
 from wire import BadInput, Feature
 from zoo.data.dataset import Dataset
-from zoo.data.files import content, located
+from zoo.data.files import TABLE, content, located
 from zoo.data.pool import Pool
 
 NUMBERS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
@@ -46,23 +46,35 @@ def load_adult(name: str, folder: Path | None, cache: Path) -> Dataset:
     features = tuple(Feature(title, categories.get(title, ())) for title in COLUMNS)
     x = np.stack([_values(path, feature, columns[feature.name]) for feature in features], axis=1)
     y = np.array([CLASSES.index(title) for title in columns["class"]], np.int64)
-    return Dataset(name, Pool(x, y, CLASSES, missing=True, features=features), str(path.resolve()))
+    try:
+        pool = Pool(x, y, CLASSES, missing=True, features=features)
+    except ValueError as error:  # a number is infinite
+        raise BadInput(f"{path}: {error}") from None
+    return Dataset(name, pool, str(path.resolve()))
 
 
 def _rows(path: Path) -> list[list[str]]:
     """Returns the cells of each row: the columns in order, then the class."""
-    lines = content(path).decode("utf-8", "replace").splitlines()
-    cells = [[cell.strip() for cell in line] for line in csv.reader(lines)]
-    rows = [line for line in cells if len(line) > 1]  # UCI's files contain a remark and empty lines
-    if rows and rows[0][0] == "age":
-        titles = [title.replace(".", "-") for title in rows.pop(0)]
-        if titles[:-1] != COLUMNS:
-            raise BadInput(f"{path}: the columns are {', '.join(titles[:-1])}; expected {', '.join(COLUMNS)}")
-    for row in rows:
-        row[-1] = row[-1].rstrip(".")
-        if len(row) != len(COLUMNS) + 1 or row[-1] not in CLASSES:
-            wanted = f"expected {len(COLUMNS) + 1} and {' or '.join(CLASSES)}"
-            raise BadInput(f"{path}: a row has {len(row)} cells and ends with {row[-1]!r}; {wanted}")
+    lines = content(path, TABLE).decode("utf-8", "replace").splitlines()
+    rows: list[list[str]] = []
+    try:
+        for line in csv.reader(lines):
+            row = [cell.strip() for cell in line]
+            if len(row) < 2:  # UCI's files contain a remark and empty lines
+                continue
+            if not rows and row[0] == "age":
+                titles = [title.replace(".", "-") for title in row[:-1]]
+                if titles != COLUMNS:
+                    found = ", ".join(titles)[:500]
+                    raise BadInput(f"{path}: the columns are {found}; expected {', '.join(COLUMNS)}")
+                continue
+            row[-1] = row[-1].rstrip(".")
+            if len(row) != len(COLUMNS) + 1 or row[-1] not in CLASSES:
+                wanted = f"expected {len(COLUMNS) + 1} and {' or '.join(CLASSES)}"
+                raise BadInput(f"{path}: a row has {len(row)} cells and ends with {row[-1][:40]!r}; {wanted}")
+            rows.append(row)
+    except csv.Error as error:
+        raise BadInput(f"{path}: {error}") from None
     if not rows:
         raise BadInput(f"{path}: the file has no rows")
     return rows
@@ -74,5 +86,6 @@ def _values(path: Path, feature: Feature, cells: tuple[str, ...]) -> np.ndarray[
     try:
         values = [np.nan if c == ABSENT else codes[c] if feature.categories else float(c) for c in cells]
     except ValueError as error:
-        raise BadInput(f"{path}: {feature.name}: {error}") from None
-    return np.array(values, np.float32)
+        raise BadInput(f"{path}: {feature.name}: {str(error)[:100]}") from None
+    with np.errstate(over="ignore"):  # to infinity, which no pool takes
+        return np.array(values, np.float32)

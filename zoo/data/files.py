@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wire import BadInput
+from wire.files import read_bytes, read_stream
 from zoo.data.dataset import Missing
+
+TABLE = 8 * 2**20  # most bytes of a file of text, unpacked: of those that we know, Adult's is the largest, of 6 MB
+IMAGES = 64 * 2**20  # most bytes of a file of images or of an archive, unpacked: MNIST's has 47 MB
 
 
 def located(name: str, folder: Path | None, files: Iterable[str], advice: str) -> Path:
@@ -27,13 +31,16 @@ def located(name: str, folder: Path | None, files: Iterable[str], advice: str) -
     raise Missing(f"{name}: {where}; {advice} into the data folder (--data or MLAAS_DATA)")
 
 
-def content(path: Path) -> bytes:
-    """Reads a file, gzipped or not.
+def content(path: Path, most: int) -> bytes:
+    """Reads a file, gzipped or not, of at most ``most`` bytes when unpacked.
 
     Raises:
-        BadInput: The file cannot be read.
+        BadInput: The file cannot be read, or is larger.
     """
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if path.suffix not in (".gz", ".tgz"):
+            return read_bytes(path, most)
+        with gzip.open(path) as file:
+            return read_stream(file, path, most)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: {error}") from None

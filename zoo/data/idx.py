@@ -16,7 +16,7 @@ from wire import BadInput
 from zoo.cache import once
 from zoo.data.dataset import Dataset
 from zoo.data.download import download
-from zoo.data.files import content
+from zoo.data.files import IMAGES, content
 from zoo.data.pool import Pool, bytes_to_rows
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # from the package dataset-fashion-mnist
@@ -71,7 +71,7 @@ def _found(place: Path) -> dict[str, Path]:
 
 def _is_another(files: dict[str, Path], name: str) -> bool:
     """Returns whether the files are known to belong to another data set."""
-    found = hashlib.sha256(content(files["t10k-labels-idx1-ubyte"])).hexdigest()
+    found = hashlib.sha256(content(files["t10k-labels-idx1-ubyte"], IMAGES)).hexdigest()
     return any(found == known for other, known in _TEST_LABELS.items() if other != name)
 
 
@@ -84,7 +84,7 @@ def _unpacked(name: str, files: dict[str, Path], cache: Path) -> Path:
         raw = root / _CLASSES[name] / "raw"
         raw.mkdir(parents=True)
         for file, path in files.items():
-            (raw / file).write_bytes(content(path))
+            (raw / file).write_bytes(content(path, IMAGES))
 
     return once(cache / "datasets" / f"{name}-{key}", unpack)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data.dataset import Dataset
-from zoo.data.files import content, located
+from zoo.data.files import TABLE, content, located
 from zoo.data.pool import Pool, texts
 
 SIDES = {"negative": "rt-polarity.neg", "positive": "rt-polarity.pos"}
@@ -22,6 +22,7 @@ def load_polarity(name: str, folder: Path | None, cache: Path) -> Dataset:
 
     Raises:
         Missing: One of the files was not found.
+        BadInput: A file cannot be read, or is too large.
     """
     paths = [
         located(
@@ -39,7 +40,7 @@ def load_polarity(name: str, folder: Path | None, cache: Path) -> Dataset:
 
 
 def _text(path: Path) -> str:
-    found = content(path)
+    found = content(path, TABLE)
     try:
         return found.decode()
     except UnicodeDecodeError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,10 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from wire import Array, BadInput, Card, Feature, Labels
+from wire.files import read_arrays
 from wire.types import code_fault
+
+MOST_CLASSES = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,21 +133,12 @@ class Pool:
         Raises:
             BadInput: There is no such file, or it does not hold a pool.
         """
-        try:
-            with path.open("rb") as file:
-                arrays = dict(np.load(file, allow_pickle=False))
-        except FileNotFoundError:
-            raise BadInput(f"{path}: no such file") from None
-        except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-            why = (
-                getattr(error, "strerror", None) or "damaged, or in another format"
-            )  # numpy's message is about pickles
-            raise BadInput(f"{path}: not a valid .npz file of rows ({why})") from None
+        arrays = read_arrays(path, "rows")
         if not arrays.keys() & {"x", "texts"}:
             raise BadInput(f'{path}: not a valid .npz file of rows: it has {sorted(arrays)}, but no "x"')
         names = arrays.get("class_names", np.array((), dtype=str))
-        if names.dtype.kind != "U" or names.ndim != 1:
-            raise BadInput(f'{path}: "class_names" must be a list of strings')
+        if names.dtype.kind != "U" or names.ndim != 1 or len(names) > MOST_CLASSES:
+            raise BadInput(f'{path}: "class_names" must be a list of at most {MOST_CLASSES:,} strings')
         try:
             table = _TABLE.validate_json(arrays["table"].tobytes()) if "table" in arrays else _Table()
             if "texts" in arrays:
@@ -184,7 +177,8 @@ def texts(strings: Sequence[str]) -> Array:
 
 def bytes_to_rows(x: Array) -> Array:
     """Scales bytes to float32 between 0 and 1."""
-    return x.astype(np.float32) / np.float32(255)
+    rows: Array = np.divide(x, np.float32(255), dtype=np.float32)  # without a copy in between
+    return rows
 
 
 def _as_bytes(x: Array) -> Array:

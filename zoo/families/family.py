@@ -10,7 +10,7 @@ from wire import Card
 from zoo.data.pool import Pool
 from zoo.model import Model
 from zoo.network import Network
-from zoo.tensors import Tensors, fill
+from zoo.tensors import Tensors, Unallocated, check_module, fill
 from zoo.training import Training
 
 
@@ -72,7 +72,17 @@ class Architecture(Family):
         return network.fit(pool.x, pool.y, training, seed=seed, label=label)
 
     def restore(self, card: Card, tensors: Tensors, *, device: str | None) -> Network:
-        """Returns a trained network; see :class:`Family`."""
+        """Returns a trained network; see :class:`Family`.
+
+        The tensors are compared with the network's before it takes any memory, so a card alone cannot ask for it.
+        """
+        try:
+            with Unallocated():
+                module = self.module(card.input_shape, card.classes)
+        except (RuntimeError, TypeError, OverflowError) as error:
+            fault = str(error).partition("\n")[0]
+            raise ValueError(f"{self} for rows {card.input_shape} cannot be made: {fault}") from None
+        check_module(tensors, module)
         network = Network.untrained(self, card, seed=0, device=device)
         fill(network.module, tensors)
         return network

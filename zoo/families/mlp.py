@@ -11,6 +11,8 @@ from wire import BadInput
 from zoo.families.family import Architecture
 from zoo.linear import Linear
 
+MOST_LAYERS = 100
+
 
 @dataclass(frozen=True)
 class Mlp(Architecture):
@@ -25,6 +27,8 @@ class Mlp(Architecture):
     hidden: tuple[int, ...] = (256, 128)
 
     def __post_init__(self) -> None:
+        if len(self.hidden) > MOST_LAYERS:
+            raise BadInput(f"an mlp has at most {MOST_LAYERS} hidden layers, not {len(self.hidden)}")
         if any(width < 1 for width in self.hidden):
             raise BadInput(f"hidden layers must be at least 1 wide, not {self.hidden}")
 

@@ -48,6 +48,8 @@ class Torchvision(Architecture):
         options |= {"init_weights": False} if self.name in ("googlenet", "inception_v3") else {}
         network = models.get_model(self.name, weights=None, num_classes=classes, **options).eval()
         module = nn.Sequential(OrderedDict(scaled=_Scaled(self.mean, self.std), network=network))
+        if next(module.parameters()).is_meta:  # nothing to compute with
+            return module
         try:
             with torch.inference_mode():
                 module(torch.zeros(1, *input_shape))

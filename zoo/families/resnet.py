@@ -11,6 +11,8 @@ from torch.nn import functional
 from wire import BadInput
 from zoo.families.family import Architecture
 
+MOST_BLOCKS = 200  # per stage: the paper's deepest network, of 1202 layers
+
 
 @dataclass(frozen=True)
 class Resnet(Architecture):
@@ -27,8 +29,8 @@ class Resnet(Architecture):
     width: int = 16
 
     def __post_init__(self) -> None:
-        if self.n < 1 or self.width < 1:
-            raise BadInput(f"{self}: n and width must be at least 1")
+        if not 1 <= self.n <= MOST_BLOCKS or self.width < 1:
+            raise BadInput(f"{self}: n must lie between 1 and {MOST_BLOCKS}, and width be at least 1")
 
     def module(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """Returns an untrained module from images, ``(n, c, h, w)``, to logits, ``(n, classes)``.

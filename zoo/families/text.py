@@ -19,6 +19,8 @@ from zoo.network import Network
 from zoo.tensors import Form, Tensors, check
 from zoo.training import Training
 
+MOST_WORDS = 10
+
 _FLOAT = torch.float64
 
 
@@ -42,8 +44,10 @@ class Tfidf(Family):
     c: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.words < 1 or not 0 < self.c < math.inf:
-            raise BadInput(f"{self}: words must be at least 1, and c greater than 0 and finite")
+        if not 1 <= self.words <= MOST_WORDS or not 0 < self.c < math.inf:
+            raise BadInput(
+                f"{self}: words must lie between 1 and {MOST_WORDS}, and c be greater than 0 and finite"
+            )
 
     def train(self, pool: Pool, training: Training, seed: int, *, device: str | None, label: str) -> Text:
         """Learns the terms and their weights deterministically; see :class:`Family`.

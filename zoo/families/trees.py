@@ -68,6 +68,8 @@ class Trees(nn.Module):
         if not nodes or not len(tensors["root"]):
             raise ValueError("there are no trees")
         check_range("root", tensors["root"], 0, nodes)
+        if bool((tensors["root"].diff() <= 0).any()):
+            raise ValueError("tensor root must increase: a tree's nodes follow those of the tree before it")
         check_range("feature", tensors["feature"], 0, features)
         for side in ("left", "right"):
             check_range(side, tensors[side], own + (tensors["left"] != own), nodes)  # a child comes after its node

@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_evidence_and_a_kept_study_too(tmp_path):
     with pytest.raises(BadInput, match=r"made with starts 2 \(now 3\)"):
         dataclasses.replace(SMALL, starts=3).load_study(path, images, about)
     path.write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(BadInput, match="not a file of a victim's features"):
+    with pytest.raises(BadInput, match=r"not a valid \.npz file of a victim's features"):
         SMALL.load_study(path, images, about)
 
 

@@ -1,0 +1,449 @@
+"""Loads damaged files of every kind with little memory to spare, and prints what came of each as a line of JSON.
+
+    python tests/hostile_files.py FOLDER [CASES] [SEED]
+
+It is a process of its own, so that its address space can be bounded: beyond what the imports take, a load has
+``SPARE`` bytes. Good outcomes are "loaded" and "refused", which is a BadInput of one line.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tarfile
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from attacker.transports import Journal, read_journal
+from cli.keys import read_key
+from defenses.monitoring.reference import Reference
+from defenses.watermarks.ledger import Opening
+from experiments.judge import judged
+from owner.dataset_inference.embeddings import Embeddings, Images, Study
+from owner.evidence import load as load_evidence
+from owner.runner import _read
+from server.settings import read_settings
+from tests.kinds import KINDS, images, sentences, table, trained
+from wire import Answer, BadInput
+from zoo import data, folder
+from zoo.data.adult import COLUMNS
+from zoo.data.location import FEATURES
+from zoo.data.pool import Pool
+
+SPARE = 512 * 2**20  # bytes of address space
+SECONDS = 60  # of one load
+LONGEST = 5000  # characters of an error
+ROOT = Path(__file__).parents[1]
+ODD = ("0", "-1", "1e999", "NaN", "2147483648", "1000000000", "9223372036854775807", "1" + 30 * "0", "null", '"x"')
+HELD = Images(None, images(8, seed=1), images(8, seed=2))
+
+
+def arrays(path, compressed=False, **content):
+    (np.savez_compressed if compressed else np.savez)(path, **content)
+
+
+def model(kind):
+    return lambda place: folder.save(trained(kind)[0], place / "model")
+
+
+def pools(place):
+    images().save(place / "images.npz")
+    table().save(place / "table.npz")
+    sentences().save(place / "texts.npz")
+    x = (np.arange(640) % 256).reshape(10, 8, 8).astype(np.uint8)
+    arrays(place / "packed.npz", True, x=x, y=np.zeros(10, np.int64), class_names=np.array(["a", "b"]))
+
+
+def load_pools(place):
+    for path in sorted(place.iterdir()):
+        Pool.load(path)
+
+
+def adult(place, name="adult.csv"):
+    line = "39,State-gov,77516,Bachelors,13,Divorced,Sales,Unmarried,White,Male,2174,0,40,Cuba,<=50K\n"
+    content = (",".join([*COLUMNS, "class"]) + "\n" + 20 * (line + line.replace("Cuba", "?"))).encode()
+    (place / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+
+def location(place, packed=False):
+    content = "".join(f"{1 + i % 30}{(i % 7) * ',1'}{(FEATURES - i % 7) * ',0'}\n" for i in range(20)).encode()
+    if not packed:
+        (place / "bangkok").write_bytes(content)
+        return
+    member = tarfile.TarInfo("bangkok")
+    member.size = len(content)
+    with tarfile.open(place / "dataset_location.tgz", "w:gz") as archive:
+        archive.addfile(member, io.BytesIO(content))
+
+
+def polarity(place):
+    for side in ("neg", "pos"):
+        (place / f"rt-polarity.{side}").write_text("a dull film\na façade\n")
+
+
+def idx(place):
+    for name, number in (("train", 6), ("t10k", 4)):
+        for kind, shape in (("images-idx3", (number, 28, 28)), ("labels-idx1", (number,))):
+            head = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
+            (place / f"{name}-{kind}-ubyte.gz").write_bytes(
+                gzip.compress(head + np.ones(shape, np.uint8).tobytes())
+            )
+
+
+def pictures(place):
+    for number, name in enumerate(("a.png", "b.jpg", "c.bmp", "d.gif", "e.tiff", "f.webp", "g.ppm")):
+        (place / "set" / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(np.full((8, 8, 3), number, np.uint8))
+        image.save(place / "set" / f"class{number % 2}" / name)
+
+
+def loads(name):
+    return lambda place: data.load(name, place, place / "cache")
+
+
+def journal(place):
+    answer = Answer(np.zeros(5, np.int64), np.full((5, 3), 1 / 3, np.float32))
+    written = Journal(lambda x: answer, place / "journal.npy", 3)
+    written(np.zeros((5, 4), np.float32))
+    written.close()
+
+
+ABOUT = {"seed": 0, "victim": ""}
+
+
+def study(place):
+    held = np.arange(3)
+    Study(HELD, Embeddings(np.zeros((4, 2, 3)), np.zeros((4, 2, 3)), held, held), 9).save(
+        place / "study.npz", ABOUT
+    )
+
+
+def scores(place):
+    arrays(place / "scores.npz", scores=np.linspace(0, 1, 10))
+    arrays(place / "truth.npz", member=np.arange(10) % 2 == 0)
+
+
+def opening(place):
+    from tests.owner.test_dawn_judge import OPENING
+
+    (place / "opening.json").write_bytes(OPENING.to_json())
+
+
+def evidence(place):
+    from tests.owner.test_evidence import EVIDENCE
+
+    EVIDENCE.save(place / "evidence.json")
+
+
+def load_walks(place):
+    from owner.dataset_inference.walks import Walks
+
+    load_evidence(place / "evidence.json", Walks)
+
+
+SETTINGS = """
+[plans.open]
+price_per_row = 0.0001
+defenses = [{ type = "quota", rows = 1000, per = "day" }]
+[plans.admin]
+admin = true
+[[victims]]
+name = "open"
+folder = "model"
+max_rows = 64
+defenses = [{ type = "top_k", k = 3 }, { type = "rounding", digits = 2 }]
+"""
+
+LOADERS = {
+    **{f"model {kind}": (model(kind), lambda place: folder.load(place / "model", "cpu")) for kind in KINDS},
+    "pools": (pools, load_pools),
+    "reference": (
+        lambda place: images().save(place / "reference.npz"),
+        lambda place: Reference(place / "reference.npz", (1, 8, 8)),
+    ),
+    "adult": (adult, loads("adult")),
+    "adult.gz": (lambda place: adult(place, "adult.csv.gz"), loads("adult")),
+    "location": (location, loads("location30")),
+    "location.tgz": (lambda place: location(place, packed=True), loads("location30")),
+    "polarity": (polarity, loads("rt_polarity")),
+    "idx": (idx, loads("mnist")),
+    "pictures": (pictures, lambda place: data.load(str(place / "set"), None, place / "cache")),
+    "journal": (journal, lambda place: read_journal(place / "journal.npy")),
+    "study": (study, lambda place: Study.load(place / "study.npz", HELD, ABOUT)),
+    "scores": (scores, lambda place: judged(place / "scores.npz", place / "truth.npz")),
+    "evidence": (evidence, load_walks),
+    "opening": (
+        opening,
+        lambda place: Opening.from_json(_read(place / "opening.json"), "the opening").verified(),
+    ),
+    "settings": (
+        lambda place: (place / "range.toml").write_text(SETTINGS),
+        lambda place: read_settings(place / "range.toml"),
+    ),
+    "range.toml": (
+        lambda place: shutil.copy(ROOT / "range.toml", place / "range.toml"),
+        lambda place: read_settings(place / "range.toml"),
+    ),
+    "key": (lambda place: (place / "key").write_text("abc\n"), lambda place: read_key(None, place / "key")),
+}
+
+
+# Bombs: what a load must refuse, and the words in which it does.
+
+
+def card(**changes):
+    def make(place):
+        model("cnn" if "width" in changes.get("fields", {}) else "mlp")(place)
+        path = place / "model" / folder.CARD
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return make, LOADERS["model mlp"][1]
+
+
+GIGABYTE = 2**30
+MEGABYTE_OF_ZEROS = zlib.compressobj(9, wbits=-15)
+MEGABYTE_OF_ZEROS = MEGABYTE_OF_ZEROS.compress(bytes(2**20)) + MEGABYTE_OF_ZEROS.flush(zlib.Z_FULL_FLUSH)
+
+
+def zeros(told):
+    """An .npz file of a gigabyte of zeros in a megabyte, whose directory tells the size ``told``."""
+
+    def make(place):
+        header = io.BytesIO()
+        form = {"descr": "|u1", "fortran_order": False, "shape": (GIGABYTE // 64, 64)}
+        np.lib.format.write_array_header_1_0(header, form)
+        start = zlib.compressobj(9, wbits=-15)
+        start = start.compress(header.getvalue()) + start.flush(zlib.Z_FULL_FLUSH)
+        packed = start + GIGABYTE // 2**20 * MEGABYTE_OF_ZEROS
+        common = struct.pack("<5H3L2H", 20, 0, zipfile.ZIP_DEFLATED, 0, 0x21, 0, len(packed), told, 5, 0)
+        entry = b"PK\3\4" + common + b"x.npy" + packed
+        directory = b"PK\1\2" + struct.pack("<H", 20) + common + struct.pack("<3H2L", 0, 0, 0, 0, 0) + b"x.npy"
+        end = b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 1, 1, len(directory), len(entry), 0)
+        (place / "zeros.npz").write_bytes(entry + directory + end)
+
+    return make, load_pools
+
+
+def method(number):
+    """An .npz file compressed by another method."""
+
+    def make(place):
+        with zipfile.ZipFile(place / "packed.npz", "w", number) as archive:
+            archive.writestr("x.npy", bytes(1000))
+
+    return make, load_pools
+
+
+def head(shape, dtype="<f4", version=(1, 0)):
+    """An .npz file whose array has a header for more than there is."""
+
+    def make(place):
+        file = io.BytesIO()
+        write = np.lib.format.write_array_header_1_0 if version == (1, 0) else np.lib.format.write_array_header_2_0
+        write(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(place / "head.npz", "w") as archive:
+            archive.writestr("x.npy", file.getvalue() + bytes(64))
+
+    return make, load_pools
+
+
+def packed(name, content, kind):
+    """A gzipped file of a gigabyte: many members in a row."""
+    member = gzip.compress(content * (2**20 // len(content)))
+    return (lambda place: (place / name).write_bytes(member * 2**10)), LOADERS[kind][1]
+
+
+def packed_sentences():
+    bomb, load = packed("rt-polarity.neg.gz", b"a\n", "polarity")
+    return (lambda place: ((place / "rt-polarity.pos").write_text("good\n"), bomb(place))), load
+
+
+def packed_digits():
+    bomb, load = packed("t10k-labels-idx1-ubyte.gz", b"\0", "idx")
+    return (lambda place: (idx(place), bomb(place))), load
+
+
+def long_member(place):
+    """An archive whose only file is longer than a data set of that name can be."""
+    member = tarfile.TarInfo("bangkok")
+    member.size = 32 * 2**20
+    content = gzip.compress(member.tobuf()) + gzip.compress(bytes(2**20)) * 33
+    (place / "dataset_location.tgz").write_bytes(content)
+
+
+def large_picture(place):
+    pictures(place)
+    Image.new("1", (12000, 12000)).save(place / "set" / "class0" / "a.png")
+
+
+def text(name, content, kind):
+    return (lambda place: (place / name).write_text(content)), LOADERS[kind][1]
+
+
+BOMBS = {
+    "wide": (*card(fields={"hidden": [10**9, 7]}), "tensor 1.weight is"),
+    "wide twice": (*card(fields={"hidden": [10**9, 10**9]}), "tensor 1.weight is"),
+    "wide beyond 64 bits": (*card(fields={"hidden": [10**30]}), "cannot be made"),
+    "deep": (*card(fields={"hidden": [1] * 10**5}), "at most 100 hidden layers"),
+    "many channels": (*card(family="cnn", fields={"width": 10**6, "hidden": 10**6}), "tensor 0.weight is"),
+    "many blocks": (*card(family="resnet", fields={"n": 10**6, "width": 1}), "n must lie between"),
+    "large rows": (*card(input_shape=[3, 10**5, 10**5]), "a row has at most"),
+    "many axes": (*card(input_shape=[1] * 1000), "input_shape"),
+    "large network": (
+        *card(
+            family="torchvision",
+            fields={"name": "vit_h_14", "mean": [0, 0, 0], "std": [1, 1, 1]},
+            input_shape=[3, 224, 224],
+        ),
+        "missing tensors",
+    ),
+    "large card": (*card(about={"a": "a" * 2**23}), "holds more than"),
+    "zeros": (*zeros(GIGABYTE + 128), "would unpack to"),
+    "zeros whose size is told wrongly": (*zeros(1000), "not a valid .npz file"),
+    "bzip2": (*method(zipfile.ZIP_BZIP2), "not a valid .npz file"),
+    "lzma": (*method(zipfile.ZIP_LZMA), "not a valid .npz file"),
+    "a header for more": (*head((10**12,)), "not a valid .npz file"),
+    "a header for strings": (*head((10**12,), "<U0"), "not a valid .npz file"),
+    "a header for objects": (*head((2,), "|O"), "not a valid .npz file"),
+    "a header for less than nothing": (*head((-16,), version=(2, 0)), "not a valid .npz file"),
+    "a packed table": (*packed("adult.csv.gz", b"a,b\n", "adult.gz"), "holds more than"),
+    "packed digits": (*packed_digits(), "holds more than"),
+    "packed sentences": (*packed_sentences(), "holds more than"),
+    "a packed archive": (*packed("dataset_location.tgz", bytes(512), "location.tgz"), "holds more than"),
+    "a long member": (long_member, LOADERS["location.tgz"][1], "holds more than"),
+    "a long cell": (*text("adult.csv", "age," + "a" * 2**20, "adult"), "field larger than"),
+    "a long line": (*text("adult.csv", "1," * 2**20, "adult"), "a row has"),
+    "a large picture": (large_picture, LOADERS["pictures"][1], "allow for"),
+    "deep settings": (*text("range.toml", "a = " + "[" * 10**5, "settings"), "range.toml"),
+    "a long number": (*text("range.toml", "port = " + "1" * 10**5, "settings"), "range.toml"),
+    "deep evidence": (*text("evidence.json", "[" * 10**6, "evidence"), "JSON"),
+    "a long key": (*text("key", "a" * 10**6, "key"), "holds more than"),
+}
+
+
+def damaged(rng, content):
+    """Returns bytes with one to four random faults; in every other case, these are odd numbers in a text."""
+    mild = rng.random() < 0.5
+    for _ in range(rng.integers(1, 5)):
+        at, way = int(rng.integers(0, len(content) + 1)), 6 if mild else rng.integers(0, 7)
+        numbers = [*re.finditer(rb"-?\d+(\.\d+)?", content)] if way == 6 and len(content) < 2**16 else []
+        if way == 0:
+            content = content[:at]
+        elif way == 1:
+            content = content[:at] + rng.bytes(int(rng.integers(1, 9))) + content[at:]
+        elif way == 2:
+            content = content[:at] + rng.bytes(4) + content[at + 4 :]
+        elif way == 3:
+            content = content[:at] + content[at + int(rng.integers(1, 40)) :]
+        elif way == 4:
+            piece = content[at : at + int(rng.integers(1, 200))]
+            content = content[:at] + piece * int(rng.integers(2, 50)) + content[at:]
+        elif way == 5:
+            content = content[:at] + bytes([255]) * 4 + content[at + 4 :]
+        elif numbers:
+            number = numbers[rng.integers(0, len(numbers))]
+            content = content[: number.start()] + str(rng.choice(ODD)).encode() + content[number.end() :]
+    return content
+
+
+def repacked(rng, content):
+    """Returns a file with faults inside its compression or its zip, so that they are read; else as it is."""
+    if content[:2] == b"\x1f\x8b":
+        return gzip.compress(damaged(rng, gzip.decompress(content)), 1)
+    if content[:4] != b"PK\x03\x04":
+        return damaged(rng, content)
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        chosen = rng.integers(0, len(old.namelist()))
+        for number, name in enumerate(old.namelist()):
+            member = old.read(name)
+            if number == chosen:  # its header or its data
+                end = 128 if rng.random() < 0.7 else len(member)
+                member = damaged(rng, member[:end]) + member[end:]
+            new.writestr(name, member)
+    return out.getvalue()
+
+
+def spoil(rng, place):
+    """Damages one of the files of a folder; a card then has the hash of its damaged weights."""
+    paths = sorted(path for path in place.rglob("*") if path.is_file() and "cache" not in path.parts)
+    path = paths[rng.integers(0, len(paths))]
+    content = path.read_bytes()
+    path.write_bytes((damaged if rng.random() < 0.4 else repacked)(rng, content))
+    if path.name == folder.WEIGHTS:
+        shown = path.with_name(folder.CARD)
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        shown.write_text(json.dumps(json.loads(shown.read_text()) | {"sha256": found}))
+
+
+def outcome(load, place):
+    signal.alarm(SECONDS)
+    try:
+        load(place)
+    except BadInput as error:
+        fault = str(error)
+        return ("refused" if len(fault.splitlines()) == 1 and len(fault) < LONGEST else "a long error"), fault
+    except BaseException as error:
+        return type(error).__name__, "".join(str(error))[:500]
+    finally:
+        signal.alarm(0)
+    return "loaded", ""
+
+
+def bound():
+    used = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (used + SPARE, used + SPARE))
+
+
+def main(where, cases=25, seed=0):
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError(f"after {SECONDS} s")))
+    made = {}
+    for kind, (make, load) in LOADERS.items():
+        made[kind] = Path(tempfile.mkdtemp(dir=where))
+        make(made[kind])
+        copy = made[kind].with_suffix(".warm")
+        shutil.copytree(made[kind], copy)
+        load(copy)  # imports and threads; an undamaged file must load
+    bombs = {}
+    for name, (make, load, words) in BOMBS.items():
+        bombs[name] = Path(tempfile.mkdtemp(dir=where)), load, words
+        make(bombs[name][0])
+    bound()
+    for name, (place, load, words) in bombs.items():
+        result, fault = outcome(load, place)
+        if result == "refused" and words not in fault:
+            result = f"refused without saying {words!r}"
+        print(json.dumps({"kind": "bomb", "case": name, "outcome": result, "fault": fault[:500]}), flush=True)
+    for kind, (_, load) in LOADERS.items():
+        counts = Counter()
+        for case in range(cases):
+            place = made[kind].with_suffix(".now")
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(made[kind], place)
+            spoil(np.random.default_rng([seed, case, *kind.encode()]), place)
+            result, fault = outcome(load, place)
+            counts[result] += 1
+            if result not in ("loaded", "refused"):
+                line = {"kind": kind, "case": f"{seed}, {case}", "outcome": result, "fault": fault[:500]}
+                print(json.dumps(line), flush=True)
+        print(json.dumps({"kind": kind, "counts": counts}), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
