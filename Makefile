@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 export REACH := import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)
 
-.PHONY: demo report test test-slow chaos conformance check docs serve rivals bench smoke clean
+.PHONY: demo report test test-slow chaos conformance check docs lock serve rivals bench smoke clean
 
 demo: $(VENV)/ready  ## serve, steal, spy, prove; out/report.html
 	$(BIN)/python -m experiments demo
@@ -46,6 +46,9 @@ check: $(VENV)/ready
 docs: $(VENV)/ready  ## the pages of docs/, as HTML in out/docs
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs out/docs
+
+lock:  ## the versions and hashes of what the images install; needs uv
+	$(PYTHON) deploy/lock.py
 
 serve: $(VENV)/ready
 	$(BIN)/python -m server

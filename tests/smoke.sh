@@ -42,6 +42,15 @@ for place in ("redis", 6379), ("server", 8000), ("server", 9100):
     raise SystemExit(f"the attacker reaches {place}")
 '
 
+say "Redis answers only who has the password"
+"${compose[@]}" exec -T server python -c '
+import socket
+with socket.create_connection(("redis", 6379), 10) as connection:
+    connection.sendall(b"PING\r\n")
+    reply = connection.recv(100)
+assert reply.startswith(b"-NOAUTH"), reply
+'
+
 say "the attacker steals, and the ledger is what it counted"
 rows() { curl -sSf -H "Authorization: Bearer $key" "$url/v1/account"; }
 before=$(rows)
