@@ -45,6 +45,7 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
         "--only", nargs="+", default=(), metavar="WORD", help="only measurements whose name contains one of these"
     )
     serving.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    serving.add_argument("--plot", type=Path, metavar="FILE", help="draw courses there, as PNG or SVG")
     serving.set_defaults(run=_serving)
 
     detectors = commands.add_parser("detectors", help="time detectors beside a matrix product and a plain loop")
@@ -91,6 +92,10 @@ def _serving(arguments: argparse.Namespace) -> None:
     results = Bench(cache, arguments.rounds, arguments.seconds, arguments.part, arguments.only).run()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.plot is not None:
+        from benchmarks.serving.plot import plot
+
+        plot(results, arguments.plot)
     print(table(results))
 
 

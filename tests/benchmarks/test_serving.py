@@ -20,6 +20,7 @@ from benchmarks.serving import environments, rounds, v2_grpc, watching
 from benchmarks.serving.cases import OURS, PARTS, Case, Part
 from benchmarks.serving.encodings import BINARY, ENCODINGS, V2
 from benchmarks.serving.engine import load
+from benchmarks.serving.plot import plot
 from benchmarks.serving.rounds import Bench
 from benchmarks.serving.servers import Missing, Ours, Running
 from benchmarks.serving.table import table
@@ -319,3 +320,24 @@ def test_octets_are_labels_and_then_probabilities():
     told = ENCODINGS["mosec"]["octets"].read(probs.argmax(1).tobytes() + probs.tobytes(), {})
     np.testing.assert_array_equal(told.labels, probs.argmax(1))
     np.testing.assert_array_equal(told.probs, probs)
+
+
+def test_courses_are_drawn_from_the_names_of_figures(tmp_path):
+    def measured(part):
+        made = Figures()
+        for number, case in enumerate(PARTS[part].cases):
+            made.add(case.name, Figure(100.0 + number, 10.0, p50=1.0, p99=2.0))
+        return made.results()
+
+    parts = {name: measured(name) for name in ("open-loop", "connections", "victims")}
+    results = {
+        "machine": {"cpu": "a processor", "cores": 2},
+        "settings": {"rounds": 1, "seconds": 1},
+        "parts": parts,
+    }
+    plot(results, tmp_path / "courses.svg")
+    drawn = (tmp_path / "courses.svg").read_text()
+    for text in ("open-loop", "connections, one row each", f"{OURS.name} cnn-defended binary"):
+        assert f"<!-- {text} -->" in drawn
+    with pytest.raises(BadInput, match="--plot: expected one of the parts open-loop"):
+        plot({**results, "parts": {}}, tmp_path / "none.svg")
