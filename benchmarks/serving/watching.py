@@ -47,7 +47,15 @@ def course(server: Running, pool: Array, round_number: int) -> Iterator[tuple[st
                 BINARY.exchange(connection, request)
                 took.append(time.perf_counter() - sent)
             passed, latency = Clocks.read(server.pids).since(start), statistics.median(took)
-            return Figure(ROWS / latency, 1e6 * passed.server / (ROWS * requests), 1e3 * latency, 1e3 * max(took))
+            return Figure(
+                ROWS / latency,
+                1e6 * passed.server / (ROWS * requests),
+                1e3 * latency,
+                1e3 * max(took),
+                client=passed.client / passed.wall,
+                others=max(0.0, passed.all - passed.server - passed.client) / passed.wall,
+                steal=passed.steal / passed.wall,
+            )
 
         ask("cnn", REQUESTS)  # warms up
         yield f"{WATCHED.name} binary {ROWS}x1", ask("cnn", REQUESTS)

@@ -234,7 +234,7 @@ def test_only_right_answers_are_measured(monkeypatch, kept):
 
 
 def test_a_rival_that_is_not_installed_is_named_and_the_rest_goes_on(kept, tmp_path, capsys):
-    only = ["--only", "fastapi", "raw cnn onnxruntime 8"]
+    only = ["--only", "fastapi", "raw cnn onnxruntime 32"]
     where = ["--cache", str(kept), "--json", str(tmp_path / "serving.json")]
     main(["serving", "--part", "rivals", "engines", "--rounds", "2", "--seconds", "0.1", *only, *where])
     results = json.loads((tmp_path / "serving.json").read_text())
@@ -242,8 +242,8 @@ def test_a_rival_that_is_not_installed_is_named_and_the_rest_goes_on(kept, tmp_p
     assert rivals["skipped"] == {
         "fastapi": "fastapi is not installed; python -m benchmarks serving --install installs it"
     }
-    assert rivals["figures"] == {} and set(engines["figures"]) == {"raw cnn onnxruntime 8"}
-    assert len(engines["figures"]["raw cnn onnxruntime 8"]["speed"]["rounds"]) == 2
+    assert rivals["figures"] == {} and set(engines["figures"]) == {"raw cnn onnxruntime 32"}
+    assert len(engines["figures"]["raw cnn onnxruntime 32"]["speed"]["rounds"]) == 2
     assert "skipped: fastapi" in capsys.readouterr().out
 
 
