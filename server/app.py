@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from defenses.store import Store, VersionConflict
+from defenses.store import Charge, Counter, Store, VersionConflict
 from server.deployment.models import LoadedModel
 from server.deployment.service import Service
 from server.http import openapi, problems
@@ -18,7 +18,10 @@ from server.http.telemetry import Telemetry
 from server.protocols import PROTOCOLS
 from server.routes import account, admin_accounts, alarms, home, marks, stacks
 from server.settings import Settings
+from wire import BadInput
 from wire.version import VERSION
+
+_DRAWN = "server/secret"  # whose counter says that a secret was drawn; no account has this name
 
 
 def create_app(
@@ -69,8 +72,20 @@ def create_app(
 
 
 async def server_secret(store: Store) -> bytes:
-    """Returns the secret of a store, which is drawn at first use."""
-    while not (kept := (await store.read("secret")).entries):
+    """Returns the secret of a store, which is drawn at first use.
+
+    Raises:
+        BadInput: A secret was drawn once, and the store has lost it.
+    """
+    if not (kept := (await store.read("secret")).entries) and await store.levels(_DRAWN):
+        raise BadInput(
+            "the store has lost the server's secret, from which its noise and its marks derive: restore the store "
+            "from a backup, or begin with an empty one"
+        )
+    while not kept:
         with suppress(VersionConflict):  # another process was faster
             await store.append("secret", [secrets.token_bytes(32)], expected=0)
+        kept = (await store.read("secret")).entries
+    if not await store.levels(_DRAWN):
+        await store.charge(Charge(_DRAWN, [Counter("times", 1)]))
     return kept[0]

@@ -73,7 +73,12 @@ class SQLiteStore:
                 raise BadInput(f"store {path}: the layout has version {layout}, but this server reads {_LAYOUT}")
             self._db.executescript(f"{_TABLES}PRAGMA user_version = {_LAYOUT};")
         except sqlite3.Error as error:
-            raise BadInput(f"store {path}: {error}") from None
+            hint = (
+                "; expected a folder that can be written"
+                if "open" in str(error) or "readonly" in str(error)
+                else ""
+            )
+            raise BadInput(f"store {path}: {error}{hint}") from None
         self._owed: list[Charge] = []  # refunds to make in the next transaction
         # Cached levels and end of the control log, valid until another process writes to the file.
         self._levels: dict[tuple[str, str], tuple[Number, float]] = {}

@@ -572,5 +572,7 @@ def test_a_broken_file_or_url_is_said(tmp_path):
     db.close()
     with pytest.raises(BadInput, match="layout has version 0"):
         open_store(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    with pytest.raises(BadInput, match="unable to open database file; expected a folder that can be written"):
+        open_store(f"sqlite:///{tmp_path}")  # as in a folder that is read-only
     with pytest.raises(BadInput, match="expected sqlite"):
         open_store("mysql://there")
