@@ -99,7 +99,14 @@ def _add_accounts(parser: Parser) -> None:
     revoke = commands.add_parser("revoke", help="revoke keys of an account")
     revoke.add_argument("name")
     revoke.add_argument("--key", help="id of the one key to revoke (default: all)")
-    for command in (create, listing, plan, add, rotate, revoke):
+    reconcile = commands.add_parser("reconcile", help="refund the requests that killed servers left unanswered")
+    reconcile.add_argument(
+        "--idle",
+        type=at_least(0),
+        default=30,
+        help="seconds without a trip to the store after which a worker counts as gone (default: %(default)s)",
+    )
+    for command in (create, listing, plan, add, rotate, revoke, reconcile):
         _add_common(command, *[argparse.SUPPRESS] * 3)
 
 

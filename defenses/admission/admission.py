@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from defenses.admission.limit import Limit
@@ -12,6 +12,7 @@ from defenses.reactions.alarm import StandingAlarm
 from defenses.reactions.slow import Slowed
 from defenses.store import Charge, Counter, Level, Store, VersionConflict
 from defenses.store.counters import Number
+from defenses.store.open_charges import OpenCharge
 from wire import Answer, BadInput, Card, Query, Refused
 from wire.ratelimit import Limits, Policy, Remaining
 
@@ -122,10 +123,12 @@ class Admission:
             _, policy, rule = limits[verdict.counter]
             raise rule.refusal(policy, rows, verdict.level, at)
         try:
-            return await handle(query), Limits(policies, _remaining(limits, verdict.levels, at))
+            answered = await handle(query), Limits(policies, _remaining(limits, verdict.levels, at))
         except BaseException:
             await self.store.refund(charge)
             raise
+        self.store.answered(charge)
+        return answered
 
     def _kept(self, rule: Limit) -> Kept:
         return Kept(f"{self.model}/{rule.name}", rule.policy, rule)
@@ -159,9 +162,18 @@ def _remaining(limits: tuple[Kept, ...], levels: Sequence[Number], at: float) ->
 
 def ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:
     """Returns an account's ledger for each model that it has queried, given the account's levels."""
+    return _by_model((name, int(level)) for name, (level, _) in levels.items())
+
+
+def unanswered(open_charges: Iterable[OpenCharge], account: str) -> dict[str, dict[str, int]]:
+    """Returns the part of an account's ledger for each model that is charged and not recorded as answered."""
+    return _by_model((entry.counter, entry.amount) for entry in open_charges if entry.account == account)
+
+
+def _by_model(amounts: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for name, (level, _) in levels.items():
+    for name, amount in amounts:
         model, _, rest = name.partition("/")
         if rest.startswith("ledger/"):
-            found.setdefault(model, dict.fromkeys(ENTRIES, 0))[rest.removeprefix("ledger/")] = int(level)
+            found.setdefault(model, dict.fromkeys(ENTRIES, 0))[rest.removeprefix("ledger/")] += amount
     return found

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 
 from defenses.microbatch import MicroBatch, Observe
 from defenses.store.counters import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Item, Level, Verdict, undone
+from defenses.store.open_charges import Answered, Open, OpenCharge
 from defenses.store.store import LogSlice, VersionConflict
 from wire import BadInput, Refused
 
@@ -99,13 +100,16 @@ class RedisStore:
             )
         except ValueError as error:
             raise BadInput(f"store {url}: {error}") from None
-        lua = resources.files("defenses.store").joinpath("trip.lua").read_text()
         self._scripts = {text: self._redis.register_script(text) for text in (_SETTLE, _APPEND, _READ, _COMPACT)}
-        self._trip_script = self._trips.register_script(lua)
+        scripts = resources.files("defenses.store")
+        self._open_script = self._redis.register_script(scripts.joinpath("open_charges.lua").read_text())
+        self._trip_script = self._trips.register_script(scripts.joinpath("trip.lua").read_text())
         self._worker = f"{_PREFIX}trip:{secrets.token_hex(8)}"
         self._ahead = time.time() - time.monotonic()  # of Redis' clock against this process's own
         self._number = 0
-        self._out: tuple[list[Charge], list[Charge]] | None = None  # refunds and charges of the trip in progress
+        # Refunds, answered charges and new charges of the trip in progress:
+        self._out: tuple[list[Charge], Open, list[Charge]] | None = None
+        self._answered = Answered(self._empty_trip)
         self._owed: list[Charge] = []  # outstanding refunds
         self._paying: asyncio.Task[None] | None = None
         self._charges = MicroBatch[Item, Verdict](self._run, undo=undone, observe=observe)
@@ -122,6 +126,18 @@ class RedisStore:
         with suppress(Refused):  # made when the store is back
             await self._charges((charge, False))
         self._see_to_debts()
+
+    def answered(self, charge: Charge) -> None:
+        """Notes that a charge's request was answered."""
+        self._answered.add(charge)
+
+    async def open_charges(self) -> list[OpenCharge]:
+        """Returns the open charges of all workers."""
+        return await self._opened(0.0, "")
+
+    async def reconcile(self, idle: float) -> list[OpenCharge]:
+        """Refunds what workers left open that are gone; see :class:`~defenses.store.Store`."""
+        return await self._opened(idle, "refund")
 
     async def levels(self, account: str) -> dict[str, Level]:
         """Returns the levels of an account's counters."""
@@ -150,6 +166,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Closes the connections; unsettled charges are not refunded."""
+        await self._answered.flush()
         if self._paying is not None:
             self._paying.cancel()
         await self._redis.aclose()
@@ -158,6 +175,18 @@ class RedisStore:
     async def _call(self, script: str, log: str, *arguments: Any) -> Any:
         with _held():
             return await self._scripts[script](keys=[f"{_PREFIX}log:{log}"], args=arguments)
+
+    async def _opened(self, idle: float, do: str) -> list[OpenCharge]:
+        with _held():
+            entries = await self._open_script(keys=[_PREFIX], args=[idle, do])
+        found = [[part.decode() for part in entry] for entry in entries]
+        return [
+            OpenCharge(worker, float(idle), account, name, float(refill), float(as_of), int(amount))
+            for worker, idle, account, name, refill, as_of, amount in found
+        ]
+
+    async def _empty_trip(self) -> None:
+        await self.refund(Charge("", ()))
 
     def _timed(self, reply: Sequence[Any]) -> Sequence[Any]:
         """Sets the clock by a reply that begins with the time, and returns the rest of it."""
@@ -171,9 +200,11 @@ class RedisStore:
         with _held():
             await self._settle()
             self._number += 1
-            self._out = list(self._owed), charges
+            answered = self._answered.take()
+            self._out = list(self._owed), answered, charges
+            sent = [(c, False) for c in self._owed] + [(c, True) for c in charges]
             try:
-                verdicts = iter(await self._trip([(c, False) for c in self._owed] + [(c, True) for c in charges]))
+                verdicts = iter(await self._trip(sent, answered))
             except redis.ResponseError as error:
                 if "user_script" in str(error):  # partly done; a retry would do that part twice
                     log.error("a trip to Redis failed half-way; its refunds are lost: %s", error)
@@ -193,12 +224,14 @@ class RedisStore:
         last = await self._scripts[_SETTLE](keys=[self._worker], args=[self._number + 1])
         number, _, reply = last.partition(b" ")
         if int(number) == self._number:
-            refunded, charges = self._out
+            refunded, _, charges = self._out
             verdicts = orjson.loads(reply)[len(refunded) :]
             self._owed = self._owed[len(refunded) :]
             self._owed += [
                 c for c, (kind, *_) in zip(charges, verdicts, strict=True) if kind in ("charged", "known")
             ]
+        else:
+            self._answered.put_back(self._out[1])
         self._number += 1
         self._out = None
 
@@ -213,9 +246,10 @@ class RedisStore:
             with suppress(Refused):
                 await self._charges((Charge("", ()), False))
 
-    async def _trip(self, items: Sequence[Item]) -> list[Verdict]:
+    async def _trip(self, items: Sequence[Item], answered: Open) -> list[Verdict]:
         message = orjson.dumps([_flat(charge, forward) for charge, forward in items])
-        arguments: list[int | float | bytes] = [self._number, message, RECEIPT_SECONDS, SLACK]
+        listed = orjson.dumps([[*share, amount] for share, amount in answered.items()])
+        arguments: list[int | float | bytes] = [self._number, message, RECEIPT_SECONDS, SLACK, listed]
         for pause in _PAUSES:
             try:
                 (reply,) = self._timed(await self._trip_script(keys=[self._worker, _PREFIX], args=arguments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from defenses.store.counters import (
     refunded,
     undone,
 )
+from defenses.store.open_charges import Answered, Open, OpenCharge, add, covers, strike
 from defenses.store.store import CONTROL, LogSlice, VersionConflict
 from wire import BadInput, Refused
 
@@ -36,6 +38,7 @@ CREATE TABLE IF NOT EXISTS receipts
 CREATE INDEX IF NOT EXISTS old ON receipts (at);
 CREATE TABLE IF NOT EXISTS entries (log, position INTEGER, entry BLOB, PRIMARY KEY (log, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshots (log PRIMARY KEY, position INTEGER, snapshot BLOB);
+CREATE TABLE IF NOT EXISTS workers (worker PRIMARY KEY, seen REAL, open BLOB) WITHOUT ROWID;
 """
 _LAYOUT = 1  # version of the tables
 _SECONDS = 1.0  # time-out of the file's lock; waiting for it blocks all requests
@@ -84,6 +87,9 @@ class SQLiteStore:
         self._levels: dict[tuple[str, str], tuple[Number, float]] = {}
         self._control: int | None = None
         self._version = 0
+        self._worker = secrets.token_hex(8)
+        self._open: Open | None = {}  # of this worker
+        self._answered = Answered(self._empty_trip)
         self._charges = MicroBatch[Item, Verdict](self._trip, undo=undone, observe=observe)
 
     async def charge(self, charge: Charge) -> Verdict:
@@ -94,6 +100,30 @@ class SQLiteStore:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
         with suppress(Refused):  # made in the next transaction
             await self._charges((charge, False))
+
+    def answered(self, charge: Charge) -> None:
+        """Notes that a charge's request was answered."""
+        self._answered.add(charge)
+
+    async def open_charges(self) -> list[OpenCharge]:
+        """Returns the open charges of all workers."""
+        with _held():
+            return self._opened()
+
+    async def reconcile(self, idle: float) -> list[OpenCharge]:
+        """Refunds what workers left open that are gone; see :class:`~defenses.store.Store`."""
+        with self._transaction():
+            self._read_anew()
+            gone = [entry for entry in self._opened() if entry.idle >= idle]
+            levels: dict[tuple[str, str], tuple[Number, float]] = {}
+            for _, _, account, name, refill, as_of, amount in gone:
+                charge = Charge(account, (Counter(name, amount, None, refill, as_of),))
+                self._fetch(charge, levels, {})
+                refunded(charge, levels, {})
+            self._write_levels(levels)
+            self._db.executemany("DELETE FROM workers WHERE worker = ?", {(entry.worker,) for entry in gone})
+        self._levels, self._open = {}, None
+        return gone
 
     async def levels(self, account: str) -> dict[str, Level]:
         """Returns the levels of an account's counters."""
@@ -145,6 +175,7 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Closes the file."""
+        await self._answered.flush()
         self._db.close()
 
     def _trip(self, items: Sequence[Item]) -> Sequence[Verdict]:
@@ -155,35 +186,80 @@ class SQLiteStore:
         return [next(verdicts) if forward else CHARGED for _, forward in items]
 
     def _settled(self, charges: Sequence[Charge]) -> list[Verdict]:
-        owed = list(self._owed)
+        owed, answered = list(self._owed), self._answered.take()
+        try:
+            verdicts = self._written(owed, answered, charges)
+        except BaseException:
+            self._answered.put_back(answered)
+            raise
+        self._owed = []
+        return verdicts
+
+    def _written(self, owed: Sequence[Charge], answered: Open, charges: Sequence[Charge]) -> list[Verdict]:
         with self._transaction():
             end = self._read_anew()
+            if self._open is None:
+                self._open = self._open_of(self._worker)
+            open_before, open_ = self._open, self._open.copy()
             levels: dict[tuple[str, str], tuple[Number, float]] = {}
             receipts: dict[tuple[str, str], Receipt] = {}
             for charge in (*owed, *charges):
                 self._fetch(charge, levels, receipts)
             levels_before, receipts_before = levels.copy(), receipts.copy()
+            strike(open_, answered)
             for charge in owed:
-                refunded(charge, levels, receipts)
+                if covers(open_, struck := add({}, charge)):
+                    strike(open_, struck)
+                    refunded(charge, levels, receipts)
             verdicts = [
                 charged(charge, levels, receipts) if charge.log_position in (None, end) else BEHIND
                 for charge in charges
             ]
+            for charge, verdict in zip(charges, verdicts, strict=True):
+                if verdict.kind == "charged":
+                    add(open_, charge)
             risen = {key: level for key, level in levels.items() if level is not levels_before.get(key)}
-            self._db.executemany(
-                "REPLACE INTO levels VALUES (?, ?, ?, ?)", [(*key, *level) for key, level in risen.items()]
-            )
+            self._write_levels(risen)
+            if open_:
+                listed = orjson.dumps([[*share, amount] for share, amount in open_.items()])
+                self._db.execute("REPLACE INTO workers VALUES (?, ?, ?)", (self._worker, time.time(), listed))
+            elif open_before:
+                self._db.execute("DELETE FROM workers WHERE worker = ?", (self._worker,))
             if receipts or receipts_before:
                 self._write_receipts(receipts_before, receipts, max(charge.at for charge in (*owed, *charges)))
-        self._owed = []
+        self._open = open_
         self._levels.update(risen)
         return verdicts
+
+    async def _empty_trip(self) -> None:
+        await self.refund(Charge("", ()))
+
+    def _opened(self) -> list[OpenCharge]:
+        rows = self._db.execute("SELECT worker, seen, open FROM workers").fetchall()
+        now = time.time()  # which may have been set back
+        return [
+            OpenCharge(worker, abs(now - seen), *entry)
+            for worker, seen, listed in rows
+            for entry in orjson.loads(listed)
+        ]
+
+    def _open_of(self, worker: str) -> Open:
+        return {
+            (account, name, refill, as_of): amount
+            for by, _, account, name, refill, as_of, amount in self._opened()
+            if by == worker
+        }
+
+    def _write_levels(self, levels: dict[tuple[str, str], tuple[Number, float]]) -> None:
+        self._db.executemany(
+            "REPLACE INTO levels VALUES (?, ?, ?, ?)", [(*key, *level) for key, level in levels.items()]
+        )
 
     def _read_anew(self) -> int:
         """Drops cached values that another process may have changed, and returns the end of the control log."""
         version = self._db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version or len(self._levels) > _REMEMBERED:
-            self._levels, self._control, self._version = {}, None, version
+            self._levels, self._control, self._open, self._version = {}, None, None, version
         if self._control is None:
             self._control = self._end(CONTROL)
         return self._control

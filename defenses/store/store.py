@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from defenses.store.counters import Charge, Level, Verdict
+from defenses.store.open_charges import OpenCharge
 
 CONTROL = "range"  # name of the control log; ``Charge.log_position`` is a position in it
 
@@ -46,6 +47,23 @@ class Store(Protocol):
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge whose request was not answered."""
+        ...
+
+    def answered(self, charge: Charge) -> None:
+        """Notes that a charge's request was answered; recorded with the next trip, or after a second."""
+        ...
+
+    async def open_charges(self) -> list[OpenCharge]:
+        """Returns what is charged for requests that are not recorded as answered."""
+        ...
+
+    async def reconcile(self, idle: float) -> list[OpenCharge]:
+        """Refunds what workers left open that are gone, and returns it.
+
+        Args:
+            idle: Seconds without a trip after which a worker counts as gone. If one is not gone, its requests in
+                progress are answered without charge.
+        """
         ...
 
     async def levels(self, account: str) -> dict[str, Level]:

@@ -7,6 +7,7 @@
 --          latest or -1]], the same counters as JSON, kept under the receipt]]
 -- ARGV[3]  how long a receipt is kept on the queries' clock, in seconds
 -- ARGV[4]  tolerance for rounding
+-- ARGV[5]  JSON: [[account, name, refill, as of, amount]] that were answered since the last trip: no longer open
 --
 -- Returns the time (seconds, microseconds) and JSON: a verdict [kind, counter, level, levels...] for each item; the
 -- levels of counters with a cap are strings, since numbers would be rounded.
@@ -42,6 +43,20 @@ local function refilled(hash, counter)
     put(hash, counter, level, as_of)
   end
   return level, as_of
+end
+
+-- Open charges (open_charges.py) are kept by worker, account and counter.
+local open, worker, opened = prefix .. 'open', string.sub(KEYS[1], #prefix + #'trip:' + 1), {}
+
+local function share(account, name, refill, as_of)
+  return table.concat({worker, account, name, refill, as_of}, '\n')
+end
+
+local function lasts(counter) return counter[2] > 0 and (counter[4] == 0 or counter[4] >= EMPTIES) end
+
+local function strike(field, amount)
+  local left = tonumber(redis.call('HGET', open, field) or '0') - amount
+  if left > 0 then redis.call('HSET', open, field, left) else redis.call('HDEL', open, field) end
 end
 
 local function receipt_of(item)
@@ -80,6 +95,13 @@ local function charge(item)
   end
   if key then
     if known then write(key, math.min(written, item[3]), attempts + 1, counters) else write(key, item[3], 1, item[7]) end
+  else
+    for _, counter in ipairs(item[6]) do
+      if lasts(counter) then
+        local field = share(item[2], counter[1], counter[4], counter[5])
+        opened[field] = (opened[field] or 0) + counter[2]
+      end
+    end
   end
   return verdict
 end
@@ -93,6 +115,15 @@ local function refund(item)
     if attempts ~= 1 then return end
     redis.call('DEL', key)
     counters = cjson.decode(charged)
+  else
+    local struck = {}
+    for _, counter in ipairs(counters) do
+      if lasts(counter) then struck[share(item[2], counter[1], counter[4], counter[5])] = counter[2] end
+    end
+    for field, amount in pairs(struck) do
+      if tonumber(redis.call('HGET', open, field) or '0') < amount then return end -- refunded already
+    end
+    for field, amount in pairs(struck) do strike(field, amount) end
   end
   for _, counter in ipairs(counters) do
     if is_ledger(counter) then
@@ -106,6 +137,7 @@ local function refund(item)
   end
 end
 
+for _, part in ipairs(cjson.decode(ARGV[5])) do strike(share(part[1], part[2], part[3], part[4]), part[5]) end
 local verdicts = {}
 for i, item in ipairs(cjson.decode(ARGV[2])) do
   if item[1] then
@@ -115,6 +147,7 @@ for i, item in ipairs(cjson.decode(ARGV[2])) do
     verdicts[i] = {'charged', -1, 0}
   end
 end
+for field, amount in pairs(opened) do redis.call('HINCRBY', open, field, amount) end
 local reply = cjson.encode(verdicts)
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. reply, 'EX', 86400)
 return {now[1], now[2], reply}

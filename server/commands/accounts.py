@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cli.keys import read_key
+from cli.money import in_currency
+from defenses.admission.admission import unanswered
 from defenses.store import open_store
 from server.control.accounts import OPERATOR, Account, Accounts
 from server.control.log import ControlLog
@@ -41,6 +43,8 @@ async def administrate(settings: Settings, do: str, arguments: dict[str, object]
             case "revoke":
                 only = None if arguments["key"] is None else key
                 print(f"{await known.revoke(name, OPERATOR, only=only)} keys revoked")
+            case "reconcile":
+                await _reconcile(control, float(str(arguments["idle"])))
     finally:
         await store.close()
 
@@ -57,3 +61,18 @@ async def _create(accounts: Accounts, name: str, plan: str, key_file: object) ->
         key = await accounts.create(name, plan, OPERATOR)
         key_file.touch(mode=0o600)
         key_file.write_text(key + "\n")
+
+
+async def _reconcile(control: ControlLog, idle: float) -> None:
+    """Refunds the charges for requests that killed workers left unanswered, and notes it for the audit."""
+    refunded = await control.store.reconcile(idle)
+    for account in sorted({entry.account for entry in refunded}):
+        for model, ledger in unanswered(refunded, account).items():
+            event = {"do": "refund unanswered requests", "account": account, "model": model, **ledger}
+            await control.note(event, OPERATOR)
+            print(
+                f"{account:24} {model:16} {ledger['requests']} requests, {ledger['rows']} rows, "
+                f"{in_currency(ledger['micro_cents'])} refunded"
+            )
+    if not refunded:
+        print("Nothing to refund: no worker that is gone has left a request unanswered.")

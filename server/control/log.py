@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 VERSION = 1  # of the snapshot's and the events' schema
 COMPACT_AFTER = 1000  # events
 AUDITED = 1000  # events that a snapshot keeps for the audit
-AUDIT_ONLY = {"commit to marks", "open the key of marks"}  # events that change no view
+AUDIT_ONLY = {  # events that change no view
+    "commit to marks",
+    "open the key of marks",
+    "refund unanswered requests",
+}
 
 Event = dict[str, Any]
 

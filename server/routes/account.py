@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from defenses.admission.admission import ledgers
+from defenses.admission.admission import ledgers, unanswered
 from defenses.admission.price import ENTRIES
 from server.control.accounts import Account
 from server.deployment.service import Service
@@ -38,6 +38,10 @@ class Statement(Ledger):
     plan: str = Field(examples=["attacker"])
     prices: Prices | None
     models: dict[str, Ledger]
+    unanswered: Ledger = Field(
+        description="The part that is charged and not recorded as answered: requests without an id that are in "
+        "progress, or that a killed server left behind. An administrator can refund the latter."
+    )
     rows_left: dict[str, int] = Field(
         description="Rows that each limit still lets pass.",
         examples=[{"victim/rate_limit": 4000, "victim/quota": 99360}],
@@ -55,6 +59,7 @@ async def statement(service: Service, account: Account) -> Statement:
     """Returns an account's statement."""
     levels = await service.store.levels(account.name)
     ledger = ledgers(levels)
+    unfinished = unanswered(await service.store.open_charges(), account.name)
     now = service.clock()
     left: dict[str, int] = {}
     for deployed in service.of_plan(account.plan).values():
@@ -64,7 +69,12 @@ async def statement(service: Service, account: Account) -> Statement:
         account=account.name,
         plan=account.plan,
         prices=None if price is None else Prices(per_row=price.per_row, per_request=price.per_request),
-        **{entry: sum(entries[entry] for entries in ledger.values()) for entry in ENTRIES},
+        **_total(ledger),
+        unanswered=Ledger(**_total(unfinished)),
         models={model: Ledger(**entries) for model, entries in ledger.items()},
         rows_left=left,
     )
+
+
+def _total(models: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {entry: sum(entries[entry] for entries in models.values()) for entry in ENTRIES}

@@ -1,5 +1,9 @@
 import asyncio
 import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -464,6 +468,83 @@ def test_a_refund_is_of_what_was_charged(store_url):
         return await store.levels("a")
 
     assert using(store_url, script) == {"n": Level(0, 0), "money": Level(0, 0)}
+
+
+def left_open(found, account="a"):
+    return {entry.counter: entry.amount for entry in found if entry.account == account}
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from defenses.store import EMPTIES, Charge, Counter, open_store
+
+async def work():
+    store = open_store(sys.argv[1])
+    bill = Counter("rows", 3), Counter("money", 7), Counter("free", 0)
+    limits = Counter("bucket", 3, 99, 1.0, 5.0, True), Counter("day", 3, 99, EMPTIES, 8)
+    charges = [Charge("a", (*bill, *limits)), Charge("a", bill), Charge("a", bill, 0.0, "id")]
+    for charge in (*charges, *charges[:2], Charge("b", bill)):
+        await store.charge(charge)
+    store.answered(charges[0])
+    await store.refund(charges[1])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(work())
+"""
+
+
+def test_what_a_worker_that_is_gone_left_open_is_seen_and_refunded(store_url):
+    killed = subprocess.run([sys.executable, "-c", KILLED, store_url], cwd=Path(__file__).parents[3], check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    async def script(store):
+        await store.charge(Charge("a", (Counter("rows", 10),)))  # this worker is alive
+        seen = left_open(await store.open_charges())
+        none = await store.reconcile(60.0)
+        await asyncio.sleep(3)
+        await store.charge(Charge("c", (Counter("day", 50, 99, EMPTIES, 9),)))
+        gone = await store.reconcile(2.5)
+        again = await store.reconcile(2.5)
+        levels = {name: level.level for name, level in (await store.levels("a")).items()}
+        return seen, none, left_open(gone), left_open(gone, "b"), again, levels
+
+    seen, none, of_a, of_b, again, levels = using(store_url, script)
+    assert none == again == []
+    assert of_a == {"rows": 6, "money": 14, "day": 3} and of_b == {"rows": 3, "money": 7}
+    assert levels == {"rows": 10 + 3 + 3, "money": 7 + 7, "free": 0, "bucket": 6, "day": 3}
+    assert set(seen) == {"rows", "money", "day"}
+
+
+def test_an_answered_charge_is_not_open_a_moment_later(store_url):
+    async def script(store):
+        charge = counted(4)
+        await store.charge(charge)
+        before = left_open(await store.open_charges())
+        store.answered(charge)
+        for _ in range(200):
+            if not (after := await store.open_charges()):
+                break
+            await asyncio.sleep(0.05)
+        await store.refund(charge)  # too late: nothing happens
+        return before, after, await store.levels("a")
+
+    assert using(store_url, script) == ({"n": 4}, [], {"n": Level(4, 0)})
+
+
+def test_a_charge_that_was_reconciled_is_not_refunded_again(store_url):
+    async def script(store):
+        slow = counted(4)
+        await store.charge(counted(10, idempotency_key="r"))
+        await store.charge(slow)
+        other = open_store(store_url)
+        refunded = left_open(await other.reconcile(0.0))
+        await other.close()
+        await store.refund(slow)
+        store.answered(slow)
+        await store.charge(counted(1))
+        return refunded, left_open(await store.open_charges()), await store.levels("a")
+
+    assert using(store_url, script) == ({"n": 4}, {"n": 1}, {"n": Level(11, 0)})
 
 
 def test_a_charge_whose_asker_has_gone_is_undone(store_url):
