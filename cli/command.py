@@ -53,6 +53,7 @@ def run(main: str | Main, argv: Sequence[str] | None = None) -> NoReturn:
         main: The command's function, or its name as ``module:function``.
         argv: The command's arguments; default: those of the process.
     """
+    os.umask(0o077)  # keys, accounts, rows and evidence are for this user alone
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # tqdm reads it on import
     try:

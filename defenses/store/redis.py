@@ -11,8 +11,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from importlib import resources
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from redis.backoff import NoBackoff
 from defenses.microbatch import MicroBatch, Observe
 from defenses.store.counters import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Item, Level, Verdict, undone
 from defenses.store.open_charges import Answered, Open, OpenCharge
+from defenses.store.outage import Outage
 from defenses.store.store import LogSlice, VersionConflict
 from wire import BadInput, Refused
 
@@ -106,6 +107,7 @@ class RedisStore:
         self._trip_script = self._trips.register_script(scripts.joinpath("trip.lua").read_text())
         self._worker = f"{_PREFIX}trip:{secrets.token_hex(8)}"
         self._ahead = time.time() - time.monotonic()  # of Redis' clock against this process's own
+        self._outage = Outage((redis.RedisError, OSError), lambda error: type(error).__name__)
         self._number = 0
         # Refunds, answered charges and new charges of the trip in progress:
         self._out: tuple[list[Charge], Open, list[Charge]] | None = None
@@ -141,7 +143,7 @@ class RedisStore:
 
     async def levels(self, account: str) -> dict[str, Level]:
         """Returns the levels of an account's counters."""
-        with _held():
+        with self._outage.watched(writes=False):
             found = await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(f"{_PREFIX}levels:{account}"))
         return {name.decode(): _level(value) for name, value in found.items()}
 
@@ -155,6 +157,11 @@ class RedisStore:
     async def read(self, log: str, start: int = 0) -> LogSlice:
         """Reads a log; see :class:`~defenses.store.Store`."""
         return LogSlice(*self._timed(await self._call(_READ, log, start)))
+
+    async def probe(self) -> None:
+        """Writes, or raises :class:`~wire.Refused` (503)."""
+        with self._outage.watched(writes=True):
+            await self._redis.set(f"{_PREFIX}probe", 1)
 
     def now(self) -> float:
         """Returns the time of Redis, late by as much as its last reply was."""
@@ -173,11 +180,11 @@ class RedisStore:
         await self._trips.aclose()
 
     async def _call(self, script: str, log: str, *arguments: Any) -> Any:
-        with _held():
+        with self._outage.watched(writes=False):
             return await self._scripts[script](keys=[f"{_PREFIX}log:{log}"], args=arguments)
 
     async def _opened(self, idle: float, do: str) -> list[OpenCharge]:
-        with _held():
+        with self._outage.watched(writes=False):
             entries = await self._open_script(keys=[_PREFIX], args=[idle, do])
         found = [[part.decode() for part in entry] for entry in entries]
         return [
@@ -197,7 +204,7 @@ class RedisStore:
     async def _run(self, items: Sequence[Item]) -> Sequence[Verdict]:
         charges = [charge for charge, forward in items if forward]
         self._owed += [charge for charge, forward in items if not forward]
-        with _held():
+        with self._outage.watched(writes=True):
             await self._settle()
             self._number += 1
             answered = self._answered.take()
@@ -277,11 +284,3 @@ def _flat(charge: Charge, forward: bool) -> list[Any]:
 def _level(value: bytes) -> Level:
     level, _, as_of = value.partition(b" ")
     return Level(float(level), float(as_of)) if as_of else Level(int(level), 0.0)
-
-
-@contextmanager
-def _held() -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        raise Refused(f"the store is unavailable: {type(error).__name__}", status=503, retry_after=1) from error

@@ -28,6 +28,7 @@ from defenses.store.counters import (
     undone,
 )
 from defenses.store.open_charges import Answered, Open, OpenCharge, add, covers, strike
+from defenses.store.outage import Outage
 from defenses.store.store import CONTROL, LogSlice, VersionConflict
 from wire import BadInput, Refused
 
@@ -64,8 +65,10 @@ class SQLiteStore:
             BadInput: The file cannot be opened, or is not a store of this version.
         """
         if path != ":memory:":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            if path != ":memory:":
+                Path(path).touch(mode=0o600)  # SQLite gives its other files the same mode
             self._db = sqlite3.connect(path, timeout=_SECONDS, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -75,13 +78,17 @@ class SQLiteStore:
             if layout != _LAYOUT and tables:
                 raise BadInput(f"store {path}: the layout has version {layout}, but this server reads {_LAYOUT}")
             self._db.executescript(f"{_TABLES}PRAGMA user_version = {_LAYOUT};")
-        except sqlite3.Error as error:
-            hint = (
-                "; expected a folder that can be written"
-                if "open" in str(error) or "readonly" in str(error)
-                else ""
-            )
+        except (sqlite3.Error, OSError) as error:
+            denied = isinstance(error, PermissionError) or "open" in str(error) or "readonly" in str(error)
+            hint = "; expected a folder that can be written" if denied else ""
             raise BadInput(f"store {path}: {error}{hint}") from None
+        if path != ":memory:" and (mode := Path(path).stat().st_mode & 0o777) & 0o077:
+            self._db.close()
+            raise BadInput(
+                f"store {path}: other users may open it (mode {mode:o}), and it holds a secret; "
+                f"run: chmod 600 {path}*"
+            )
+        self._outage = Outage((sqlite3.Error,), str)
         self._owed: list[Charge] = []  # refunds to make in the next transaction
         # Cached levels and end of the control log, valid until another process writes to the file.
         self._levels: dict[tuple[str, str], tuple[Number, float]] = {}
@@ -107,7 +114,7 @@ class SQLiteStore:
 
     async def open_charges(self) -> list[OpenCharge]:
         """Returns the open charges of all workers."""
-        with _held():
+        with self._outage.watched(writes=False):
             return self._opened()
 
     async def reconcile(self, idle: float) -> list[OpenCharge]:
@@ -127,7 +134,7 @@ class SQLiteStore:
 
     async def levels(self, account: str) -> dict[str, Level]:
         """Returns the levels of an account's counters."""
-        with _held():
+        with self._outage.watched(writes=False):
             rows = self._db.execute("SELECT name, level, mark FROM levels WHERE account = ?", (account,))
             return {name: Level(level, as_of) for name, level, as_of in rows}
 
@@ -168,6 +175,11 @@ class SQLiteStore:
                 "AND position < (SELECT position FROM snapshots WHERE log = ?1)",
                 (log,),
             )
+
+    async def probe(self) -> None:
+        """Writes, or raises :class:`~wire.Refused` (503)."""
+        with self._transaction():
+            self._db.execute(f"PRAGMA user_version = {_LAYOUT}")
 
     def now(self) -> float:
         """Returns the time of this machine, which all processes that share the file have."""
@@ -326,19 +338,12 @@ class SQLiteStore:
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-        with _held():
+        with self._outage.watched(writes=begin != "BEGIN"):
             self._db.execute(begin)
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # else SQLite has rolled back by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
-
-
-@contextmanager
-def _held() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise Refused(f"the store is unavailable: {error}", status=503, retry_after=1) from error

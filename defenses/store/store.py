@@ -94,6 +94,10 @@ class Store(Protocol):
         """Replaces all entries before a position by a snapshot, unless there is a later one."""
         ...
 
+    async def probe(self) -> None:
+        """Writes, so that a full disk is found, or raises :class:`~wire.Refused` (503)."""
+        ...
+
     def now(self) -> float:
         """Returns the time in seconds since the epoch, by the one clock of all workers that share the store."""
         ...

@@ -21,6 +21,7 @@ from server.settings import Settings
 from wire import Answer, Array, BadInput, Query, Refused
 from wire.ratelimit import Limits
 
+PROBE_SECONDS = 1.0  # for which a write to the store shows that it is available; anyone may ask
 STORE_SECONDS = 1.0  # after which the store counts as unavailable, for readiness checks
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Service:
         self.settings, self.store, self.clock = settings, store, clock
         self.control = ControlLog(store, clock, self._redeploy)
         self._served, self._secret, self._timed = served, secret, timed
+        self._probed = float("-inf")
         self._configured: dict[str, Tables] = {victim.name: victim.defenses for victim in settings.victims}
         self._stacks: dict[str, Tables] = dict(self._configured)
         self._deployments: dict[str, Deployment | None] = {
@@ -122,12 +124,15 @@ class Service:
                 self._stacks[model] = stack
 
     async def check(self) -> None:
-        """Raises :class:`~wire.Refused` (503) unless all processes serve all models and the store answers."""
+        """Raises :class:`~wire.Refused` (503) unless all processes serve all models and the store can write."""
         if not all(self.up):
             raise Refused(f"{sum(self.up)} of {len(self.up)} workers serve", status=503, retry_after=1)
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 await self.catch_up()
+                if asyncio.get_running_loop().time() > self._probed + PROBE_SECONDS:
+                    await self.store.probe()
+                    self._probed = asyncio.get_running_loop().time()
         except TimeoutError:
             late = f"the store has not answered within {STORE_SECONDS:g} seconds"
             raise Refused(late, status=503, retry_after=1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import socket
 from collections.abc import MutableSequence
@@ -13,6 +14,8 @@ from server.http import hosts, logs, telemetry
 from server.processes.supervisor import preload, run_once, supervise
 from server.settings import Settings
 from wire import BadInput
+
+log = logging.getLogger(__name__)
 
 
 class Serving(NamedTuple):
@@ -34,6 +37,10 @@ class Serving(NamedTuple):
         """Serves until this process gets a signal to end."""
         settings = self.settings
         logs.begin(settings.log)
+        if settings.state.is_dir() and settings.state.stat().st_mode & 0o077:
+            log.warning(
+                "Other users may read %s, with rows and models; run: chmod -R go= %s", *[settings.state] * 2
+            )
         with suppress(OSError, ValueError):  # as many connections as the system allows
             resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         listener = bound(settings.host, settings.port)  # before anything slow
