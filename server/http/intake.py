@@ -6,9 +6,17 @@ from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from server.settings import Settings
 from wire import Malformed, Refused
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TooOften(Refused):
+    """Too many requests of an account were refused (429); this one does not count as another."""
 
 
 class Intake:
@@ -37,19 +45,23 @@ class Intake:
             A context manager around all that is done for the request.
 
         Raises:
-            Refused: Too many of the account's requests were refused (429).
+            TooOften: Too many of the account's requests were refused.
         """
+        self.expect(account)
+        return Held(self, account)
+
+    def expect(self, account: str) -> None:
+        """Raises :class:`TooOften` if too many of an account's requests were refused."""
         if (full_at := self._full_at.get(account)) is not None:
             settings = self._settings
             wait = full_at - self._clock() - (settings.refusals_burst - 1) / settings.refusals_per_second
             if wait > 0:
-                raise Refused(
+                raise TooOften(
                     f"too many requests of this account were refused; after {settings.refusals_burst} of them, "
                     f"{settings.refusals_per_second:g} a second are read",
                     status=429,
                     retry_after=wait,
                 )
-        return Held(self, account)
 
     def refused(self, account: str) -> None:
         """Counts a request of an account that was refused."""
@@ -100,6 +112,8 @@ class Held:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self._intake.release(self._account, self._size)
+        if isinstance(error, TooOften):
+            return
         if isinstance(error, Malformed) or (isinstance(error, Refused) and error.status < 500):
             self._intake.refused(self._account)
 
@@ -107,3 +121,12 @@ class Held:
         """Counts further bytes, or raises :class:`~wire.Refused` (429 or 503)."""
         self._size += size
         self._intake.hold(self._account, size)
+
+    def read(self, read: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """Calls what reads the body, unless too many of the account's requests were refused since this one came.
+
+        Raises:
+            TooOften: They were.
+        """
+        self._intake.expect(self._account)
+        return read(*args, **more)

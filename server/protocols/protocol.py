@@ -138,12 +138,11 @@ async def answer(
         body = await read_body(headers, receive, most, settings.body_seconds, held.more)
         while True:
             if body.short:
-                asked = protocol.read(headers, body, deployed.card, settings.max_json)
+                asked = held.read(protocol.read, headers, body, deployed.card, settings.max_json)
             else:
                 held.more(-len(body))
-                loop = asyncio.get_running_loop()
-                asked = await loop.run_in_executor(
-                    _beside, protocol.read, headers, body, deployed.card, settings.max_json
+                asked = await asyncio.get_running_loop().run_in_executor(
+                    _beside, held.read, protocol.read, headers, body, deployed.card, settings.max_json
                 )
                 held.more(len(body))  # with what was inflated
             try:

@@ -73,6 +73,7 @@ def raw(model, shape, size, content):
 
 FULL = [1024, 1, 28, 28]
 BLANK = bytes(1024 * 784 * 4)
+PHOTOS = bytes(104 * 3 * 224 * 224 * 4)
 TENSOR = b'{"name":"input","shape":[0],"datatype":"FP32","data":[]}'
 MEMBERS = b"{" + b",".join(b'"%x":0' % n for n in range(15_000)) + b"}"
 LONG = {"Inference-Header-Content-Length": str(50 * MB)}
@@ -102,6 +103,7 @@ ATTACKS = {
     "as many rows as JSON holds": flooded("images", list_of(b"0", 2 * 668 * 784 + 2), [668, 1, 28, 28]),
     "all rows in binary": raw("images", FULL, len(BLANK), BLANK),
     "all rows but the last value": raw("images", FULL, len(BLANK), BLANK[:-4] + b"\xff" * 4),
+    "many photos but the last value": raw("photos", [104, 3, 224, 224], len(PHOTOS), PHOTOS[:-4] + b"\xff" * 4),
     "more bytes than all rows": raw("images", FULL, len(BLANK), bytes(60 * MB)),
     "a body that is no request": packed(("/v2/models/photos/infer", bytes(60 * MB), {})),
     "a head of spaces": packed(("/v2/models/photos/infer", b" " * (60 * MB), LONG)),

@@ -52,6 +52,21 @@ def test_refusals_are_limited_and_the_limit_refills(error):
         intake.admit("a")
 
 
+def test_requests_that_come_together_are_counted_one_by_one():
+    intake = Intake(settings(refusals_burst=3), Clock(1e6))
+    read = 0
+
+    def fail():
+        nonlocal read
+        read += 1
+        raise Malformed("so")
+
+    for held in [intake.admit("a") for _ in range(10)]:
+        with contextlib.suppress(Malformed, Refused), held:
+            held.read(fail)
+    assert read == 3
+
+
 def test_what_is_answered_or_fails_on_the_server_s_side_is_no_refusal():
     intake = Intake(settings(refusals_burst=1), Clock(1e6))
     for error in (None, Refused("away", status=503), RuntimeError(), ConnectionError()):
