@@ -109,7 +109,7 @@ def _add_prepare(parser: Parser) -> None:
 
 
 def _add_judge(parser: Parser) -> None:
-    parser.add_argument("evidence", type=Path, help="evidence file written by `mlaas-range prove twin-test`")
+    parser.add_argument("evidence", type=Path, help="evidence file of a twin test or of selected inference")
     parser.add_argument("--root", required=True, help="the commitment published before the suspect existed")
     add_endpoint(parser)
     _add_study(parser)
@@ -126,7 +126,7 @@ def _add_judge(parser: Parser) -> None:
         type=at_least(0),
         default=2,
         metavar="N",
-        help="number of twins to train again, besides the victim (default: %(default)s)",
+        help="number of twins, and of simulated thefts, to make again besides the victim (default: %(default)s)",
     )
     parser.add_argument(
         "--tries",
@@ -215,7 +215,7 @@ METHODS = {"dataset-inference": _add_dataset_inference, "dawn": _add_dawn}
 OTHERS = {
     "prepare": ("Trains the twins of a victim, and commits to them before there is a suspect.", _add_prepare),
     "judge": (
-        "Checks the evidence of a twin test against a published commitment, and repeats the test.",
+        "Checks a study and its evidence against a published commitment, and repeats the test.",
         _add_judge,
     ),
     "judge-dawn": (

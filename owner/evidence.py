@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,21 @@ def load(path: Path, details: type[D]) -> Evidence[D]:
         if "verdict" in given and "details" not in given:
             raise BadInput(f"{path}: evidence of an earlier version: run the proof again") from None
         raise BadInput(f"{path}: not evidence of this method: {problem(error)}") from None
+
+
+def method_of(path: Path) -> str:
+    """Returns the name of the method whose evidence a file holds.
+
+    Raises:
+        BadInput: The file cannot be read, or is not evidence.
+    """
+    try:
+        found = json.loads(read_bytes(path, MOST))["method"]
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; expected an evidence file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise BadInput(f"{path}: not an evidence file") from None
+    return str(found)
 
 
 def describe(evidence: Evidence[Any]) -> str:

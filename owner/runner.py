@@ -26,7 +26,7 @@ from cli.meter import metered
 from defenses.watermarks.ledger import Opening
 from owner import PROOFS
 from owner.dawn import Dawn
-from owner.evidence import MOST, Evidence, describe, expect_writable, load
+from owner.evidence import MOST, Evidence, describe, expect_writable, load, method_of
 from owner.judge import Victim
 from owner.judge import judge as judge_marks
 from owner.marks_held import MarksHeld
@@ -35,8 +35,8 @@ from owner.selected_inference import SelectedInference
 from owner.twin_test import TwinTest
 from owner.twins import study as twins
 from owner.twins import training
-from owner.twins.judge import judge as judge_twins
-from owner.twins.ranks import Ranks
+from owner.twins.judge import DETAILS
+from owner.twins.judge import judge as judge_study
 from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
 from wire.files import read_bytes
 from wire.http import Endpoint
@@ -117,17 +117,20 @@ def prepare(arguments: argparse.Namespace) -> str:
 
 
 def judge(arguments: argparse.Namespace) -> str:
-    """Judges the evidence of a twin test; returns a description of the findings."""
+    """Judges evidence that rests on a study; returns a description of the findings."""
     given = arguments
     expect_writable(given.out)
-    evidence = load(given.evidence, Ranks)
+    method = method_of(given.evidence)
+    if method not in DETAILS:
+        raise BadInput(f"{given.evidence} is evidence of {method}; expected one of {', '.join(DETAILS)}")
+    evidence: Evidence[Any] = load(given.evidence, DETAILS[method])
     with ExitStack() as stack:
         run = Run(given, stack, {})
         suspect, independent = _endpoint(run), _independent(run)
         oracle = stack.enter_context(metered(suspect, patience=given.patience, label="suspect"))
         rng = np.random.default_rng()
         extent = {"retrained": given.retrain, "tries": given.tries}
-        found = judge_twins(evidence, given.root, given.study, oracle, independent, rng, **extent)
+        found = judge_study(evidence, given.root, given.study, oracle, independent, rng, **extent)
     return _written(dataclasses.replace(found, suspect_url=suspect.base), given.out)
 
 

@@ -80,6 +80,7 @@ class Place:
         held["shadow"].save(attacker / "shadow.npz")
         held["victim"].save(owner / "private.npz")
         held["unseen"].save(owner / "unseen.npz")
+        held["reference"].save(owner / "reference.npz")
         others = held["evaluation"].take(slice(self.protocol.candidates))
         candidates, truth = roles.candidates(held["victim"], others, self.seed)
         candidates.save(attacker / "candidates.npz")

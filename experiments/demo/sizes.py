@@ -23,6 +23,7 @@ class Protocol:
         fit_images: Images of each side that fit the owner's regressor.
         test_images: Further images of each side, whose scores are tested.
         starts: Random starts of the blind walk, for each image and noise.
+        twins: Twins of the victim for the twin test.
         independents: Independent models.
         independent_rows: Rows that train each of them, drawn from the control role.
     """
@@ -36,6 +37,7 @@ class Protocol:
     fit_images: int
     test_images: int
     starts: int
+    twins: int
     independents: int
     independent_rows: int
 
@@ -72,6 +74,7 @@ REDUCED = Protocol(
     fit_images=100,
     test_images=100,
     starts=4,
+    twins=7,
     independents=3,
     independent_rows=8000,
 )
@@ -90,6 +93,7 @@ FULL = Protocol(
     fit_images=500,
     test_images=500,
     starts=10,
+    twins=15,
     independents=5,
     independent_rows=8000,
 )

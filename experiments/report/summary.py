@@ -123,6 +123,24 @@ def _membership(scored: Sequence[Run]) -> str:
 
 
 def _ownership(ownership: Run) -> str:
+    if not ownership.get("proofs"):
+        return _inferred(ownership)
+    proofs = ownership["proofs"]
+    of = {
+        kind: [proof["verdict"] == "accused" for proof in proofs if proof["kind"] == kind]
+        for kind in ("victim", "stolen", "independent")
+    }
+    found = "proves" if any(of["victim"]) else "does not prove"
+    stolen, falsely = (f"{sum(of[kind])} of {len(of[kind])}" for kind in ("stolen", "independent"))
+    return (
+        f"By labels alone, without a private image, the twin test {found} that the victim is the owner’s. It "
+        f"accuses {stolen} stolen models and, falsely, {falsely} independent models. Dataset inference: "
+        f"{_inferred(ownership)}"
+    )
+
+
+def _inferred(ownership: Run) -> str:
+    """Describes the verdicts of dataset inference."""
     suspects, accused = ownership["suspects"], ownership["independents_accused"]
     verdicts = {
         kind: [suspect["verdict"] == "accused" for suspect in suspects if suspect["kind"] == kind]

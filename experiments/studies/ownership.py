@@ -67,7 +67,9 @@ class Accusations:
         test, panel = TwinTest(), _Panel([suspects.victim(1 + number) for number in range(self.models)], held)
         results["victims"] = [_accuracy(model, held) for model in panel.models]
         results["queries"], results["disputed"] = len(panel.x), len(panel.chosen)
-        results["controls"] = [panel.similarities(model, test.ridge) for model in suspects.controls(self.controls)]
+        results["controls"] = [
+            panel.similarities(suspects.control(number), test.ridge) for number in range(self.controls)
+        ]
         for name, number, model in self._suspects(suspects):
             labels = labels_of(model, held["evaluation"].x)
             results["suspects"].append(

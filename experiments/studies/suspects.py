@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,22 +102,21 @@ class Suspects:
 
     def independent(self, number: int) -> tuple[str, Network]:
         """Returns a model of the victim's distribution that has nothing to do with it, and a description."""
-        role = ("control", "pool", "shadow")[number % 3]
-        family = self.family if number < 6 else ("mlp", "softmax", self.family)[number % 3]
+        family = (self.family, "mlp", "softmax")[number % 3]
+        role = ("control", "pool", "shadow")[number // 3 % 3]
         pool = self.held[role]
         rng = np.random.default_rng([self.seed, 1, number])
         chosen = pool.take(rng.permutation(len(pool))[: len(pool) * 4 // 5])
         assert chosen.y is not None
         return f"{family}, {role}", self._taught(1000 + number, chosen.x, chosen.y, family=family)
 
-    def controls(self, count: int) -> Iterator[Network]:
-        """Yields the judge's own models."""
+    def control(self, number: int) -> Network:
+        """Returns one of the judge's own models."""
         pool = self.held["control"]
-        for number in range(count):
-            rng = np.random.default_rng([self.seed, 2, number])
-            chosen = pool.take(rng.permutation(len(pool))[: len(pool) * 4 // 5])
-            assert chosen.y is not None
-            yield self._taught(2000 + number, chosen.x, chosen.y)
+        rng = np.random.default_rng([self.seed, 2, number])
+        chosen = pool.take(rng.permutation(len(pool))[: len(pool) * 4 // 5])
+        assert chosen.y is not None
+        return self._taught(2000 + number, chosen.x, chosen.y)
 
     def _taught(
         self,

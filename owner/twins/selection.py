@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from wire import Array, BadInput, Labels
+from wire.files import read_arrays
 from zoo.exact_interval import exact_interval
 
 CAUTION = (
@@ -49,12 +49,11 @@ class Selection:
         Raises:
             BadInput: The file is invalid, or belongs to a study with another commitment.
         """
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                made_for = str(file["root"])
-                selection = Selection(*(file[field.name] for field in fields(Selection)))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path} does not hold the selection of a study ({error}): remove it") from None
+        arrays = read_arrays(path, "the selection of a study")
+        names = [field.name for field in fields(Selection)]
+        if arrays.keys() != {"root", *names}:
+            raise BadInput(f"{path} does not hold the selection of a study, but {sorted(arrays)}: remove it")
+        made_for, selection = str(arrays["root"]), Selection(*(arrays[name] for name in names))
         if made_for != root:
             raise BadInput(f"{path} belongs to the commitment {made_for}, but the study's is {root}: remove it")
         return selection

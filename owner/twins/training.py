@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from zoo import folder
 from zoo.cache import once
 from zoo.data.pool import Pool
 from zoo.families import Architecture
+from zoo.model import Model
 from zoo.network import Network
 
 PROBE = 1000  # rows
@@ -70,6 +71,24 @@ def train(study: Path, jobs: int) -> Plan:
     return plan
 
 
+def trained(plan: Plan, number: int, pools: Mapping[str, Pool]) -> Model:
+    """Trains a twin, or the victim, number 0, as its plan says."""
+    rows = plan.rows_of(number, studies.known_rows(pools)) if number else pools["private"]
+    return plan.recipe(number).train(rows, label=f"twin {number}" if number else "victim")
+
+
+def stolen(study: Path, plan: Plan, number: int) -> Model:
+    """Steals a twin with the reference rows: thefts of odd numbers by probabilities, the others by labels."""
+    recipe, pools = plan.recipe(THEFT + number), studies.read_pools(study, plan)
+    robbed = folder.load(studies.model_folder(study, plan.robbed(number)))
+    x = untrained(pools["reference"], studies.known_rows(pools)).x
+    probs = robbed.predict(x)
+    assert isinstance(recipe.family, Architecture)
+    thief = Network.untrained(recipe.family, robbed.card(), seed=recipe.seed)
+    y = probs if number % 2 else probs.argmax(axis=1).astype(np.int64)
+    return thief.fit(x, y, recipe.training, seed=recipe.seed, label=f"theft {number}")
+
+
 def missing(study: Path, plan: Plan) -> int:
     """Returns the number of twins and simulated thefts that are not yet trained."""
     return sum(not path.exists() for path in studies.model_folders(study, plan))
@@ -106,28 +125,14 @@ def _one_thread() -> None:
 def _train_twin(study: Path, path: Path) -> None:
     def make(made: Path) -> None:
         number, plan = _number(path), studies.read(study)
-        rows = plan.rows_of(number, studies.known_rows(studies.read_pools(study, plan)))
-        recipe = plan.recipe(number)
-        folder.save(recipe.train(rows, label=path.name), made, seed=recipe.seed, rows=len(rows))
+        model = trained(plan, number, studies.read_pools(study, plan))
+        folder.save(model, made, seed=plan.recipe(number).seed, rows=plan.rows)
 
     once(path, make)
 
 
 def _train_theft(study: Path, path: Path) -> None:
-    """Steals a twin with the reference rows, by turns by its probabilities and by its labels."""
-
-    def make(made: Path) -> None:
-        number, plan = _number(path), studies.read(study)
-        recipe, pools = plan.recipe(THEFT + number), studies.read_pools(study, plan)
-        x = untrained(pools["reference"], studies.known_rows(pools)).x
-        robbed = folder.load(studies.model_folder(study, plan.robbed(number)))
-        probs = robbed.predict(x)
-        assert isinstance(recipe.family, Architecture)
-        thief = Network.untrained(recipe.family, robbed.card(), seed=recipe.seed)
-        y = probs if number % 2 else probs.argmax(axis=1).astype(np.int64)
-        folder.save(thief.fit(x, y, recipe.training, seed=recipe.seed, label=path.name), made, seed=recipe.seed)
-
-    once(path, make)
+    once(path, lambda made: folder.save(stolen(study, studies.read(study), _number(path)), made))
 
 
 def _number(path: Path) -> int:

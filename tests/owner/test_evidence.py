@@ -4,7 +4,7 @@ import json
 import pytest
 
 from owner.dataset_inference.walks import CAUTION, Walks
-from owner.evidence import Evidence, accusations, describe, load
+from owner.evidence import Evidence, accusations, describe, load, method_of
 from owner.marks_held import MarksHeld
 from wire import BadInput
 
@@ -67,6 +67,16 @@ def test_evidence_of_another_method_is_refused(tmp_path):
     EVIDENCE.save(tmp_path / "evidence.json")
     with pytest.raises(BadInput, match=r"not evidence of this method: details\.marks Field required"):
         load(tmp_path / "evidence.json", MarksHeld)
+
+
+def test_a_file_names_its_method(tmp_path):
+    EVIDENCE.save(tmp_path / "evidence.json")
+    assert method_of(tmp_path / "evidence.json") == "dataset-inference"
+    (tmp_path / "no.json").write_text("[]")
+    with pytest.raises(BadInput, match=r"no\.json: not an evidence file"):
+        method_of(tmp_path / "no.json")
+    with pytest.raises(BadInput, match="No such file"):
+        method_of(tmp_path / "nowhere.json")
 
 
 def test_evidence_is_described_with_what_to_do_next():

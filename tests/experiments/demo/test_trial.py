@@ -17,6 +17,7 @@ from experiments.demo.sizes import FULL, REDUCED, Protocol
 from experiments.demo.trial import Trial
 from experiments.parties import Job, Parties
 from experiments.processes import Failed
+from experiments.report.summary import summary
 from wire import BadInput
 from zoo.data import load, roles
 
@@ -35,6 +36,7 @@ SMALL = Protocol(
     fit_images=12,
     test_images=12,
     starts=1,
+    twins=3,
     independents=1,
     independent_rows=300,
 )
@@ -134,8 +136,18 @@ def test_the_owner_tests_every_suspect_with_controls(results):
     assert results["ownership"]["independents_accused"]["suspects"] == 1
     first, *others = results["ownership"]["suspects"]
     asked = sum(suspect["suspect_queries"] + suspect["victim_queries"] for suspect in [first, *others])
+    asked += sum(proof["suspect_queries"] for proof in results["ownership"]["proofs"])
     assert asked == sum(ledger["rows"] for ledger in results["ownership"]["ledgers"].values())
     assert first["victim_queries"] > 0 and not any(suspect["victim_queries"] for suspect in others)
+
+
+def test_the_story_ends_in_a_proof(results):
+    victim, *others = results["ownership"]["proofs"]
+    assert victim["kind"] == "victim" and victim["rank"] == 1 and victim["z"] > 3
+    assert [proof["kind"] for proof in others] == ["stolen", "stolen", "independent"]
+    assert {proof["models"] for proof in (victim, *others)} == {1 + SMALL.twins}
+    assert others[-1]["limit"] is None and victim["limit"] is not None
+    assert "By labels alone, without a private image, the twin test" in dict(summary(results))["Ownership"]
 
 
 def test_scores_are_judged_from_their_files(trial, results, tmp_path, capsys):
@@ -155,6 +167,7 @@ def test_parties_hold_only_the_files_of_their_roles(trial, results):
     assert {path.name for path in (trial.out / "owner").glob("*.npz")} == {
         "private.npz",
         "unseen.npz",
+        "reference.npz",
         "features.npz",
     }
 

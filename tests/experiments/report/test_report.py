@@ -289,6 +289,41 @@ def test_the_summary_is_computed_from_the_numbers(results, page):
     assert "answered 980 rows in 12 attacks, for 0.0980 currency units, and 9,257 rows in the owner’s" in lines
 
 
+def proof(name, rank, z, verdict="inconclusive"):
+    return {
+        "name": name,
+        "kind": name.partition("-")[0],
+        "verdict": verdict,
+        "p_value": 0.002,
+        "alpha": 0.01,
+        "suspect_queries": 9000,
+        "caution": "It is a rate over victims.",
+        "models": 8,
+        "rests_on": "t",
+        "rank": rank,
+        "p_rank": rank / 8,
+        "z": z,
+        "p_t": 0.002,
+        "limit": None if name.startswith("independent") else 1.9,
+    }
+
+
+def test_the_twin_test_stands_above_dataset_inference(results, page):
+    results["ownership"]["proofs"] = [
+        proof("victim", 1, 61.5, "accused"),
+        proof("stolen-open", 1, 4.4, "accused"),
+        proof("independent-0", 5, -0.3),
+    ]
+    found = page(results)
+    assert ["stolen-open", "1", "0.125", "4.400", "0.002", "1.900", "accused", "9,000"] in found.rows
+    assert ["independent-0", "5", "0.625", "−0.300", "0.002", "–", "inconclusive", "9,000"] in found.rows
+    assert "It is a rate over victims." in found.text
+    told = (
+        "the twin test proves that the victim is the owner’s. It accuses 1 of 1 stolen models and, falsely, 0 of 1"
+    )
+    assert told in found.text and "Dataset inference: At level 0.01 the owner accuses" in found.text
+
+
 def test_what_the_tests_prove_follows_from_the_verdicts(results, page):
     assert "prove" not in _tested(page(results))
     suspects = results["ownership"]["suspects"]

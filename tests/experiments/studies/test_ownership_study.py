@@ -24,7 +24,8 @@ def test_every_suspect_is_compared_with_every_model(tmp_path):
     results = SMALL.run(3, None, tmp_path / "cache", out)
     assert json.loads(out.read_text()) == json.loads(json.dumps(results))
     names = [one["name"] for one in results["suspects"]]
-    assert names[:3] == [f"independent: softmax, {role}" for role in ("control", "pool", "shadow")]
+    families = ("softmax, control", "mlp, control", "softmax, control", "softmax, pool")
+    assert names[:4] == [f"independent: {name}" for name in families]
     assert names.count("itself") == 5 and names.count("labels") == 1 and len(names) == 4 + 5 + 6
     for one in results["suspects"]:
         assert len(one["similarities"]["all"]) == 5

@@ -4,7 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
+from owner import selected_inference
 from owner.judge import Rejected
+from owner.selected_inference import SelectedInference
 from owner.twin_test import TwinTest
 from owner.twins import study as studies
 from owner.twins import training
@@ -36,7 +38,8 @@ def oracle(model, asked=None):
     def answer(x):
         if asked is not None:
             asked.append(x)
-        return Answer(model.predict(x).argmax(axis=1))
+        probs = model.predict(x)
+        return Answer(probs.argmax(axis=1), probs)
 
     return Oracle(answer, dataclasses.replace(model.card(), model="suspect"))
 
@@ -155,6 +158,42 @@ def test_twins_that_were_not_made_as_the_study_says_are_refused(case, tmp_path):
     evidence, root = accuse(study, victim)
     with pytest.raises(Rejected, match=r"the twin \d+, trained again"):
         judge(evidence, root, study, oracle(victim), OTHERS, RNG)
+
+
+# --- selected inference ------------------------------------------------------------------------------------------
+
+FEW = SelectedInference(images=5, candidates=60, permutations=99)
+
+
+def selected(place, craft=None):
+    """Prepares a study with simulated thefts, or crafted ones, and returns it with evidence about the victim."""
+    folder.save(trained(POOLS["private"], 2**40), place / "victim", seed=2**40)
+    study, settings = place / "study", {**SETTINGS, "selected-inference": FEW.committed()}
+    studies.begin(study, place / "victim", POOLS, 12, settings, thefts=4)
+    training.train(study, 1)
+    if craft is not None:
+        for number in range(1, 5):
+            folder.save(craft(number), studies.theft_folder(study, number))
+        training.train(study, 1)
+    holdings = selected_inference.Holdings(studies.load_known(study), {})
+    evidence = FEW.accuse(oracle(folder.load(place / "victim")), FEW.prepare(holdings, RNG), RNG)
+    return study, evidence
+
+
+def test_selected_inference_is_repeated_too(tmp_path):
+    study, evidence = selected(tmp_path)
+    root, victim = evidence.details.root, folder.load(studies.model_folder(study, 0))
+    found = judge(evidence, root, study, oracle(victim), OTHERS, RNG, retrained=4)
+    assert found.method == "selected-inference" and found.p_value == evidence.p_value
+    assert found.details.independent.keys() == {"one"} and found.caution == CAUTION
+
+
+def test_thefts_that_were_not_made_as_the_study_says_are_refused(tmp_path):
+    """Thefts that know how the private images were divided would accuse anybody."""
+    study, evidence = selected(tmp_path, lambda number: trained(POOLS["private"], number, epochs=0))
+    victim = folder.load(studies.model_folder(study, 0))
+    with pytest.raises(Rejected, match=r"the theft \d, trained again"):
+        judge(evidence, evidence.details.root, study, oracle(victim), OTHERS, RNG, retrained=4)
 
 
 def test_a_victim_without_a_seed_cannot_be_trained_again(tmp_path):
