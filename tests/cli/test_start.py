@@ -147,3 +147,14 @@ run(main, {flags})
     assert (b"progress" in told) == shown
     os.close(theirs)
     os.close(ours)
+
+
+def test_what_commands_write_is_for_their_user_alone(tmp_path):
+    write = (
+        "import pathlib; from cli.command import run; run(lambda _: pathlib.Path('rows.npz').write_text('') and 0)"
+    )
+    paths = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    subprocess.run(
+        [sys.executable, "-c", write], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True
+    )
+    assert (tmp_path / "rows.npz").stat().st_mode & 0o777 == 0o600
