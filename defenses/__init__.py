@@ -24,6 +24,7 @@ from defenses.defense import (
     Starting,
     check_order,
     compose,
+    compose_row_wise,
     disclosed,
 )
 from defenses.detectors.detector import CrossAccountDetector, Detector
@@ -99,5 +100,6 @@ __all__ = [
     "TopK",
     "check_order",
     "compose",
+    "compose_row_wise",
     "disclosed",
 ]

@@ -50,6 +50,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.service.catch_up()
         yield
+        await app.state.service.close()
         await store.close()
 
     app = FastAPIOffline(  # the pages at /docs load nothing from elsewhere

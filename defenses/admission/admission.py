@@ -10,11 +10,10 @@ from defenses.admission.price import ENTRIES, Price
 from defenses.defense import Handler
 from defenses.reactions.alarm import StandingAlarm
 from defenses.reactions.slow import Slowed
-from defenses.store import Charge, Counter, Level, Store, VersionConflict
-from defenses.store.counters import Number
+from defenses.store import Charge, Counter, Level, Store, Verdict, VersionConflict
 from defenses.store.open_charges import OpenCharge
 from wire import Answer, BadInput, Card, Query, Refused
-from wire.ratelimit import Limits, Policy, Remaining
+from wire.ratelimit import Limits, Policy
 
 EVERYWHERE = "*"  # the scope of limits on all models together
 
@@ -31,6 +30,40 @@ class Kept(NamedTuple):
     counter: str
     policy: Policy
     rule: Limit
+
+
+class Bill(NamedTuple):
+    """What the answer to a query will cost.
+
+    Attributes:
+        charge: What to charge the account.
+        rows: Number of rows.
+        kept: The limits that have the first of the charge's counters.
+        refused: The refusal of a query that no limit would refuse.
+    """
+
+    charge: Charge
+    rows: int
+    kept: tuple[Kept, ...] = ()
+    refused: Refused | None = None
+
+    def limits(self, verdict: Verdict) -> Limits:
+        """Returns the limits' state after the charge.
+
+        Raises:
+            Refused: A limit or an alarm refuses the query; nothing was charged.
+            VersionConflict: The control log has grown beyond the charge's position.
+        """
+        if verdict.kind == "behind":
+            raise VersionConflict(f"the control log has grown beyond {self.charge.log_position}")
+        if self.refused is not None:
+            raise self.refused
+        at = self.charge.at
+        if verdict.kind == "over":
+            _, policy, rule = self.kept[verdict.counter]
+            raise rule.refusal(policy, self.rows, verdict.level, at)
+        left = [limit.rule.remaining(level, at) for limit, level in zip(self.kept, verdict.levels, strict=True)]
+        return Limits(tuple([limit.policy for limit in self.kept]), tuple(left))
 
 
 class Admission:
@@ -71,7 +104,6 @@ class Admission:
             for rule in overall
         )
         self._limits = (*everywhere, *map(self._kept, limits))
-        self._policies = tuple(limit.policy for limit in self._limits)
         self._entries = [f"{model}/ledger/{entry}" for entry in ENTRIES]
         names = [limit.counter for limit in self._limits]
         for name in names:
@@ -105,40 +137,32 @@ class Admission:
             Refused: A limit or an alarm refuses the query, or the store is unavailable (503).
             VersionConflict: The control log has grown beyond that position.
         """
+        bill = self.bill(query, alarms, log_position)
+        limits = bill.limits(await self.store.charge(bill.charge))
+        try:
+            answer = await handle(query)
+        except BaseException:
+            await self.store.refund(bill.charge)
+            raise
+        self.store.answered(bill.charge)
+        return answer, limits
+
+    def bill(self, query: Query, alarms: Sequence[StandingAlarm] = (), log_position: int | None = None) -> Bill:
+        """Returns what an answer will cost; the arguments are those of :meth:`admitted`."""
         rows, at = len(query.x), query.at
-        limits, policies = self._limits, self._policies
+        if any(alarm.reaction == "refuse" for alarm in alarms):  # only if the log has not grown since
+            nothing = Charge(query.account, (), at, log_position=log_position)
+            why = f"this account raised an alarm, and model {self.model} no longer answers it"
+            return Bill(nothing, rows, refused=Refused(why, status=403))
+        limits = self._limits
         if alarms:
-            if any(alarm.reaction == "refuse" for alarm in alarms):
-                await self._refuse(query, log_position)
-            slowed = [self._kept(Slowed(alarm.at)) for alarm in alarms if alarm.reaction == "slow"][:1]
-            limits = (*limits, *slowed)
-            policies = (*policies, *(limit.policy for limit in slowed))
+            limits += tuple(self._kept(Slowed(alarm.at)) for alarm in alarms if alarm.reaction == "slow")[:1]
         counters = [rule.counter(name, rows, at) for name, _, rule in limits]
         counters += map(Counter, self._entries, self.price.amounts(rows))
-        charge = Charge(query.account, counters, at, query.idempotency_key, log_position)
-        verdict = await self.store.charge(charge)
-        if verdict.kind == "behind":
-            raise VersionConflict(f"the control log has grown beyond {log_position}")
-        if verdict.kind == "over":
-            _, policy, rule = limits[verdict.counter]
-            raise rule.refusal(policy, rows, verdict.level, at)
-        try:
-            answered = await handle(query), Limits(policies, _remaining(limits, verdict.levels, at))
-        except BaseException:
-            await self.store.refund(charge)
-            raise
-        self.store.answered(charge)
-        return answered
+        return Bill(Charge(query.account, counters, at, query.idempotency_key, log_position), rows, limits)
 
     def _kept(self, rule: Limit) -> Kept:
         return Kept(f"{self.model}/{rule.name}", rule.policy, rule)
-
-    async def _refuse(self, query: Query, log_position: int | None) -> None:
-        """Refuses, unless the control log has grown: the alarm may have been cleared."""
-        nothing = Charge(query.account, (), query.at, log_position=log_position)
-        if (await self.store.charge(nothing)).kind == "behind":
-            raise VersionConflict(f"the control log has grown beyond {log_position}")
-        raise Refused(f"this account raised an alarm, and model {self.model} no longer answers it", status=403)
 
     def disclose(self, card: Card) -> Card:
         """Returns the card as seen through the limits."""
@@ -154,10 +178,6 @@ class Admission:
             ).rows
             for name, _, rule in self._limits
         }
-
-
-def _remaining(limits: tuple[Kept, ...], levels: Sequence[Number], at: float) -> tuple[Remaining, ...]:
-    return tuple([rule.remaining(level, at) for (_, _, rule), level in zip(limits, levels, strict=True)])
 
 
 def ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:

@@ -123,6 +123,10 @@ class RedisStore:
         finally:
             self._see_to_debts()
 
+    async def charge_all(self, charges: Sequence[Charge]) -> Sequence[Verdict]:
+        """Makes several charges; see :class:`~defenses.store.Store`."""
+        return await asyncio.gather(*map(self.charge, charges))
+
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
         with suppress(Refused):  # made when the store is back

@@ -8,24 +8,22 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 
 import orjson
 
-from defenses.microbatch import MicroBatch, Observe
+from defenses.microbatch import Observe
 from defenses.store.counters import (
     BEHIND,
-    CHARGED,
     RECEIPT_SECONDS,
     Charge,
     Counter,
-    Item,
     Level,
     Number,
     Receipt,
     Verdict,
     charged,
     refunded,
-    undone,
 )
 from defenses.store.open_charges import Answered, Open, OpenCharge, add, covers, strike
 from defenses.store.outage import Outage
@@ -97,16 +95,21 @@ class SQLiteStore:
         self._worker = secrets.token_hex(8)
         self._open: Open | None = {}  # of this worker
         self._answered = Answered(self._empty_trip)
-        self._charges = MicroBatch[Item, Verdict](self._trip, undo=undone, observe=observe)
+        self._observe = observe
 
     async def charge(self, charge: Charge) -> Verdict:
         """Charges an account; see :class:`~defenses.store.Store`."""
-        return await self._charges((charge, True))
+        return self._settled([charge])[0]
+
+    async def charge_all(self, charges: Sequence[Charge]) -> Sequence[Verdict]:
+        """Makes several charges; see :class:`~defenses.store.Store`."""
+        return self._settled(charges)
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""
+        self._owed.append(charge)
         with suppress(Refused):  # made in the next transaction
-            await self._charges((charge, False))
+            self._settled([])
 
     def answered(self, charge: Charge) -> None:
         """Notes that a charge's request was answered."""
@@ -190,21 +193,17 @@ class SQLiteStore:
         await self._answered.flush()
         self._db.close()
 
-    def _trip(self, items: Sequence[Item]) -> Sequence[Verdict]:
-        """Charges and refunds in one transaction."""
-        self._owed += [charge for charge, forward in items if not forward]
-        charges = [charge for charge, forward in items if forward]
-        verdicts = iter(self._settled(charges))
-        return [next(verdicts) if forward else CHARGED for _, forward in items]
-
     def _settled(self, charges: Sequence[Charge]) -> list[Verdict]:
-        owed, answered = list(self._owed), self._answered.take()
+        """Makes the refunds that are due, and charges, in one transaction."""
+        begun, owed, answered = perf_counter(), list(self._owed), self._answered.take()
         try:
             verdicts = self._written(owed, answered, charges)
         except BaseException:
             self._answered.put_back(answered)
             raise
         self._owed = []
+        if self._observe is not None:
+            self._observe(perf_counter() - begun, len(owed) + len(charges))
         return verdicts
 
     def _written(self, owed: Sequence[Charge], answered: Open, charges: Sequence[Charge]) -> list[Verdict]:

@@ -45,6 +45,10 @@ class Store(Protocol):
         """Charges an account in one atomic step."""
         ...
 
+    async def charge_all(self, charges: Sequence[Charge]) -> Sequence[Verdict]:
+        """Makes several charges, one after the other, in one trip."""
+        ...
+
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge whose request was not answered."""
         ...

@@ -43,6 +43,9 @@ class Batcher:
 
     A pass that is expected to be short runs in the event loop, any other in a thread; passes of about as many rows
     say what to expect. The first of a size runs in a thread.
+
+    Attributes:
+        most: Most rows of a pass.
     """
 
     def __init__(self, engine: Engine, executor: Executor, observe: Observe | None = None) -> None:
@@ -54,6 +57,7 @@ class Batcher:
             observe: Called after each pass with its rows, the seconds for which the first of them had waited, and
                 the seconds that it took.
         """
+        self.most = engine.rows
         self._engine, self._executor, self._observe = engine, executor, observe
         # Processor time, which other processes do not prolong, by the bit length of the rows' number.
         self._costs = [math.inf] * (engine.rows.bit_length() + 1)
@@ -63,7 +67,7 @@ class Batcher:
 
     async def __call__(self, x: Array) -> Array:
         """Answers about the rows ``x``, ``(n, ...)``: class probabilities, ``(n, k)``."""
-        asked, most = perf_counter(), self._engine.rows
+        asked, most = perf_counter(), self.most
         if len(x) <= most:
             return await self._passes(_Part(x, asked))
         parts = [self._passes(_Part(x[at : at + most], asked)) for at in range(0, len(x), most)]

@@ -17,6 +17,7 @@ from server.control.accounts import Account
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
+from server.deployment.turn import Answered, Asking, Turns
 from server.settings import Settings
 from wire import Answer, Array, BadInput, Query, Refused
 from wire.ratelimit import Limits
@@ -70,6 +71,7 @@ class Service:
         self.control = ControlLog(store, clock, self._redeploy)
         self._served, self._secret, self._timed = served, secret, timed
         self._probed = float("-inf")
+        self._turns = Turns(store)
         self._configured: dict[str, Tables] = {victim.name: victim.defenses for victim in settings.victims}
         self._stacks: dict[str, Tables] = dict(self._configured)
         self._deployments: dict[str, Deployment | None] = {
@@ -149,10 +151,14 @@ class Service:
 
         A key that was revoked meanwhile is found by :meth:`ask`.
         """
+        return self.known(authorization) or await self.enter(authorization)  # the account may be new
+
+    def known(self, authorization: str | None) -> Caller | None:
+        """Returns the client whose key is known without a look at the store; None if :meth:`enter` has to look."""
         try:
             return self._caller(authorization)
-        except Refused:  # the account may be new
-            return await self.enter(authorization)
+        except Refused:
+            return None
 
     def _caller(self, authorization: str | None) -> Caller:
         return Caller(self.control.accounts.authenticate(authorization), self.control.position)
@@ -222,11 +228,52 @@ class Service:
             Refused: A defence refuses.
             VersionConflict: The control log has grown since the client was authenticated: authenticate it again.
         """
+        result: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Answered | Exception) -> bool:
+            if result.done():
+                return False
+            if isinstance(outcome, Exception):
+                result.set_exception(outcome)
+            else:
+                result.set_result(outcome)
+            return True
+
+        self.submit(caller, deployed, x, request_id, done)
+        try:
+            answer, limits, charge = await result
+        except asyncio.CancelledError:
+            if result.done() and not result.cancelled() and result.exception() is None:  # it came too late
+                await self.store.refund(result.result().charge)
+            raise
+        self.store.answered(charge)
+        return answer, limits
+
+    def submit(
+        self,
+        caller: Caller,
+        deployed: Deployed,
+        x: Array,
+        request_id: str | None,
+        done: Callable[[Answered | Exception], bool],
+    ) -> None:
+        """Asks as :meth:`ask` does, together with all who do so in this turn of the event loop.
+
+        Args:
+            caller: The authenticated client.
+            deployed: The model, as its account meets it.
+            x: The rows.
+            request_id: The client's name for the request, if any.
+            done: Takes the outcome, in a later turn; returns whether somebody still waits for it.
+        """
         name, model = caller.account.name, deployed.card.model
         query = Query(name, x, self.clock(), idempotency_key(model, request_id, x))
         alarms = self.control.alarms.standing(name, model)
-        handle = deployed.reaction.around(alarms) if alarms else deployed.reaction.handle
-        return await deployed.admission.admitted(query, handle, alarms, caller.position)
+        self._turns.add(Asking(query, deployed, alarms, caller.position, done))
+
+    async def close(self) -> None:
+        """Refuses and refunds what is still to be answered."""
+        await self._turns.close()
 
     def _replaced(self, model: str, stack: Tables) -> Deployment | None:
         try:

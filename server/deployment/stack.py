@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +23,7 @@ from defenses import (
     Starting,
     check_order,
     compose,
+    compose_row_wise,
     disclosed,
 )
 from defenses.store import Store
@@ -30,7 +31,7 @@ from defenses.watermarks.survival import check_survival
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.settings import Plan, defense_of
-from wire import BadInput, Card
+from wire import Answer, Array, BadInput, Card
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,9 @@ class Deployed:
         card: Its card.
         admission: Their limits and prices.
         reaction: Answers admitted queries, as the account's alarms say.
+        together: Answers about the rows of many admitted queries of accounts without alarms; None if a layer
+            needs to see every query alone.
+        pass_rows: Most rows of a forward pass.
         platform: The engine's name.
         layers: The layers around the victim, outermost first.
     """
@@ -120,6 +124,8 @@ class Deployed:
     card: Card
     admission: Admission
     reaction: Reaction
+    together: Callable[[Array], Awaitable[Answer]] | None
+    pass_rows: int
     platform: str
     layers: Sequence[Bound]
 
@@ -232,14 +238,23 @@ def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: 
     limits = [limit for kind, limit in stack.limits if kind not in plan.skip]
     overall = [limit for _, limit in outer.limits]
     admission = Admission(site.model, limits, price_of(plan), site.store, overall)
+    timed = [bound.timed for bound in layers]
     unmarked = [bound.timed for bound in layers if bound.defense.stage is not Stage.WATERMARK]
     reaction = Reaction(
         served.card.classes,
         layer_secret(secret, site.model, "deceive"),
-        compose([bound.timed for bound in layers], served),
+        compose(timed, served),
         compose(unmarked, served),
     )
-    return Deployed(admission.disclose(card), admission, reaction, served.platform, layers)
+    return Deployed(
+        admission.disclose(card),
+        admission,
+        reaction,
+        compose_row_wise(timed, served.answer),
+        served.batcher.most,
+        served.platform,
+        layers,
+    )
 
 
 @contextmanager

@@ -1,0 +1,190 @@
+"""Answers together what arrives in one turn of the event loop: one charge, one pass, one change of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from defenses.admission.admission import Bill
+from defenses.reactions.alarm import StandingAlarm
+from defenses.store import Store
+from defenses.store.counters import Charge
+from server.deployment.stack import Deployed
+from wire import Answer, Query, Refused
+from wire.ratelimit import Limits
+
+log = logging.getLogger(__name__)
+
+
+class Answered(NamedTuple):
+    """The outcome of a query that was answered.
+
+    Attributes:
+        answer: The answer.
+        limits: The state in which it left the limits.
+        charge: What was charged for it.
+    """
+
+    answer: Answer
+    limits: Limits
+    charge: Charge
+
+
+class Asking(NamedTuple):
+    """A query that waits for its answer.
+
+    Attributes:
+        query: The query.
+        deployed: The model, as its account meets it.
+        alarms: The account's alarms at the model.
+        position: The position of the control log at which both were read.
+        done: Takes the outcome; returns whether somebody still waits for it.
+    """
+
+    query: Query
+    deployed: Deployed
+    alarms: Sequence[StandingAlarm]
+    position: int
+    done: Callable[[Answered | Exception], bool]
+
+
+class _Admitted(NamedTuple):
+    asking: Asking
+    bill: Bill
+    limits: Limits
+
+
+class Turns:
+    """Gathers the queries of each turn, and answers them.
+
+    All are charged in one step of the store. Those to one victim behind layers that change each row by itself
+    share passes, and each layer changes all rows of a pass at once. Any other goes through its layers alone.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Takes the store of the counters."""
+        self._store = store
+        self._waiting: list[Asking] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, asking: Asking) -> None:
+        """Answers a query together with all others of this turn."""
+        if not self._waiting:
+            self._start(self._turn())
+        self._waiting.append(asking)
+
+    async def close(self) -> None:
+        """Refuses and refunds what is still to be answered."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _turn(self) -> None:
+        turn, self._waiting = self._waiting, []
+        passes = _passes(await self._admitted(turn))
+        for several in passes[1:]:
+            self._start(self._answer(several))
+        if passes:
+            await self._answer(passes[0])
+
+    async def _admitted(self, turn: Sequence[Asking]) -> list[_Admitted]:
+        """Charges the queries of a turn, and tells those that are refused."""
+        billed: list[tuple[Asking, Bill]] = []
+        for asking in turn:
+            try:
+                bill = asking.deployed.admission.bill(asking.query, asking.alarms, asking.position)
+            except Exception as error:
+                asking.done(error)
+            else:
+                billed.append((asking, bill))
+        try:
+            verdicts = await self._store.charge_all([bill.charge for _, bill in billed])
+        except (Exception, asyncio.CancelledError) as error:
+            for asking, _ in billed:
+                asking.done(error if isinstance(error, Exception) else closing())
+            if not isinstance(error, Exception):
+                raise
+            return []
+        admitted = []
+        for (asking, bill), verdict in zip(billed, verdicts, strict=True):
+            try:
+                admitted.append(_Admitted(asking, bill, bill.limits(verdict)))
+            except Exception as error:
+                asking.done(error)
+        return admitted
+
+    async def _answer(self, admitted: Sequence[_Admitted]) -> None:
+        """Answers queries that share a pass; if that fails, each alone, since one may be to blame for it."""
+        together = admitted[0].asking.deployed.together
+        if len(admitted) == 1 or together is None:
+            await self._alone(admitted[0])
+            return
+        rows = [one.asking.query.x for one in admitted]
+        try:
+            answer = await together(np.concatenate(rows))
+        except Exception as error:
+            log.warning("%d queries that failed together are answered alone: %s", len(rows), type(error).__name__)
+            for one in admitted:
+                self._start(self._alone(one))
+            return
+        except asyncio.CancelledError:
+            for one in admitted:
+                await self._fail(one, closing())
+            raise
+        at = 0
+        for one, x in zip(admitted, rows, strict=True):
+            await self._tell(one, answer[at : at + len(x)])
+            at += len(x)
+
+    async def _alone(self, one: _Admitted) -> None:
+        query, deployed, alarms, _, _ = one.asking
+        try:
+            answer = await deployed.reaction.around(alarms)(query)
+        except Exception as error:
+            await self._fail(one, error)
+        except asyncio.CancelledError:
+            await self._fail(one, closing())
+            raise
+        else:
+            await self._tell(one, answer)
+
+    async def _tell(self, one: _Admitted, answer: Answer) -> None:
+        if not one.asking.done(Answered(answer, one.limits, one.bill.charge)):
+            await self._store.refund(one.bill.charge)
+
+    async def _fail(self, one: _Admitted, error: Exception) -> None:
+        await self._store.refund(one.bill.charge)
+        one.asking.done(error)
+
+
+def _passes(admitted: Sequence[_Admitted]) -> list[list[_Admitted]]:
+    """Divides queries into those that share a pass; one that goes alone is one of them."""
+    passes: list[list[_Admitted]] = []
+    begun: dict[int, tuple[list[_Admitted], int]] = {}  # by the model as accounts meet it: a pass, and its rows
+    for one in admitted:
+        deployed, n = one.asking.deployed, len(one.asking.query.x)
+        shared, rows = begun.get(id(deployed), ([], 0))
+        if one.asking.alarms or deployed.together is None:
+            passes.append([one])
+            continue
+        if not shared or rows + n > deployed.pass_rows:
+            shared, rows = [], 0
+            passes.append(shared)
+        shared.append(one)
+        begun[id(deployed)] = shared, rows + n
+    return passes
+
+
+def closing() -> Refused:
+    """Returns the refusal of whoever asks a server that ends."""
+    return Refused("the server is closing; ask again, and another may answer", status=503, retry_after=1)
