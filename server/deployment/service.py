@@ -17,7 +17,7 @@ from server.control.accounts import Account
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
-from server.deployment.turn import Answered, Asking, Turns
+from server.deployment.turn import Asking, Reply, Turns
 from server.settings import Settings
 from wire import Answer, Array, BadInput, Query, Refused
 from wire.ratelimit import Limits
@@ -228,9 +228,9 @@ class Service:
             Refused: A defence refuses.
             VersionConflict: The control log has grown since the client was authenticated: authenticate it again.
         """
-        result: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-        def done(outcome: Answered | Exception) -> bool:
+        def done(outcome: Reply | Exception) -> bool:
             if result.done():
                 return False
             if isinstance(outcome, Exception):
@@ -255,7 +255,7 @@ class Service:
         deployed: Deployed,
         x: Array,
         request_id: str | None,
-        done: Callable[[Answered | Exception], bool],
+        done: Callable[[Reply | Exception], bool],
     ) -> None:
         """Asks as :meth:`ask` does, together with all who do so in this turn of the event loop.
 

@@ -20,7 +20,7 @@ from wire.ratelimit import Limits
 log = logging.getLogger(__name__)
 
 
-class Answered(NamedTuple):
+class Reply(NamedTuple):
     """The outcome of a query that was answered.
 
     Attributes:
@@ -42,14 +42,15 @@ class Asking(NamedTuple):
         deployed: The model, as its account meets it.
         alarms: The account's alarms at the model.
         position: The position of the control log at which both were read.
-        done: Takes the outcome; returns whether somebody still waits for it.
+        done: Takes the outcome, and notes in the store what was answered; returns whether somebody still waits
+            for it, else the charge is refunded.
     """
 
     query: Query
     deployed: Deployed
     alarms: Sequence[StandingAlarm]
     position: int
-    done: Callable[[Answered | Exception], bool]
+    done: Callable[[Reply | Exception], bool]
 
 
 class _Admitted(NamedTuple):
@@ -159,7 +160,7 @@ class Turns:
             await self._tell(one, answer)
 
     async def _tell(self, one: _Admitted, answer: Answer) -> None:
-        if not one.asking.done(Answered(answer, one.limits, one.bill.charge)):
+        if not one.asking.done(Reply(answer, one.limits, one.bill.charge)):
             await self._store.refund(one.bill.charge)
 
     async def _fail(self, one: _Admitted, error: Exception) -> None:

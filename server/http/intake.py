@@ -111,6 +111,10 @@ class Held:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """Ends the block with an error, or without."""
         self._intake.release(self._account, self._size)
         if isinstance(error, TooOften):
             return

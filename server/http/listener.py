@@ -1,13 +1,12 @@
-"""uvicorn with limits on clients, a drain, and one write per answer.
+"""uvicorn with limits on clients, a drain, and a short way for plain requests about rows.
 
 uvicorn bounds neither the time nor the size of a request's head, nor the time for which an answer stays unread,
-and on SIGTERM it closes its port at once, before a load balancer could know. Each class here adds one such
-thing.
+and on SIGTERM it closes its port at once, before a load balancer could know. And it runs a task for each request,
+which costs more than a row's forward pass.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import signal
 import socket
@@ -21,47 +20,16 @@ from typing import Any, cast
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from server.http import hosts
-from server.http.application import Application
+from server.http.application import Application, Exchange
+from server.protocols.protocol import Headers
 from server.settings import Settings
 
-_TOGETHER = 2**18  # bytes of a body up to which the application gets it in one piece
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-
-
-class Joined:
-    """A transport that joins writes until the end of the loop's turn.
-
-    uvicorn writes an answer's head and body one by one, which would be two system calls, and would wake the client
-    twice.
-    """
-
-    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._parts: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Writes at the end of the turn."""
-        if not self._parts:
-            self._loop.call_soon(self.flush)
-        self._parts.append(data)
-
-    def close(self) -> None:
-        """Writes the rest, and closes."""
-        self.flush()
-        self._transport.close()
-
-    def flush(self) -> None:
-        """Writes what was joined, unless the client is gone; uvicorn notices that for its last request only."""
-        parts, self._parts = self._parts, []
-        if parts and not self._transport.is_closing():
-            self._transport.write(b"".join(parts))
 
 
 class Parser(httptools.HttpRequestParser):
@@ -91,25 +59,35 @@ class Connection(HttpToolsProtocol):
 
     The server checks all connections once a second (:meth:`overdue`): a timer for every request would cost more
     than reading its head.
+
+    A plain request about rows is begun when its body has arrived, as an :class:`Exchange`, and its answer is
+    written at once. Every other request goes its way through ASGI.
     """
 
-    def __init__(self, limits: Settings, **kwargs: Any) -> None:
+    def __init__(self, application: Application, limits: Settings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._application = application
         self.parser = Parser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._limits = limits
-        self._begun: float | None = None  # when the message under way began; None between two
+        self._begun: float | None = self.loop.time()  # of the message under way; None between two
         self._in_head = True
         self._received = 0  # bytes of that message
         self._framing = 0  # bytes of it since its last part of a body: a head, or trailers
         self._unread: float | None = None  # since when a part of an answer has been unread
-        self._body: list[bytes] = []  # parts that the application has not got yet
-        self._held = 0  # bytes of these parts
+        self._answering: RequestResponseCycle | None = None  # the first request that was not answered
+        self._plain: Exchange | None = None  # the same, if it is a plain one whose body has not arrived yet
+        self._body: list[bytes] = []  # the parts of its body
 
-    def connection_made(self, transport: Any) -> None:  # noqa: D102  # as in asyncio.Protocol
-        self._joined = Joined(transport, self.loop)
-        super().connection_made(cast(asyncio.Transport, self._joined))
-        self._begun = self.loop.time()
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        self._plain = None
+        self._leave()
+        super().connection_lost(exc)
+
+    def _leave(self) -> None:
+        """Lets nothing more be written; uvicorn sees to that for its last request only, not for pipelined ones."""
+        if self._answering is not None:
+            self._answering.disconnected = True
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self._received += len(data)
@@ -138,36 +116,55 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # not the application's list: trailers that follow are dropped
 
-    def on_body(self, body: bytes) -> None:
-        """Keeps a part of a body: waking the application for each part would cost more than reading it."""
+    def on_body(self, body: bytes) -> None:  # noqa: D102
         self._framing = 0
-        if self.parser.should_upgrade() or self.cycle.response_complete:
-            return
-        self._body.append(body)
-        self._held += len(body)
-        if self._held > min(_TOGETHER, self._limits.max_body):
-            self.deliver()
+        if self._plain is not None:
+            self._body.append(body)
+        elif not self.parser.should_upgrade():
+            super().on_body(body)
 
     def on_message_complete(self) -> None:  # noqa: D102
         if self.parser.should_upgrade():
             return
-        if self._body:
-            delivered = [self.cycle.body] if self.cycle.body else []
-            self.cycle.body = b"".join([*delivered, *self._body])  # type: ignore[assignment]  # read as bytes, once
-            self._body, self._held = [], 0
         super().on_message_complete()
         self._begun, self._received, self._framing = None, 0, 0
+        if self._plain is not None:
+            self._begin_plain()
 
-    def deliver(self) -> None:
-        """Gives the application the parts of a body that were kept."""
-        parts, self._body, self._held = self._body, [], 0
-        for part in parts:
-            super().on_body(part)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        self._plain = None if self.flow.write_paused else self._application.exchange(cast(Any, cycle.scope))
+        if self._plain is None:
+            super()._start_asgi_task(cycle, app)
+        elif not cycle.more_body:
+            self._begin_plain()
 
-    def on_response_complete(self) -> None:
-        """Sends the answer, which is complete."""
-        self._joined.flush()
-        super().on_response_complete()
+    def _begin_plain(self) -> None:
+        """Begins a plain request; one whose body is late in the ordinary way, which limits its time."""
+        cycle, plain, self._plain = self._answering, self._plain, None
+        assert cycle is not None and plain is not None
+        cycle.body += b"".join(self._body)
+        self._body = []
+        ordinary = partial(super()._start_asgi_task, cycle, self.app)
+        if cycle.more_body:
+            cycle.message_event.set()
+            ordinary()
+        else:
+            plain.begin(bytes(cycle.body), partial(self._respond, cycle), ordinary)
+
+    def _respond(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
+        """Writes the whole answer to a plain request at once."""
+        cycle.response_started = cycle.response_complete = True
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        end = not cycle.keep_alive or self._application.draining
+        lines = [b"%s: %s\r\n" % header for header in (*cycle.default_headers, *headers)]
+        if end:
+            lines.append(b"connection: close\r\n")
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
+        if end:
+            self.transport.close()
+        self.on_response_complete()
 
     def head(self) -> bytes:
         """Returns the head that was read, without the offer to switch the protocol."""
@@ -179,6 +176,7 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answers an invalid request, unless an earlier one is being answered, and closes."""
         if self.cycle is not None and not self.cycle.response_complete:
+            self._leave()
             self.transport.abort()
         elif self._in_head and self._received > self._limits.max_head:
             self.transport.write(_TOO_LARGE)
@@ -198,6 +196,7 @@ class Connection(HttpToolsProtocol):
             return
         end = self.transport.get_extra_info("socket")
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._leave()
         self.transport.abort()
 
     def _unanswered(self) -> bool:
@@ -210,7 +209,8 @@ class Connection(HttpToolsProtocol):
     def overdue(self, now: float) -> bool:
         """Returns whether the client has used up its time: for a head, for a message or for reading an answer."""
         limits = self._limits
-        self.deliver()  # from here the application's limit on the body's time counts
+        if self._plain is not None:
+            self._begin_plain()
         if self._begun is not None:
             allowed = limits.head_seconds + (0 if self._in_head else limits.body_seconds)
             if now - self._begun > allowed or self._received > limits.max_head + 2 * limits.max_body:
@@ -260,18 +260,10 @@ def server(
     key: Path | None,
     started: Callable[[], None],
 ) -> Server:
-    """Returns the server of an application.
-
-    Args:
-        application: The application.
-        settings: The server's settings.
-        certificate: Certificate file, for HTTPS.
-        key: Its private key file.
-        started: Called when the server answers.
-    """
+    """Returns the server of an application, which calls ``started`` when it answers."""
     config = uvicorn.Config(
         application,
-        http=cast(type[HttpToolsProtocol], partial(Connection, settings)),
+        http=cast(type[HttpToolsProtocol], partial(Connection, application, settings)),
         ws="none",
         access_log=False,
         log_config=None,

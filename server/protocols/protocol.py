@@ -11,14 +11,15 @@ from fastapi import APIRouter
 from starlette.types import Receive
 
 from defenses.store import VersionConflict
-from server.deployment.service import Service
+from server.deployment.service import Caller, Service
+from server.deployment.stack import Deployed
 from server.http.body import Body, read_body
 from server.http.intake import Intake
 from server.http.openapi import Operation
 from server.http.request_record import RequestRecord
 from server.protocols.rows import largest
-from wire import Answer, Array, Card
-from wire.ratelimit import answer_headers
+from wire import Answer, Array, Card, Refused
+from wire.ratelimit import Limits, answer_headers
 
 Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
@@ -111,6 +112,43 @@ def authorization(headers: Mapping[bytes, bytes]) -> str | None:
     return None if given is None else given.decode("latin-1")
 
 
+class Opened(NamedTuple):
+    """A request about rows that was read.
+
+    Attributes:
+        protocol: Its protocol.
+        deployed: The model, as its account meets it.
+        asked: The request.
+    """
+
+    protocol: WireProtocol
+    deployed: Deployed
+    asked: Asked
+
+    def write(self, answer: Answer, limits: Limits, record: RequestRecord) -> tuple[Headers, bytes]:
+        """Returns headers and body of the answer, and completes the request's record."""
+        headers, content = self.protocol.write(answer, self.deployed.card, self.asked.options)
+        record.rows = len(answer.labels)
+        return headers + answer_headers(limits), content
+
+
+def open_short(
+    service: Service, target: Target, caller: Caller, headers: Mapping[bytes, bytes], body: Body
+) -> Opened:
+    """Reads a request whose body is short.
+
+    Raises:
+        Refused: It has too many rows, or there is no such model.
+        Malformed: It is not a request of the protocol, or its rows are not the model's.
+    """
+    deployed, settings = service.deployed(caller.account, target.model, target.version), service.settings
+    most = min(settings.max_body, largest(deployed.card, settings.max_json))
+    if len(body) > most:
+        raise Refused(f"the body has {len(body)} bytes; at most {most} are read", status=413)
+    asked = target.protocol.read(headers, body, deployed.card, settings.max_json)
+    return Opened(target.protocol, deployed, asked)
+
+
 async def answer(
     service: Service,
     intake: Intake,
@@ -151,6 +189,4 @@ async def answer(
             except VersionConflict:  # an administrator or another worker changed something meanwhile
                 caller = await service.enter(authorization(headers))
                 deployed = service.deployed(caller.account, model, version)
-    record.rows = len(answered.labels)
-    more, content = protocol.write(answered, deployed.card, asked.options)
-    return more + answer_headers(limits), content
+    return Opened(protocol, deployed, asked).write(answered, limits, record)

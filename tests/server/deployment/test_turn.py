@@ -228,12 +228,7 @@ def test_models_and_accounts_of_a_turn_do_not_mix():
         first = asyncio.create_task(asked(turns, deployed(store, one), xs[0], account="a"))
         second = asyncio.create_task(asked(turns, deployed(store, other), xs[1], account="b"))
         await asyncio.gather(first, second)
-        return (
-            store.trips,
-            one.passes,
-            other.passes,
-            (await bill(store, "a"))["rows"],
-            (await bill(store, "b"))["rows"],
-        )
+        billed = [(await bill(store, account))["rows"] for account in "ab"]
+        return store.trips, one.passes, other.passes, billed
 
     assert play(script) == ([2], [2], [3], [2, 3])

@@ -26,7 +26,7 @@ def predict(local, headers, rows, **more):
 
 def counted(local):
     """Returns the metrics' samples by name and labels."""
-    families = local.app._telemetry.registry.collect()
+    families = local.app.telemetry.registry.collect()
     return {
         (sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples
     }
