@@ -329,9 +329,9 @@ class SQLiteStore:
 
     def _end(self, log: str) -> int:
         row = self._db.execute(
-            "SELECT max(coalesce((SELECT max(position) + 1 FROM entries WHERE log = ?1), 0), "
-            "coalesce((SELECT position FROM snapshots WHERE log = ?1), 0))",
-            (log,),
+            "SELECT max(coalesce((SELECT max(position) + 1 FROM entries WHERE log = :log), 0), "
+            "coalesce((SELECT position FROM snapshots WHERE log = :log), 0))",
+            {"log": log},
         ).fetchone()
         return int(row[0])
 
