@@ -7,6 +7,7 @@ run in progress never waits.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -21,7 +22,7 @@ Batch = list[tuple[T, "asyncio.Future[R]"]]
 class MicroBatch(Generic[T, R]):
     """Combines concurrent calls into runs.
 
-    One run is in progress at a time, or up to ``width`` if the later ones are full.
+    One run is in progress at a time, or up to ``width`` if the later ones are full, or as large as those before.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class MicroBatch(Generic[T, R]):
         size: Callable[[T], int] = lambda _: 1,
         most: int | None = None,
         width: int = 1,
+        even: bool = False,
         undo: Callable[[T, R], T | None] | None = None,
         observe: Observe | None = None,
     ) -> None:
@@ -43,15 +45,17 @@ class MicroBatch(Generic[T, R]):
             most: Maximum total size of a run; a larger item gets a run of its own. None for no maximum.
             width: Maximum number of runs in progress. While there is one, the next begins only if the waiting
                 calls fill it, up to ``most``.
+            even: Whether it also begins if it is no smaller than the smallest run in progress.
             undo: If given, an item whose caller was cancelled still runs, and is then undone by the item that
                 ``undo`` returns for it and its result, if any. Without it, such an item is dropped.
             observe: Called after each run with its duration in seconds and the number of calls.
         """
-        self._run, self._size, self._most, self._width = run, size, most, width
+        self._run, self._size, self._most = run, size, most
+        self._width, self._even = width, even
         self._undo, self._observe = undo, observe
         self._waiting: Batch[T, R] = []
         self._due = False  # whether a run is to begin at the end of this turn
-        self._runs = 0  # in progress
+        self._runs: list[int] = []  # the sizes of those in progress
         self._tasks: set[asyncio.Task[None]] = set()  # those that are asynchronous
 
     async def __call__(self, item: T) -> R:
@@ -72,7 +76,7 @@ class MicroBatch(Generic[T, R]):
 
     def _schedule(self) -> None:
         """Lets a run begin at the end of this turn, when callers that were answered have gone on."""
-        if self._waiting and not self._due and self._runs < self._width:
+        if self._waiting and not self._due and len(self._runs) < self._width:
             self._due = True
             asyncio.get_running_loop().call_soon(self._begin)
 
@@ -82,20 +86,21 @@ class MicroBatch(Generic[T, R]):
         if not batch:
             return
         begun = perf_counter()
-        self._runs += 1
+        total = sum(self._size(item) for item, _ in batch)
+        self._runs.append(total)
         try:
             results = self._run([item for item, _ in batch])
         except Exception as error:
             results = [error] * len(batch)
         if isinstance(results, Awaitable):
-            task = asyncio.get_running_loop().create_task(self._await(batch, results, begun))
+            task = asyncio.get_running_loop().create_task(self._await(batch, results, begun, total))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             self._schedule()
         else:
-            self._end(batch, results, begun)
+            self._end(batch, results, begun, total)
 
-    async def _await(self, batch: Batch[T, R], run: Awaitable[Results[R]], begun: float) -> None:
+    async def _await(self, batch: Batch[T, R], run: Awaitable[Results[R]], begun: float, total: int) -> None:
         try:
             results = await run
         except (
@@ -103,9 +108,9 @@ class MicroBatch(Generic[T, R]):
             asyncio.CancelledError,
         ) as error:  # at its end, the loop cancels runs but not the callers, which must refund
             results = [error] * len(batch)
-        self._end(batch, results, begun)
+        self._end(batch, results, begun, total)
 
-    def _end(self, batch: Batch[T, R], results: Results[R], begun: float) -> None:
+    def _end(self, batch: Batch[T, R], results: Results[R], begun: float, total: int) -> None:
         seconds = perf_counter() - begun
         if len(results) != len(batch):
             results = [ValueError(f"{len(results)} results for {len(batch)} calls")] * len(batch)
@@ -116,7 +121,7 @@ class MicroBatch(Generic[T, R]):
                 result.set_exception(value)
             else:
                 result.set_result(value)
-        self._runs -= 1
+        self._runs.remove(total)
         self._schedule()
         if self._observe is not None:
             self._observe(seconds, len(batch))
@@ -132,13 +137,14 @@ class MicroBatch(Generic[T, R]):
         """Takes the calls of the next run; none if it must wait for more, and for the runs in progress."""
         if self._undo is None:  # drops cancelled calls
             self._waiting = [(item, result) for item, result in self._waiting if not result.done()]
+        most = math.inf if self._most is None else self._most
         taken, total = 0, 0
         for item, _ in self._waiting:
             total += self._size(item)
-            if taken and self._most is not None and total > self._most:
+            if taken and total > most:
                 break
             taken += 1
-        if self._runs and (self._most is None or total < self._most):
+        if self._runs and total < min(most, min(self._runs) if self._even else most):
             return []
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
         return batch

@@ -62,7 +62,7 @@ class Batcher:
         # Processor time, which other processes do not prolong, by the bit length of the rows' number.
         self._costs = [math.inf] * (engine.rows.bit_length() + 1)
         self._passes: MicroBatch[_Part, Array] = MicroBatch(
-            self._pass, size=lambda part: len(part.x), most=engine.rows, width=WIDTH
+            self._pass, size=lambda part: len(part.x), most=engine.rows, width=WIDTH, even=engine.beside
         )
 
     async def __call__(self, x: Array) -> Array:

@@ -66,3 +66,57 @@ def test_when_the_loop_ends_what_was_begun_is_still_undone():
         return await asyncio.gather(asking, long, return_exceptions=True)
 
     assert all(isinstance(error, asyncio.CancelledError) for error in play(script)) and done == ["refund"]
+
+
+@pytest.mark.parametrize(("even", "runs"), [(False, [[1], [1, 3]]), (True, [[1], [1], [3]])])
+def test_a_second_run_begins_beside_one_that_is_no_larger_if_it_may(even, runs):
+    begun = []
+
+    async def script():
+        ended = asyncio.Event()
+
+        async def run(items):
+            begun.append(list(items))
+            await ended.wait()
+            return items
+
+        calls = MicroBatch(run, size=lambda item: item, most=8, width=2, even=even)
+        asked = []
+        for item in (1, 1, 3):
+            asked.append(asyncio.create_task(calls(item)))
+            for _ in range(5):
+                await asyncio.sleep(0)
+        ended.set()
+        return await asyncio.gather(*asked)
+
+    assert play(script) == [1, 1, 3]
+    assert begun == runs
+
+
+def test_a_smaller_run_waits_for_a_larger_one():
+    begun = []
+
+    async def script():
+        ended = asyncio.Event()
+
+        async def run(items):
+            begun.append(list(items))
+            await ended.wait()
+            return items
+
+        calls = MicroBatch(run, size=lambda item: item, most=8, width=2, even=True)
+        first = asyncio.create_task(calls(4))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        rest = [asyncio.create_task(calls(item)) for item in (1, 2)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert begun == [[4]]
+        rest.append(asyncio.create_task(calls(1)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert begun == [[4], [1, 2, 1]]
+        ended.set()
+        return await asyncio.gather(first, *rest)
+
+    assert play(script) == [4, 1, 2, 1]
