@@ -244,8 +244,11 @@ class Network(Model):
 
 
 def _floats(rows: torch.Tensor) -> torch.Tensor:
-    """Returns rows as floats; bytes are scaled to [0, 1]."""
-    return rows.float() / 255 if rows.dtype == torch.uint8 else rows
+    """Returns rows as floats; bytes are scaled to [0, 1], to the same bits on every device."""
+    if rows.dtype != torch.uint8:
+        return rows
+    # By a number, CUDA would multiply by its rounded inverse.
+    return rows.float() / torch.full((), 255.0, device=rows.device)
 
 
 def _device(name: str | None) -> torch.device:

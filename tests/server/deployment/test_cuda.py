@@ -38,7 +38,7 @@ class Echo(torch.nn.Module):
 
     def forward(self, rows):
         flat = rows.flatten(1)
-        return torch.stack([flat[:, 0], flat.sum().expand(len(flat)), torch.zeros(len(flat))], 1)
+        return torch.stack([flat[:, 0], flat.sum().expand(len(flat)), torch.zeros_like(flat[:, 0])], 1)
 
 
 def echoed(probs):
@@ -149,9 +149,17 @@ def test_a_pass_without_memory_fails_alone():
         (lambda n: 1 + n / 100, lambda n: n, SIZES),
         (lambda n: n, lambda n: n, (1,)),
         (lambda n: max(n, 32), lambda n: n, (1, 8, 32)),
-        (lambda n: 1.0, lambda n: 10 * n, (1, 8, 32)),
+        (lambda n: 5.0 if n == 64 else 1.0, lambda n: n, SIZES),
+        (lambda n: 1.0, lambda n: 10 * n, (1, 8, 32, 64)),
     ],
-    ids=["constant", "hardly longer", "nothing gained", "nothing gained beyond 32", "memory"],
+    ids=[
+        "constant",
+        "hardly longer",
+        "nothing gained",
+        "nothing gained beyond 32",
+        "nothing gained at 64",
+        "memory",
+    ],
 )
 def test_passes_grow_while_that_pays_and_fits(seconds, memory, sizes):
     assert climb(lambda size: (seconds(size), memory(size)), 1100) == sizes
@@ -163,7 +171,7 @@ def test_passes_stop_growing_where_memory_ends():
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return 1.0, 0
 
-    assert climb(trial, 1) == (1, 8, 32, 128)
+    assert climb(trial, 1) == (1, 8, 32, 64, 128)
 
 
 def test_what_an_answer_depends_on_is_said():
@@ -178,7 +186,21 @@ def test_what_an_answer_depends_on_is_said():
     def by_neighbours(parts, size):
         return np.concatenate(parts) * (1 + (sum(map(len, parts)) > 8))
 
+    def by_place(parts, size):
+        return np.concatenate(parts) + np.arange(sum(map(len, parts)), dtype=np.float32)[:, None]
+
+    runs = iter(range(99))
+
+    def by_run(parts, size):
+        return np.concatenate(parts) + np.float32(next(runs))
+
     assert list(doubts(exact, (1, 8, 32), rows)) == []
+    assert list(doubts(by_place, (1, 8, 32), rows)) == [
+        "in a pass of 8, 32 rows, a row's probabilities change with its place among them"
+    ]
+    assert next(doubts(by_run, (1, 8), rows)) == (
+        "in a pass of 1, 8 rows, a row's probabilities change from run to run"
+    )
     assert list(doubts(by_size, (1, 8, 32), rows)) == [
         "a row's probabilities in a pass of 8 rows differ by up to 2e-01 from those in 32; "
         "pass_rows makes all passes one size"
