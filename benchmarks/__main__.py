@@ -16,7 +16,7 @@ from cli.flags import at_least
 
 # The parts of ``serving``, as :data:`benchmarks.serving.cases.PARTS` defines them; help loads none of that.
 PARTS = ("headline", "open-loop", "connections", "victims", "workers", "history", "engines", "rivals")
-GPU_PHASES = ("forwards", "served", "workers")
+GPU_PHASES = ("served", "forwards", "workers")
 
 
 def parser(prog: str = "python -m benchmarks") -> Parser:
@@ -117,7 +117,9 @@ def _gpu(arguments: argparse.Namespace) -> None:
     from benchmarks.gpu.check import PHASES, Check
 
     phases = {name: PHASES[name] for name in arguments.phase}
-    Check(arguments.seconds, arguments.json, phases).run()
+    from benchmarks.gpu.table import table
+
+    print(table(Check(arguments.seconds, arguments.json, phases).run()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Raw forward passes of torch on a GPU, beside the server's engine: ``python -m benchmarks.gpu.forwards SECONDS``.
 
-A pass is timed from rows on the GPU, and from rows in pinned or pageable memory to probabilities in memory. The
-engine is asked by two threads.
+A pass is timed from rows on the GPU to probabilities in memory; a graph in float32 also from rows in pinned or
+pageable memory. The engine is asked by two threads, with rows in arrays.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.models import MODELS, Model, emit
+from server.deployment import cuda
 from server.deployment.cuda import Forward, Lanes, forward_of
 from wire import Array
 
-SIZES = (1, 8, 64, 256, 1024)  # rows
+SIZES = cuda.SIZES
 CHECKED = 64  # rows that are compared with the CPU's answers
 LEAST = 3  # passes of a measurement
 
@@ -34,7 +35,8 @@ class Way:
     Attributes:
         precision: As in the settings of a victim.
         last: Whether images have their channels last.
-        run: ``eager``, ``graph`` (a CUDA graph), or ``compile`` (torch.compile, mode reduce-overhead).
+        run: ``eager``, ``graph`` (a CUDA graph), ``searched`` (a graph of the kernels that cuDNN measured
+            to be the fastest), or ``compile`` (torch.compile, mode reduce-overhead).
     """
 
     precision: str = "float32"
@@ -43,6 +45,7 @@ class Way:
 
     def forward(self, model: Model, device: str) -> Forward:
         """Returns a model's forward pass on the device."""
+        torch.backends.cudnn.benchmark = self.run == "searched"
         network = model.network(device)
         if self.precision == "bfloat16":
             network.module.to(torch.bfloat16)
@@ -53,7 +56,7 @@ class Way:
 
     def on(self, forward: Forward, rows: torch.Tensor) -> Forward:
         """Returns a forward pass over rows like these, from any memory."""
-        if self.run != "graph":
+        if self.run not in ("graph", "searched"):
             return lambda given: forward(given.to(rows.device, non_blocking=True))
         kept, graph = rows.clone(), torch.cuda.CUDAGraph()
         forward(kept)
@@ -70,8 +73,8 @@ class Way:
 
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-EAGER = [Way(precision, last) for precision in PRECISIONS for last in (False, True)]
 GRAPHS = [Way(precision, last, "graph") for precision in PRECISIONS for last in (False, True)]
+FEW = [Way(), Way(run="searched")]
 COMPILED = [Way("float32", False, "compile"), Way("bfloat16", True, "compile")]
 
 
@@ -80,7 +83,9 @@ def main() -> None:
     seconds = float(sys.argv[1])
     for name, model in MODELS.items():
         engine(name, model, seconds, "cuda")
-        measure(name, model, seconds, EAGER + GRAPHS, SIZES, "cuda")
+    for name, model in MODELS.items():
+        measure(name, model, seconds, GRAPHS, SIZES, "cuda")
+        measure(name, model, seconds, FEW, (1, CHECKED, SIZES[-1]), "cuda")
     for name, model in MODELS.items():
         measure(name, model, seconds, COMPILED, (CHECKED,), "cuda")
 
@@ -96,13 +101,14 @@ def engine(name: str, model: Model, seconds: float, device: str, sizes: Sequence
         lanes = Lanes(network, model.rows(CHECKED), name=name, sizes=sizes, tf32=precision == "tf32")
         told = {"model": name, "precision": precision, "way": "engine"}
         emit(**told, ready_after=time.perf_counter() - start, most_rows=lanes.rows, doubts=lanes.doubts)
+        drawn = model.rows(lanes.rows)
         for n in [size for size in SIZES if size <= lanes.rows]:
-            x = model.rows(n)
+            x = drawn[:n]
             with ThreadPoolExecutor(2) as pool:
                 passes = sum(pool.map(_asked, [lanes] * 2, [x] * 2, [seconds] * 2))
             figures: dict[str, Any] = {"rows_per_second": n * passes / seconds}
             if n == CHECKED:
-                figures["off"] = _off(lanes([x]), truth)
+                figures["off"] = _off(lanes([model.rows(CHECKED)]), truth)
             emit(**told, rows=n, input="arrays", **figures)
         del lanes, network
         _free()
@@ -129,8 +135,9 @@ def _measured(
 ) -> Iterator[Mapping[str, Any]]:
     forward = way.forward(model, device)
     alone: Array | None = None
+    drawn = torch.from_numpy(model.rows(max(sizes)))
     for n in sizes:
-        x = torch.from_numpy(model.rows(n))
+        x = torch.from_numpy(model.rows(CHECKED)) if n == CHECKED else drawn[:n]
         on_device = x.to(device)
         run = way.on(forward, on_device)
         probs = run(on_device).cpu().numpy()
@@ -138,22 +145,24 @@ def _measured(
         figures: dict[str, Any] = {} if alone is None else {"row_alone_off": _off(probs[0], alone)}
         if n == CHECKED:
             figures["off"] = _off(probs, truth)
-        for kind, rows in _inputs(x, on_device):
-            took = _times(run, rows, seconds)
+        elsewhere = way == Way(run="graph") and n >= CHECKED
+        for kind, rows in _inputs(x, on_device, elsewhere):
+            took = sorted(_times(run, rows, seconds))
             yield {
                 "rows": n,
                 "input": kind,
                 "milliseconds": 1e3 * statistics.median(took),
+                "quartiles": [1e3 * took[len(took) // 4], 1e3 * took[3 * len(took) // 4]],
                 "rows_per_second": n / statistics.median(took),
                 **figures,
             }
         del run
 
 
-def _inputs(x: torch.Tensor, on_device: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+def _inputs(x: torch.Tensor, on_device: torch.Tensor, elsewhere: bool) -> Iterator[tuple[str, torch.Tensor]]:
     yield "device", on_device
-    yield "pageable", x
-    if on_device.is_cuda:
+    if elsewhere:
+        yield "pageable", x
         yield "pinned", x.pin_memory()
 
 

@@ -30,12 +30,14 @@ class Model:
         shape: Shape of one row.
         classes: Number of classes.
         dtype: Type of its rows on the wire.
+        slowness: How much longer than others it is measured over HTTP.
     """
 
     family: Architecture
     shape: tuple[int, ...]
     classes: int = 10
     dtype: str = "FP32"
+    slowness: float = 1.0
 
     def network(self, device: str) -> Network:
         """Returns the network, the same one every time."""
@@ -51,7 +53,7 @@ class Model:
 MODELS = {
     "cnn": Model(Cnn(), (1, 28, 28)),
     "resnet": Model(Resnet(n=3, width=64), (3, 32, 32)),
-    "resnet50": Model(Torchvision("resnet50"), (3, 224, 224), 1000, "UINT8"),
+    "resnet50": Model(Torchvision("resnet50"), (3, 224, 224), 1000, "UINT8", slowness=4.0),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 from collections import Counter
@@ -19,21 +20,25 @@ from wire import Array
 from zoo import folder
 
 LOADS = ((64, 4), (64, 32), (1, 32), (1, 256))  # rows of a request, connections
+DEFENDED = ((64, 32), (1, 32))  # those of a victim behind all defences
+ROUNDS = 3
 CLIENTS = 4  # processes among which the connections are divided
 ACCOUNTS = 4
 WARMUP = 0.5  # seconds
 
 
 def main() -> None:
-    """Measures every model, bare and behind all defences, under every load."""
+    """Measures every model, bare and behind all defences, in some rounds."""
     seconds = float(sys.argv[1])
     with Parties() as parties:
         server, keys = serve(parties, "cuda", MODELS)
-        for name, model in MODELS.items():
-            for victim in (name, f"{name}-defended"):
-                for rows, connections in LOADS:
-                    told = loaded(server, keys, victim, model.rows(rows), connections, seconds)
-                    emit(model=name, defended=victim != name, rows=rows, connections=connections, **told)
+        for number, (name, model) in itertools.product(range(ROUNDS), MODELS.items()):
+            length = model.slowness * seconds
+            for defended, loads in ((False, LOADS), (True, DEFENDED)):
+                victim = f"{name}-defended" if defended else name
+                for rows, connections in loads:
+                    told = loaded(server, keys, victim, model.rows(rows), connections, length)
+                    emit(round=number, model=name, defended=defended, rows=rows, connections=connections, **told)
 
 
 def serve(

