@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -230,7 +231,9 @@ def _without_waits() -> Iterator[None]:
     it returns no memory to the GPU.
     """
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch does not notice every wait
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
