@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -198,12 +198,16 @@ class Network(Model):
         parts = [self.module(rows).float() for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
-    def gradient(self, x: Array, labels: Labels) -> Array:
-        """Returns, for each row, the gradient of its label's probability.
+    def gradient(self, x: Array, labels: Labels, of: Literal["logit", "log_probability"] = "logit") -> Array:
+        """Returns, for each row, the gradient of its label's logit or of the logarithm of its probability.
+
+        The gradient of the probability itself has the latter's sign, but vanishes where the probability rounds to
+        0 or 1.
 
         Args:
             x: Rows, ``(n, *input_shape)``.
-            labels: Class whose probability to differentiate, ``(n,)``.
+            labels: Class to differentiate, ``(n,)``.
+            of: What to differentiate.
 
         Returns:
             The gradients, ``(n, *input_shape)`` float32.
@@ -211,9 +215,11 @@ class Network(Model):
         chosen = functional.one_hot(torch.tensor(labels, dtype=torch.int64), self.classes).to(self.device)
         parts, at = [], 0
         for rows in self._passes(x):
-            probs = self.module(rows.requires_grad_()).softmax(1)
+            outputs = self.module(rows.requires_grad_())
+            if of == "log_probability":
+                outputs = outputs.log_softmax(1)
             known = chosen[at : at + len(rows)]
-            parts.append(torch.autograd.grad((probs[: len(known)] * known).sum(), rows)[0])
+            parts.append(torch.autograd.grad((outputs[: len(known)] * known).sum(), rows)[0])
             at += len(rows)
         return np.ascontiguousarray(torch.cat(parts)[: len(x)].cpu().numpy())
 

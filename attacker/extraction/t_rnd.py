@@ -111,6 +111,6 @@ class TRnd:
         """Makes one new row, ``(n, *input_shape)``, from each labelled row."""
         others = (labels + rng.integers(1, surrogate.classes, len(labels))) % surrogate.classes
         for _ in range(self.inner):
-            towards = np.sign(surrogate.gradient(x, others))
+            towards = np.sign(surrogate.gradient(x, others, "log_probability"))
             x = np.clip(x + np.float32(self.step / self.inner) * towards, *span).astype(np.float32)
         return x

@@ -64,7 +64,7 @@ class C4:
     data: tuple[str, ...] = ("fashion_mnist", "mnist")
     rates: tuple[float, ...] = (0.005, 0.01, 0.02)
     thieves: Mapping[str, Extraction] = field(
-        default_factory=lambda: {"knockoff": Knockoff(), "jbda": Jbda(), "jbda-cnn": Jbda(family="cnn")}
+        default_factory=lambda: {"knockoff": Knockoff(), "jbda": Jbda(family="mlp"), "jbda-cnn": Jbda()}
     )
     once: tuple[str, ...] = ("jbda-cnn",)
     budget: int = 9600

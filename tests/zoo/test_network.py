@@ -109,19 +109,22 @@ def test_an_answer_about_a_table_does_not_depend_on_them_either(family, width):
         np.testing.assert_array_equal(network.predict(x[5 : 5 + n]), together[5 : 5 + n])
 
 
+@pytest.mark.parametrize("of", ["logit", "log_probability"])
 @every_family
-def test_gradients_are_those_of_finite_differences(family):
+def test_gradients_are_those_of_finite_differences(family, of):
     network = Network.new(family, SHAPE, NAMES, seed=0)
     x, y = rows(40, seed=1)  # more than one pass
-    gradient = network.gradient(x, y)
+    gradient = network.gradient(x, y, of)
     assert gradient.shape == x.shape
     assert gradient.dtype == np.float32
 
     network.module.double()  # so that a short step can be told from rounding
     step = 1e-6 * np.random.default_rng(2).choice([-1.0, 1.0], x.shape)
     with torch.inference_mode():
-        after, before = (network.module(torch.from_numpy(x + s)).softmax(1).numpy() for s in (step, -step))
-    slope = (after - before)[np.arange(len(x)), y] / 2
+        after, before = (network.module(torch.from_numpy(x + s)) for s in (step, -step))
+        if of == "log_probability":
+            after, before = after.log_softmax(1), before.log_softmax(1)
+    slope = (after - before).numpy()[np.arange(len(x)), y] / 2
     np.testing.assert_allclose((gradient * step).sum((1, 2, 3)), slope, rtol=1e-3, atol=1e-11)
 
 
