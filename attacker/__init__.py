@@ -14,6 +14,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "knockoff": "attacker.extraction.knockoff:Knockoff",
         "jbda": "attacker.extraction.jbda:Jbda",
         "t-rnd": "attacker.extraction.t_rnd:TRnd",
+        "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
         "line-search": "attacker.extraction.line_search:LineSearch",
     }
 )

@@ -15,6 +15,16 @@ class NothingAnswered(WireError):
     """Not a single row was answered, so the attack has nothing to work with."""
 
 
+class NotApplicable(Exception):
+    """The attack needs something that this model does not disclose; nothing was queried."""
+
+
+def needs_probs(card: Card) -> None:
+    """Raises :class:`NotApplicable` if a model discloses labels only."""
+    if not card.tells_probs:
+        raise NotApplicable("labels only")
+
+
 def some(oracle: Oracle, x: Array) -> Answer:
     """Queries rows until the budget ends or the victim stops answering, and requires at least one answer.
 
@@ -30,9 +40,8 @@ def some(oracle: Oracle, x: Array) -> Answer:
     """
     answer = oracle.collect(x)
     if not len(answer):
-        raise NothingAnswered(
-            f"not a single row was answered: {oracle.ended or 'there were no rows to ask about'}"
-        )
+        none = "there were no rows to ask about; expected a file of rows"
+        raise NothingAnswered(f"not a single row was answered: {oracle.ended or none}")
     return answer
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from zoo.exact_interval import Interval
 
 
+POOL = Path("pool.npz")
+
+
 def main(argv: Sequence[str] | None = None, prog: str = "python -m attacker") -> None:
     """Runs one attack, and writes its surrogate or scores and a ``result.json`` to a folder."""
     parser = Parser(prog, description="Attacks a served model, or evaluates a stolen copy.")
@@ -59,8 +62,7 @@ def _add_attack(command: Parser, name: str, cls: type) -> None:
             "--pool",
             type=Path,
             metavar="PATH",
-            default="pool.npz",
-            help="file of rows to draw queries from (default: %(default)s)",
+            help=f"file of rows to draw queries from (default: {POOL}, if there is one)",
         )
     else:
         command.add_argument(
@@ -178,10 +180,15 @@ def _say_rescued(rescued: tuple[int, Path] | None) -> None:
 
 def _pools(arguments: argparse.Namespace, card: Card) -> dict[str, Pool]:
     """Reads and checks the attacker's files before the first query."""
+    import numpy as np
+
     from attacker.asking import fitting
+    from zoo.data.pool import Pool
 
     if arguments.attack in EXTRACTION:
-        return {"pool": fitting(arguments.pool, card)}
+        if arguments.pool is None and not POOL.exists():
+            return {"pool": Pool(np.empty((0, *card.input_shape), np.float32))}
+        return {"pool": fitting(arguments.pool or POOL, card)}
     candidates = fitting(arguments.candidates, card, labelled=True)
     if arguments.shadow is None:
         return {"candidates": candidates, "shadow": candidates.take(slice(0))}

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from attacker.asking import NotApplicable
 from attacker.extraction.extraction import Extraction
-from attacker.membership.membership import Membership, NotApplicable
+from attacker.membership.membership import Membership
 from attacker.transports import Journal, save_transfer
 from cli.meter import metered
 from wire import BadInput, BudgetSpent, Oracle, WireError

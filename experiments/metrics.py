@@ -16,6 +16,44 @@ def agreement(labels: Labels, others: Labels) -> Interval:
     return exact_interval(int((labels == others).sum()), len(labels))
 
 
+def top_agreement(labels: Labels, probs: Array, k: int = 5) -> Interval:
+    """Returns how often a label, ``(n,)``, is among the ``k`` most probable classes of a surrogate.
+
+    Source: Juuti et al., "PRADA", EuroS&P 2019, which reports it for GTSRB with ``k = 5``.
+
+    Args:
+        labels: The victim's labels, ``(n,)``.
+        probs: The surrogate's probabilities, ``(n, c)``.
+        k: Number of classes.
+    """
+    top = np.argsort(-probs, axis=1, kind="stable")[:, :k]
+    return exact_interval(int((top == labels[:, None]).any(axis=1).sum()), len(labels))
+
+
+def total_variation(probs: Array, others: Array) -> float:
+    """Returns the mean total variation distance of two lists of distributions, ``(n, c)`` each, from 0 to 1.
+
+    Source: Tramèr et al., "Stealing Machine Learning Models via Prediction APIs", USENIX Security 2016, section 4
+    (R_TV); on uniformly random rows, the share of differing labels is their R_unif.
+    """
+    return float(np.abs(probs.astype(np.float64) - others).sum(axis=1).mean() / 2)
+
+
+def transfer(before: Labels, after: Labels, targets: Labels | None = None) -> Interval:
+    """Returns how often adversarial examples made for a surrogate deceive the victim.
+
+    Source: Juuti et al., "PRADA", EuroS&P 2019 (targeted and non-targeted transferability).
+
+    Args:
+        before: The victim's labels of the original rows, ``(n,)``.
+        after: The victim's labels of the adversarial examples, ``(n,)``.
+        targets: The classes that the examples were made for, ``(n,)``; None if any other label counts.
+    """
+    if targets is not None:
+        return agreement(after, targets)
+    return exact_interval(int((after != before).sum()), len(before))
+
+
 def roc(scores: Array, member: Array) -> tuple[Array, Array]:
     """Returns the ROC of membership scores: false and true positive rates, both rising from 0 to 1.
 

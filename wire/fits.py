@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from wire.errors import Malformed
+from wire.errors import BadInput, Malformed
 from wire.types import Array, Card, Labels
 
 
 def bounds(card: Card) -> tuple[float, float]:
     """Returns the lower and upper bound of a feature, infinite where the card has none."""
     return -np.inf if card.low is None else card.low, np.inf if card.high is None else card.high
+
+
+def uniform(card: Card, n: int, rng: np.random.Generator) -> Array:
+    """Draws rows whose features are uniform over their range, ``(n, *input_shape)`` float32.
+
+    Raises:
+        BadInput: A bound is missing.
+    """
+    low, high = bounds(card)
+    if not np.isfinite([low, high]).all():
+        raise BadInput(f"{card.model} takes features from {low:g} to {high:g}: a uniform draw needs finite bounds")
+    return rng.uniform(low, high, (n, *card.input_shape)).astype(np.float32)
 
 
 def misfit(x: Array, card: Card) -> str | None:

@@ -22,13 +22,14 @@ class Extraction(Protocol):
 
         Args:
             oracle: The victim's oracle; if the victim stops answering early, ``oracle.ended`` holds the reason.
-            pool: The attacker's own rows; their labels are not used unless the attack says so.
+            pool: The attacker's own rows, perhaps none; their labels are not used unless the attack says so.
             rng: Source of all randomness; the same seed queries the same rows.
 
         Returns:
             The surrogate, trained on all answered rows.
 
         Raises:
+            NotApplicable: The model does not disclose what the attack needs.
             WireError: Not a single row was answered.
         """
         ...

@@ -12,8 +12,8 @@ import numpy as np
 
 from attacker.asking import some
 from attacker.surrogate import family_named, new_seed, own_model
-from wire import Answer, Array, BadInput, Card, Oracle
-from wire.fits import bounds
+from wire import Answer, Array, BadInput, Oracle
+from wire.fits import uniform
 from zoo.data.pool import Pool
 from zoo.network import Network
 from zoo.training import Training
@@ -63,7 +63,7 @@ class LineSearch:
         training = Training(self.epochs, self.batch, self.lr, schedule="constant")
         seed = new_seed(rng)
         asked = _Asked(oracle)
-        asked.take(self._random(oracle.card, rng))
+        asked.take(uniform(oracle.card, self.points, rng))
         if len(set(asked.labels)) == 1 and oracle.ended is None:
             asked.take(pool.x[rng.permutation(len(pool))[: self.instances]])
         ends = np.array(asked.labels)
@@ -74,14 +74,6 @@ class LineSearch:
             other = int(rng.choice(np.flatnonzero(ends != ends[one])))
             self._bisect(asked, asked.x[one], asked.x[other], asked.labels[one])
         return surrogate.fit(np.stack(asked.x), np.array(asked.labels), training, seed=seed, label="surrogate")
-
-    def _random(self, card: Card, rng: np.random.Generator) -> Array:
-        low, high = bounds(card)
-        if not np.isfinite([low, high]).all():
-            raise BadInput(
-                f"{card.model} takes features from {low:g} to {high:g}: a uniform draw needs finite bounds"
-            )
-        return rng.uniform(low, high, (self.points, *card.input_shape)).astype(np.float32)
 
     def _bisect(self, asked: _Asked, a: Array, b: Array, label: int) -> None:
         """Bisects the line from ``a``, which has the label ``label``, to ``b``, which has another."""

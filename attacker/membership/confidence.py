@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attacker.membership.membership import ask, needs_probs
+from attacker.asking import needs_probs
+from attacker.membership.membership import ask
 from wire import Array, Labels, Oracle
 from zoo.data.pool import Pool
 

@@ -7,12 +7,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from attacker.asking import some
-from wire import Answer, Array, Card, Labels, Oracle
+from wire import Answer, Array, Labels, Oracle
 from zoo.data.pool import Pool
-
-
-class NotApplicable(Exception):
-    """The attack needs something that this model does not disclose; nothing was queried."""
 
 
 @runtime_checkable
@@ -22,7 +18,7 @@ class Membership(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Scores candidates, with at most one query per candidate.
+        """Scores candidates; how often each is asked about is limited only by the budget.
 
         Args:
             oracle: The victim's oracle; if the victim stops answering early, ``oracle.ended`` holds the reason.
@@ -50,9 +46,3 @@ def ask(oracle: Oracle, x: Array, rng: np.random.Generator) -> tuple[Array, Answ
     order = rng.permutation(len(x))
     answer = some(oracle, x[order])
     return order[: len(answer)], answer
-
-
-def needs_probs(card: Card) -> None:
-    """Raises :class:`NotApplicable` if a model discloses labels only."""
-    if not card.tells_probs:
-        raise NotApplicable("labels only")

@@ -198,6 +198,15 @@ def test_an_earlier_run_is_replaced_only_by_a_whole_one(
     assert {Path(path).name for path in left()} == {"scores.npz", "result.json"}
 
 
+def test_an_attack_on_uniform_rows_needs_no_file(
+    attack: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert attack("equation-solving", "--ratio", 0.1, "--steps", 5) == 0
+    assert len(np.load(tmp_path / "out" / "transfer.npz")["x"]) == 65
+    assert attack("knockoff") == 2
+
+
 def test_an_exhausted_pool_is_said(
     attack: Callable[..., int], digits: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

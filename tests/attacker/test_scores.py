@@ -5,9 +5,9 @@ import pytest
 from reached import reach
 from sklearn.metrics import roc_auc_score
 
+from attacker.asking import NotApplicable
 from attacker.membership.confidence import Confidence
 from attacker.membership.gap import Gap
-from attacker.membership.membership import NotApplicable
 from zoo.data.pool import Pool
 from zoo.families.mlp import Mlp
 from zoo.network import Network

@@ -64,3 +64,23 @@ def test_tpr_is_taken_at_no_more_false_positives_than_allowed():
 
 def test_tpr_is_nothing_where_ties_leave_no_threshold():
     assert metrics.tpr_at(np.ones(20), np.arange(20) < 10, 0.1) == exact_interval(0, 10)
+
+
+def test_top_agreement_looks_among_the_most_probable_classes():
+    probs = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
+    labels = np.array([1, 2, 1])
+    assert metrics.top_agreement(labels, probs, 1) == exact_interval(1, 3)
+    assert metrics.top_agreement(labels, probs, 2) == exact_interval(2, 3)
+    assert metrics.top_agreement(labels, probs) == exact_interval(3, 3)
+
+
+def test_total_variation_is_the_mass_that_must_move():
+    probs, others = np.array([[1, 0], [0.5, 0.5]]), np.array([[0, 1], [0.25, 0.75]])
+    assert metrics.total_variation(probs, others) == pytest.approx((1 + 0.25) / 2)
+    assert metrics.total_variation(probs, probs) == 0
+
+
+def test_targeted_transfer_counts_the_wanted_class_alone():
+    before, after = np.array([0, 1, 2, 0]), np.array([1, 1, 0, 2])
+    assert metrics.transfer(before, after) == exact_interval(3, 4)
+    assert metrics.transfer(before, after, np.array([1, 0, 1, 1])) == exact_interval(1, 4)

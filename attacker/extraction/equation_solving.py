@@ -1,0 +1,123 @@
+"""Equation solving.
+
+Source: Tramèr, Zhang, Juels, Reiter, Ristenpart, "Stealing Machine Learning Models via Prediction APIs", USENIX
+Security 2016, section 4.1 (logistic regression and multilayer perceptrons).
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from attacker.asking import needs_probs, some
+from attacker.extraction.targets import targets
+from attacker.surrogate import new_seed, own_model
+from wire import Array, BadInput, Oracle
+from wire.fits import uniform
+from zoo.data.pool import Pool
+from zoo.families.logistic import Softmax
+from zoo.families.mlp import Mlp
+from zoo.network import Network
+
+EXPLAINED = 1e-4  # largest error of a probability that rounding to float32 leaves to a closed form
+
+
+@dataclass(frozen=True)
+class EquationSolving:
+    """Equation solving: finds the weights of a victim of known form from its answers (USENIX Security 2016).
+
+    Queries ``ratio`` rows for each unknown parameter. A softmax regression of k classes and d features has
+    ``k (d + 1)`` unknowns, and each answer gives ``k - 1`` linear equations, ``log p_i / p_0 = (w_i - w_0) x +
+    (b_i - b_0)``, so that ``d + 1`` rows, a ratio of 1/k, determine it. A binary logistic regression is a softmax
+    of two classes. Where the answers are rounded, noisy or incomplete, and for perceptrons, the parameters are
+    those of the least cross-entropy, by L-BFGS in float64; the paper uses BFGS for softmax and gradient descent
+    for perceptrons.
+
+    The paper's rows are uniform over the features' range. A perceptron is then learnt far from its data, so that
+    rows of the pool may be queried instead.
+
+    Attributes:
+        form: Form of the victim: softmax, or mlp with ReLU.
+        hidden: Widths of the hidden layers, if the form is mlp.
+        ratio: Rows per unknown parameter, the paper's alpha.
+        rows: What is queried: uniformly random rows, or rows of the pool.
+        steps: Most iterations of L-BFGS.
+        starts: Random starts of L-BFGS for an mlp; the one with the least loss counts.
+    """
+
+    form: Literal["softmax", "mlp"] = "softmax"
+    hidden: tuple[int, ...] = (20,)
+    ratio: float = 1.0
+    rows: Literal["uniform", "pool"] = "uniform"
+    steps: int = 1000
+    starts: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < math.inf or self.steps < 1 or self.starts < 1:
+            raise BadInput(f"{self}: ratio must be greater than 0 and finite, steps and starts at least 1")
+
+    def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
+        """Queries rows and solves for the victim's parameters; see :class:`Extraction`.
+
+        Raises:
+            NotApplicable: The model discloses labels only.
+            BadInput: The rows are uniform, and the card has no finite bounds.
+        """
+        needs_probs(oracle.card)
+        family = Softmax() if self.form == "softmax" else Mlp(self.hidden)
+        starts = range(1 if self.form == "softmax" else self.starts)
+        networks = [own_model(oracle.card, family, seed=new_seed(rng)) for _ in starts]
+        n = math.ceil(self.ratio * sum(weights.numel() for weights in networks[0].module.parameters()))
+        x = uniform(oracle.card, n, rng) if self.rows == "uniform" else pool.x[rng.permutation(len(pool))[:n]]
+        answer = some(oracle, x)
+        x, p = x[: len(answer)], answer.probs
+        if self.form == "softmax" and p is not None and oracle.card.digits is None and (p > 0).all():
+            solved = _solved(networks[0], x, p)
+            if np.abs(solved.predict(x) - p).max() < EXPLAINED:
+                return solved
+        y = targets(answer, networks[0].classes)
+        return min((_fitted(network, x, y, self.steps) for network in networks), key=lambda found: found[0])[1]
+
+
+def _solved(network: Network, x: Array, p: Array) -> Network:
+    """Returns the softmax regression that solves the linear equations, by least squares."""
+    rows = np.column_stack([x.reshape(len(x), -1), np.ones(len(x))]).astype(np.float64)
+    logs = np.log(p.astype(np.float64))
+    solution = np.linalg.lstsq(rows, logs - logs.mean(axis=1, keepdims=True), rcond=None)[0].T
+    solved = deepcopy(network)
+    linear = solved.module[-1]
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(solution[:, :-1]))
+        linear.bias.copy_(torch.from_numpy(solution[:, -1]))
+    return solved
+
+
+def _fitted(network: Network, x: Array, y: Array, steps: int) -> tuple[float, Network]:
+    """Minimises the cross-entropy with the answers, ``(n, k)``, from the network's weights; returns it too."""
+    module = network.module.double().train()
+    rows, wanted = (torch.from_numpy(part).double().to(network.device) for part in (x, y))
+    search = torch.optim.LBFGS(
+        module.parameters(),
+        max_iter=steps,
+        tolerance_grad=1e-10,
+        tolerance_change=1e-14,
+        history_size=30,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> torch.Tensor:
+        search.zero_grad()
+        value = functional.cross_entropy(module(rows), wanted)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    left = loss().item()
+    module.float().eval()
+    return left, network
