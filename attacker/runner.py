@@ -90,7 +90,7 @@ def conduct(
             except NotApplicable as why:
                 status, reason = "not applicable", str(why)
             after = _account(endpoint)
-        if isinstance(attack, Extraction):
+        if isinstance(attack, Extraction) and (new / JOURNAL).exists():
             save_transfer(new / JOURNAL, new / "transfer.npz")
         result = _plain(
             {

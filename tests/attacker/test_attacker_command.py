@@ -198,6 +198,16 @@ def test_an_earlier_run_is_replaced_only_by_a_whole_one(
     assert {Path(path).name for path in left()} == {"scores.npz", "result.json"}
 
 
+def test_a_theft_that_needs_probabilities_leaves_its_reason_and_asks_nothing(
+    attack: Callable[..., int], server: FakeServer, tmp_path: Path
+) -> None:
+    server.tells_probs = False
+    assert attack("equation-solving") == 0
+    told = result(tmp_path)
+    assert (told["status"], told["reason"], told["rows"]) == ("not applicable", "labels only", 0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["result.json"]
+
+
 def test_an_attack_on_uniform_rows_needs_no_file(
     attack: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
