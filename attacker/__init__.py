@@ -15,6 +15,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "jbda": "attacker.extraction.jbda:Jbda",
         "t-rnd": "attacker.extraction.t_rnd:TRnd",
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
+        "retraining": "attacker.extraction.retraining:Retraining",
         "line-search": "attacker.extraction.line_search:LineSearch",
     }
 )

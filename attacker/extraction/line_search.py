@@ -6,11 +6,13 @@ Security 2016, section 6 (extraction from class labels only).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from attacker.asking import some
+from attacker.extraction.boundary import bisect, lines
 from attacker.surrogate import family_named, new_seed, own_model
 from wire import Answer, Array, BadInput, Oracle
 from wire.fits import uniform
@@ -24,8 +26,9 @@ class LineSearch:
     """Line search: queries random rows, then bisects lines between rows of two classes (USENIX Security 2016).
 
     First queries ``points`` rows with features drawn uniformly from their range. Then repeatedly draws two rows of
-    different classes, and bisects the line between them, with one request per row, until the victim's boundary is
-    located to within a ``tolerance`` of the line's length. A surrogate is trained on all labels.
+    different classes, and bisects the line between them, until the victim's boundary is located to within a
+    ``tolerance`` of the line's length. The rows of many lines share a request. A surrogate is trained on all
+    labels.
 
     A network may put all uniformly random rows into one class. Then some rows of the pool are queried as end
     points of lines. Lowd and Meek's attack, which the paper adapts, likewise starts from an instance of each
@@ -35,6 +38,7 @@ class LineSearch:
         points: Number of uniformly random rows.
         instances: Number of rows of the pool to query if the random rows are all of one class.
         lines: Number of lines to bisect.
+        at_once: Number of lines to bisect at the same time; 1 asks about one row a request.
         tolerance: Share of a line's length at which its bisection ends.
         family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         epochs: Passes over the answered rows.
@@ -45,6 +49,7 @@ class LineSearch:
     points: int = 5000
     instances: int = 10
     lines: int = 1000
+    at_once: int = 1000
     tolerance: float = 1e-3
     family: str = "cnn"
     epochs: int = 10
@@ -52,10 +57,10 @@ class LineSearch:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.points < 1 or min(self.instances, self.lines) < 0 or not 0 < self.tolerance < 1:
-            raise BadInput(
-                f"{self}: points must be at least 1, instances and lines at least 0, and tolerance between 0 and 1"
-            )
+        if min(self.points, self.at_once) < 1 or min(self.instances, self.lines) < 0:
+            raise BadInput(f"{self}: points and at_once must be at least 1, instances and lines at least 0")
+        if not 0 < self.tolerance < 1:
+            raise BadInput(f"{self}: tolerance must lie between 0 and 1")
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
         """Queries random rows and lines between them, and trains the surrogate; see :class:`Extraction`."""
@@ -66,28 +71,16 @@ class LineSearch:
         asked.take(uniform(oracle.card, self.points, rng))
         if len(set(asked.labels)) == 1 and oracle.ended is None:
             asked.take(pool.x[rng.permutation(len(pool))[: self.instances]])
-        ends = np.array(asked.labels)
-        for _ in range(self.lines if len(set(asked.labels)) > 1 else 0):
-            if oracle.ended is not None:
-                break
-            one = int(rng.integers(len(ends)))
-            other = int(rng.choice(np.flatnonzero(ends != ends[one])))
-            self._bisect(asked, asked.x[one], asked.x[other], asked.labels[one])
+        rows, ends = np.stack(asked.x), np.array(asked.labels)
+        steps = math.ceil(-math.log2(self.tolerance))
+        left = self.lines if len(set(asked.labels)) > 1 else 0
+        while left and oracle.ended is None:
+            whole = left if oracle.left is None else max(oracle.left // steps, 1)  # that the budget allows
+            n = min(left, self.at_once, whole)
+            one, other = lines(ends, n, rng)
+            bisect(lambda x: asked.take(x).labels, rows[one], rows[other], ends[one], self.tolerance)
+            left -= n
         return surrogate.fit(np.stack(asked.x), np.array(asked.labels), training, seed=seed, label="surrogate")
-
-    def _bisect(self, asked: _Asked, a: Array, b: Array, label: int) -> None:
-        """Bisects the line from ``a``, which has the label ``label``, to ``b``, which has another."""
-        length = 1.0
-        while length > self.tolerance:
-            middle = (a + b) / 2
-            answer = asked.take(middle[None])
-            if not len(answer):
-                return
-            if answer.labels[0] == label:
-                a = middle
-            else:
-                b = middle
-            length /= 2
 
 
 class _Asked:

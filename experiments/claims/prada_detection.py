@@ -165,7 +165,7 @@ class B1:
     def _attacks(self, lab: Lab, server: Server, case: Case) -> Iterator[tuple[str, Asked]]:
         """Runs each attack on one model and sends the same rows to the others."""
         attacks: dict[str, tuple[Extraction, int]] = {
-            "line search": (LineSearch(points=self.points, epochs=1), self.long),
+            "line search": (LineSearch(points=self.points, at_once=1, epochs=1), self.long),
             "JbDA": (Jbda(seeds=self.seeds), self.budget),
             "T-RND": (TRnd(seeds=self.seeds, epochs=self.epochs), self.budget),
         }

@@ -18,7 +18,7 @@ def halves(x: Array) -> Array:
 
 def test_lines_between_random_rows_of_two_classes_close_in_on_the_boundary(digits: Pool) -> None:
     oracle, record = reach(halves, classes=2)
-    attack = LineSearch(points=64, lines=5, tolerance=2**-8, epochs=1)
+    attack = LineSearch(points=64, lines=5, at_once=1, tolerance=2**-8, epochs=1)
     attack.extract(oracle, digits, np.random.default_rng(0))
     points, probes = record.rows[:64], record.rows[64:]
     assert np.std(points) == pytest.approx(12**-0.5, abs=0.01)
@@ -27,6 +27,26 @@ def test_lines_between_random_rows_of_two_classes_close_in_on_the_boundary(digit
         lengths = np.linalg.norm(np.diff(line, axis=0), axis=1)
         assert lengths == pytest.approx(lengths[0] / 2.0 ** np.arange(7), rel=1e-3)
         assert abs(line[-1].mean() - 0.5) <= np.abs(line[-1] - line[-2]).mean() * 2
+
+
+def test_lines_at_once_are_the_lines_one_by_one_in_fewer_requests(digits: Pool) -> None:
+    asked = []
+    for at_once, requests in ((1, 40), (5, 8)):
+        oracle, record = reach(halves, classes=2)
+        attack = LineSearch(points=64, lines=5, at_once=at_once, tolerance=2**-8, epochs=1)
+        attack.extract(oracle, digits, np.random.default_rng(0))
+        assert oracle.requests == 2 + requests
+        asked.append(record.rows[64:].reshape(40, -1))
+    alone, together = asked[0].reshape(5, 8, -1), asked[1].reshape(8, 5, -1)
+    assert np.array_equal(alone, together.swapaxes(0, 1))
+
+
+def test_a_budget_is_spent_on_whole_lines(digits: Pool) -> None:
+    oracle, record = reach(halves, classes=2, budget=64 + 24 + 3)
+    LineSearch(points=64, lines=100, tolerance=2**-8, epochs=1).extract(oracle, digits, np.random.default_rng(0))
+    assert oracle.spent == 91
+    lines = record.rows[64:88].reshape(8, 3, -1)
+    assert np.abs(lines[-1].mean(axis=1) - 0.5).max() < 2**-8
 
 
 def test_rows_of_the_pool_are_ends_where_random_rows_are_all_of_one_class(digits: Pool, victim: Network) -> None:
