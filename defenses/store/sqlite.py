@@ -169,14 +169,13 @@ class SQLiteStore:
         """Replaces entries by a snapshot; see :class:`~defenses.store.Store`."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO snapshots VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET position = ?2, snapshot = ?3 "
-                "WHERE position < ?2",
+                "INSERT INTO snapshots VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET position = excluded.position, snapshot = excluded.snapshot WHERE position < excluded.position",
                 (log, upto, snapshot),
             )
             self._db.execute(
-                "DELETE FROM entries WHERE log = ?1 "
-                "AND position < (SELECT position FROM snapshots WHERE log = ?1)",
-                (log,),
+                "DELETE FROM entries WHERE log = ? AND position < (SELECT position FROM snapshots WHERE log = ?)",
+                (log, log),
             )
 
     async def probe(self) -> None:

@@ -118,7 +118,9 @@ def test_a_file_that_is_missing_is_named(tmp_path, downloads):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", gzip.compress(b""), gzip.compress(b"no idx file at all")])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x1f\x8b", gzip.compress(b"", mtime=0), gzip.compress(b"no idx file at all", mtime=0)]
+)
 def test_broken_files_are_refused_and_leave_nothing(tmp_path, downloads, name, content):
     write_set(tmp_path / "data")
     (tmp_path / "data" / f"{name}.gz").write_bytes(content)
