@@ -170,7 +170,8 @@ class SQLiteStore:
         with self._transaction():
             self._db.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-                "SET position = excluded.position, snapshot = excluded.snapshot WHERE position < excluded.position",
+                "SET position = excluded.position, snapshot = excluded.snapshot "
+                "WHERE position < excluded.position",
                 (log, upto, snapshot),
             )
             self._db.execute(
