@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import metrics
 from experiments.header import header
-from experiments.studies.suspects import THEFTS, Suspects, labels_of
+from experiments.studies.suspects import Suspects, labels_of
 from owner.twin_test import TwinTest, ranking, similarity
 from owner.twins.answers import Holdings
 from owner.twins.twins import Twins
@@ -54,7 +54,10 @@ class Accusations:
     controls: int = 8
     epochs: int = 10
     few: int = 2500
-    kinds: tuple[str, ...] = THEFTS
+    kinds: tuple[str, ...] = (
+        *("itself", "fine-tuned", "pruned", "weight noise", "labels", "logits", "labels, few", "distilled"),
+        *("other family", "twice stolen", "foreign images"),
+    )
 
     def run(self, seed: int, data: Path | None, cache: Path, out: Path | None) -> dict[str, Any]:
         """Runs the study; writes the results after each suspect, so that nothing is lost."""

@@ -25,12 +25,6 @@ from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
 
-THEFTS = (
-    *("itself", "fine-tuned", "pruned", "labels", "logits", "labels, few", "distilled", "other family"),
-    *("twice stolen", "weight noise", "foreign images"),
-)
-"""Kinds of suspects that derive from a victim."""
-
 
 @dataclass(frozen=True)
 class Suspects:
@@ -73,7 +67,7 @@ class Suspects:
         return trained(recipe, self.rows(number), self.cache, label=f"model {number}").network()
 
     def stolen(self, kind: str, number: int) -> Network:
-        """Returns a suspect of a kind of :data:`THEFTS` that derives from a victim."""
+        """Returns a suspect of a kind that derives from a victim, one of those of a study of accusations."""
         victim, pool = self.victim(number), self.held["pool"]
         rng = np.random.default_rng([self.seed, number])
         if kind == "itself":
