@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,18 @@ class Server:
         reply = self.client.get(f"{self.url}/admin/alarms", headers=self._headers)
         reply.raise_for_status()
         return list(reply.json())
+
+    def marks(self, model: str, account: str) -> bytes | None:
+        """Commits to all marks of a model, and returns those of an account in JSON; None if it has none."""
+        url = f"{self.url}/admin/models/{model}/marks"
+        for reply in (
+            self.client.post(f"{url}/commit", headers=self._headers),
+            self.client.get(f"{url}/{account}", headers=self._headers),
+        ):
+            if reply.status_code == HTTPStatus.NOT_FOUND:
+                return None
+            reply.raise_for_status()
+        return reply.content
 
     @property
     def _headers(self) -> dict[str, str]:

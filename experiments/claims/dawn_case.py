@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
@@ -16,7 +15,6 @@ from attacker.extraction.knockoff import Knockoff
 from defenses.watermarks.ledger import Opening
 from experiments import metrics
 from experiments.lab import Asked, Lab
-from experiments.parties import Server
 from owner.dawn import Claim, Dawn
 from owner.ownership import prove
 from wire import Answer, Array, Labels, Oracle
@@ -134,7 +132,7 @@ class Case:
             account, budget = f"{thief}-{_at(rate)}", self._claim.budget
             pool = self.held["pool"]
             theft = self._lab.attack(self._server, _at(rate), account, attack, pool, budget, self._seed)
-            opening = _opening(self._server, _at(rate), account)
+            opening = Opening.from_json(self._server.marks(_at(rate), account) or b"", account)
             accuse = partial(self._accused, opening, rate, thief, len(theft.x))
             for name, model in self._stolen(attack, theft, rate):
                 yield accuse(self._suspect(name, model), self._independents, True)
@@ -211,12 +209,3 @@ def _truth(pool: Pool) -> Labels:
 
 def _at(rate: float) -> str:
     return f"{1e6 * rate:.0f}ppm"  # accounts' names have no dots
-
-
-def _opening(server: Server, model: str, account: str) -> Opening:
-    """Commits to all marks, and opens those of an account."""
-    place, admin = f"{server.url}/admin/models/{model}/marks", {"Authorization": f"Bearer {server.admin}"}
-    server.client.post(f"{place}/commit", headers=admin).raise_for_status()
-    reply = server.client.get(f"{place}/{account}", headers=admin)
-    reply.raise_for_status()
-    return TypeAdapter(Opening).validate_json(reply.content)

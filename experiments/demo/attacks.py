@@ -140,7 +140,7 @@ def baselines(place: Place, parties: Parties, victim: Labels) -> list[dict[str, 
 def _job(place: Place, run: Run, victims: Server) -> Job:
     environment = {
         "MLAAS_URL": victims.url,
-        "MLAAS_KEY": victims.account(run.account, "attacker"),
+        "MLAAS_KEY": victims.account(run.account, "customer"),
         "MLAAS_STATE": str(place.state / "attacker"),
         "OMP_NUM_THREADS": "1",
     }

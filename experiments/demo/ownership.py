@@ -1,109 +1,202 @@
-"""The owner of a demo: every suspect is served at an endpoint of its own and tested for theft."""
+"""The owner of a demo: commits to twins before there is a suspect, and then tests every suspect for theft."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from experiments import metrics
-from experiments.demo.attacks import BASELINE
+from experiments.demo.attacks import BASELINE, Run, extractions
 from experiments.demo.place import Place
 from experiments.header import cores
 from experiments.parties import Job, Parties, Server
 from owner.dataset_inference.walks import Walks
-from owner.evidence import accusations, load
+from owner.evidence import Evidence, accusations, load
+from owner.marks_held import MarksHeld
 from owner.twins.ranks import Ranks
+from owner.twins.study import root_of
 from zoo import folder
 from zoo.exact_interval import Interval
 
-STOLEN_AT = ("open", "labels")
+TESTS: Mapping[str, Any] = {"twin-test": Ranks, "dawn": MarksHeld, "dataset-inference": Walks}
+"""The tests of a demo, with the kinds of their evidence."""
 
-Target = tuple[str, str, str]
-"""A suspect's URL, the name of its model and a key."""
+WALKED_AT = ("open", "labels")  # dataset inference tests the thefts by one attack under these policies
+LONG = ("labels", "opening")  # parts of evidence that the results leave out; the owner's files have them
+
+
+@dataclass(frozen=True, eq=False)
+class Suspect:
+    """A suspected model.
+
+    Attributes:
+        name: Its name.
+        kind: ``victim``, ``stolen`` or ``independent``.
+        theft: The run that stole it.
+    """
+
+    name: str
+    kind: str
+    theft: Run | None = None
+
+
+def commit(place: Place, parties: Parties) -> str:
+    """Has the owner train the victim's twins, before there is a suspect; returns the commitment to publish."""
+    flags = ["--victim", "victim", "--unseen", "unseen.npz", "--study", str(place.study)]
+    flags += ["--twins", str(place.protocol.twins), "--jobs", str(cores())]
+    job = Job("owner-prepare", ["owner", "prepare", *flags], place.party("owner"))
+    parties.run([job], at_once=1, label=f"ownership: {place.protocol.twins} twins")
+    return root_of(place.study)
 
 
 def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
-    """Has the owner test the victim itself, stolen models and the independent models.
+    """Has the owner test the victim itself, stolen models and independent models.
 
     Args:
-        place: The demo's folders; ``suspects`` holds the models ``independent-0``, ``independent-1``, ...
+        place: The demo's folders; ``owner/controls`` and ``suspects`` hold the independent models.
         parties: Runs the owner and the suspects' server.
         victims: Serves the victim.
+
+    Returns:
+        The evidence of each test about each suspect, and what each server billed the owner for.
     """
-    stolen = {f"stolen-{policy}": f"{BASELINE}-{policy}-{place.protocol.budgets[-1]}" for policy in STOLEN_AT}
-    for name, account in stolen.items():
-        shutil.copytree(place.run_of(account) / "surrogate", place.party("suspects") / name)
-    names = [*stolen, *(f"independent-{number}" for number in range(place.protocol.independents))]
-    suspects = place.serve_suspects(parties, names)
-    victim_key, suspects_key = victims.account("owner", "owner"), suspects.account("owner", "owner")
-    targets: dict[str, Target] = {"victim": (victims.url, "open", victim_key)}
-    targets |= {name: (suspects.url, name, suspects_key) for name in names}
-    jobs = [
-        Job(
-            f"owner-{name}",
-            ["owner", "dataset-inference", "--url", url, "--model", model, *_flags(place, name, victims)],
-            place.party("owner"),
-            {"MLAAS_KEY": key, "MLAAS_VICTIM_KEY": victim_key, "OMP_NUM_THREADS": "1"},
-        )
-        for name, (url, model, key) in targets.items()
-    ]
-    parties.run(jobs[:1], at_once=1, label="ownership: the victim itself")  # its walks are kept for the others
-    parties.run(jobs[1:], at_once=cores(), label="ownership: suspects")
-    proofs = _twin_tests(place, parties, targets)
-    evidences = {name: load(place.out / "owner" / f"{name}.json", Walks) for name in targets}
-    accused = accusations([evidences[name] for name in targets if name.startswith("independent")])
+    suspects = [Suspect("victim", "victim"), *_stolen(place), *_independent(place)]
+    served = place.serve_suspects(parties, [suspect.name for suspect in suspects if suspect.kind != "victim"])
+    owner = _Owner(place, victims, served)
+    tests, false = {}, {}
+    for test, asked in owner.plan(suspects).items():
+        jobs = [owner.job(test, suspect) for suspect in asked]
+        # What a test asks of the victim or its twins is kept for further suspects.
+        parties.run(jobs[:1], at_once=1, label=f"{test}: the first suspect")
+        parties.run(jobs[1:], at_once=cores(), label=f"{test}: other suspects")
+        evidence = {suspect: owner.evidence(test, suspect) for suspect in asked}
+        tests[test] = [owner.found(suspect, found) for suspect, found in evidence.items()]
+        innocent = [found for suspect, found in evidence.items() if suspect.kind == "independent"]
+        if innocent:
+            false[test] = accusations(innocent)._asdict()
     return {
-        "suspects": [
-            {
-                "name": name,
-                "kind": name.partition("-")[0],
-                "accuracy": _accuracy(place, name) if name in names else None,
-                **evidence.flat(),
-            }
-            for name, evidence in evidences.items()
-        ],
-        "independents_accused": accused._asdict(),
-        "proofs": proofs,
-        "ledgers": {"victims": victims.ledgers()["owner"], "suspects": suspects.ledgers()["owner"]},
+        "tests": tests,
+        "false_accusations": false,
+        "ledgers": {"victims": _owners(victims), "suspects": _owners(served)},
     }
 
 
-def _twin_tests(place: Place, parties: Parties, targets: Mapping[str, Target]) -> list[dict[str, Any]]:
-    """Trains the victim's twins, or finds those of an earlier demo, and ranks the victim among them."""
-    victim = place.out / "victims" / "victim"
-    study = place.state / "studies" / f"{folder.read_card(victim).sha256[:16]}-{place.protocol.twins}"
-    files = [f for name in ("private", "unseen", "reference") for f in (f"--{name}", f"{name}.npz")]
-    prepare = ["owner", "prepare", "--victim", str(victim), *files, "--study", str(study)]
-    prepare += ["--twins", str(place.protocol.twins), "--jobs", str(cores())]
-    parties.run([Job("owner-twins", prepare, place.party("owner"))], at_once=1, label="ownership: twins")
-    honest = [name for name in targets if name.startswith("independent")]
-    jobs = []
-    for name, (url, model, key) in targets.items():
-        test = ["owner", "twin-test", "--url", url, "--model", model, "--study", str(study)]
-        others = [str(place.out / "suspects" / other) for other in honest if other != name]
-        test += ["--independent", *others, "--out", f"twins-{name}.json"]
-        environment = {"MLAAS_KEY": key, "OMP_NUM_THREADS": "1"}
-        jobs.append(Job(f"owner-twins-{name}", test, place.party("owner"), environment))
-    parties.run(jobs[:1], at_once=1, label="twin test: the victim itself")  # the twins' answers are kept
-    parties.run(jobs[1:], at_once=cores(), label="twin test: suspects")
-    kept = ("verdict", "p_value", "alpha", "suspect_queries", "caution")
-    ranks = ("models", "rests_on", "rank", "p_rank", "z", "p_t", "limit")
-    proofs = []
-    for name in targets:
-        found = load(place.out / "owner" / f"twins-{name}.json", Ranks).flat()
-        proofs.append(
-            {"name": name, "kind": name.partition("-")[0], **{entry: found[entry] for entry in kept + ranks}}
-        )
-    return proofs
+def _stolen(place: Place) -> list[Suspect]:
+    """Returns the largest thefts by attacks that ran at every budget, and puts copies where they are served."""
+    protocol, found = place.protocol, []
+    for run in extractions(protocol):
+        copy = place.run_of(run.account) / "surrogate"
+        if run.attack in protocol.every_budget and run.budget == protocol.budgets[-1] and copy.exists():
+            found.append(Suspect(f"{run.attack}-{run.policy}", "stolen", run))
+            shutil.copytree(copy, place.party("suspects") / found[-1].name)
+    return found
 
 
-def _flags(place: Place, name: str, victims: Server) -> list[str]:
-    flags = ["--victim", victims.url, "--victim-model", "open", "--private", "private.npz"]
-    flags += ["--unseen", "unseen.npz", "--features", "features.npz", "--out", f"{name}.json"]
-    for size in ("fit_images", "test_images", "starts"):
-        flags += [f"--{size.replace('_', '-')}", str(getattr(place.protocol, size))]
-    return [*flags, "--seed", str(place.seed)]
+def _independent(place: Place) -> list[Suspect]:
+    return [Suspect(f"independent-{number}", "independent") for number in range(place.protocol.independents)]
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """The owner's commands.
+
+    Attributes:
+        place: The demo's folders.
+        victims: The owner's server.
+        suspects: The server of the suspects, where the owner is a customer.
+    """
+
+    place: Place
+    victims: Server
+    suspects: Server
+
+    def plan(self, suspects: Sequence[Suspect]) -> dict[str, list[Suspect]]:
+        """Returns which suspects each test is to test."""
+        independent = [suspect for suspect in suspects if suspect.kind == "independent"]
+        walked = {f"{BASELINE}-{policy}" for policy in WALKED_AT} | {"victim"}
+        walked |= {suspect.name for suspect in independent[: self.place.protocol.walked]}
+        marked = [suspect for suspect in suspects if suspect.theft and self._fetch_marks(suspect.theft)]
+        return {
+            "twin-test": list(suspects),
+            "dawn": [*marked, *independent] if marked else [],
+            "dataset-inference": [suspect for suspect in suspects if suspect.name in walked],
+        }
+
+    def job(self, test: str, suspect: Suspect) -> Job:
+        """Returns the command that tests a suspect, under an account of its own."""
+        account = f"{test}-{suspect.name}"
+        if suspect.kind == "victim":
+            url, model, key = self.victims.url, "open", self.victims.account(account, "owner")
+        else:
+            url, model, key = self.suspects.url, suspect.name, self.suspects.account(account, "customer")
+        flags = [
+            "--url",
+            url,
+            "--model",
+            model,
+            "--out",
+            f"{test}/{suspect.name}.json",
+            *self._flags(test, suspect),
+        ]
+        keys = {"MLAAS_KEY": key, "OMP_NUM_THREADS": "1"}
+        if test == "dataset-inference":
+            keys["MLAAS_VICTIM_KEY"] = self.victims.account(f"{account}-at-home", "owner")
+        return Job(f"owner-{account}", ["owner", test, *flags], self._folder, keys)
+
+    def evidence(self, test: str, suspect: Suspect) -> Evidence[Any]:
+        """Returns what a test found about a suspect."""
+        return load(self._folder / test / f"{suspect.name}.json", TESTS[test])
+
+    def found(self, suspect: Suspect, evidence: Evidence[Any]) -> dict[str, Any]:
+        """Returns evidence for the results, with what it cost."""
+        server = self.victims if suspect.kind == "victim" else self.suspects
+        return {
+            "name": suspect.name,
+            "kind": suspect.kind,
+            "account": suspect.theft and suspect.theft.account,
+            "accuracy": None if suspect.kind == "victim" else _accuracy(self.place, suspect.name),
+            "money": server.ledgers()[f"{evidence.method}-{suspect.name}"]["micro_cents"],
+            **{name: value for name, value in evidence.flat().items() if name not in LONG},
+        }
+
+    def _flags(self, test: str, suspect: Suspect) -> list[str]:
+        protocol = self.place.protocol
+        if test == "dataset-inference":
+            sizes = {name: getattr(protocol, name) for name in ("fit_images", "test_images", "starts")}
+            flags = [text for name, size in sizes.items() for text in (f"--{name.replace('_', '-')}", str(size))]
+            flags += ["--victim", self.victims.url, "--victim-model", "open", "--features", "features.npz"]
+            return [*flags, "--seed", str(self.place.seed)]
+        controls = [f"controls/{number}" for number in range(protocol.controls)]
+        if test == "twin-test":
+            return ["--study", str(self.place.study), "--independent", *controls]
+        longest = max(self._marks.iterdir(), key=lambda path: path.stat().st_size)
+        marks = f"{suspect.theft.account}.json" if suspect.theft else longest.name
+        return ["--marks", f"marks/{marks}", "--independent", *controls]
+
+    def _fetch_marks(self, theft: Run) -> bool:
+        """Fetches the marks of a thief's account; returns whether there are any."""
+        marks = self.victims.marks(theft.policy, theft.account)
+        if marks is not None:
+            self._marks.mkdir(exist_ok=True)
+            (self._marks / f"{theft.account}.json").write_bytes(marks)
+        return marks is not None
+
+    @property
+    def _folder(self) -> Path:
+        return self.place.party("owner")
+
+    @property
+    def _marks(self) -> Path:
+        return self._folder / "marks"
+
+
+def _owners(server: Server) -> dict[str, int]:
+    """Adds up what a server billed the owner's accounts for."""
+    accounts = [ledger for name, ledger in server.ledgers().items() if name.startswith(tuple(TESTS))]
+    return {entry: sum(ledger[entry] for ledger in accounts) for entry in ("rows", "requests", "micro_cents")}
 
 
 def _accuracy(place: Place, name: str) -> Interval:

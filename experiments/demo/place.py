@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ import numpy as np
 
 from experiments.demo.sizes import Protocol
 from experiments.parties import Parties, Server
+from owner.selected_inference import SelectedInference
+from owner.twin_test import TwinTest
 from wire import Array
 from zoo import folder
 from zoo.data import Pool, roles
@@ -31,10 +34,14 @@ POLICIES: dict[str, str] = {
     { type = "quota", rows = QUOTA, per = "day" },
     { type = "label_only" },
 ]""",
+    "guarded": """defenses = [
+    { type = "dawn", rate = 0.02 },
+    { type = "prada", delta = 0.9, reaction = "refuse" },
+]""",
 }
 
 PLANS = """
-[plans.attacker]
+[plans.customer]
 price_per_row = "0.0001"
 [plans.owner]
 skip = ["quota"]
@@ -79,8 +86,8 @@ class Place:
         Pool(pool.x, None, pool.class_names).save(attacker / "pool.npz")  # a thief has rows, but not their labels
         held["shadow"].save(attacker / "shadow.npz")
         held["victim"].save(owner / "private.npz")
-        held["unseen"].save(owner / "unseen.npz")
-        held["reference"].save(owner / "reference.npz")
+        for role in ("unseen", "reference"):
+            held[role].save(owner / f"{role}.npz")
         others = held["evaluation"].take(slice(self.protocol.candidates))
         candidates, truth = roles.candidates(held["victim"], others, self.seed)
         candidates.save(attacker / "candidates.npz")
@@ -90,14 +97,32 @@ class Place:
         """Returns the victim's stack of defences under each policy, in the server's TOML."""
         return {name: text.replace("QUOTA", str(self.protocol.quota)) for name, text in POLICIES.items()}
 
-    def serve_victim(self, parties: Parties, victim: Network) -> Server:
+    def deploy(self, victim: Network) -> None:
+        """Gives the victim to its owner, and to its server."""
+        for party in ("owner", "victims"):
+            about = {"seed": self.victim_seed, "rows": len(self.held["victim"])}
+            folder.save(victim, self.party(party) / "victim", **about)
+
+    def serve_victim(self, parties: Parties) -> Server:
         """Serves the victim, once under each policy."""
-        folder.save(victim, self.party("victims") / "victim")
         return self._serve(parties, "victims", {name: ("victim", text) for name, text in self.policies().items()})
 
     def serve_suspects(self, parties: Parties, names: list[str]) -> Server:
         """Serves the models that lie in the folder ``suspects``, each under its own name."""
         return self._serve(parties, "suspects", {name: (name, "") for name in names})
+
+    @property
+    def study(self) -> Path:
+        """The owner's study of the victim, which a later demo with the same victim and tests goes on with."""
+        card = folder.read_card(self.party("owner") / "victim")
+        tests = [TwinTest().committed(), SelectedInference().committed()]
+        parts = json.dumps([card.sha256, self.protocol.twins, tests])
+        return self.state / "owner" / hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+    @property
+    def victim_seed(self) -> int:
+        """The victim's own seed; the demo's is so small that an independent model could share it."""
+        return int(np.random.default_rng([self.seed, 2]).integers(2**63))
 
     @property
     def attackers_seed(self) -> int:

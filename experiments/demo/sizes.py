@@ -15,31 +15,37 @@ class Protocol:
 
     Attributes:
         name: Its name in the report.
+        family: Family of the victim, its twins and all independent models.
         budgets: Budgets of the extraction attacks, in rows, rising.
         every_budget: Extraction attacks that run at every budget; the others run at the middle one.
         settings: Settings of the attacks by name; the others run with their defaults.
         quota: Rows that the policy "labels" allows an account in a day.
         candidates: Members among the candidates of the membership attacks, and as many non-members.
-        fit_images: Images of each side that fit the owner's regressor.
+        twins: Twins of the victim, which the owner trains for the twin test.
+        controls: Independent models with which the owner compares every suspect.
+        independents: Further independent models, tested as suspects.
+        independent_rows: Rows that train each of both, drawn from the control role.
+        walked: Independent models that dataset inference tests too, at most.
+        fit_images: Images of each side that fit dataset inference's regressor.
         test_images: Further images of each side, whose scores are tested.
         starts: Random starts of the blind walk, for each image and noise.
-        twins: Twins of the victim for the twin test.
-        independents: Independent models.
-        independent_rows: Rows that train each of them, drawn from the control role.
     """
 
     name: str
+    family: str
     budgets: tuple[int, ...]
     every_budget: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     quota: int
     candidates: int
+    twins: int
+    controls: int
+    independents: int
+    independent_rows: int
+    walked: int
     fit_images: int
     test_images: int
     starts: int
-    twins: int
-    independents: int
-    independent_rows: int
 
     def fitted(self, roles: Mapping[str, Pool]) -> Protocol:
         """Returns the protocol cut down to the rows of the roles, for small data sets."""
@@ -59,28 +65,34 @@ class Protocol:
         )
 
 
+# The victim is an MLP, since sixteen CNNs alone would take the demo's time. Its thieves are told its family.
 REDUCED = Protocol(
     name="reduced (demo)",
+    family="mlp",
     budgets=(250, 1000, 4000),
     every_budget=("knockoff", "jbda"),
     settings={
+        "knockoff": {"family": "mlp"},
         "jbda": {"seeds": 150},
-        "t-rnd": {"lrs": (1e-3,), "epochs": (10, 20)},
-        "line-search": {"points": 500},
-        "shadow": {"shadows": 4, "size": 2500, "epochs": 30},
+        "t-rnd": {"family": "mlp", "lrs": (1e-3,), "epochs": (10, 20)},
+        "line-search": {"family": "mlp", "points": 500},
+        "shadow": {"family": "mlp", "shadows": 4, "size": 2500, "epochs": 30},
     },
     quota=2500,
     candidates=5000,
+    twins=15,
+    controls=8,
+    independents=8,
+    independent_rows=8000,
+    walked=3,
     fit_images=100,
     test_images=100,
     starts=4,
-    twins=7,
-    independents=3,
-    independent_rows=8000,
 )
 
 FULL = Protocol(
     name="full (the papers' sizes, as far as the data goes)",
+    family="cnn",
     budgets=(250, 1000, 4000, 9600),
     every_budget=("knockoff", "jbda"),
     settings={
@@ -90,10 +102,12 @@ FULL = Protocol(
     },
     quota=2500,
     candidates=5000,
+    twins=31,
+    controls=8,
+    independents=12,
+    independent_rows=8000,
+    walked=5,
     fit_images=500,
     test_images=500,
     starts=10,
-    twins=15,
-    independents=5,
-    independent_rows=8000,
 )

@@ -67,11 +67,14 @@ class Trial:
         truth = place.hand_out()
         with Parties(place.out) as parties:
             with self._timed("victim and independent models"):
-                victim = self._train(held["victim"], self.seed, "victim")
-                for number in range(protocol.independents):
+                victim = self._train(protocol, held["victim"], place.victim_seed, "victim")
+                place.deploy(victim)
+                for number in range(protocol.controls + protocol.independents):
                     self._independent(place, number)
+            with self._timed("twins"):
+                root = ownership.commit(place, parties)
             labels = victim.predict(held["evaluation"].x).argmax(axis=1)
-            victims = place.serve_victim(parties, victim)
+            victims = place.serve_victim(parties)
             with self._timed("extraction"):
                 stolen = attacks.steal(place, parties, victims)
             with self._timed("surrogates, measured"):
@@ -81,7 +84,7 @@ class Trial:
                 spied = attacks.spy(place, parties, victims, truth)
             with self._timed("ownership"):
                 owned = ownership.prove(place, parties, victims)
-            ledgers = victims.ledgers()
+            ledgers, alarms = victims.ledgers(), victims.alarms()
         for run in [*stolen, *spied]:
             run["ledger"] = ledgers[run["account"]]
         head["machine"]["device"] = torch.cuda.get_device_name() if victim.device.type == "cuda" else "cpu"
@@ -95,7 +98,7 @@ class Trial:
                 "rows": {role: len(pool) for role, pool in held.items()},
             },
             "victim": {
-                "family": "cnn",
+                "family": protocol.family,
                 "accuracy": metrics.agreement(labels, _truth(held["evaluation"])),
                 "train_accuracy": metrics.agreement(
                     victim.predict(held["victim"].x).argmax(axis=1), _truth(held["victim"])
@@ -105,23 +108,26 @@ class Trial:
             "extraction": stolen,
             "baselines": baselines,
             "membership": spied,
-            "ownership": owned,
+            "alarms": alarms,
+            "ownership": {"root": root, **owned},
             "seconds": self.seconds,
             "notes": [],
         }
         (place.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         return results
 
-    def _train(self, pool: Pool, seed: int, label: str) -> Network:
-        recipe = Recipe(FAMILIES["cnn"](), Training(), seed)
+    def _train(self, protocol: Protocol, pool: Pool, seed: int, label: str) -> Network:
+        recipe = Recipe(FAMILIES[protocol.family](), Training(), seed)
         return trained(recipe, pool, self.state / "cache", label=label).network()
 
     def _independent(self, place: Place, number: int) -> None:
         """Trains a model on rows of the control role; the rows of different models overlap."""
-        rng, control = np.random.default_rng([self.seed, number]), place.held["control"]
-        rows = control.take(rng.permutation(len(control))[: place.protocol.independent_rows])
-        network = self._train(rows, self.seed + 1 + number, f"independent {number}")
-        folder.save(network, place.party("suspects") / f"independent-{number}")
+        rng, control, protocol = np.random.default_rng([self.seed, number]), place.held["control"], place.protocol
+        rows = control.take(rng.permutation(len(control))[: protocol.independent_rows])
+        network = self._train(protocol, rows, self.seed + 1 + number, f"independent {number}")
+        to = number - protocol.controls
+        party, name = ("suspects", f"independent-{to}") if to >= 0 else ("owner", f"controls/{number}")
+        folder.save(network, place.party(party) / name)
 
     def _dataset(self) -> tuple[Dataset, str | None]:
         """Loads the data set; where the default is not at hand, digits and a line that says so."""

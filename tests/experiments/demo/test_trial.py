@@ -17,15 +17,16 @@ from experiments.demo.sizes import FULL, REDUCED, Protocol
 from experiments.demo.trial import Trial
 from experiments.parties import Job, Parties
 from experiments.processes import Failed
-from experiments.report.summary import summary
 from wire import BadInput
 from zoo.data import load, roles
 
 SMALL = Protocol(
     name="small (test)",
+    family="mlp",
     budgets=(150,),
     every_budget=("knockoff",),
     settings={
+        "knockoff": {"family": "mlp"},
         "jbda": {"seeds": 20},
         "t-rnd": {"seeds": 20, "lrs": (1e-3,), "epochs": (2,)},
         "line-search": {"points": 50, "epochs": 2},
@@ -33,12 +34,14 @@ SMALL = Protocol(
     },
     quota=100,
     candidates=128,
+    twins=3,
+    controls=2,
+    independents=1,
+    independent_rows=300,
+    walked=1,
     fit_images=12,
     test_images=12,
     starts=1,
-    twins=3,
-    independents=1,
-    independent_rows=300,
 )
 
 
@@ -116,11 +119,20 @@ def test_the_server_s_ledger_is_the_client_s_count(results):
 
 
 def test_policies_bite(results):
-    stopped = [run for run in results["extraction"] if run["status"] == "stopped"]
-    assert {(run["policy"], run["budget"]) for run in stopped} == {("labels", 150)}
+    stopped = [run for run in results["extraction"] if (run["policy"], run["status"]) == ("labels", "stopped")]
+    assert {run["budget"] for run in stopped} == {150}
     assert all(run["rows"] == SMALL.quota and "quota" in run["reason"] for run in stopped)
-    (refused,) = [run for run in results["membership"] if run["status"] == "not applicable"]
-    assert (refused["attack"], refused["policy"], refused["reason"]) == ("confidence", "labels", "labels only")
+    refused = [run for run in results["membership"] if run["status"] == "not applicable"]
+    assert [(run["attack"], run["policy"], run["reason"]) for run in refused] == [
+        ("confidence", "labels", "labels only")
+    ]
+
+
+def test_alarms_are_those_of_accounts_at_the_guarded_policy(results):
+    guarded = {
+        run["account"] for run in [*results["extraction"], *results["membership"]] if run["policy"] == "guarded"
+    }
+    assert {alarm["account"] for alarm in results["alarms"]} <= guarded
 
 
 def test_what_is_stolen_is_better_than_chance_and_has_its_interval(results):
@@ -131,23 +143,25 @@ def test_what_is_stolen_is_better_than_chance_and_has_its_interval(results):
 
 
 def test_the_owner_tests_every_suspect_with_controls(results):
-    kinds = [suspect["kind"] for suspect in results["ownership"]["suspects"]]
-    assert kinds == ["victim", "stolen", "stolen", "independent"]
-    assert results["ownership"]["independents_accused"]["suspects"] == 1
-    first, *others = results["ownership"]["suspects"]
-    asked = sum(suspect["suspect_queries"] + suspect["victim_queries"] for suspect in [first, *others])
-    asked += sum(proof["suspect_queries"] for proof in results["ownership"]["proofs"])
-    assert asked == sum(ledger["rows"] for ledger in results["ownership"]["ledgers"].values())
-    assert first["victim_queries"] > 0 and not any(suspect["victim_queries"] for suspect in others)
+    owned, stolen = results["ownership"], [f"knockoff-{policy}" for policy in POLICIES]
+    twins, walked = (owned["tests"][test] for test in ("twin-test", "dataset-inference"))
+    assert [one["name"] for one in twins] == ["victim", *stolen, "independent-0"]
+    assert [one["name"] for one in walked] == ["victim", "knockoff-open", "knockoff-labels", "independent-0"]
+    assert all(len(one["independent"]) == SMALL.controls and one["models"] == 1 + SMALL.twins for one in twins)
+    assert all(one["root"] == owned["root"] and not one["guessable_seed"] for one in twins)
+    assert {one["account"] for one in twins if one["account"]} == {f"{name}-150" for name in stolen}
+    assert {found["suspects"] for found in owned["false_accusations"].values()} == {1}
+    assert (twins[0]["rank"], twins[0]["z"] > 3) == (1, True)
 
 
-def test_the_story_ends_in_a_proof(results):
-    victim, *others = results["ownership"]["proofs"]
-    assert victim["kind"] == "victim" and victim["rank"] == 1 and victim["z"] > 3
-    assert [proof["kind"] for proof in others] == ["stolen", "stolen", "independent"]
-    assert {proof["models"] for proof in (victim, *others)} == {1 + SMALL.twins}
-    assert others[-1]["limit"] is None and victim["limit"] is not None
-    assert "By labels alone, without a private image, the twin test" in dict(summary(results))["Ownership"]
+def test_the_owner_pays_for_proofs_what_a_thief_pays_for_rows(results):
+    owned = results["ownership"]
+    found = [one for tests in owned["tests"].values() for one in tests]
+    asked = sum(one["suspect_queries"] + one.get("victim_queries", 0) for one in found)
+    assert asked == sum(ledger["rows"] for ledger in owned["ledgers"].values())
+    assert all(one["money"] == 10_000 * one["suspect_queries"] for one in found if one["kind"] != "victim")
+    first, *others = owned["tests"]["dataset-inference"]
+    assert first["victim_queries"] > 0 and not any(one["victim_queries"] for one in others)
 
 
 def test_scores_are_judged_from_their_files(trial, results, tmp_path, capsys):
@@ -164,12 +178,8 @@ def test_scores_are_judged_from_their_files(trial, results, tmp_path, capsys):
 def test_parties_hold_only_the_files_of_their_roles(trial, results):
     attacker = {path.name for path in (trial.out / "attacker").glob("*.npz")}
     assert attacker == {"pool.npz", "shadow.npz", "candidates.npz"}
-    assert {path.name for path in (trial.out / "owner").glob("*.npz")} == {
-        "private.npz",
-        "unseen.npz",
-        "reference.npz",
-        "features.npz",
-    }
+    owner = {path.name for path in (trial.out / "owner").glob("*.npz")}
+    assert owner == {"private.npz", "unseen.npz", "reference.npz", "features.npz"}
 
 
 def test_all_that_a_trial_leaves_is_cleared_by_the_next(trial, results):
@@ -180,7 +190,10 @@ def test_all_that_a_trial_leaves_is_cleared_by_the_next(trial, results):
 def test_a_second_trial_finds_what_the_first_trained(trial, results):
     again = tried(trial)
     for run, before in zip(again["extraction"], results["extraction"], strict=True):
-        if run["policy"] != "top3":  # its noise follows the server's secret, which each trial draws anew
+        if run["policy"] not in (
+            "top3",
+            "guarded",
+        ):  # noise and marks follow the server's secret, which each trial draws anew
             for entry in ("rows", "accuracy", "agreement"):
                 assert run[entry] == before[entry]
     assert again["victim"] == results["victim"]
