@@ -23,7 +23,7 @@ def parser(prog: str = "python -m experiments") -> Parser:
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="serve, steal, spy, prove; write a report")
-    demo.add_argument("--full", action="store_true", help="the papers' sizes, for half an hour")
+    demo.add_argument("--full", action="store_true", help="the papers' sizes, for an hour")
     demo.add_argument("--out", type=Path, default=Path("out"), help="folder for the report (default: out)")
     demo.add_argument("--dataset", help="name of a data set (default: fashion_mnist, or a dependency's digits)")
     demo.add_argument("--seed", type=at_least(0), default=0, help="seed of everything (default: 0)")

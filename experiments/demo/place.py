@@ -23,6 +23,7 @@ from zoo.network import Network
 
 FOLDERS = ("attacker", "owner", "victims", "suspects", "baselines", "logs")
 
+# PRADA's delta is what harmless streams of 200 rows of Fashion-MNIST allow (0.89 to 0.91, docs/results.md).
 POLICIES: dict[str, str] = {
     "open": "",
     "top3": """defenses = [
@@ -121,7 +122,10 @@ class Place:
 
     @property
     def victim_seed(self) -> int:
-        """The victim's own seed; the demo's is so small that an independent model could share it."""
+        """The victim's own seed, too large to be shared by chance.
+
+        It follows from the demo's, so that a demo repeats itself; an owner draws his from secret randomness.
+        """
         return int(np.random.default_rng([self.seed, 2]).integers(2**63))
 
     @property

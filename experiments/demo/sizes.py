@@ -73,7 +73,7 @@ REDUCED = Protocol(
     every_budget=("knockoff", "jbda"),
     settings={
         "knockoff": {"family": "mlp"},
-        "jbda": {"seeds": 150},
+        "jbda": {"family": "mlp", "seeds": 150},
         "t-rnd": {"family": "mlp", "lrs": (1e-3,), "epochs": (10, 20)},
         "line-search": {"family": "mlp", "points": 500},
         "shadow": {"family": "mlp", "shadows": 4, "size": 2500, "epochs": 30},

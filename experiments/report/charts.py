@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from cli.money import MICRO
+
 Run = Mapping[str, Any]
 Dash = str | tuple[int, tuple[float, ...]]
 
@@ -84,7 +86,7 @@ def key(mark: Mark, place: str, *, line: bool = True, point: bool = True, filled
 def extraction(
     policy: str, runs: Sequence[Run], baselines: Sequence[Run], victim: float, styles: Mapping[str, Mark]
 ) -> Markup:
-    """Draws accuracy and agreement of one policy's surrogates against the rows spent.
+    """Draws accuracy and agreement of one policy's surrogates against the rows spent, and the money.
 
     Args:
         policy: Name of the policy.
@@ -93,7 +95,7 @@ def extraction(
         victim: The victim's own accuracy.
         styles: How each attack is drawn.
     """
-    figure = Figure(figsize=(3.1, 4.4), layout="constrained")
+    figure = Figure(figsize=(4.4, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
     everything = [*runs, *baselines]
     for axes, measure in ((above, "accuracy"), (below, "agreement")):
@@ -114,8 +116,21 @@ def extraction(
     below.xaxis.set_major_formatter(FuncFormatter(lambda rows, _: f"{rows:,.0f}"))
     below.xaxis.set_minor_locator(NullLocator())
     below.set_xlabel("rows spent (log scale)")
-    alt = f"Accuracy and agreement of the surrogates against rows spent, policy {policy}; numbers in table 2"
+    _add_money(above, below.xaxis.get_majorticklocs(), runs)
+    alt = f"Accuracy and agreement of the surrogates against rows spent, policy {policy}; see the table below"
     return _svg(figure, f"extraction {policy}", alt)
+
+
+def _add_money(axes: Axes, ticks: Iterable[float], runs: Sequence[Run]) -> None:
+    """Labels ticks of the rows with their price above the axes, if all rows cost the same."""
+    prices = {run["money"] / run["rows"] for run in runs if run["rows"] and run["money"] is not None}
+    if len(prices) == 1:
+        price = prices.pop() / MICRO
+        above = axes.secondary_xaxis("top")
+        above.xaxis.set_major_locator(FixedLocator(list(ticks)))
+        above.xaxis.set_major_formatter(FuncFormatter(lambda rows, _: f"{rows * price:.4g}"))
+        above.xaxis.set_minor_locator(NullLocator())
+        above.set_xlabel("money spent, currency units (log scale)")
 
 
 def _line(axes: Axes, runs: Sequence[Run], measure: str, mark: Mark) -> None:
@@ -158,7 +173,7 @@ def roc(policy: str, runs: Sequence[Run], styles: Mapping[str, Mark]) -> Markup:
         runs: Runs of all policies that gave scores; they fix the axes that the figures share.
         styles: How each attack is drawn.
     """
-    figure = Figure(figsize=(3.1, 3.1), layout="constrained")
+    figure = Figure(figsize=(4.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
     low = 1 / max([100, *(run[side] for run in runs for side in ("members", "others"))])
     axes.plot([low, 1], [low, 1], color=INK, linewidth=0.8)
@@ -167,7 +182,8 @@ def roc(policy: str, runs: Sequence[Run], styles: Mapping[str, Mark]) -> Markup:
             continue
         mark, (false, true) = styles[run["attack"]], run["roc"]
         if one_point(run):
-            axes.plot(false[1:-1], true[1:-1], color=mark.colour, marker=mark.marker, linestyle="none", zorder=3)
+            (point,) = axes.plot(false[1:-1], true[1:-1], color=mark.colour, marker=mark.marker, linestyle="none")
+            point.set(zorder=3, clip_on=False)
         else:
             axes.plot(false, true, color=mark.colour, linestyle=mark.dash, drawstyle="steps-post")
     ticks = [rate for rate in (0.0001, 0.001, 0.01, 0.1, 1.0) if rate >= low]
@@ -181,7 +197,7 @@ def roc(policy: str, runs: Sequence[Run], styles: Mapping[str, Mark]) -> Markup:
         axis.set_label_text(name)
     axes.grid(color=INK, alpha=0.15, linewidth=0.5)
     axes.set_title(policy)
-    return _svg(figure, f"roc {policy}", f"ROC of the membership attacks, policy {policy}; numbers in table 4")
+    return _svg(figure, f"roc {policy}", f"ROC of the membership attacks, policy {policy}; see the table below")
 
 
 KINDS = {
@@ -189,6 +205,8 @@ KINDS = {
     "stolen": Mark("#d55e00", "s", "-"),
     "independent": Mark("#0072b2", "o", "-"),
 }
+CONTROL = Mark("#009e73", "x", "-")
+LIMIT = Mark(INK, "", (0, (3, 2)))
 SIDES = {"private": Mark("#009e73", "", "-"), "unseen": Mark("#cc79a7", "", (0, (3, 1)))}
 
 
@@ -204,39 +222,60 @@ def effects(suspects: Sequence[Run]) -> Markup:
         axes.plot([suspect["delta_mu"]], [row], color=mark.colour, marker=mark.marker, markerfacecolor=face)
     axes.set_title("Effect size Δμ, 95 % interval")
     axes.set_xlabel("Δμ")
-    return _svg(figure, "effects", "Effect size of each suspect with its 95 % interval; numbers in table 6")
+    return _svg(figure, "effects", "Effect size of each suspect with its 95 % interval; see the table below")
 
 
 @styled
-def scores(suspects: Sequence[Run], bins: int = 20) -> Markup:
-    """Draws the distribution of each suspect's scores on private and on unseen images, with ticks at the means."""
+def scores(suspects: Sequence[Run]) -> Markup:
+    """Draws the distribution function of each suspect's scores on private and on unseen images.
+
+    Most scores lie close to either end, where a histogram would show two bars only.
+    """
     figure, axes = _rows(suspects)
-    edges = np.linspace(-1, 1, bins + 1)
-    shares = [
-        {
-            side: np.histogram(suspect[f"{side}_scores"], edges)[0] / len(suspect[f"{side}_scores"])
-            for side in SIDES
-        }
-        for suspect in suspects
-    ]
-    highest = max(share.max() for both in shares for share in both.values())
-    for row, (suspect, both) in enumerate(zip(suspects, shares, strict=True)):
-        for side, share in both.items():
-            mark = SIDES[side]
+    for row, suspect in enumerate(suspects):
+        axes.axhline(row + 0.4, color=INK, alpha=0.15, linewidth=0.5)
+        for side, mark in SIDES.items():
+            x = np.sort(suspect[f"{side}_scores"])
+            share = np.arange(len(x) + 1) / len(x)
+            edges = np.r_[-1, x, 1]
             # The axis points down.
-            heights, ground = row + 0.4 - 0.8 * share / highest, row + 0.4
-            axes.stairs(heights, edges, baseline=ground, color=mark.colour, linestyle=mark.dash)
-            mean = np.mean(suspect[f"{side}_scores"])
-            axes.plot([mean, mean], [ground, ground + 0.14], color=mark.colour, linestyle=mark.dash)
+            axes.stairs(row + 0.4 - 0.8 * share, edges, baseline=None, color=mark.colour, linestyle=mark.dash)
+    axes.set_xlim(-1.02, 1.02)
     axes.set_xticks((-1, -0.5, 0, 0.5, 1))
-    axes.set_title("Scores of the held-out images")
+    axes.set_title("Scores of the held-out images: share at most x")
     axes.set_xlabel("−1 as if trained on, +1 as if never seen")
     return _svg(figure, "scores", "Distribution of each suspect's scores on private and on unseen images")
 
 
-def _rows(suspects: Sequence[Run]) -> tuple[Figure, Axes]:
+@styled
+def twins(suspects: Sequence[Run]) -> Markup:
+    """Draws z of each suspect; the accused are filled. The judge's line is drawn across all of them."""
+    controls = sorted({z for suspect in suspects for z in suspect["independent"].values()})
+    rows = [*suspects, {"name": "controls"}] if controls else list(suspects)
+    figure, axes = _rows(rows, width=7.4, height=0.24)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for row, suspect in enumerate(suspects):
+        mark = KINDS.get(suspect["kind"], MARKS[2])
+        face = mark.colour if suspect["verdict"] == "accused" else "none"
+        axes.axhline(row, color=INK, alpha=0.1, linewidth=0.5)
+        axes.plot([suspect["z"]], [row], color=mark.colour, marker=mark.marker, markerfacecolor=face)
+        if suspect["limit"] is not None:
+            ends = [row - 0.5, row + 0.5]
+            axes.plot([suspect["limit"]] * 2, ends, color=LIMIT.colour, linestyle=LIMIT.dash, linewidth=1)
+    axes.plot(
+        controls, [len(suspects)] * len(controls), color=CONTROL.colour, marker=CONTROL.marker, linestyle="none"
+    )
+    axes.set_xscale("symlog", linthresh=3)
+    axes.xaxis.set_major_locator(FixedLocator([-10, -3, -2, -1, 0, 1, 2, 3, 5, 10, 20, 50, 100, 200]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda z, _: f"{z:g}".replace("-", "−")))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("z: the victim’s similarity, in standard deviations of its twins’ (log scale beyond ±3)")
+    return _svg(figure, "twins", "z of each suspect with the judge's line; see the table below")
+
+
+def _rows(suspects: Sequence[Run], width: float = 4.6, height: float = 0.42) -> tuple[Figure, Axes]:
     """Makes a figure with one row for each suspect, from the top."""
-    figure = Figure(figsize=(4.6, 0.7 + 0.42 * len(suspects)), layout="constrained")
+    figure = Figure(figsize=(width, 0.7 + height * len(suspects)), layout="constrained")
     axes = figure.add_subplot()
     axes.spines["left"].set_visible(False)
     axes.set_yticks(range(len(suspects)), [suspect["name"] for suspect in suspects])

@@ -39,9 +39,9 @@ def settings(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {plain(value)}" for name, value in values.items() if value is not None)
 
 
-def signed(number: float) -> str:
-    """Writes a number with three decimals and a true minus sign."""
-    return f"{number:.3f}".replace("-", "−")
+def signed(number: float, digits: int = 3) -> str:
+    """Writes a number with a true minus sign."""
+    return f"{number:.{digits}f}".replace("-", "−")
 
 
 def plain(value: Any) -> str:

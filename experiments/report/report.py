@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.report import charts, formatting, published
 from experiments.report.summary import agreement, auc, costs, differences, not_applicable, summary
+from experiments.report.verdicts import false_accusations, tests_of, verdicts
 from wire import BadInput
 
 Run = Mapping[str, Any]
@@ -46,9 +46,15 @@ def write(results: Mapping[str, Any], out: Path) -> Path:
         results: The results of a demo: what its ``results.json`` holds.
         out: The folder; made if it is not there.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("experiments.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {name: getattr(formatting, name) for name in FORMATS}
-    template = environment.from_string(files("experiments.report").joinpath("report.html").read_text("utf-8"))
+    template = environment.get_template("report.html")
     out.mkdir(parents=True, exist_ok=True)
     path = out / "report.html"
     path.write_text(template.render(_content(results)), encoding="utf-8")
@@ -62,7 +68,9 @@ def _content(results: Run) -> dict[str, Any]:
     applied = [run for run in extraction if not not_applicable(run)]
     scored = [run for run in membership if not not_applicable(run)]
     curves = [run for run in scored if not charts.one_point(run)]
-    suspects = results["ownership"]["suspects"]
+    evidence = tests_of(results)
+    walked, judged = evidence["dataset-inference"], verdicts(results)
+    tested = [{**suspect, "attack": suspect["method"]} for suspects in evidence.values() for suspect in suspects]
     stealing, spying = (charts.marks(run["attack"] for run in runs) for runs in (extraction, membership))
     return {
         **results,
@@ -78,9 +86,15 @@ def _content(results: Run) -> dict[str, Any]:
         "spies": [max(_by(scored, attack), key=auc) for attack in spying if _by(scored, attack)],
         "tied": [(run, rate) for run in curves if (rate := min(filter(None, run["roc"][0]))) > 0.01],
         "mismatches": [(run["account"], found) for run in billed if (found := differences(run))],
-        "cautions": list(dict.fromkeys(suspect["caution"] for suspect in suspects)),
+        "evidence": evidence,
+        "walked": walked,
+        "verdicts": judged,
+        "shown": [test for test in evidence if any(test in verdict.evidence for verdict in judged)],
+        "false_accusations": false_accusations(results),
+        "thefts": {run["account"]: run for run in extraction},
+        "cautions": list(dict.fromkeys(suspect["caution"] for suspect in walked)),
         "costs": costs(results),
-        "methods": _methods([*billed, *({**suspect, "attack": suspect["method"]} for suspect in suspects)]),
+        "methods": _methods([*billed, *tested]),
         "charts": charts,
         "published": published,
         "differences": differences,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.report.formatting import count, money, percent
+from experiments.report.verdicts import false_accusations, tests_of
 
 Run = Mapping[str, Any]
 
@@ -21,7 +22,7 @@ def summary(results: Run) -> list[tuple[str, str]]:
         ("Extraction", _stolen(thefts[0], results["victim"], results["baselines"])),
         ("Defences", _elsewhere(thefts[1:])),
         ("Membership", _membership([run for run in results["membership"] if not not_applicable(run)])),
-        ("Ownership", _ownership(results["ownership"])),
+        ("Ownership", _ownership(results)),
         ("Cost", _billed(results)),
     ]
 
@@ -62,15 +63,14 @@ class Cost(NamedTuple):
 
 def costs(results: Run) -> list[Cost]:
     """Returns what each party spent."""
-    ownership = results["ownership"]
-    ledgers = ownership["ledgers"].values()
+    ledgers = results["ownership"]["ledgers"].values()
     rows, requests, spent = (
         sum(ledger[entry] for ledger in ledgers) for entry in ("rows", "requests", "micro_cents")
     )
     return [
         _cost("attacker, extraction", results["extraction"]),
         _cost("attacker, membership", results["membership"]),
-        Cost("owner", len(ownership["suspects"]), rows, requests, spent),
+        Cost("owner", sum(map(len, tests_of(results).values())), rows, requests, spent),
     ]
 
 
@@ -122,44 +122,34 @@ def _membership(scored: Sequence[Run]) -> str:
     )
 
 
-def _ownership(ownership: Run) -> str:
-    if not ownership.get("proofs"):
-        return _inferred(ownership)
-    proofs = ownership["proofs"]
-    of = {
-        kind: [proof["verdict"] == "accused" for proof in proofs if proof["kind"] == kind]
-        for kind in ("victim", "stolen", "independent")
-    }
-    found = "proves" if any(of["victim"]) else "does not prove"
-    stolen, falsely = (f"{sum(of[kind])} of {len(of[kind])}" for kind in ("stolen", "independent"))
-    return (
-        f"By labels alone, without a private image, the twin test {found} that the victim is the owner’s. It "
-        f"accuses {stolen} stolen models and, falsely, {falsely} independent models. Dataset inference: "
-        f"{_inferred(ownership)}"
+NAMES = {"twin-test": "The twin test", "dawn": "DAWN’s marks", "dataset-inference": "Dataset inference"}
+
+
+def _ownership(results: Run) -> str:
+    false = false_accusations(results)
+    return " ".join(
+        _tested(NAMES[test], found, false.get(test)) for test, found in tests_of(results).items() if found
     )
 
 
-def _inferred(ownership: Run) -> str:
-    """Describes the verdicts of dataset inference."""
-    suspects, accused = ownership["suspects"], ownership["independents_accused"]
+def _tested(name: str, suspects: Sequence[Run], false: Run | None) -> str:
     verdicts = {
         kind: [suspect["verdict"] == "accused" for suspect in suspects if suspect["kind"] == kind]
         for kind in ("victim", "stolen")
     }
-    accuses = "accuses" if any(verdicts["victim"]) else "does not accuse"
-    line = (
-        f"At level {suspects[0]['alpha']:g} the owner {accuses} the victim itself. It accuses "
-        f"{sum(verdicts['stolen'])} of {len(verdicts['stolen'])} stolen models and, "
-        f"falsely, {accused['accused']} of {accused['suspects']} independent models (exact 95 % interval "
-        f"{percent(accused['low'])} to {percent(accused['high'])})."
-    )
-    if accused["accused"]:
-        return f"{line} A test that accuses models that never saw the private rows proves nothing here."
-    if not any(verdicts["victim"]):
-        return f"{line} At this size the test does not recognise even the victim, and proves nothing."
-    if not any(verdicts["stolen"]):
-        return f"{line} No theft is proved."
-    return line
+    stolen, blind = verdicts["stolen"], bool(verdicts["victim"]) and not any(verdicts["victim"])
+    itself = "the victim itself and " if any(verdicts["victim"]) else ""
+    line = f"{name}: {itself}{sum(stolen)} of {len(stolen)} stolen models accused"
+    if false is not None:
+        line += (
+            f", and, falsely, {false['accused']} of {false['suspects']} independent models (exact 95 % interval "
+            f"{percent(false['low'])} to {percent(false['high'])})"
+        )
+    if false is not None and false["accused"]:
+        return f"{line}; a test that accuses models that have nothing to do with the victim proves nothing here."
+    if blind:
+        return f"{line}; at this size it does not recognise even the victim, and proves nothing."
+    return f"{line}." if any(stolen) else f"{line}; no theft is proved."
 
 
 def _billed(results: Run) -> str:

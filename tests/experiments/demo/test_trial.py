@@ -190,10 +190,8 @@ def test_all_that_a_trial_leaves_is_cleared_by_the_next(trial, results):
 def test_a_second_trial_finds_what_the_first_trained(trial, results):
     again = tried(trial)
     for run, before in zip(again["extraction"], results["extraction"], strict=True):
-        if run["policy"] not in (
-            "top3",
-            "guarded",
-        ):  # noise and marks follow the server's secret, which each trial draws anew
+        # Noise and marks follow the server's secret, which each trial draws anew.
+        if run["policy"] not in ("top3", "guarded"):
             for entry in ("rows", "accuracy", "agreement"):
                 assert run[entry] == before[entry]
     assert again["victim"] == results["victim"]

@@ -21,6 +21,7 @@ PROTOCOL = {
     "test_images": 12,
     "starts": 2,
     "independent_rows": 90,
+    "twins": 15,
 }
 POLICIES = {"open": "", "labels": 'defenses = [{ type = "quota", rows = 100 }]'}
 VOID = {"meta", "br"}
@@ -82,6 +83,7 @@ def suspect(name, delta_mu, verdict="inconclusive"):
         "p_value": 0.25 - delta_mu / 2,
         "delta_mu": delta_mu,
         "interval": [delta_mu - 0.2, delta_mu + 0.2],
+        "money": 1_234_0000,
         "samples_exposed": 12,
         "suspect_queries": 1234,
         "victim_queries": 0,
@@ -92,6 +94,36 @@ def suspect(name, delta_mu, verdict="inconclusive"):
         "seed": 7,
         "caution": "Read it beside the rate of false accusations.",
     }
+
+
+def twin(name, z, verdict="inconclusive", account=None):
+    return {
+        "name": name,
+        "kind": name.split("-")[0],
+        "account": account,
+        "accuracy": None if name == "victim" else rate(0.8),
+        "money": 900_0000,
+        "method": "twin-test",
+        "verdict": verdict,
+        "alpha": 0.01,
+        "p_value": 0.004,
+        "suspect_queries": 900,
+        "settings": {"rows": 100, "margin": 1.0},
+        "caution": "It is a rate over victims.",
+        "models": 16,
+        "rests_on": "t",
+        "rank": 1 if z > 2 else 7,
+        "p_rank": 1 / 16,
+        "z": z,
+        "p_t": 0.004,
+        "limit": 2.5,
+        "independent": {"controls/0": 1.5, "controls/1": -0.4},
+    }
+
+
+def marked(name, matches, verdict="inconclusive", account=None):
+    entries = {"method": "dawn", "settings": {}, "alpha": 1e-6, "marks": 20, "matches": matches}
+    return {**twin(name, 0, verdict, account), **entries, "p_value": 0.5 - matches / 40, "money": 20_0000}
 
 
 CURVE = [[0.0, 0.0, 0.02, 0.3, 0.7, 1.0], [0.0, 0.05, 0.1, 0.5, 0.8, 1.0]]
@@ -147,14 +179,33 @@ def results():
                 "reason": "labels only",
             },
         ],
+        "alarms": [
+            {"account": "jbda-labels-160", "model": "labels", "detector": "prada", "row": 94},
+            {"account": "jbda-labels-160", "model": "labels", "detector": "sybils", "row": 71},
+        ],
         "ownership": {
-            "suspects": [
-                suspect("victim", 0.41, "accused"),
-                suspect("stolen-open", 0.32, "accused"),
-                suspect("independent-0", -0.03),
-                suspect("independent-1", 0.04),
-            ],
-            "independents_accused": {"accused": 0, "suspects": 2, "low": 0.0, "high": 0.8419},
+            "root": "0123456789abcdef" * 4,
+            "tests": {
+                "twin-test": [
+                    twin("victim", 81.0, "accused"),
+                    twin("stolen-open", 6.0, "accused", "knockoff-open-160"),
+                    twin("stolen-labels", 1.0, account="jbda-labels-160"),
+                    twin("independent-0", -0.3),
+                    twin("independent-1", 0.2),
+                ],
+                "dawn": [marked("stolen-labels", 19, "accused", "jbda-labels-160"), marked("independent-0", 1)],
+                "dataset-inference": [
+                    suspect("victim", 0.41, "accused"),
+                    suspect("stolen-open", 0.32, "accused"),
+                    suspect("independent-0", -0.03),
+                    suspect("independent-1", 0.04),
+                ],
+            },
+            "false_accusations": {
+                "twin-test": {"accused": 0, "suspects": 2, "low": 0.0, "high": 0.8419},
+                "dawn": {"accused": 0, "suspects": 1, "low": 0.0, "high": 0.975},
+                "dataset-inference": {"accused": 0, "suspects": 2, "low": 0.0, "high": 0.8419},
+            },
             "ledgers": {
                 "victims": {"rows": 5555, "requests": 10, "micro_cents": 0},
                 "suspects": {"rows": 3702, "requests": 7, "micro_cents": 0},
@@ -223,22 +274,20 @@ def test_no_two_elements_share_an_id_and_each_reference_has_one(results, page):
     assert len(ids) == len(set(ids))
     references = {attributes["xlink:href"][1:] for _, attributes in found.elements if "xlink:href" in attributes}
     clips = {attributes["clip-path"][5:-1] for _, attributes in found.elements if "clip-path" in attributes}
-    assert references and clips
-    assert references | clips == set(ids)
+    links = {attributes["href"][1:] for tag, attributes in found.elements if tag == "a"}
+    assert references and clips and links
+    assert references | clips | links == set(ids)
 
 
 def test_every_figure_is_described_and_has_a_table(results, page):
     found = page(results)
     labels = [attributes["aria-label"] for tag, attributes in found.elements if attributes.get("role") == "img"]
-    assert len(labels) == 2 * len(POLICIES) + 2
+    assert len(labels) == 2 * len(POLICIES) + 3
     assert len(set(labels)) == len(labels)
     captions = [words for words in found.words if re.match(r"Table \d+\.", words)]
     assert [int(re.findall(r"\d+", caption)[0]) for caption in captions] == list(range(1, len(captions) + 1))
-    for label, number in (("Accuracy and agreement", 2), ("ROC", 4), ("Effect size", 6)):
-        assert all(f"table {number}" in text for text in labels if text.startswith(label))
-    assert captions[1].startswith("Table 2. Every extraction attack")
-    assert captions[3].startswith("Table 4. Every membership attack")
-    assert captions[5].startswith("Table 6. Every suspect")
+    for start in ("Every extraction attack", "Every membership attack", "The twin test of every suspect"):
+        assert sum(f". {start}" in caption for caption in captions) == 1
 
 
 def test_every_extraction_appears_with_its_numbers(results, page):
@@ -276,7 +325,43 @@ def test_every_suspect_appears_with_its_evidence(results, page):
     assert "0 of 2 independent models accused (exact 95 % interval 0.0 % to 84.2 %)" in " ".join(
         found.text.split()
     )
-    assert results["ownership"]["suspects"][0]["caution"] in found.text
+    assert results["ownership"]["tests"]["dataset-inference"][0]["caution"] in found.text
+
+
+def test_every_theft_has_its_verdict(results, page):
+    rows = page(results).rows
+    stolen = next(run for run in results["extraction"] if run["account"] == "knockoff-open-160")
+    assert [
+        *("knockoff at open", "160", "0.0160", interval(stolen["agreement"]), "no alarm"),
+        *("proved", "p = 0.004", "not run", "proved", "p = 0.090", "0.2134"),
+    ] in rows
+    (caught,) = [row for row in rows if row[0] == "jbda at labels" and len(row) > 8]
+    assert caught[4:] == [
+        *("sybils,", "row 71", "not shown", "p = 0.004", "proved", "p = 0.025", "not run", "0.0920")
+    ]
+    innocent = ["independent models accused falsely", "(exact 95 % interval)", "0 of 2", "(0 % to 84 %)"]
+    assert [*innocent, "0 of 1", "(0 % to 98 %)", "0 of 2", "(0 % to 84 %)"] in rows
+
+
+def test_an_approximate_p_is_called_so(results, page):
+    line = "is Student’s t’s, which is approximate; its exact p is at least 0.062"
+    assert line in " ".join(page(results).text.split())
+    for one in results["ownership"]["tests"]["twin-test"]:
+        one["rests_on"] = "rank"
+    assert line not in " ".join(page(results).text.split())
+
+
+def test_the_proof_is_priced_beside_the_theft(results, page):
+    priced = [*("accused", "900", "0.0900"), *("160", "0.0160")]
+    stolen = ["stolen-open", "80.0 (78.8–81.2)", "1 of 16", "0.062", "6.00", "0.004"]
+    assert [*stolen, *priced] in page(results).rows
+
+
+def test_the_contents_lead_to_the_sections(results, page):
+    elements = page(results).elements
+    links = [of["href"][1:] for tag, of in elements if tag == "a"]
+    assert links == [of["id"] for tag, of in elements if tag == "section"]
+    assert links[0] == "verdicts" and len(links) == 7
 
 
 def test_the_summary_is_computed_from_the_numbers(results, page):
@@ -285,54 +370,20 @@ def test_the_summary_is_computed_from_the_numbers(results, page):
     assert "trained on as many rows with true labels, a model reaches 81.5 %" in lines
     assert "under each other policy: knockoff at labels, 100 rows for 0.0100 currency units (stopped:" in lines
     assert "is shadow at open: AUC 0.632 ± 0.098, where chance is 0.5 and the gap baseline reaches 0.541" in lines
-    assert "accuses the victim itself. It accuses 1 of 1 stolen models and, falsely, 0 of 2 independent" in lines
+    assert "The twin test: the victim itself and 1 of 2 stolen models accused, and, falsely, 0 of 2" in lines
     assert "answered 980 rows in 12 attacks, for 0.0980 currency units, and 9,257 rows in the owner’s" in lines
-
-
-def proof(name, rank, z, verdict="inconclusive"):
-    return {
-        "name": name,
-        "kind": name.partition("-")[0],
-        "verdict": verdict,
-        "p_value": 0.002,
-        "alpha": 0.01,
-        "suspect_queries": 9000,
-        "caution": "It is a rate over victims.",
-        "models": 8,
-        "rests_on": "t",
-        "rank": rank,
-        "p_rank": rank / 8,
-        "z": z,
-        "p_t": 0.002,
-        "limit": None if name.startswith("independent") else 1.9,
-    }
-
-
-def test_the_twin_test_stands_above_dataset_inference(results, page):
-    results["ownership"]["proofs"] = [
-        proof("victim", 1, 61.5, "accused"),
-        proof("stolen-open", 1, 4.4, "accused"),
-        proof("independent-0", 5, -0.3),
-    ]
-    found = page(results)
-    assert ["stolen-open", "1", "0.125", "4.400", "0.002", "1.900", "accused", "9,000"] in found.rows
-    assert ["independent-0", "5", "0.625", "−0.300", "0.002", "–", "inconclusive", "9,000"] in found.rows
-    assert "It is a rate over victims." in found.text
-    told = (
-        "the twin test proves that the victim is the owner’s. It accuses 1 of 1 stolen models and, falsely, 0 of 1"
-    )
-    assert told in found.text and "Dataset inference: At level 0.01 the owner accuses" in found.text
 
 
 def test_what_the_tests_prove_follows_from_the_verdicts(results, page):
     assert "prove" not in _tested(page(results))
-    suspects = results["ownership"]["suspects"]
+    suspects, false = results["ownership"]["tests"]["twin-test"], results["ownership"]["false_accusations"]
     suspects[1]["verdict"] = "inconclusive"
-    assert "No theft is proved" in _tested(page(results))
+    assert "the victim itself and 0 of 2 stolen models accused" in _tested(page(results))
+    assert "no theft is proved" in _tested(page(results))
     suspects[0]["verdict"] = "inconclusive"
     assert "does not recognise even the victim" in _tested(page(results))
-    results["ownership"]["independents_accused"] |= {"accused": 1}
-    assert "that never saw the private rows proves nothing" in _tested(page(results))
+    false["twin-test"]["accused"] = 1
+    assert "have nothing to do with the victim proves nothing" in _tested(page(results))
 
 
 def _tested(page):
@@ -365,7 +416,7 @@ def test_money_that_the_client_does_not_know_is_no_mismatch(results, page):
 def test_names_cannot_become_markup(results, page, tmp_path):
     evil = '<img src="https://example.org/x" onerror=alert(1)>'
     results["data"]["name"] = results["data"]["source"] = results["data"]["missed"] = evil
-    results["ownership"]["suspects"][1]["name"] = evil
+    results["ownership"]["tests"]["dataset-inference"][1]["name"] = evil
     results["policies"] = {evil if name == "open" else name: stack for name, stack in POLICIES.items()}
     for run in [*results["extraction"], *results["membership"]]:
         run["policy"] = evil if run["policy"] == "open" else run["policy"]
