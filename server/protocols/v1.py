@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.deployment import service as services
@@ -29,7 +29,8 @@ TAG = "V1 protocol"
 ROUTE = "/v1/models/{model}:predict"
 MOST_SCANS = 64  # of all images of a request; an image has one, a progressive JPEG some ten
 MOST_PIXELS = MOST_SCANS * 224 * 224
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**16  # bytes that texts in a PNG may inflate to
+MOST_PARTS = 64 * MOST_SCANS  # likewise: a PNG's chunks, a JPEG's segments; an image has some ten
+MOST_TABLES = 2**12  # bytes of a JPEG's tables in front of its scans; most have some 600
 
 router = APIRouter(tags=[TAG])
 
@@ -52,6 +53,11 @@ class _Image(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     b64: str
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SCAN = b"\xff\xda"
+# The parts that pixels depend on: of a JPEG, frames, tables, scans, and the marks of JFIF and Adobe.
+_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", _SCAN}
+_NEEDED |= {bytes([0xFF, kind]) for kind in (*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE)}
 _REQUEST = msgspec.json.Decoder(_Request)
 _IMAGES = msgspec.json.Decoder(list[_Image])
 
@@ -108,11 +114,11 @@ def _images(instances: bytes, card: Card) -> Array:
         files = [base64.b64decode(image.b64, validate=True) for image in images]
     except (binascii.Error, ValueError) as error:
         raise Malformed(f"b64 is not a PNG or JPEG image: {error}") from None
-    scans = sum(max(1, file.count(b"\xff\xda")) for file in files)
+    scans = sum(max(1, file.count(_SCAN)) for file in files)
     most = max(1, min(MOST_SCANS, MOST_PIXELS // math.prod(card.input_shape[1:])))
     if scans > most:
         raise Refused(f"{len(images)} images of {scans} scans in one request; at most {most} are read", status=413)
-    return np.stack([_image(file, card) for file in files])
+    return np.stack([_image(_without_metadata(file, MOST_PARTS // len(files)), card) for file in files])
 
 
 def _image(file: bytes, card: Card) -> Array:
@@ -127,6 +133,41 @@ def _image(file: bytes, card: Card) -> Array:
     low, high = card.low or 0.0, 1.0 if card.high is None else card.high
     scaled = low + pixels.reshape(height, width, channels).transpose(2, 0, 1) * (high - low) / 255
     return scaled.astype(DATATYPES[card.dtype])
+
+
+def _without_metadata(file: bytes, most_parts: int) -> bytes:
+    """Returns a PNG or a JPEG without the parts that its pixels do not depend on: Pillow takes long to read them.
+
+    Raises:
+        Refused: It has more parts, or larger tables, than are read (413).
+    """
+    at = len(_PNG) if file.startswith(_PNG) else 2
+    needed = [file[:at]]
+    for _ in range(most_parts):
+        kind, end = _part(file, at)
+        if kind in _NEEDED:
+            needed.append(file[at:end])
+        at = end
+        if at >= len(file):
+            break
+    else:
+        raise Refused(
+            f"an image has more than {most_parts} chunks or segments; save it without metadata", status=413
+        )
+    if not file.startswith(_PNG) and sum(map(len, needed[:-1])) > MOST_TABLES:
+        raise Refused(f"a JPEG has tables of more than {MOST_TABLES} bytes", status=413)
+    return b"".join(needed)
+
+
+def _part(file: bytes, at: int) -> tuple[bytes, int]:
+    """Returns the kind of a PNG's chunk or a JPEG's segment, and where it ends; all scans count as one segment."""
+    if file.startswith(_PNG):
+        return file[at + 4 : at + 8], at + 12 + int.from_bytes(file[at : at + 4], "big")
+    kind = file[at : at + 2]
+    if kind == _SCAN:
+        return kind, len(file)
+    fill = kind == b"\xff\xff"
+    return kind, at + (1 if fill else 2 + int.from_bytes(file[at + 2 : at + 4], "big"))
 
 
 _PIXEL = (  # a PNG of one

@@ -20,6 +20,7 @@ router = APIRouter(
 )
 
 
+MOST_LAYERS = 64  # of a stack: the time to compare them grows with the square of their number
 MOST_DOTS = 32  # in a line: the time to read a dotted key grows with the square of its parts
 
 
@@ -27,7 +28,7 @@ class Stack(BaseModel):
     """A victim's defence stack, outermost first: the tables of the server's TOML."""
 
     defenses: list[dict[str, Any]] = Field(
-        examples=[[{"type": "rate_limit", "rows_per_second": 100, "burst": 2000}]]
+        max_length=MOST_LAYERS, examples=[[{"type": "rate_limit", "rows_per_second": 100, "burst": 2000}]]
     )
 
 
@@ -85,7 +86,7 @@ async def _read_stack(request: Request) -> list[dict[str, Any]]:
         else:
             given = read_json(body)
         return Stack.model_validate(given).defenses
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Malformed(f"the TOML is broken: {error}") from None
     except ValidationError as error:
         raise Malformed(f"not a stack: {faults(error)}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or an integer of too many digits
+        raise Malformed(f"the TOML is broken: {error}") from None

@@ -124,7 +124,7 @@ def serving(*arguments, cwd):
     process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600  # a start takes some 12 seconds of a processor, which may be busy
         with httpx.Client() as client:  # one for each try would take a fifth of a core
             while True:
                 with contextlib.suppress(httpx.TransportError):

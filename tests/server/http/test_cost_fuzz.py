@@ -137,10 +137,11 @@ def sent(rng, found):
     return None if len(body) > SMALL else (path, body, headers)
 
 
-def search(costs, seconds, seed):
+def search(costs, seconds, seed, tell=lambda tried, found: None):
     """Returns the costliest bodies, as processor seconds, status and request, and how many were tried.
 
-    Half of the bodies are mutations of those that cost most so far on their path and with their status.
+    Half of the bodies are mutations of those that cost most so far on their path and with their status; ``tell``
+    hears of each of these when it is found.
     """
     rng, tried, worst = random.Random(seed), 0, {}
     until = time.monotonic() + seconds
@@ -155,7 +156,9 @@ def search(costs, seconds, seed):
         if spent > worst.get((plain[0], status), (0,))[0]:
             spent = min(spent, *(cost(costs, found)[0] for _ in range(2)))  # other work on the machine adds to it
             known = worst.get((plain[0], status), (0.0,))
-            worst[plain[0], status] = max(known, (spent, status, plain), key=itemgetter(0))
+            if spent > known[0]:
+                worst[plain[0], status] = (spent, status, plain)
+                tell(tried, worst[plain[0], status])
     return sorted(worst.values(), key=itemgetter(0), reverse=True), tried
 
 
@@ -177,17 +180,26 @@ def test_no_small_body_costs_much(tmp_path, seed):
     assert worst[0][0] < BUDGET, (seed, worst[0][1], worst[0][2][0], worst[0][2][1][:300])
 
 
+def line(found):
+    """Describes a request and what it cost."""
+    spent, status, (path, body, headers) = found
+    return f"{spent * 1e3:7.1f} ms  {status}  {len(body):8d} bytes  {path} {headers} {body[:150]!r}"
+
+
 def main():
-    """Searches for as many seconds as the first argument says, and prints the costliest bodies."""
+    """Searches for as many seconds as the first argument says; prints costlier bodies as it finds them."""
     from tempfile import TemporaryDirectory
 
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
     with TemporaryDirectory() as path:
         costs = Costs(Path(path), refusals_burst=10**9)
-        worst, tried = search(costs, float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns())
+
+        def tell(tried, found):
+            print(f"{tried:7d}  {line(found)}", flush=True)
+
+        worst, tried = search(costs, float(sys.argv[1]), seed, tell)
         costs.close()
-    print(f"{tried} bodies")
-    for spent, status, (path, body, headers) in worst:
-        print(f"{spent * 1e3:7.1f} ms  {status}  {len(body):8d} bytes  {path} {headers} {body[:150]!r}")
+    print(f"{tried} bodies of seed {seed}; those that cost most:", *map(line, worst[:10]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -45,12 +45,43 @@ def b64(image, kind="PNG", **options):
     return b'{"b64":"' + base64.b64encode(buffer.getvalue()) + b'"}'
 
 
-def crowded_png():
-    """A PNG of 28 x 28 pixels with compressed texts in front of them."""
+def chunk(kind, data=b""):
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def segment(kind, data=b""):
+    """A segment of a JPEG."""
+    return bytes([0xFF, kind]) + struct.pack(">H", len(data) + 2) + data
+
+
+def stuffed(kind, stuffing, count=1):
+    """A list of images of 28 x 28 pixels, each with further bytes behind its beginning."""
+    plain = base64.b64decode(b64(Image.new("L", (28, 28)), kind)[8:-2])
+    at = 33 if kind == "PNG" else 2
+    image = b'{"b64":"' + base64.b64encode(plain[:at] + stuffing + plain[at:]) + b'"}'
+    return packed(v1("images", b"[" + b",".join([image] * count) + b"]"))
+
+
+def exif(count):
+    """The metadata of a JPEG, with tags that take long to read."""
+    tags = b"".join(struct.pack("<HHII", tag, 3, 1, 0) for tag in range(count))
+    whole = b"II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)
+    parts = [whole[at : at + 65_000] for at in range(0, len(whole), 65_000)]
+    return b"".join(segment(0xE1, b"Exif\0\0" + part) for part in parts)
+
+
+def pictures(count):
+    """The index of a JPEG that claims to hold many pictures."""
+    tags = [(0xB000, 7, 4, 0x30303130), (0xB001, 4, 1, count), (0xB002, 7, 16 * count, 50)]
+    index = struct.pack("<H", 3) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4 + 16 * count)
+    return segment(0xE2, b"MPF\0II*\0\x08\0\0\0" + index)
+
+
+def bomb():
+    """A PNG of 28 x 28 pixels whose data inflates to 60 MiB."""
     plain = base64.b64decode(b64(Image.new("L", (28, 28)))[8:-2])
-    text = b"k\0\0" + zlib.compress(b" " * (MB - 1))
-    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    return b'{"b64":"' + base64.b64encode(plain[:33] + chunk * 40 + plain[33:]) + b'"}'
+    return b'{"b64":"' + base64.b64encode(plain[:33] + chunk(b"IDAT", zlib.compress(bytes(60 * MB)))) + b'"}'
 
 
 def scanned_jpeg():
@@ -115,7 +146,17 @@ ATTACKS = {
     "many texts": packed(v1("texts", list_of(b'""'))),
     "small images": packed(v1("images", list_of(b64(Image.new("L", (28, 28))), 128 * 1024))),
     "large images": packed(v1("photos", list_of(b64(Image.new("RGB", (224, 224)), "JPEG"), MB))),
-    "an image with long texts": packed(v1("images", b"[" + crowded_png() + b"]")),
+    "an image with long texts": stuffed("PNG", chunk(b"zTXt", b"k\0\0" + zlib.compress(b" " * (MB - 1))) * 40),
+    "an image of many chunks": stuffed("PNG", chunk(b"tEXt") * 60_000),
+    "images of many chunks": stuffed("PNG", chunk(b"tEXt") * 900, 64),
+    "an image of many profiles": stuffed("PNG", chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(65_000))) * 5000),
+    "an image whose data is a bomb": packed(v1("images", b"[" + bomb() + b"]")),
+    "an image of many comments": stuffed("JPEG", segment(0xFE) * 180_000),
+    "an image of many tables": stuffed("JPEG", segment(0xDB, bytes(65) * 1000) * 11),
+    "an image of many frames": stuffed("JPEG", segment(0xC0, bytes.fromhex("08001c001c01011100")) * 60_000),
+    "an image of many fill bytes": stuffed("JPEG", b"\xff" * 700_000),
+    "images with many tags": stuffed("JPEG", exif(800), 64),
+    "images that claim to hold many": stuffed("JPEG", pictures(4000), 11),
     "an image with many scans": packed(v1("photos", b"[" + scanned_jpeg() + b"]")),
 }
 
@@ -164,6 +205,8 @@ def test_no_administrator_s_route_reads_the_body_of_others(costs, plan):
         (b"".join(b"[a%x.b.c.d]\n" % n for n in range(1000)), "toml"),
         (b"".join(b"a%x.b = 1\n" % n for n in range(1400)), "toml"),
         (b"[[defenses]]\n" * 1200, "toml"),
+        (b"a = 1" + b"0" * 16_000, "toml"),
+        (b'[[defenses]]\ntype="rounding"\ndigits=2\n' * 400, "toml"),
         (gzip.compress(bytes(60 * MB)), "gzip"),
     ],
 )

@@ -5,13 +5,20 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from server.protocols.v1 import MOST_PARTS, _without_metadata
+
+
+def saved(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def b64(image, kind="PNG"):
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return {"b64": base64.b64encode(buffer.getvalue()).decode()}
+    return {"b64": base64.b64encode(saved(image, kind)).decode()}
 
 
 HEAD = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
@@ -55,6 +62,46 @@ def test_an_image_is_the_row_of_its_pixels(local, network):
     assert (
         predict(local, [b64(Image.fromarray(pixels), "JPEG")], headers=local.headers(name="x")).status_code == 200
     )
+
+
+def described():
+    """Options of a file with metadata of every kind."""
+    exif, text = Image.Exif(), PngInfo()
+    exif[0x010E] = "a view"
+    text.add_text("Title", "a view", zip=True)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return {"exif": exif, "icc_profile": profile, "comment": "a view", "pnginfo": text}
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        *((mode, "PNG", {}) for mode in ("L", "RGB", "RGBA", "P", "1", "LA", "I;16")),
+        *((mode, "JPEG", options) for mode in ("L", "RGB", "CMYK") for options in ({}, {"progressive": True})),
+        *(
+            ("RGB", "JPEG", options)
+            for options in ({"keep_rgb": True}, {"subsampling": 0}, {"restart_marker_rows": 1})
+        ),
+    ],
+)
+def test_an_image_s_metadata_does_not_change_its_pixels(mode, kind, options):
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8)
+    image = Image.fromarray(pixels).convert("RGB" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
+    plain, full = saved(image, kind, **options), saved(image, kind, **options, **described())
+    left = _without_metadata(full, MOST_PARTS)
+    assert b"a view" in full and b"a view" not in left and b"ICC" not in left and len(left) <= len(plain)
+    for file in (plain, left):
+        np.testing.assert_array_equal(Image.open(io.BytesIO(file)), Image.open(io.BytesIO(full)))
+
+
+def test_a_jpeg_may_have_fill_bytes(local):
+    file = saved(Image.new("L", (8, 8)), "JPEG")
+    padded = file[:2] + b"\xff" * 3 + file[2:]
+    headers = local.headers()
+    for image in (file, padded):
+        assert predict(local, [{"b64": base64.b64encode(image).decode()}], headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
