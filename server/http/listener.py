@@ -28,6 +28,7 @@ from server.http.application import Application, Exchange
 from server.protocols.protocol import Headers
 from server.settings import Settings
 
+_PIPELINED = 32  # requests of a connection that may wait for the answer to an earlier one
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -108,6 +109,8 @@ class Connection(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"transfer-encoding" and value.lower() != b"chunked":
                 raise ValueError(f"transfer encoding {value!r}")
+        if len(self.pipeline) >= _PIPELINED:  # thousands fit in a packet, and would be parsed in one turn
+            raise ValueError("too many requests at once")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("no proxy")

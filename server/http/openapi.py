@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from fastapi import FastAPI
+import orjson
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
@@ -175,7 +177,16 @@ def install(app: FastAPI, operations: Iterable[Operation]) -> None:
             app.openapi_schema = _completed(derived, list(operations))
         return app.openapi_schema
 
+    @cache  # anyone may ask for it, and FastAPI would take 8 ms to write it each time
+    def written() -> bytes:
+        return orjson.dumps(document())
+
+    async def read() -> Response:
+        return Response(written(), media_type="application/json")
+
     app.openapi = document  # type: ignore[method-assign]  # the documented way
+    app.router.routes[:] = [route for route in app.routes if getattr(route, "path", None) != app.openapi_url]
+    app.add_api_route(str(app.openapi_url), read, include_in_schema=False)
 
 
 def _completed(document: dict[str, Any], operations: list[Operation]) -> dict[str, Any]:

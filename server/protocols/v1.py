@@ -28,7 +28,7 @@ from wire.tensors import DATATYPES, decode, read_values
 TAG = "V1 protocol"
 ROUTE = "/v1/models/{model}:predict"
 MOST_SCANS = 64  # of all images of a request; an image has one, a progressive JPEG some ten
-MOST_PIXELS = MOST_SCANS * 224 * 224
+MOST_PIXELS = 32 * 224 * 224  # likewise: such a JPEG takes a millisecond
 MOST_PARTS = 64 * MOST_SCANS  # likewise: a PNG's chunks, a JPEG's segments; an image has some ten
 MOST_TABLES = 2**12  # bytes of a JPEG's tables in front of its scans; most have some 600
 

@@ -147,6 +147,7 @@ ATTACKS = {
     "small images": packed(v1("images", list_of(b64(Image.new("L", (28, 28))), 128 * 1024))),
     "large images": packed(v1("photos", list_of(b64(Image.new("RGB", (224, 224)), "JPEG"), MB))),
     "an image with long texts": stuffed("PNG", chunk(b"zTXt", b"k\0\0" + zlib.compress(b" " * (MB - 1))) * 40),
+    "as many photos as are read": packed(v1("photos", nested(b64(Image.new("RGBA", (224, 224))), 32))),
     "an image of many chunks": stuffed("PNG", chunk(b"tEXt") * 60_000),
     "images of many chunks": stuffed("PNG", chunk(b"tEXt") * 900, 64),
     "an image of many profiles": stuffed("PNG", chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(65_000))) * 5000),

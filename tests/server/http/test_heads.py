@@ -80,6 +80,17 @@ def exchange(url, head, body=b""):
     return b"".join(parts)
 
 
+@pytest.mark.parametrize(("count", "answered"), [(30, True), (3000, False)])
+def test_a_packet_of_requests_is_answered_if_they_are_few(live, count, answered):
+    head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n"
+    last = [b"GET /v2 HTTP/1.1", b"Host: localhost"]
+    try:
+        came = exchange(live[0], [(head + b"\r\n") * (count - 1) + last[0], last[1]])
+    except ConnectionResetError:
+        came = b""
+    assert came.count(b"HTTP/1.1 200") == (count if answered else 0)
+
+
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
