@@ -214,7 +214,7 @@ def test_only_the_proxy_and_what_the_operator_looks_at_publish_ports_on_this_mac
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     clients = {network for name in ("attacker", "owner") for network in COMPOSE["services"][name]["networks"]}
     others = set(COMPOSE["services"]) - {"attacker", "owner", "proxy"}
-    assert not [name for name in others if clients & set(COMPOSE["services"][name]["networks"])]
+    assert not [name for name in others if clients & set(COMPOSE["services"][name].get("networks", []))]
 
 
 def test_the_proxy_closes_an_idle_connection_before_the_server_does():
