@@ -254,7 +254,7 @@ def read_values(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> Arra
         Malformed: The lists are ragged, hold a value of another type, or do not have this shape.
     """
     if dtype.kind == "O":
-        return as_texts(decode(_STRINGS, data, "data"))
+        return as_texts(decode(_STRINGS, data, "data, a list of strings"))
     if b'"' in data or b"{" in data or (dtype.kind == "f" and (b"t" in data or b"s" in data)):  # true or false
         raise Malformed(_expected(dtype))
     count = math.prod(shape)

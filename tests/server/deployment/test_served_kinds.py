@@ -132,7 +132,7 @@ def row(**changes):
             ["ok", "a" * (MOST_CHARACTERS + 1)],
             f"{MOST_CHARACTERS + 1} characters; at most {MOST_CHARACTERS}",
         ),
-        ("tree-images", ["words"], "numbers only"),
+        ("tree-images", ["words"], "expected (n, 1, 8, 8), 64 a row"),
     ],
 )
 def test_rows_that_a_victim_does_not_take_are_refused(served, kind, instances, fault):
