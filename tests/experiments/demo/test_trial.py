@@ -204,7 +204,7 @@ def test_nothing_runs_on(trial, results):
 def test_small_data_sets_cut_the_protocol_down(tmp_path):
     held = roles.draw(load("digits", None, tmp_path), 0)
     fitted = REDUCED.fitted(held)
-    assert fitted.budgets == (250, 256) and fitted.settings["jbda"] == {"seeds": 150}
+    assert fitted.budgets == (250, 256) and fitted.settings["jbda"] == {"family": "mlp", "seeds": 150}
     assert (fitted.candidates, fitted.settings["shadow"]["size"], fitted.fit_images) == (128, 128, 64)
     assert fitted.fit_images + fitted.test_images <= len(held["unseen"])
 

@@ -346,7 +346,7 @@ def test_detectors_stand_last_and_not_in_plans(config):
 def test_the_detectors_time_is_counted(config, thief):
     with local_server(watched(config)) as server:
         server.endpoint("watched", "free", "bad")(thief[:50])
-        registry = server.app._telemetry.registry
+        registry = server.app.telemetry.registry
         assert registry.get_sample_value("mlaas_defence_seconds_count", {"defence": "prada"}) >= 1
 
 
