@@ -101,10 +101,10 @@ def test_who_wants_the_connection_closed_gets_his_answer_first(live, key, rows, 
         assert status == 200 and told["connection"] == "close" and connection.recv(1) == b""
 
 
-def test_hundreds_of_refusals_in_one_breath_are_answered_one_by_one(live, key):
+def test_many_refusals_in_one_breath_are_answered_one_by_one(live, key):
     with connect(live[0]) as connection:
-        connection.sendall(request(live[1]("breathless"), b"{") * 400)
-        statuses = [status for status, _, _ in answers(connection, 400)]
+        connection.sendall(request(live[1]("breathless"), b"{") * 30)
+        statuses = [status for status, _, _ in answers(connection, 30)]
     assert set(statuses) <= {400, 429} and statuses[0] == 400
 
 
