@@ -1,4 +1,4 @@
-"""The machine under a benchmark: what its processor is, and to whom its time goes."""
+"""The machine on which a benchmark runs: its processor, and how much of it each process uses."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Jbda:
         reservoir: Number of rows that each round from ``sigma`` on augments, kappa; none: all of them.
         sigma: Number of rounds that augment all rows, if there is a reservoir.
         direction: What the steps follow: the surrogate's gradient, or random signs.
-        answers: Who labels the new rows: the oracle, or nobody, so that they take their parent's label.
+        answers: Whether the oracle labels the new rows, or each takes its parent's label without being asked.
         family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         hidden: Widths of the hidden layers, if the family is mlp.
         epochs: Passes over the labelled rows in each round.

@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from defenses.admission.limit import Limit
 from defenses.admission.price import ENTRIES, Price
-from defenses.defense import Handler
 from defenses.reactions.alarm import StandingAlarm
 from defenses.reactions.slow import Slowed
-from defenses.store import Charge, Counter, Level, Store, Verdict, VersionConflict
+from defenses.store import Charge, Counter, Level, Verdict, VersionConflict
 from defenses.store.open_charges import OpenCharge
-from wire import Answer, BadInput, Card, Query, Refused
+from wire import BadInput, Card, Query, Refused
 from wire.ratelimit import Limits, Policy
 
 EVERYWHERE = "*"  # the scope of limits on all models together
@@ -67,7 +66,7 @@ class Bill(NamedTuple):
 
 
 class Admission:
-    """Admits a query if every limit does, and bills it; refunds a query that was not answered.
+    """Makes the bills of a model's queries: a query is admitted if every limit admits it.
 
     All counters of an account change together or not at all. A request with an idempotency key is billed once
     within ten minutes, however often it is retried; the rate limit counts each retry.
@@ -75,7 +74,6 @@ class Admission:
     Attributes:
         model: Name of the model.
         price: Prices of rows and requests.
-        store: The store of the counters.
     """
 
     def __init__(
@@ -83,7 +81,6 @@ class Admission:
         model: str,
         limits: Sequence[Limit],
         price: Price,
-        store: Store,
         overall: Sequence[Limit] = (),
     ) -> None:
         """Names the counters.
@@ -92,13 +89,12 @@ class Admission:
             model: Name of the model.
             limits: Limits per account and model.
             price: Prices of rows and requests.
-            store: The store of the counters.
             overall: Limits per account, on all models together.
 
         Raises:
             BadInput: Two limits would share a counter.
         """
-        self.model, self.price, self.store = model, price, store
+        self.model, self.price = model, price
         everywhere = (
             Kept(f"{EVERYWHERE}/{rule.name}", rule.policy._replace(name=f"all-{rule.policy.name}"), rule)
             for rule in overall
@@ -110,45 +106,15 @@ class Admission:
             if names.count(name) > 1:
                 raise BadInput(f"two limits share the counter {name}; expected one")
 
-    async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Returns the answer alone; see :meth:`admitted`."""
-        return (await self.admitted(query, handle))[0]
-
-    async def admitted(
-        self,
-        query: Query,
-        handle: Handler,
-        alarms: Sequence[StandingAlarm] = (),
-        log_position: int | None = None,
-    ) -> tuple[Answer, Limits]:
-        """Answers an admitted query; bills it only if it is answered.
+    def bill(self, query: Query, alarms: Sequence[StandingAlarm] = (), log_position: int | None = None) -> Bill:
+        """Returns what an answer will cost.
 
         Args:
             query: The query.
-            handle: Answers the query if it is admitted.
             alarms: The account's alarms at the model.
             log_position: Position of the control log at which the account and its alarms were read; None without
                 a control log.
-
-        Returns:
-            The answer, and the limits' state after it.
-
-        Raises:
-            Refused: A limit or an alarm refuses the query, or the store is unavailable (503).
-            VersionConflict: The control log has grown beyond that position.
         """
-        bill = self.bill(query, alarms, log_position)
-        limits = bill.limits(await self.store.charge(bill.charge))
-        try:
-            answer = await handle(query)
-        except BaseException:
-            await self.store.refund(bill.charge)
-            raise
-        self.store.answered(bill.charge)
-        return answer, limits
-
-    def bill(self, query: Query, alarms: Sequence[StandingAlarm] = (), log_position: int | None = None) -> Bill:
-        """Returns what an answer will cost; the arguments are those of :meth:`admitted`."""
         rows, at = len(query.x), query.at
         if any(alarm.reaction == "refuse" for alarm in alarms):  # only if the log has not grown since
             nothing = Charge(query.account, (), at, log_position=log_position)

@@ -80,7 +80,7 @@ class Answered:
         self._write = write
         self._amounts: Open = {}
         self._loop: asyncio.AbstractEventLoop | None = None  # where a timer runs
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[None] | None = None  # held, since a loop forgets tasks
 
     def add(self, charge: Charge) -> None:
         """Adds a charge, which the next trip takes."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
+from owner.twins.kept import Kept
 from owner.twins.twins import Twins
-from wire import Array, BadInput, Labels, Oracle
-from wire.files import read_arrays
+from wire import Array, Labels, Oracle
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Holdings:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Answers(Kept):
     """The answers of the victim and its twins.
 
     Attributes:
@@ -37,28 +34,6 @@ class Answers:
 
     chosen: Labels
     probs: Array
-
-    def save(self, path: Path, root: str) -> None:
-        """Writes the answers (npz) with the commitment to the study."""
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            np.savez(file, chosen=self.chosen, probs=self.probs, root=np.array(root))
-        partial.replace(path)
-
-    @staticmethod
-    def load(path: Path, root: str) -> Answers:
-        """Reads answers.
-
-        Raises:
-            BadInput: The file is invalid, or belongs to a study with another commitment.
-        """
-        arrays = read_arrays(path, "the answers of a study")
-        if arrays.keys() != {"root", "chosen", "probs"}:
-            raise BadInput(f"{path} does not hold the answers of a study, but {sorted(arrays)}: remove it")
-        made_for, answers = str(arrays["root"]), Answers(arrays["chosen"], arrays["probs"])
-        if made_for != root:
-            raise BadInput(f"{path} belongs to the commitment {made_for}, but the study's is {root}: remove it")
-        return answers
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
-
-from wire import Array, BadInput, Labels
-from wire.files import read_arrays
+from owner.twins.kept import Kept
+from wire import Array, Labels
 from zoo.exact_interval import exact_interval
 
 CAUTION = (
@@ -18,7 +15,7 @@ CAUTION = (
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(Kept):
     """The images to show, in random order, and what thefts make of them.
 
     Attributes:
@@ -34,29 +31,6 @@ class Selection:
     d: Array
     ex: Array
     var: Array
-
-    def save(self, path: Path, root: str) -> None:
-        """Writes the selection (npz) with the commitment to the study."""
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            np.savez(file, **vars(self), root=np.array(root))
-        partial.replace(path)
-
-    @staticmethod
-    def load(path: Path, root: str) -> Selection:
-        """Reads a selection.
-
-        Raises:
-            BadInput: The file is invalid, or belongs to a study with another commitment.
-        """
-        arrays = read_arrays(path, "the selection of a study")
-        names = [field.name for field in fields(Selection)]
-        if arrays.keys() != {"root", *names}:
-            raise BadInput(f"{path} does not hold the selection of a study, but {sorted(arrays)}: remove it")
-        made_for, selection = str(arrays["root"]), Selection(*(arrays[name] for name in names))
-        if made_for != root:
-            raise BadInput(f"{path} belongs to the commitment {made_for}, but the study's is {root}: remove it")
-        return selection
 
 
 @dataclass(frozen=True)

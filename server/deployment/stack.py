@@ -237,7 +237,7 @@ def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: 
         layers.insert(0, bound)
     limits = [limit for kind, limit in stack.limits if kind not in plan.skip]
     overall = [limit for _, limit in outer.limits]
-    admission = Admission(site.model, limits, price_of(plan), site.store, overall)
+    admission = Admission(site.model, limits, price_of(plan), overall)
     timed = [bound.timed for bound in layers]
     unmarked = [bound.timed for bound in layers if bound.defense.stage is not Stage.WATERMARK]
     reaction = Reaction(

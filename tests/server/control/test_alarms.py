@@ -17,7 +17,9 @@ from defenses import Prada
 from defenses.monitoring import monitor as module
 from defenses.monitoring.snapshots import dump
 from defenses.store import VersionConflict, open_store
+from server.control.accounts import Account
 from server.control.log import ControlLog
+from server.deployment.service import Caller
 from server.routes.alarms import events
 from server.settings import read_settings
 from wire import Answer, BadInput, Query, Refused
@@ -304,7 +306,7 @@ def test_a_thousand_accounts_are_watched_by_one_server(config, network, thief, m
     async def ask(name, x):
         while True:
             try:
-                return await deployed.admission(Query(name, x, 1e9), deployed.reaction.handle)
+                return await service.ask(Caller(Account(name, "free"), service.control.position), deployed, x)
             except VersionConflict:  # an alarm was raised meanwhile
                 await service.catch_up()
 

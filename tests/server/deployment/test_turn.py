@@ -63,11 +63,11 @@ class Counting:
         return getattr(self.store, name)
 
 
-def deployed(store, victim, layers=(), alone=False, pass_rows=64, quota=10_000):
+def deployed(victim, layers=(), alone=False, pass_rows=64, quota=10_000):
     reaction = Reaction(5, b"key", compose(layers, victim), compose(layers, victim))
     together = None if alone else compose_row_wise(layers, victim.answer)
     return Deployed(
-        CARD, Admission("m", [Quota(quota)], Price(3, 100), store), reaction, together, pass_rows, "a test", ()
+        CARD, Admission("m", [Quota(quota)], Price(3, 100)), reaction, together, pass_rows, "a test", ()
     )
 
 
@@ -118,7 +118,7 @@ def same(a, b):
 def test_a_turn_is_one_charge_and_one_pass_and_tells_each_what_it_would_be_told_alone():
     async def script(store, turns):
         victim, xs = Victim(), rows(1, 3, 1, 20, 2)
-        model = deployed(store, victim, row_wise())
+        model = deployed(victim, row_wise())
         together = await asked(turns, model, *xs)
         trips, passes = list(store.trips), list(victim.passes)
         alone = [(await asked(turns, model, x))[0] for x in xs]
@@ -135,7 +135,7 @@ def test_a_turn_is_one_charge_and_one_pass_and_tells_each_what_it_would_be_told_
 def test_a_turn_is_divided_into_passes_and_who_fills_one_alone_does_not_wait_for_others():
     async def script(store, turns):
         victim = Victim()
-        outcomes = await asked(turns, deployed(store, victim), *rows(40, 40, 1, 100, 3))
+        outcomes = await asked(turns, deployed(victim), *rows(40, 40, 1, 100, 3))
         return [len(outcome.answer) for outcome in outcomes], sorted(victim.passes)
 
     assert play(script) == ([40, 40, 1, 100, 3], [3, 40, 41, 100])
@@ -150,7 +150,7 @@ def test_a_layer_that_fails_for_one_fails_for_no_other():
     async def script(store, turns):
         victim, xs = Victim(), rows(2, 3, 4, 5)
         xs[1][0, 1], xs[2][2, 0] = 7, 9
-        outcomes = await asked(turns, deployed(store, victim, [RowWise(picky)]), *xs)
+        outcomes = await asked(turns, deployed(victim, [RowWise(picky)]), *xs)
         return outcomes, await bill(store)
 
     (a, b, c, d), billed = play(script)
@@ -160,7 +160,7 @@ def test_a_layer_that_fails_for_one_fails_for_no_other():
 
 def test_a_quota_admits_in_the_order_of_arrival_and_no_row_more():
     async def script(store, turns):
-        outcomes = await asked(turns, deployed(store, Victim(), quota=10), *rows(4, 4, 4, 2))
+        outcomes = await asked(turns, deployed(Victim(), quota=10), *rows(4, 4, 4, 2))
         return [isinstance(outcome, Refused) for outcome in outcomes], await bill(store)
 
     refused, billed = play(script)
@@ -173,7 +173,7 @@ def test_a_quota_admits_in_the_order_of_arrival_and_no_row_more():
 def test_who_must_be_seen_alone_shares_nothing_but_the_charge(alone, alarms):
     async def script(store, turns):
         victim = Victim()
-        outcomes = await asked(turns, deployed(store, victim, alone=alone), *rows(1, 2, 3), alarms=alarms)
+        outcomes = await asked(turns, deployed(victim, alone=alone), *rows(1, 2, 3), alarms=alarms)
         return store.trips, victim.passes, [len(outcome.answer) for outcome in outcomes]
 
     assert play(script) == ([3], [1, 2, 3], [1, 2, 3])
@@ -181,7 +181,7 @@ def test_who_must_be_seen_alone_shares_nothing_but_the_charge(alone, alarms):
 
 def test_who_left_is_refunded():
     async def script(store, turns):
-        await asked(turns, deployed(store, Victim(), row_wise()), *rows(1, 2, 3), leave={1})
+        await asked(turns, deployed(Victim(), row_wise()), *rows(1, 2, 3), leave={1})
         return await bill(store)
 
     assert play(script)["rows"] == 4
@@ -192,7 +192,7 @@ def test_who_is_not_answered_at_the_end_is_told_so_and_refunded(sizes):
     async def script(store, turns):
         victim = Victim()
         victim.held = asyncio.Event()
-        asking = asyncio.create_task(asked(turns, deployed(store, victim), *rows(*sizes)))
+        asking = asyncio.create_task(asked(turns, deployed(victim), *rows(*sizes)))
         while sum(victim.passes) < sum(sizes):
             await asyncio.sleep(0.001)
         charged = await bill(store)
@@ -206,7 +206,7 @@ def test_who_is_not_answered_at_the_end_is_told_so_and_refunded(sizes):
 
 def test_a_store_that_is_away_refuses_the_turn_and_answers_the_next():
     async def script(store, turns):
-        model, kept = deployed(store, Victim()), store.store
+        model, kept = deployed(Victim()), store.store
 
         class Away:
             async def charge_all(self, charges):
@@ -225,8 +225,8 @@ def test_models_and_accounts_of_a_turn_do_not_mix():
     async def script(store, turns):
         one, other = Victim(), Victim()
         xs = rows(2, 3)
-        first = asyncio.create_task(asked(turns, deployed(store, one), xs[0], account="a"))
-        second = asyncio.create_task(asked(turns, deployed(store, other), xs[1], account="b"))
+        first = asyncio.create_task(asked(turns, deployed(one), xs[0], account="a"))
+        second = asyncio.create_task(asked(turns, deployed(other), xs[1], account="b"))
         await asyncio.gather(first, second)
         billed = [(await bill(store, account))["rows"] for account in "ab"]
         return store.trips, one.passes, other.passes, billed

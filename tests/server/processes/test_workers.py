@@ -30,7 +30,7 @@ from server.processes.supervisor import PAUSE
 IDLER = Path(__file__).with_name("idler.py")
 
 
-def until(true, seconds=60):
+def until(true, seconds=200):
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, "it did not come to that"
