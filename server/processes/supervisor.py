@@ -32,6 +32,7 @@ Work = Callable[..., None]
 each worker, where it sets its own to 1 when it answers."""
 
 PAUSE = 1.0  # seconds before the replacement of a worker that died before it answered
+_TRIES = 20  # to reach the fork server, within a pause
 
 _context = multiprocessing.get_context("forkserver")  # a fork of this process would copy locks
 _HELD_BACK = {signal.SIGTERM}  # from the fork server: a signal to all processes must not end that one first
@@ -113,8 +114,17 @@ def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], Non
 def _start(process: ForkServerProcess) -> None:
     """Starts a process; the fork server, if it starts too, inherits the signals that are held back."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-    process.start()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        for left in reversed(range(_TRIES)):
+            try:
+                process.start()
+                return
+            except (EOFError, ConnectionError):  # the fork server is dying; once it is dead, another is started
+                if not left:
+                    raise
+                time.sleep(PAUSE / _TRIES)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _once(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
