@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from wire import Answer, Array, BadInput, Card, Oracle, WireError
 from wire.fits import label_misfit, misfit
 from zoo.data.pool import Pool
@@ -48,20 +46,20 @@ def some(oracle: Oracle, x: Array) -> Answer:
 def fitting(path: Path, card: Card, *, labelled: bool = False) -> Pool:
     """Reads a file of rows to query a victim with, or to train a surrogate or shadow model on.
 
+    Features may be missing, and rows may be texts, where the victim takes them.
+
     Args:
         path: The file.
         card: The victim's card.
         labelled: Whether the rows need their true labels.
 
     Raises:
-        BadInput: The file is invalid, or the victim or a surrogate cannot take its rows.
+        BadInput: The file is invalid, or the victim cannot take its rows.
     """
     pool = Pool.load(path)
     wrong = misfit(pool.x, card) or (label_misfit(pool.y, card) if labelled else None)
-    if wrong is None and not card.dtype.startswith(("FP", "UINT8")):
-        wrong = f"{card.model} takes {card.dtype}, but attacks send floats"
-    if wrong is None and np.isnan(pool.x).any():
-        wrong = "features are missing in some rows, and surrogates cannot be trained on those"
+    if wrong is None and not card.dtype.startswith(("FP", "UINT8", "BYTES")):
+        wrong = f"{card.model} takes {card.dtype}, but attacks send floats or texts"
     if wrong is not None:
         raise BadInput(f"{path}: {wrong}")
     return pool

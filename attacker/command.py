@@ -183,11 +183,12 @@ def _pools(arguments: argparse.Namespace, card: Card) -> dict[str, Pool]:
     import numpy as np
 
     from attacker.asking import fitting
-    from zoo.data.pool import Pool
+    from zoo.data.pool import Pool, texts
 
     if arguments.attack in EXTRACTION:
         if arguments.pool is None and not POOL.exists():
-            return {"pool": Pool(np.empty((0, *card.input_shape), np.float32))}
+            none = np.empty((0, *card.input_shape), np.float32)
+            return {"pool": Pool(texts([]) if card.dtype == "BYTES" else none)}
         return {"pool": fitting(arguments.pool or POOL, card)}
     candidates = fitting(arguments.candidates, card, labelled=True)
     if arguments.shadow is None:

@@ -23,6 +23,7 @@ from attacker.membership.membership import Membership
 from attacker.transports import Journal, save_transfer
 from cli.meter import metered
 from wire import BadInput, BudgetSpent, Oracle, WireError
+from wire.fits import with_ranges
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data.pool import Pool
@@ -70,6 +71,8 @@ def conduct(
     """
     new = out / UNFINISHED
     new.mkdir()
+    for pool in pools.values():  # what the server does not tell, the attacker's rows do
+        endpoint.card = with_ranges(endpoint.card, pool.x)
     rng = np.random.default_rng(seed)
     settings = {"attack": name, "settings": dataclasses.asdict(attack), "seed": seed}
     before, started = _account(endpoint), time.perf_counter()

@@ -7,10 +7,12 @@ from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
+import orjson
 from numpy.lib import format as npy
 
 from wire import Answer, Array, BadInput, Malformed, Transport
 from wire.files import array_header
+from zoo.data.pool import texts
 
 
 class Recording:
@@ -37,7 +39,8 @@ class Recording:
 class Journal:
     """Appends each answered row to a file before its answer is used, so that no interruption loses any.
 
-    The file has numpy's npy format, except that the number of rows in its header is 0.
+    The file has numpy's npy format, except that the number of rows in its header is 0. Texts are in a second file,
+    in JSON, one a line.
     """
 
     def __init__(self, transport: Transport, path: Path, classes: int) -> None:
@@ -50,6 +53,7 @@ class Journal:
         """
         self._transport, self._path, self._classes = transport, path, classes
         self._file: BinaryIO | None = None
+        self._texts: BinaryIO | None = None
 
     def __call__(self, x: Array) -> Answer:
         """Returns the answer to the rows ``x``, ``(n, *input_shape)``, and records both.
@@ -59,9 +63,14 @@ class Journal:
         """
         answer = self._transport(x)
         if self._file is None:
-            self._begin(x.shape[1:], self._classes if answer.probs is None else answer.probs.shape[1])
+            self._begin(x, self._classes if answer.probs is None else answer.probs.shape[1])
         records = np.empty(len(answer), self._dtype)
-        records["x"], records["label"], records["probs"] = x, answer.labels, np.nan
+        records["label"], records["probs"] = answer.labels, np.nan
+        if self._texts is None:
+            records["x"] = x
+        else:
+            self._texts.write(b"".join(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE) for text in x))
+            self._texts.flush()
         if answer.probs is not None:
             if answer.probs.shape[1:] != records["probs"].shape[1:]:
                 raise Malformed(f"got probabilities of {answer.probs.shape[1]} classes, earlier {self._classes}")
@@ -72,27 +81,37 @@ class Journal:
         return answer
 
     def close(self) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
+        """Closes the files."""
+        for file in (self._file, self._texts):
+            if file is not None:
+                file.close()
 
-    def _begin(self, input_shape: tuple[int, ...], classes: int) -> None:
+    def _begin(self, x: Array, classes: int) -> None:
         self._classes = classes
-        fields = [("x", "<f4", input_shape), ("label", "<i8"), ("probs", "<f4", (classes,))]
+        are_texts = x.dtype == object
+        fields = [("x", "<f4", (0,) if are_texts else x.shape[1:]), ("label", "<i8"), ("probs", "<f4", (classes,))]
         self._dtype = np.dtype(fields)
+        if are_texts:
+            self._texts = _texts_of(self._path).open("wb")
         self._file = self._path.open("wb")
         npy.write_array_header_1_0(self._file, {"descr": self._dtype.descr, "fortran_order": False, "shape": (0,)})
+
+
+def _texts_of(journal: Path) -> Path:
+    return journal.with_suffix(".texts")
 
 
 def read_journal(path: Path) -> tuple[Array, Answer]:
     """Reads the rows that :class:`Journal` has written so far, without an incomplete last record.
 
     Returns:
-        The rows, ``(n, *input_shape)`` float32, and their answer, NaN where a probability was withheld.
+        The rows, ``(n, *input_shape)`` float32 or ``(n,)`` texts, and their answer, NaN where a probability was
+        withheld.
 
     Raises:
         BadInput: The file is not a journal.
     """
+    written = None
     try:
         with path.open("rb") as file:
             _, dtype = array_header(file)
@@ -100,20 +119,26 @@ def read_journal(path: Path) -> tuple[Array, Answer]:
             if forms.pop("x", ("", 0))[0] != "<f4" or forms != {"label": ("<i8", 0), "probs": ("<f4", 1)}:
                 raise ValueError(f"its records are {dtype}")
             content = file.read()
+        if _texts_of(path).exists():
+            lines = _texts_of(path).read_bytes().split(b"\n")[:-1]
+            written = texts([str(orjson.loads(line)) for line in lines])
     except (ValueError, SyntaxError, TokenError) as error:
         raise BadInput(f"{path}: not a journal of answers: {error}") from None
     records = np.frombuffer(content, dtype, len(content) // dtype.itemsize)
-    return records["x"], Answer(records["label"], records["probs"])
+    answer = Answer(records["label"], records["probs"])
+    return (records["x"], answer) if written is None else (written[: len(answer)], answer[: len(written)])
 
 
 def save_transfer(journal: Path, path: Path) -> int:
     """Writes the transfer set (npz) from a journal, removes the journal, and returns the number of rows.
 
     The transfer set has the rows ``x``, ``(n, *input_shape)`` float32, their ``labels``, ``(n,)`` int64, and
-    ``probs``, ``(n, k)`` float32, NaN where withheld.
+    ``probs``, ``(n, k)`` float32, NaN where withheld. Texts are ``texts``, a JSON list as bytes.
     """
     x, answer = read_journal(journal)
+    rows = {"texts": np.frombuffer(orjson.dumps(x.tolist()), np.uint8)} if x.dtype == object else {"x": x}
     with path.open("wb") as file:
-        np.savez_compressed(file, x=x, labels=answer.labels, probs=answer.probs)  # type: ignore[arg-type]
+        np.savez_compressed(file, **rows, labels=answer.labels, probs=answer.probs)  # type: ignore[arg-type]
     journal.unlink()
+    _texts_of(journal).unlink(missing_ok=True)
     return len(answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,13 @@ class Asked:
         x: Rows, ``(n, *input_shape)``.
         answer: The answer about them.
         model: The attack's surrogate.
+        requests: Number of requests.
     """
 
     x: Array
     answer: Answer
     model: Network
+    requests: int = 0
 
 
 @dataclass
@@ -127,9 +129,18 @@ class Lab:
         return Answer.join([endpoint(batch) for batch in batches])
 
     def attack(
-        self, server: Server, model: str, account: str, attack: Extraction, pool: Pool, budget: int, seed: int
+        self,
+        server: Server,
+        model: str,
+        account: str,
+        attack: Extraction,
+        pool: Pool,
+        budget: int,
+        seed: int,
+        *,
+        labelled: bool = False,
     ) -> Asked:
-        """Runs an attack over HTTP under a new account, with its own seed and a pool without labels."""
+        """Runs an attack over HTTP under a new account, with its own seed; a pool's labels go only if so told."""
         key = server.account(account, "client")
         endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
         recording = Recording(endpoint)
@@ -141,8 +152,8 @@ class Lab:
         with bar:
             oracle = Oracle(recording, endpoint.card, budget, on_answer=shown)
             rng = np.random.default_rng([seed, 1])
-            surrogate = attack.extract(oracle, Pool(pool.x, None, pool.class_names), rng)
-        return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), surrogate)
+            surrogate = attack.extract(oracle, pool if labelled else replace(pool, y=None), rng).network()
+        return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), surrogate, oracle.requests)
 
     def about(self, network: Network, data: str, rows: int, evaluation: Pool) -> dict[str, Any]:
         """Describes a victim, for the results."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from wire.errors import BadInput, Malformed
-from wire.types import Array, Card, Labels
+from wire.types import Array, Card, Feature, Labels
 
 
 def bounds(card: Card) -> tuple[float, float]:
@@ -13,16 +15,55 @@ def bounds(card: Card) -> tuple[float, float]:
     return -np.inf if card.low is None else card.low, np.inf if card.high is None else card.high
 
 
+def ranges(card: Card) -> tuple[Array, Array]:
+    """Returns the least and the greatest value of each feature, ``input_shape`` each.
+
+    A feature's own range, in the training rows, goes before the bounds of all features; categories are codes.
+
+    Raises:
+        BadInput: The range of a feature is not known.
+    """
+    ends = [np.full(card.input_shape, bound, np.float64) for bound in bounds(card)]
+    for column, feature in enumerate(card.features):
+        own = (0, len(feature.categories) - 1) if feature.categories else (feature.low, feature.high)
+        for end, value in zip(ends, own, strict=True):
+            end[column] = end[column] if value is None else value
+    if not np.isfinite(ends).all():
+        raise BadInput(
+            f"{card.model} tells no finite bounds of some features, which uniform draws and searches need; give "
+            "--range, or a pool of rows, whose range is taken"
+        )
+    return ends[0], ends[1]
+
+
+def with_ranges(card: Card, x: Array) -> Card:
+    """Returns a card on which features without a range have that of the rows ``x``, ``(n, *input_shape)``."""
+    if card.dtype == "BYTES" or not len(x) or np.isfinite(bounds(card)).all():
+        return card
+    if len(card.input_shape) != 1:
+        return replace(card, low=float(np.nanmin(x)), high=float(np.nanmax(x)))
+    known = card.features or tuple(Feature(str(column)) for column in range(card.input_shape[0]))
+    return replace(card, features=tuple(_with_range(*pair) for pair in zip(known, x.T, strict=True)))
+
+
+def _with_range(feature: Feature, values: Array) -> Feature:
+    values = values[~np.isnan(values)]
+    if feature.categories or feature.low is not None or not len(values):
+        return feature
+    return replace(feature, low=float(values.min()), high=float(values.max()))
+
+
 def uniform(card: Card, n: int, rng: np.random.Generator) -> Array:
     """Draws rows whose features are uniform over their range, ``(n, *input_shape)`` float32.
 
     Raises:
-        BadInput: A bound is missing.
+        BadInput: The range of a feature is not known.
     """
-    low, high = bounds(card)
-    if not np.isfinite([low, high]).all():
-        raise BadInput(f"{card.model} takes features from {low:g} to {high:g}: a uniform draw needs finite bounds")
-    return rng.uniform(low, high, (n, *card.input_shape)).astype(np.float32)
+    rows = rng.uniform(*ranges(card), (n, *card.input_shape)).astype(np.float32)
+    for column, feature in enumerate(card.features):
+        if feature.categories:
+            rows[:, column] = rng.integers(len(feature.categories), size=n)
+    return rows
 
 
 def misfit(x: Array, card: Card) -> str | None:

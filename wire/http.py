@@ -245,7 +245,11 @@ class Endpoint:
             class_names=names,
             missing=bool(known.get("missing", False)),
             features=tuple(
-                Feature(str(feature["name"]), tuple(map(str, feature.get("categories") or ())))
+                Feature(
+                    str(feature["name"]),
+                    tuple(map(str, feature.get("categories") or ())),
+                    *(None if feature.get(end) is None else float(feature[end]) for end in ("low", "high")),
+                )
                 for feature in known.get("features") or ()
             ),
             input_name=entry["name"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -75,10 +75,15 @@ class Feature:
     Attributes:
         name: Its name.
         categories: Names of its categories, in the order of their codes 0, 1, ...; empty for a numeric feature.
+        low: Least value in the model's training rows; None if unknown. Other values are accepted too, and features
+            that differ only in their range are equal.
+        high: Greatest value, likewise.
     """
 
     name: str
     categories: tuple[str, ...] = ()
+    low: float | None = field(default=None, compare=False, repr=False)
+    high: float | None = field(default=None, compare=False, repr=False)
 
 
 def code_fault(feature: Feature, values: Array) -> str | None:

@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional
 
 from wire import Array, BadInput, Card, Labels
+from zoo.augment import Augment
+from zoo.early_stopping import EarlyStopping
 from zoo.model import Model
 from zoo.tensors import Tensors
 from zoo.training import Training, train
@@ -138,33 +140,51 @@ class Network(Model):
         """Returns this network."""
         return self
 
-    def fit(self, x: Array, y: Array, training: Training, *, seed: int, label: str = "") -> Network:
+    def fit(
+        self,
+        x: Array,
+        y: Array,
+        training: Training,
+        *,
+        seed: int,
+        label: str = "",
+        augment: Augment | None = None,
+        held_out: tuple[Array, Array] | None = None,
+        patience: int = 10,
+    ) -> Network:
         """Continues training from the current weights.
 
         Args:
             x: Rows, ``(n, *input_shape)``.
             y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``.
             training: Training parameters.
-            seed: Seed of the order of the rows.
+            seed: Seed of the order of the rows, and of their changes.
             label: Name of the progress bar.
+            augment: Changes the rows of each step.
+            held_out: Rows and labels that end the training: the weights are kept that fit these best.
+            patience: Epochs without a better fit of the held-out rows, after which training ends.
 
         Returns:
             This network.
 
         Raises:
-            BadInput: There are no rows, or there are fewer steps than checkpoints.
+            BadInput: There are no rows, there are fewer steps than checkpoints, or rows to augment are no images.
         """
         if not len(x):
             raise BadInput("there are no rows to train on")
-        if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
-            raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
-        targets = torch.tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
         if training.checkpoints > (steps := training.steps(len(x))):
             raise BadInput(
                 f"{training.checkpoints} checkpoints need at least as many steps, not {steps}; use more epochs"
             )
+        stopping = None if held_out is None else EarlyStopping(*self._pairs(*held_out), patience)
         self.checkpoints = train(
-            self.module, self._rows(x), targets.to(self.device), training, seed=seed, label=label
+            self.module,
+            *self._pairs(x, y),
+            training,
+            seed=seed,
+            label=label,
+            augment=augment,
+            stopping=stopping,
         )
         self.training = training
         return self
@@ -235,6 +255,13 @@ class Network(Model):
             missing = max(-len(part) % GRAIN, GRAIN * (len(part) == 0))
             filled = torch.cat([part, part.new_zeros(missing, *self.input_shape)]) if missing else part
             yield filled.contiguous(memory_format=self._layout)
+
+    def _pairs(self, x: Array, y: Array) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns rows and their labels or probabilities, on the device."""
+        if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
+            raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
+        targets = torch.tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
+        return self._rows(x), targets.to(self.device)
 
     def _rows(self, x: Array) -> torch.Tensor:
         if x.shape[1:] != self.input_shape:

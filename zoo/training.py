@@ -12,6 +12,8 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from wire import BadInput
+from zoo.augment import Augment
+from zoo.early_stopping import EarlyStopping
 from zoo.tensors import Tensors
 
 MOST_CHECKPOINTS = 50
@@ -62,7 +64,15 @@ class Training:
 
 
 def train(
-    module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, training: Training, *, seed: int, label: str = ""
+    module: torch.nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    training: Training,
+    *,
+    seed: int,
+    label: str = "",
+    augment: Augment | None = None,
+    stopping: EarlyStopping | None = None,
 ) -> list[Tensors]:
     """Trains a module in place by cross-entropy.
 
@@ -73,6 +83,8 @@ def train(
         training: Training parameters.
         seed: Seed of the order of the rows.
         label: Name of the progress bar.
+        augment: Changes the rows of each step.
+        stopping: Ends the training early, and restores the best weights.
 
     Returns:
         The weights at all checkpoints but the last, on the CPU.
@@ -87,7 +99,8 @@ def train(
         for _ in range(training.epochs):
             loss_sum = torch.zeros((), device=x.device)
             for rows in torch.split(torch.randperm(len(x), generator=order).to(x.device), training.batch):
-                loss = functional.cross_entropy(module(x[rows]), y[rows])
+                inputs = x[rows] if augment is None else augment(x[rows], order)
+                loss = functional.cross_entropy(module(inputs), y[rows])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -98,6 +111,10 @@ def train(
                 loss_sum += loss.detach() * len(rows)
             bar.set_postfix_str(f"loss {loss_sum.item() / len(x):.3f}", refresh=False)
             bar.update()
+            if stopping is not None and stopping.after_epoch(module):
+                break
+    if stopping is not None:
+        stopping.restore(module)
     module.eval()
     return kept
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from attacker.asking import needs_probs, some
 from attacker.extraction.targets import targets
-from attacker.surrogate import new_seed, own_model
+from attacker.surrogate import new_seed, numbers, own_model
 from wire import Array, BadInput, Oracle
 from wire.fits import uniform
 from zoo.data.pool import Pool
@@ -74,7 +74,8 @@ class EquationSolving:
         starts = range(1 if self.form == "softmax" else self.starts)
         networks = [own_model(oracle.card, family, seed=new_seed(rng)) for _ in starts]
         n = math.ceil(self.ratio * sum(weights.numel() for weights in networks[0].module.parameters()))
-        x = uniform(oracle.card, n, rng) if self.rows == "uniform" else pool.x[rng.permutation(len(pool))[:n]]
+        own = numbers(pool.x)
+        x = uniform(oracle.card, n, rng) if self.rows == "uniform" else own[rng.permutation(len(own))[:n]]
         answer = some(oracle, x)
         x, p = x[: len(answer)], answer.probs
         if self.form == "softmax" and p is not None and oracle.card.digits is None and (p > 0).all():

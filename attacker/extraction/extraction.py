@@ -8,7 +8,7 @@ import numpy as np
 
 from wire import Oracle
 from zoo.data.pool import Pool
-from zoo.network import Network
+from zoo.model import Model
 
 
 @runtime_checkable
@@ -17,12 +17,13 @@ class Extraction(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
+    def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Model:
         """Queries rows until the attack is done or the victim stops answering, and trains a surrogate.
 
         Args:
             oracle: The victim's oracle; if the victim stops answering early, ``oracle.ended`` holds the reason.
-            pool: The attacker's own rows, perhaps none; their labels are not used unless the attack says so.
+            pool: The attacker's own rows, perhaps none, perhaps with features that are missing; their labels, if
+                there are any, are not used unless the attack says so.
             rng: Source of all randomness; the same seed queries the same rows.
 
         Returns:
@@ -30,6 +31,7 @@ class Extraction(Protocol):
 
         Raises:
             NotApplicable: The model does not disclose what the attack needs.
+            BadInput: The attack cannot use the pool's rows.
             WireError: Not a single row was answered.
         """
         ...

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from attacker.asking import some
-from attacker.surrogate import family_named, new_seed, own_model
+from attacker.surrogate import family_named, new_seed, numbers, own_model
 from wire import Array, BadInput, Labels, Oracle
 from wire.fits import bounds
 from zoo.data.pool import Pool
@@ -87,7 +87,7 @@ class Jbda:
         family = Mlp(self.hidden) if self.family == "mlp" else family_named(self.family)
         surrogate = own_model(oracle.card, family, seed=new_seed(rng))
         training = Training(self.epochs, self.batch, self.lr, schedule="constant")
-        x = pool.x[rng.permutation(len(pool))[: self.seeds]]
+        x = numbers(pool.x)[rng.permutation(len(pool))[: self.seeds]]
         labels = some(oracle, x).labels
         x = x[: len(labels)]
         for rho in range(self.rounds + 1):

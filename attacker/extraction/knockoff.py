@@ -15,10 +15,12 @@ import numpy as np
 from attacker.asking import some
 from attacker.extraction.bandit import ClassPolicy
 from attacker.extraction.targets import targets
-from attacker.surrogate import family_named, new_seed, own_model
+from attacker.surrogate import class_names, family_named, fitted, new_seed, numbers, own_model
 from wire import Array, BadInput, Oracle
+from zoo.augment import Augment
 from zoo.data.pool import Pool
-from zoo.network import Network
+from zoo.families import FAMILIES, NETWORKS
+from zoo.model import Model
 from zoo.training import Training
 
 REWARDS = ("certainty", "diversity", "loss")
@@ -47,13 +49,16 @@ class Knockoff:
     the epochs, not after every 60.
 
     Attributes:
-        family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
+        family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision; or svm, tree, forest,
+            gbdt, knn or, for texts, tfidf, which learn from labels alone and in which every class must occur.
         epochs: Passes over the answered rows.
         batch: Rows per step.
         lr: Learning rate; with a schedule, its maximum.
         optimizer: Adam, or stochastic gradient descent with momentum.
         momentum: Momentum of sgd.
         schedule: Learning rate schedule.
+        shift: Most pixels by which images are shifted at random in each step of training.
+        flip: Whether images are also flipped horizontally at random.
         strategy: How rows are drawn; the adaptive strategy needs the pool's labels.
         reward: Reward of the adaptive strategy; all is the sum of the other three.
         round: Rows that the adaptive strategy draws before it updates its policy.
@@ -67,6 +72,8 @@ class Knockoff:
     optimizer: Literal["adam", "sgd"] = "adam"
     momentum: float = 0.5
     schedule: Literal["one_cycle", "constant", "step"] = "one_cycle"
+    shift: int = 0
+    flip: bool = False
     strategy: Literal["random", "adaptive"] = "random"
     reward: Literal["all", "certainty", "diversity", "loss"] = "all"
     round: int = 64
@@ -75,13 +82,24 @@ class Knockoff:
     def __post_init__(self) -> None:
         if self.round < 1 or self.window < 1:
             raise BadInput(f"{self}: round and window must be at least 1")
+        if self.family not in FAMILIES:
+            raise BadInput(f"there is no family {self.family!r}; expected one of {', '.join(FAMILIES)}")
+        if self.family not in NETWORKS and self.strategy == "adaptive":
+            raise BadInput(
+                f"{self.family} cannot be trained as answers come; the adaptive strategy needs a network"
+            )
 
-    def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
+    def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Model:
         """Queries rows of the pool, each at most once, and trains the surrogate; see :class:`Extraction`.
 
         Raises:
-            BadInput: The strategy is adaptive, and the pool has no labels.
+            BadInput: The strategy is adaptive, and the pool has no labels, or the family cannot take its rows.
         """
+        if self.family not in NETWORKS:
+            x = pool.x[rng.permutation(len(pool))]
+            y = targets(some(oracle, x), len(class_names(oracle.card)))
+            return fitted(oracle.card, self.family, x[: len(y)], y, seed=new_seed(rng), label="surrogate")
+        numbers(pool.x)
         surrogate = own_model(oracle.card, family_named(self.family), seed=new_seed(rng))
         training = Training(
             self.epochs, self.batch, self.lr, self.optimizer, self.momentum, schedule=self.schedule
@@ -92,7 +110,8 @@ class Knockoff:
         else:
             x = pool.x[rng.permutation(len(pool))]
             y = targets(some(oracle, x), surrogate.classes)
-        return surrogate.fit(x[: len(y)], y, training, seed=seed, label="surrogate")
+        changes = Augment(self.shift, self.flip)
+        return surrogate.fit(x[: len(y)], y, training, seed=seed, label="surrogate", augment=changes)
 
     def _adaptive(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draws rows from a policy over the pool's classes; returns rows and the victim's answers, ``(n, k)``."""

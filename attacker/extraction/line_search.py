@@ -13,7 +13,7 @@ import numpy as np
 
 from attacker.asking import some
 from attacker.extraction.boundary import bisect, lines
-from attacker.surrogate import family_named, new_seed, own_model
+from attacker.surrogate import family_named, new_seed, numbers, own_model
 from wire import Answer, Array, BadInput, Oracle
 from wire.fits import uniform
 from zoo.data.pool import Pool
@@ -64,13 +64,14 @@ class LineSearch:
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
         """Queries random rows and lines between them, and trains the surrogate; see :class:`Extraction`."""
+        instances = numbers(pool.x)
         surrogate = own_model(oracle.card, family_named(self.family), seed=new_seed(rng))
         training = Training(self.epochs, self.batch, self.lr, schedule="constant")
         seed = new_seed(rng)
         asked = _Asked(oracle)
         asked.take(uniform(oracle.card, self.points, rng))
         if len(set(asked.labels)) == 1 and oracle.ended is None:
-            asked.take(pool.x[rng.permutation(len(pool))[: self.instances]])
+            asked.take(instances[rng.permutation(len(pool))[: self.instances]])
         rows, ends = np.stack(asked.x), np.array(asked.labels)
         steps = math.ceil(-math.log2(self.tolerance))
         left = self.lines if len(set(asked.labels)) > 1 else 0

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from attacker.asking import some
-from attacker.surrogate import family_named, new_seed, own_model
+from attacker.surrogate import family_named, new_seed, numbers, own_model
 from wire import Array, BadInput, Card, Labels, Oracle
 from wire.fits import bounds
 from zoo.data.pool import Pool
@@ -66,7 +66,7 @@ class TRnd:
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
         """Selects the training parameters, then repeats training and synthesis; see :class:`Extraction`."""
-        x = pool.x[rng.permutation(len(pool))[: self.seeds]]
+        x = numbers(pool.x)[rng.permutation(len(pool))[: self.seeds]]
         labels = some(oracle, x).labels
         x = x[: len(labels)]
         training = self._search(oracle.card, x, labels, rng)

@@ -95,7 +95,7 @@ def test_it_needs_probabilities_and_bounds_and_rows(digits: Pool, softmax: Netwo
     with pytest.raises(NotApplicable, match="labels only"):
         EquationSolving().extract(labels, NONE, rng)
     boundless, _ = reach(softmax.predict, bounded=False)
-    with pytest.raises(BadInput, match="needs finite bounds"):
+    with pytest.raises(BadInput, match="no finite bounds"):
         EquationSolving().extract(boundless, NONE, rng)
     poor, _ = reach(softmax.predict)
     with pytest.raises(NothingAnswered, match="no rows to ask about; expected a file of rows"):

@@ -73,6 +73,6 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_features_without_a_range_are_refused_before_anything_is_spent() -> None:
     oracle, _ = reach(plane, shape=(6,), classes=2, bounded=False)
-    with pytest.raises(BadInput, match="finite bounds"):
+    with pytest.raises(BadInput, match="uniform"):
         Retraining().extract(oracle, NONE, np.random.default_rng(0))
     assert oracle.spent == 0

@@ -85,8 +85,19 @@ class Pool:
             high=high,
             class_names=self.class_names,
             missing=self.missing,
-            features=self.features,
+            features=self._ranged(),
         )
+
+    def _ranged(self) -> tuple[Feature, ...]:
+        """Returns the features, the numeric ones with the range of their values."""
+
+        def ranged(feature: Feature, values: Array) -> Feature:
+            values = values[~np.isnan(values)]
+            if feature.categories or not len(values):
+                return feature
+            return replace(feature, low=float(values.min()), high=float(values.max()))
+
+        return tuple(ranged(feature, self.x[:, column]) for column, feature in enumerate(self.features))
 
     def take(self, indices: npt.ArrayLike | slice) -> Pool:
         """Returns the rows with these indices, in this order."""

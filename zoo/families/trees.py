@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class Trees(nn.Module):
 
     A node precedes its children, and a leaf is its own child. A row goes left if its feature is at most the
     threshold. If a node's ``choice`` is not negative, it indexes the row of ``chosen`` that marks the category
-    codes that go left instead. A missing feature goes left if ``missing_left`` is true.
+    codes that go left instead. A missing feature goes left if ``missing_left`` is true, or ends at the node.
     """
 
     root: torch.Tensor
@@ -50,7 +50,7 @@ class Trees(nn.Module):
     value: torch.Tensor
     base: torch.Tensor
 
-    def __init__(self, tensors: Tensors, *, features: int, classes: int, log: bool) -> None:
+    def __init__(self, tensors: Tensors, *, features: int, classes: int, log: bool, stop: bool = False) -> None:
         """Makes a module from a table.
 
         Args:
@@ -58,6 +58,7 @@ class Trees(nn.Module):
             features: Number of features of a row.
             classes: Number of classes k.
             log: Whether the values are probabilities, whose logarithms are the logits.
+            stop: Whether a row ends at a node whose feature is missing, rather than at a leaf.
 
         Raises:
             ValueError: The tensors are not a valid table.
@@ -76,7 +77,7 @@ class Trees(nn.Module):
         check_range("choice", tensors["choice"], -1, len(tensors["chosen"]))
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
-        self.log, self.depth = log, _depth(tensors["left"].tolist(), tensors["right"].tolist())
+        self.log, self.stop, self.depth = log, stop, _depth(tensors["left"].tolist(), tensors["right"].tolist())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps rows, ``(n, ...)``, to logits, ``(n, k)``."""
@@ -90,7 +91,8 @@ class Trees(nn.Module):
                 choice = self.choice[at]
                 left = torch.where(choice < 0, left, self.chosen[choice.clamp(0), code])
             left = torch.where(value.isnan(), self.missing_left[at], left)
-            at = torch.where(left, self.left[at], self.right[at])
+            below = torch.where(left, self.left[at], self.right[at])
+            at = torch.where(value.isnan(), at, below) if self.stop else below
         scores = self.value[at].sum(1) + self.base
         return scores.log() if self.log else scores
 
@@ -123,9 +125,17 @@ def joined(trees: Sequence[dict[str, Array]], base: Array, chosen: Array) -> Ten
     return {name: torch.from_numpy(np.ascontiguousarray(a)).to(_FORMS[name][0]) for name, a in table.items()}
 
 
-def _cart(tree: Any, share: float) -> dict[str, Array]:
-    """Reads one of scikit-learn's trees, and scales its leaves' probabilities by ``share``."""
+def _cart(tree: Any, share: float, prior: float = 0) -> dict[str, Array]:
+    """Reads one of scikit-learn's trees.
+
+    Args:
+        tree: The tree.
+        share: Scales the probabilities of all nodes.
+        prior: Added to a node's number of training rows of each class.
+    """
     value = tree.value[:, 0]
+    if prior:
+        value = value / value.sum(1, keepdims=True) * tree.weighted_n_node_samples[:, None] + prior
     return {
         "leaf": tree.children_left < 0,
         "feature": tree.feature,
@@ -147,8 +157,12 @@ class _Carts(Fitted):
         """Grows the trees."""
         x, y = flat(pool)
         trees = self._grown(x, y, seed)
-        columns = [_cart(tree, 1 / len(trees)) for tree in trees]
+        columns = [_cart(tree, 1 / len(trees), self._prior()) for tree in trees]
         return joined(columns, np.zeros(len(pool.class_names)), np.zeros((0, 1), dtype=bool))
+
+    def _prior(self) -> float:
+        """Returns what is added to the number of a class's rows in each node."""
+        return 0.0
 
     def _grown(self, x: Array, y: Array, seed: int) -> list[Any]:
         """Returns scikit-learn's trees."""
@@ -166,16 +180,34 @@ class Tree(_Carts):
     Source: Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984); grown by scikit-learn.
     Category codes are compared as numbers.
 
+    Two options make a tree answer as BigML's service did when Tramèr et al. stole its trees (USENIX Security 2016,
+    section 4.2). With ``confidence`` laplace, a class of ``c`` of a leaf's ``n`` rows gets ``(c + 1) / (n + k)``
+    (Provost and Domingos, "Tree Induction for Probability-Based Ranking", Machine Learning 52, 2003), so that the
+    answers of leaves of different sizes differ; BigML's own confidence is a bound, and no distribution over
+    classes. With ``missing`` stop, a row ends at a node whose feature it lacks, and gets that node's answer.
+
     Attributes:
         depth: Maximum depth of the tree; unlimited by default.
         leaf: Minimum number of training rows in a leaf.
+        confidence: A class's probability in a node: its share of the node's training rows, or Laplace's estimate.
+        missing: Where a row goes that lacks a node's feature: the way that training learnt, or no further.
     """
 
     depth: int | None = None
     leaf: int = 1
+    confidence: Literal["share", "laplace"] = "share"
+    missing: Literal["learnt", "stop"] = "learnt"
 
     def __post_init__(self) -> None:
         at_least_1(self, depth=self.depth, leaf=self.leaf)
+
+    def module(self, tensors: Tensors, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Returns the module from rows, ``(n, *input_shape)``, to logits, ``(n, classes)``."""
+        features, stop = math.prod(input_shape), self.missing == "stop"
+        return Trees(tensors, features=features, classes=classes, log=True, stop=stop)
+
+    def _prior(self) -> float:
+        return 1.0 if self.confidence == "laplace" else 0.0
 
     def _grown(self, x: Array, y: Array, seed: int) -> list[Any]:
         from sklearn.tree import DecisionTreeClassifier  # deferred: importing scikit-learn takes a second
