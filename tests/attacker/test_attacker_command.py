@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import re
+import shlex
 import shutil
 import signal
 import subprocess
