@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import runpy
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
 from tqdm import tqdm
 
-from experiments.processes import Processes, free_port
+from experiments.processes import Processes, end_tree, free_port, without_settings
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["experiments.preloaded"])
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,11 @@ class Server:
 class Parties(Processes):
     """Serves models and runs the clients that ask them; the parties know one another by URL and key."""
 
+    def __init__(self, folder: Path | None = None) -> None:
+        """Takes the folder of this run; see :class:`~experiments.processes.Processes`."""
+        super().__init__(folder)
+        self._clients: list[ForkServerProcess] = []
+
     def serve(
         self,
         name: str,
@@ -133,29 +145,58 @@ class Parties(Processes):
     def run(self, jobs: Sequence[Job], *, at_once: int, label: str) -> None:
         """Runs clients to their ends, ``at_once`` of them at a time, under a progress bar.
 
+        A client is a process of its own with one thread, forked from one that has loaded the libraries and nothing
+        of ours.
+
         Raises:
             Failed: One of them failed; no further one is started, and those that run are ended.
         """
-        with tqdm(total=len(jobs), desc=label, unit="run", dynamic_ncols=True) as bar, self._pool(at_once) as pool:
-            waiting = {pool.submit(self._finish, job): job for job in jobs}
-            pending: set[Future[str]] = set(waiting)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    bar.set_postfix_str(waiting[future].name, refresh=False)
-                    bar.update()
-
-    @contextlib.contextmanager
-    def _pool(self, at_once: int) -> Iterator[ThreadPoolExecutor]:
-        pool = ThreadPoolExecutor(at_once)
+        waiting = list(reversed(jobs))
+        running: dict[int, tuple[Job, ForkServerProcess]] = {}
         try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            self.end(*[process for process, gently in self._running.copy().items() if not gently])
-            raise
-        pool.shutdown()
+            with tqdm(total=len(jobs), desc=label, unit="run", dynamic_ncols=True) as bar:
+                while waiting or running:
+                    while waiting and len(running) < at_once:
+                        client = self._begin(waiting[-1])
+                        running[client.sentinel] = waiting.pop(), client
+                    for sentinel in wait(list(running)):
+                        assert isinstance(sentinel, int)
+                        job, client = running.pop(sentinel)
+                        client.join()
+                        self._clients.remove(client)
+                        if client.exitcode:
+                            raise self.failed(job.name)
+                        bar.set_postfix_str(job.name, refresh=False)
+                        bar.update()
+        finally:
+            self._end_clients()
 
-    def _finish(self, job: Job) -> str:
-        return self.finish(job.name, [sys.executable, "-m", *job.arguments], job.folder, job.environment)
+    def _begin(self, job: Job) -> ForkServerProcess:
+        environment = {**without_settings(), "OMP_NUM_THREADS": "1", **job.environment}
+        client = _forks.Process(target=_become, args=(job, environment, self.log(job.name)))
+        self._clients.append(client)
+        client.start()
+        return client
+
+    def _end_clients(self) -> None:
+        for client in self._clients:
+            if client.pid is not None:
+                end_tree(client.pid)
+        self._clients.clear()
+
+    def _close(self) -> None:
+        self._end_clients()
+        super()._close()
+
+
+def _become(job: Job, environment: Mapping[str, str], log: Path) -> None:
+    """Turns this process into a client."""
+    os.setsid()  # the terminal's Ctrl-C is for the parent, which ends its clients
+    with log.open("wb") as written:
+        for stream in (1, 2):
+            os.dup2(written.fileno(), stream)
+    os.chdir(job.folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [*job.arguments]
+    runpy.run_module(job.arguments[0], run_name="__main__", alter_sys=True)

@@ -41,6 +41,18 @@ def process_tree(pid: int) -> list[psutil.Process]:
     return []
 
 
+def end_tree(pid: int) -> None:
+    """Kills a process and its descendants."""
+    for member in process_tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+
+
+def without_settings() -> dict[str, str]:
+    """Returns this process's environment without the variables of the parties' commands."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MLAAS_")}
+
+
 class Processes:
     """Starts processes, each with a log; ends those that still run when it is left or interrupted.
 
@@ -89,14 +101,13 @@ class Processes:
             environment: Variables to set, beside those of this process that do not begin with ``MLAAS_``.
             gently: Whether it is asked to end, by SIGTERM, before it is killed.
         """
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLAAS_")}
         with self.log(name).open("wb") as log, self._lock:
             if self._closed:
                 raise Failed(f"{name} was not started: the run has ended")
             process = subprocess.Popen(
                 command,
                 cwd=folder or self.folder,
-                env={**clean, **(environment or {})},
+                env={**without_settings(), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

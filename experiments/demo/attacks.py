@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,46 +73,41 @@ def memberships(protocol: Protocol) -> list[Run]:
     ]
 
 
-def steal(place: Place, parties: Parties, victims: Server) -> list[dict[str, Any]]:
-    """Runs the extraction attacks, each under an account of its own; returns their results."""
-    runs = extractions(place.protocol)
-    parties.run([_job(place, run, victims) for run in runs], at_once=cores(), label="extraction")
-    return [_result(place, run) for run in runs]
+def attack(place: Place, parties: Parties, victims: Server) -> None:
+    """Runs all attacks, each under an account of its own; each leaves its result in its folder."""
+    thefts = sorted(extractions(place.protocol), key=lambda run: -run.budget)  # the longest first
+    spies = memberships(place.protocol)
+    # Whatever shadow models the runs at the first policy train, the others find in the attacker's state.
+    first = [run for run in spies if run.policy == spies[0].policy]
+    runs = [*first, *thefts, *(run for run in spies if run not in first)]
+    parties.run([_job(place, run, victims) for run in runs], at_once=cores(), label="attacks")
 
 
-def spy(place: Place, parties: Parties, victims: Server, truth: Array) -> list[dict[str, Any]]:
-    """Runs the membership attacks, each under an account of its own; returns their results, measured.
-
-    Args:
-        place: The demo's folders, rows and sizes.
-        parties: Runs the attackers.
-        victims: Serves the victim.
-        truth: Which candidates are members, ``(n,)`` bool.
-    """
-    runs = memberships(place.protocol)
-    first = runs[0].policy
-    for now, label in ((True, f"membership at {first}"), (False, "membership elsewhere")):
-        # Whatever shadow models the runs at the first policy train, the others find in the attacker's state.
-        jobs = [_job(place, run, victims) for run in runs if (run.policy == first) is now]
-        parties.run(jobs, at_once=cores(), label=label)
-    results = [_result(place, run) for run in runs]
-    return [_with_scores(place, result, truth) for result in results]
-
-
-def measure(place: Place, results: Iterable[dict[str, Any]], victim: Labels) -> list[dict[str, Any]]:
-    """Adds to the results of extraction attacks what their surrogates are worth.
+def stolen(place: Place, victim: Labels) -> list[dict[str, Any]]:
+    """Returns the results of the extraction attacks, with what their surrogates are worth.
 
     Args:
         place: The demo's folders, rows and sizes.
-        results: The results; an attack that did not apply left no surrogate.
         victim: The bare victim's labels of the evaluation rows, ``(n,)``.
     """
+    results = [_result(place, run) for run in extractions(place.protocol)]
     return [
         result
-        if result["status"] == "not applicable"
+        if result["status"] == "not applicable"  # it left no surrogate
         else {**result, **_worth(place, place.run_of(result["account"]) / "surrogate", victim)}
         for result in results
     ]
+
+
+def spied(place: Place, truth: Array) -> list[dict[str, Any]]:
+    """Returns the results of the membership attacks, measured.
+
+    Args:
+        place: The demo's folders, rows and sizes.
+        truth: Which candidates are members, ``(n,)`` bool.
+    """
+    results = [_result(place, run) for run in memberships(place.protocol)]
+    return [_with_scores(place, result, truth) for result in results]
 
 
 def baselines(place: Place, parties: Parties, victim: Labels) -> list[dict[str, Any]]:
@@ -132,7 +127,7 @@ def baselines(place: Place, parties: Parties, victim: Labels) -> list[dict[str, 
         rows.save(folders[-1] / "rows.npz")
         arguments = ["zoo", "train", "--rows", "rows.npz", "--family", card.family, "--seed", str(place.seed)]
         arguments += [*_flags(dataclasses.asdict(card.training)), "--out", "model"]
-        jobs.append(Job(f"baseline-{run.budget}", arguments, folders[-1], {"OMP_NUM_THREADS": "1"}))
+        jobs.append(Job(f"baseline-{run.budget}", arguments, folders[-1]))
     parties.run(jobs, at_once=cores(), label="baselines")
     return [{"rows": int(path.name), **_worth(place, path / "model", victim)} for path in folders]
 
@@ -142,7 +137,6 @@ def _job(place: Place, run: Run, victims: Server) -> Job:
         "MLAAS_URL": victims.url,
         "MLAAS_KEY": victims.account(run.account, "customer"),
         "MLAAS_STATE": str(place.state / "attacker"),
-        "OMP_NUM_THREADS": "1",
     }
     arguments = ["attacker", *run.arguments, "--seed", str(place.attackers_seed)]
     return Job(run.account, arguments, place.party("attacker"), environment)

@@ -66,12 +66,13 @@ def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
     suspects = [Suspect("victim", "victim"), *_stolen(place), *_independent(place)]
     served = place.serve_suspects(parties, [suspect.name for suspect in suspects if suspect.kind != "victim"])
     owner = _Owner(place, victims, served)
+    plan = owner.plan(suspects)
+    jobs = [[owner.job(test, suspect) for suspect in asked] for test, asked in plan.items()]
+    # What a test asks of the victim or its twins is kept for further suspects.
+    for part, label in ((slice(1), "the first suspect"), (slice(1, None), "other suspects")):
+        parties.run([job for of in jobs for job in of[part]], at_once=cores(), label=f"ownership: {label}")
     tests, false = {}, {}
-    for test, asked in owner.plan(suspects).items():
-        jobs = [owner.job(test, suspect) for suspect in asked]
-        # What a test asks of the victim or its twins is kept for further suspects.
-        parties.run(jobs[:1], at_once=1, label=f"{test}: the first suspect")
-        parties.run(jobs[1:], at_once=cores(), label=f"{test}: other suspects")
+    for test, asked in plan.items():
         evidence = {suspect: owner.evidence(test, suspect) for suspect in asked}
         tests[test] = [owner.found(suspect, found) for suspect, found in evidence.items()]
         innocent = [found for suspect, found in evidence.items() if suspect.kind == "independent"]
@@ -141,7 +142,7 @@ class _Owner:
             f"{test}/{suspect.name}.json",
             *self._flags(test, suspect),
         ]
-        keys = {"MLAAS_KEY": key, "OMP_NUM_THREADS": "1"}
+        keys = {"MLAAS_KEY": key}
         if test == "dataset-inference":
             keys["MLAAS_VICTIM_KEY"] = self.victims.account(f"{account}-at-home", "owner")
         return Job(f"owner-{account}", ["owner", test, *flags], self._folder, keys)

@@ -16,6 +16,7 @@ class Protocol:
     Attributes:
         name: Its name in the report.
         family: Family of the victim, its twins and all independent models.
+        batch: Rows per step of their training.
         budgets: Budgets of the extraction attacks, in rows, rising.
         every_budget: Extraction attacks that run at every budget; the others run at the middle one.
         settings: Settings of the attacks by name; the others run with their defaults.
@@ -33,6 +34,7 @@ class Protocol:
 
     name: str
     family: str
+    batch: int
     budgets: tuple[int, ...]
     every_budget: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
@@ -69,6 +71,7 @@ class Protocol:
 REDUCED = Protocol(
     name="reduced (demo)",
     family="mlp",
+    batch=128,
     budgets=(250, 1000, 4000),
     every_budget=("knockoff", "jbda"),
     settings={
@@ -76,6 +79,7 @@ REDUCED = Protocol(
         "jbda": {"family": "mlp", "seeds": 150},
         "t-rnd": {"family": "mlp", "lrs": (1e-3,), "epochs": (10, 20)},
         "line-search": {"family": "mlp", "points": 500},
+        "retraining": {"family": "mlp"},
         "shadow": {"family": "mlp", "shadows": 4, "size": 2500, "epochs": 30},
     },
     quota=2500,
@@ -93,6 +97,7 @@ REDUCED = Protocol(
 FULL = Protocol(
     name="full (the papers' sizes, as far as the data goes)",
     family="cnn",
+    batch=64,
     budgets=(250, 1000, 4000, 9600),
     every_budget=("knockoff", "jbda"),
     settings={

@@ -75,13 +75,11 @@ class Trial:
                 root = ownership.commit(place, parties)
             labels = victim.predict(held["evaluation"].x).argmax(axis=1)
             victims = place.serve_victim(parties)
-            with self._timed("extraction"):
-                stolen = attacks.steal(place, parties, victims)
-            with self._timed("surrogates, measured"):
-                stolen = attacks.measure(place, stolen, labels)
+            with self._timed("attacks"):
+                attacks.attack(place, parties, victims)
+            with self._timed("attacks, measured"):
+                stolen, spied = attacks.stolen(place, labels), attacks.spied(place, truth)
                 baselines = attacks.baselines(place, parties, labels)
-            with self._timed("membership"):
-                spied = attacks.spy(place, parties, victims, truth)
             with self._timed("ownership"):
                 owned = ownership.prove(place, parties, victims)
             ledgers, alarms = victims.ledgers(), victims.alarms()
@@ -117,7 +115,7 @@ class Trial:
         return results
 
     def _train(self, protocol: Protocol, pool: Pool, seed: int, label: str) -> Network:
-        recipe = Recipe(FAMILIES[protocol.family](), Training(), seed)
+        recipe = Recipe(FAMILIES[protocol.family](), Training(batch=protocol.batch), seed)
         return trained(recipe, pool, self.state / "cache", label=label).network()
 
     def _independent(self, place: Place, number: int) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -125,10 +126,16 @@ def _one_thread() -> None:
 def _train_twin(study: Path, path: Path) -> None:
     def make(made: Path) -> None:
         number, plan = _number(path), studies.read(study)
-        model = trained(plan, number, studies.read_pools(study, plan))
+        model = trained(plan, number, _pools(study, studies.root_of(study)))
         folder.save(model, made, seed=plan.recipe(number).seed, rows=plan.rows)
 
     once(path, make)
+
+
+@lru_cache(maxsize=1)
+def _pools(study: Path, root: str) -> dict[str, Pool]:
+    """Reads the pools of a study once for all twins that this process trains; ``root`` tells studies apart."""
+    return studies.read_pools(study, studies.read(study))
 
 
 def _train_theft(study: Path, path: Path) -> None:

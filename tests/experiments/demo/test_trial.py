@@ -23,6 +23,7 @@ from zoo.data import load, roles
 SMALL = Protocol(
     name="small (test)",
     family="mlp",
+    batch=64,
     budgets=(150,),
     every_budget=("knockoff",),
     settings={
