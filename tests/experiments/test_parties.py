@@ -26,7 +26,8 @@ time.sleep(600)
 """
 FAILS = """
 import pathlib, sys, time
-while not pathlib.Path("logs/sleeps.log").read_text().endswith("\\n"):
+log = pathlib.Path("logs/sleeps.log")
+while not (log.exists() and log.read_text().endswith("\\n")):
     time.sleep(0.05)
 sys.exit("no such thing")
 """
