@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from defenses.store import VersionConflict
-from server.deployment.service import Caller, Service
-from server.deployment.turn import Reply, closing
+from server.deployment.service import Service
+from server.deployment.turn import closing
 from server.http import hosts, logs, problems
-from server.http.body import SHORT, Body, read_body
-from server.http.intake import Held, Intake
+from server.http.body import read_body
+from server.http.exchange import Heads
+from server.http.intake import Intake
 from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
 from server.protocols import PROTOCOLS
-from server.protocols.protocol import Headers, Opened, Target, answer, authorization, find, open_short
-from wire import Malformed, Refused
+from server.protocols.protocol import Target, answer, authorization, find
+from wire import Malformed
 from wire.tensors import HEADER_LENGTH
 
 log = logging.getLogger(__name__)
@@ -36,12 +35,7 @@ READ_ONCE = (
     HEADER_LENGTH.lower().encode(),
     b"x-request-id",
 )
-_ELABORATE = {b"content-encoding", b"transfer-encoding", b"expect"}  # headers of a body that is not plain
-_BEGUN = "mlaas.begun"  # marks the scope of a request that came before the server began to close
 LIVE = "/v2/health/live"
-
-Respond = Callable[[int, Headers, bytes], None]
-"""Sends an answer: its status, headers and body."""
 
 
 class Application:
@@ -53,6 +47,7 @@ class Application:
             answer ends its connection.
         telemetry: Counts requests.
         intake: Counts what accounts make the server hold and refuse.
+        heads: Reads the heads of plain requests.
         hosts: The names by which clients may call the server; None if by any.
     """
 
@@ -69,6 +64,7 @@ class Application:
         """
         self.service, self.draining = service, False
         self.telemetry, self.intake = telemetry, Intake(service.settings)
+        self.heads = Heads(service, self.expect_head)
         self._app, self._access_log = app, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,35 +101,13 @@ class Application:
         if self._access_log:
             logs.access(record, seconds)
 
-    def exchange(self, scope: MutableMapping[str, Any]) -> Exchange | None:
-        """Returns the exchange of a plain request, given its head; None for any other, or if nothing is known yet.
-
-        It is about rows, and has a short body that comes uncompressed, without having to be asked for; its key is
-        known. So all that is to be waited for is the answer.
-        """
-        target = find(scope["path"], PROTOCOLS)
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        if target is None or self.draining or scope["method"] != "POST" or not _ELABORATE.isdisjoint(headers):
-            return None
-        if not 0 < int(headers.get(b"content-length", 0)) <= min(SHORT, self.service.settings.max_body):
-            return None
-        caller = self.service.known(authorization(headers))
-        if caller is None:
-            return None
-        try:
-            self._expect_head(scope["headers"], headers)
-        except (Malformed, Refused):
-            return None
-        scope[_BEGUN] = True
-        return Exchange(self, target, caller, headers)
-
     async def _answer(
         self, record: RequestRecord, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send
     ) -> None:
         target = find(scope["path"], PROTOCOLS)
         try:
-            self._expect_head(scope["headers"], headers)
-            if self.draining and scope["path"] != LIVE and _BEGUN not in scope:
+            self.expect_head(scope["headers"], headers)
+            if self.draining and scope["path"] != LIVE:
                 await self._drain(record, target, headers, receive)
             if target is None:
                 await self._elsewhere(record, scope, headers, receive, out)
@@ -162,7 +136,7 @@ class Application:
         await out({"type": "http.response.start", "status": 200, "headers": more})
         await out({"type": "http.response.body", "body": body})
 
-    def _expect_head(self, given: Sequence[tuple[bytes, bytes]], headers: Mapping[bytes, bytes]) -> None:
+    def expect_head(self, given: Sequence[tuple[bytes, bytes]], headers: Mapping[bytes, bytes]) -> None:
         """Refuses a head that could be read in two ways, or that is meant for another server."""
         if len(headers) < len(given):
             names = [name for name, _ in given]
@@ -211,76 +185,6 @@ class Application:
             return {"type": "http.request", "body": body.read(most), "more_body": False}
 
         return limited
-
-
-class Exchange:
-    """A plain request, which is answered without a task of its own and without messages.
-
-    All of a turn of the event loop are answered together.
-    """
-
-    _respond: Respond
-    _again: Callable[[], None]
-    _opened: Opened
-
-    def __init__(
-        self, application: Application, target: Target, caller: Caller, headers: Mapping[bytes, bytes]
-    ) -> None:
-        """Takes a request's head, and whose it is; see :meth:`Application.exchange`."""
-        self._application, self._target, self._caller, self._headers = application, target, caller, headers
-        self._record = RequestRecord(logs.request_id(headers.get(b"x-request-id")), target.route)
-        self._held: Held | None = None
-        self._begun = monotonic()
-
-    def begin(self, content: bytes, respond: Respond, again: Callable[[], None]) -> None:
-        """Reads the request, and asks.
-
-        Args:
-            content: Its body.
-            respond: Sends the answer, in a later turn.
-            again: Called in its place if the application has to be called, since an administrator or another
-                worker changed something meanwhile.
-        """
-        application, record, caller = self._application, self._record, self._caller
-        self._respond, self._again = respond, again
-        record.account, record.model = caller.account.name, self._target.model
-        application.telemetry.in_flight.inc()
-        try:
-            self._held = held = application.intake.admit(caller.account.name)
-            held.more(len(content))
-            self._opened = open_short(application.service, self._target, caller, self._headers, Body(content))
-            deployed, asked = self._opened.deployed, self._opened.asked
-            application.service.submit(caller, deployed, asked.x, asked.id, self._done)
-        except Exception as error:
-            asyncio.get_running_loop().call_soon(self._done, error)  # many may be pipelined
-
-    def _done(self, outcome: Reply | Exception) -> bool:
-        application, record = self._application, self._record
-        error = outcome if isinstance(outcome, Exception) else None
-        if self._held is not None:
-            self._held.end(error)
-        if isinstance(error, VersionConflict):  # an administrator or another worker changed something meanwhile
-            application.telemetry.in_flight.dec()
-            self._again()
-            return True
-        if isinstance(outcome, Reply):
-            try:
-                headers, content = self._opened.write(outcome.answer, outcome.limits, record)
-                record.status = 200
-                application.service.store.answered(outcome.charge)
-            except Exception as fault:
-                error = fault
-        if error is not None:
-            record.reason, refusal = problems.reason(error), problems.response(error, record.id)
-            if refusal.status_code == 500:
-                log.error("a request failed", exc_info=error)
-            record.status, headers, content = refusal.status_code, refusal.raw_headers, bytes(refusal.body)
-        else:
-            headers.append((b"content-length", b"%d" % len(content)))
-        headers.append((b"x-request-id", record.id.encode()))
-        self._respond(record.status, headers, content)
-        application.finish(record, monotonic() - self._begun)
-        return error is None or error is outcome
 
 
 def _without_body(out: Send) -> Send:

@@ -24,7 +24,8 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from server.http import hosts
-from server.http.application import Application, Exchange
+from server.http.application import Application
+from server.http.exchange import Exchange
 from server.protocols.protocol import Headers
 from server.settings import Settings
 
@@ -61,8 +62,8 @@ class Connection(HttpToolsProtocol):
     The server checks all connections once a second (:meth:`overdue`): a timer for every request would cost more
     than reading its head.
 
-    A plain request about rows is begun when its body has arrived, as an :class:`Exchange`, and its answer is
-    written at once. Every other request goes its way through ASGI.
+    A plain request about rows is an :class:`Exchange`, whose answer is written at once. Every other request goes
+    its way through ASGI; so does one that comes before an earlier one was answered.
     """
 
     def __init__(self, application: Application, limits: Settings, **kwargs: Any) -> None:
@@ -76,11 +77,13 @@ class Connection(HttpToolsProtocol):
         self._received = 0  # bytes of that message
         self._framing = 0  # bytes of it since its last part of a body: a head, or trailers
         self._unread: float | None = None  # since when a part of an answer has been unread
-        self._answering: RequestResponseCycle | None = None  # the first request that was not answered
+        self._idle = self._begun  # since when there has been no request, if there is none
+        self._answering: RequestResponseCycle | Exchange | None = None  # the first request that was not answered
         self._plain: Exchange | None = None  # the same, if it is a plain one whose body has not arrived yet
-        self._body: list[bytes] = []  # the parts of its body
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        if self._plain is not None:
+            self._plain.leave()
         self._plain = None
         self._leave()
         super().connection_lost(exc)
@@ -116,52 +119,61 @@ class Connection(HttpToolsProtocol):
                 raise ValueError("no proxy")
             return  # the head will be parsed again
         self._in_head = False
-        super().on_headers_complete()
-        self.headers = []  # not the application's list: trailers that follow are dropped
+        self._plain = self._exchange()
+        if self._plain is None:
+            super().on_headers_complete()
+            self.headers = []  # not the application's list: trailers that follow are dropped
+        else:
+            self._answering = self._plain
+            self.cycle = cast(Any, self._plain)
+
+    def _exchange(self) -> Exchange | None:
+        """Returns the exchange of a plain request, given its head; None for any other."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None
+        parser, application = self.parser, self._application
+        if self.flow.write_paused or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return None
+        head = None if application.draining else application.heads.read(self.url, self.headers)
+        if head is None:
+            return None
+        return Exchange(application, head, self._respond, keep_alive=parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:  # noqa: D102
         self._framing = 0
         if self._plain is not None:
-            self._body.append(body)
+            self._plain.receive(body)
         elif not self.parser.should_upgrade():
             super().on_body(body)
 
     def on_message_complete(self) -> None:  # noqa: D102
         if self.parser.should_upgrade():
             return
-        super().on_message_complete()
         self._begun, self._received, self._framing = None, 0, 0
-        if self._plain is not None:
-            self._begin_plain()
+        if self._plain is None:
+            super().on_message_complete()
+        else:
+            plain, self._plain = self._plain, None
+            plain.begin()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        self._plain = None if self.flow.write_paused else self._application.exchange(cast(Any, cycle.scope))
-        if self._plain is None:
-            super()._start_asgi_task(cycle, app)
-        elif not cycle.more_body:
-            self._begin_plain()
+        super()._start_asgi_task(cycle, app)
 
-    def _begin_plain(self) -> None:
-        """Begins a plain request; one whose body is late in the ordinary way, which limits its time."""
-        cycle, plain, self._plain = self._answering, self._plain, None
-        assert cycle is not None and plain is not None
-        cycle.body += b"".join(self._body)
-        self._body = []
-        ordinary = partial(super()._start_asgi_task, cycle, self.app)
-        if cycle.more_body:
-            cycle.message_event.set()
-            ordinary()
-        else:
-            plain.begin(bytes(cycle.body), partial(self._respond, cycle), ordinary)
+    def on_response_complete(self) -> None:  # noqa: D102
+        if self.pipeline:
+            super().on_response_complete()
+        elif not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._idle = self.loop.time()  # in place of uvicorn's timer, which costs more than an answer's head
 
-    def _respond(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
+    def _respond(self, plain: Exchange, status: int, headers: Headers, body: bytes) -> None:
         """Writes the whole answer to a plain request at once."""
-        cycle.response_started = cycle.response_complete = True
-        if cycle.disconnected or self.transport.is_closing():
+        plain.response_started = plain.response_complete = True
+        if plain.disconnected or self.transport.is_closing():
             return
-        end = not cycle.keep_alive or self._application.draining
-        lines = [b"%s: %s\r\n" % header for header in (*cycle.default_headers, *headers)]
+        end = not plain.keep_alive or self._application.draining
+        lines = [b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *headers)]
         if end:
             lines.append(b"connection: close\r\n")
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
@@ -190,9 +202,12 @@ class Connection(HttpToolsProtocol):
     def cut(self) -> None:
         """Ends the connection, with a 408 if a request is under way that has no answer yet.
 
-        Otherwise, or if that does not end it, the kernel drops what it holds for the connection: closing alone
-        would leave it an answer to deliver.
+        If an answer stays unread, or if that does not end it, the kernel drops what it holds for the connection:
+        closing alone would leave it an answer to deliver.
         """
+        if self._begun is None and self._unread is None:
+            self.transport.close()
+            return
         if self._begun is not None and self._received and self._unanswered() and not self.transport.is_closing():
             self.transport.write(_LATE)
             self.transport.close()
@@ -210,10 +225,8 @@ class Connection(HttpToolsProtocol):
         return self.cycle.response_complete if self._in_head else not self.cycle.response_started
 
     def overdue(self, now: float) -> bool:
-        """Returns whether the client has used up its time: for a head, for a message or for reading an answer."""
+        """Returns whether the client's time is up: for a head, a message, an answer, or the next request."""
         limits = self._limits
-        if self._plain is not None:
-            self._begin_plain()
         if self._begun is not None:
             allowed = limits.head_seconds + (0 if self._in_head else limits.body_seconds)
             if now - self._begun > allowed or self._received > limits.max_head + 2 * limits.max_body:
@@ -222,7 +235,10 @@ class Connection(HttpToolsProtocol):
             self._unread = None
         elif self._unread is None:
             self._unread = now
-        return self._unread is not None and now - self._unread > limits.read_seconds
+        if self._unread is not None:
+            return now - self._unread > limits.read_seconds
+        answered = self.cycle is not None and self.cycle.response_complete
+        return self._begun is None and answered and now - self._idle > limits.head_seconds
 
 
 class Server(uvicorn.Server):
@@ -274,7 +290,6 @@ def server(
         proxy_headers=False,
         ssl_certfile=certificate,
         ssl_keyfile=key,
-        timeout_keep_alive=math.ceil(settings.head_seconds),
         timeout_graceful_shutdown=10,
     )
     application.hosts = hosts.allowed(settings)

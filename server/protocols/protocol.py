@@ -11,14 +11,15 @@ from fastapi import APIRouter
 from starlette.types import Receive
 
 from defenses.store import VersionConflict
-from server.deployment.service import Caller, Service
+from server.deployment.service import Service
 from server.deployment.stack import Deployed
 from server.http.body import Body, read_body
 from server.http.intake import Intake
 from server.http.openapi import Operation
 from server.http.request_record import RequestRecord
 from server.protocols.rows import largest
-from wire import Answer, Array, Card, Refused
+from server.settings import Settings
+from wire import Answer, Array, Card
 from wire.ratelimit import Limits, answer_headers
 
 Headers = list[tuple[bytes, bytes]]
@@ -112,41 +113,18 @@ def authorization(headers: Mapping[bytes, bytes]) -> str | None:
     return None if given is None else given.decode("latin-1")
 
 
-class Opened(NamedTuple):
-    """A request about rows that was read.
-
-    Attributes:
-        protocol: Its protocol.
-        deployed: The model, as its account meets it.
-        asked: The request.
-    """
-
-    protocol: WireProtocol
-    deployed: Deployed
-    asked: Asked
-
-    def write(self, answer: Answer, limits: Limits, record: RequestRecord) -> tuple[Headers, bytes]:
-        """Returns headers and body of the answer, and completes the request's record."""
-        headers, content = self.protocol.write(answer, self.deployed.card, self.asked.options)
-        record.rows = len(answer.labels)
-        return headers + answer_headers(limits), content
+def most_bytes(deployed: Deployed, settings: Settings) -> int:
+    """Returns how many bytes the body of a request about a model may have."""
+    return min(settings.max_body, largest(deployed.card, settings.max_json))
 
 
-def open_short(
-    service: Service, target: Target, caller: Caller, headers: Mapping[bytes, bytes], body: Body
-) -> Opened:
-    """Reads a request whose body is short.
-
-    Raises:
-        Refused: It has too many rows, or there is no such model.
-        Malformed: It is not a request of the protocol, or its rows are not the model's.
-    """
-    deployed, settings = service.deployed(caller.account, target.model, target.version), service.settings
-    most = min(settings.max_body, largest(deployed.card, settings.max_json))
-    if len(body) > most:
-        raise Refused(f"the body has {len(body)} bytes; at most {most} are read", status=413)
-    asked = target.protocol.read(headers, body, deployed.card, settings.max_json)
-    return Opened(target.protocol, deployed, asked)
+def written(
+    protocol: WireProtocol, deployed: Deployed, asked: Asked, answer: Answer, limits: Limits, record: RequestRecord
+) -> tuple[Headers, bytes]:
+    """Returns headers and body of the answer to a request, and completes the request's record."""
+    headers, content = protocol.write(answer, deployed.card, asked.options)
+    record.rows = len(answer.labels)
+    return headers + answer_headers(limits), content
 
 
 async def answer(
@@ -172,7 +150,7 @@ async def answer(
     with intake.admit(caller.account.name) as held:
         deployed = service.deployed(caller.account, model, version)
         record.model = model
-        most = min(settings.max_body, largest(deployed.card, settings.max_json))
+        most = most_bytes(deployed, settings)
         body = await read_body(headers, receive, most, settings.body_seconds, held.more)
         while True:
             if body.short:
@@ -189,4 +167,4 @@ async def answer(
             except VersionConflict:  # an administrator or another worker changed something meanwhile
                 caller = await service.enter(authorization(headers))
                 deployed = service.deployed(caller.account, model, version)
-    return Opened(protocol, deployed, asked).write(answered, limits, record)
+    return written(protocol, deployed, asked, answered, limits, record)

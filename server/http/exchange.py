@@ -1,0 +1,216 @@
+"""Plain requests about rows: answered without a framework, messages or a task of their own.
+
+Such a request has a short body of a known length, and a key that is known here. All that is to be waited for is
+the answer, and all that arrive in a turn of the event loop are answered together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from defenses.store import VersionConflict
+from server.deployment.service import Caller, Service
+from server.deployment.stack import Deployed
+from server.deployment.turn import Reply
+from server.http import logs, problems
+from server.http.body import SHORT, Body
+from server.http.intake import Held
+from server.http.request_record import RequestRecord
+from server.protocols import PROTOCOLS
+from server.protocols.protocol import Asked, Headers, Target, authorization, find, most_bytes, written
+from wire import Malformed, Refused
+
+if TYPE_CHECKING:
+    from server.http.application import Application
+
+log = logging.getLogger(__name__)
+
+_ELABORATE = {b"content-encoding", b"transfer-encoding", b"expect"}  # headers of a body that is not plain
+_KNOWN = 256  # heads to remember
+_SHORT_HEAD = 2048  # bytes of one of them
+
+Given = Sequence[tuple[bytes, bytes]]
+"""A request's headers in their order, each name in lower case with its value."""
+
+
+class Head(NamedTuple):
+    """The head of a plain request.
+
+    Attributes:
+        target: What it asks.
+        caller: Who asks.
+        deployed: The model, as the account meets it.
+        headers: Its headers, by their names in lower case.
+        length: Length of its body in bytes.
+    """
+
+    target: Target
+    caller: Caller
+    deployed: Deployed
+    headers: Mapping[bytes, bytes]
+    length: int
+
+
+class Heads:
+    """Reads the heads of plain requests. A client sends the same one again and again, so it is read once."""
+
+    def __init__(self, service: Service, expect: Callable[[Given, Mapping[bytes, bytes]], None]) -> None:
+        """Takes the service, and a function that raises an error for a list of headers that is refused."""
+        self._service, self._expect = service, expect
+        self._known: dict[tuple[object, ...], Head] = {}
+        self._position = -1  # of the control log, at which the remembered heads were read
+
+    def read(self, url: bytes, headers: Given) -> Head | None:
+        """Returns the head of a POST request; None if the request is not plain, or will be refused."""
+        position = self._service.control.position
+        if position != self._position or len(self._known) > _KNOWN:
+            self._known.clear()
+            self._position = position
+        key = (url, *headers)
+        head = self._known.get(key)
+        if head is None:
+            head = self._read(url, headers)
+            if head is not None and sum(len(name) + len(value) for name, value in headers) < _SHORT_HEAD:
+                self._known[key] = head
+        return head
+
+    def _read(self, url: bytes, given: Given) -> Head | None:
+        headers = dict(given)
+        if b"%" in url or not _ELABORATE.isdisjoint(headers):
+            return None
+        target = find(url.decode("latin-1").partition("?")[0], PROTOCOLS)
+        length, settings = int(headers.get(b"content-length", 0)), self._service.settings
+        caller = None if target is None else self._service.known(authorization(headers))
+        if target is None or caller is None or not 0 < length <= SHORT:
+            return None
+        try:
+            self._expect(given, headers)
+            deployed = self._service.deployed(caller.account, target.model, target.version)
+        except (Malformed, Refused):
+            return None
+        return (
+            Head(target, caller, deployed, headers, length) if length <= most_bytes(deployed, settings) else None
+        )
+
+
+class Exchange:
+    """A plain request and its answer, in the place of uvicorn's ``RequestResponseCycle``.
+
+    Attributes:
+        keep_alive: Whether the connection stays open after the answer.
+        response_started: Whether the answer was sent.
+        response_complete: The same.
+        disconnected: Whether the client is gone.
+        message_event: Set when something arrives; nobody waits for it.
+    """
+
+    message_event = asyncio.Event()
+    response_started = response_complete = disconnected = False
+    _begun: float
+    _deployed: Deployed
+    _asked: Asked
+    _task: asyncio.Task[None]
+
+    def __init__(
+        self,
+        application: Application,
+        head: Head,
+        respond: Callable[[Exchange, int, Headers, bytes], None],
+        *,
+        keep_alive: bool,
+    ) -> None:
+        """Counts the body that is to come.
+
+        Args:
+            application: The application.
+            head: The request's head.
+            respond: Sends the answer: its status, headers and body.
+            keep_alive: Whether the connection stays open after the answer.
+        """
+        self.keep_alive = keep_alive
+        self._application, self._head, self._respond = application, head, respond
+        self._parts: list[bytes] = []
+        self._held: Held | None = None
+        self._refused: Refused | None = None
+        try:
+            self._held = application.intake.admit(head.caller.account.name)
+            self._held.more(head.length)
+        except Refused as refused:
+            self._refused = refused
+
+    def receive(self, part: bytes) -> None:
+        """Takes a part of the body; that of a refused request is dropped."""
+        if self._refused is None:
+            self._parts.append(part)
+
+    def leave(self) -> None:
+        """Forgets a request whose client has left before its body arrived."""
+        if self._held is not None:
+            self._held.end(None)
+
+    def begin(self) -> None:
+        """Asks, now that the body has arrived."""
+        self._begun = monotonic()
+        head = self._head
+        self._record = RequestRecord(logs.request_id(head.headers.get(b"x-request-id")), head.target.route)
+        self._record.account, self._record.model = head.caller.account.name, head.target.model
+        self._application.telemetry.in_flight.inc()
+        self._ask(head.caller, head.deployed)
+
+    def _ask(self, caller: Caller, deployed: Deployed) -> None:
+        service, head = self._application.service, self._head
+        self._deployed = deployed
+        try:
+            if self._refused is not None or self._held is None:
+                raise self._refused or ValueError("nothing is held")
+            content = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._asked = self._held.read(
+                head.target.protocol.read, head.headers, Body(content), deployed.card, service.settings.max_json
+            )
+            service.submit(caller, deployed, self._asked.x, self._asked.id, self._done)
+        except Exception as error:
+            asyncio.get_running_loop().call_soon(self._done, error)  # many may be pipelined
+
+    async def _ask_again(self) -> None:
+        """Asks at the end of the control log, which has grown meanwhile."""
+        service, head = self._application.service, self._head
+        try:
+            caller = await service.enter(authorization(head.headers))
+            deployed = service.deployed(caller.account, head.target.model, head.target.version)
+        except Exception as error:
+            self._done(error)
+        else:
+            self._ask(caller, deployed)
+
+    def _done(self, outcome: Reply | Exception) -> bool:
+        if isinstance(outcome, VersionConflict):
+            self._task = asyncio.get_running_loop().create_task(self._ask_again())
+            return True
+        application, record = self._application, self._record
+        error = outcome if isinstance(outcome, Exception) else None
+        if self._held is not None:
+            self._held.end(error)
+        if isinstance(outcome, Reply):
+            try:
+                headers, content = written(
+                    self._head.target.protocol, self._deployed, self._asked, outcome.answer, outcome.limits, record
+                )
+                record.status = 200
+                application.service.store.answered(outcome.charge)
+            except Exception as fault:
+                error = fault
+        if error is not None:
+            record.reason, refusal = problems.reason(error), problems.response(error, record.id)
+            if refusal.status_code == 500:
+                log.error("a request failed", exc_info=error)
+            record.status, headers, content = refusal.status_code, refusal.raw_headers, bytes(refusal.body)
+        else:
+            headers.append((b"content-length", b"%d" % len(content)))
+        headers.append((b"x-request-id", record.id.encode()))
+        self._respond(self, record.status, headers, content)
+        application.finish(record, monotonic() - self._begun)
+        return error is None or error is outcome
