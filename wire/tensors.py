@@ -14,6 +14,7 @@ import math
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -92,7 +93,7 @@ def pack(kind: Kind, tensors: Sequence[Tensor], fields: Mapping[str, Any]) -> tu
     return b"".join([head, *blobs]), len(head) if blobs else None
 
 
-class TensorHead(msgspec.Struct, gc=False):
+class TensorHead(msgspec.Struct, dict=True):
     """What a message's JSON says of a tensor; its values are not read yet.
 
     Attributes:
@@ -109,7 +110,7 @@ class TensorHead(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw()
     parameters: dict[str, msgspec.Raw] | None = None
 
-    @property
+    @cached_property
     def size(self) -> int | None:
         """How many raw bytes hold the values; None if they are JSON.
 
