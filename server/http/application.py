@@ -14,7 +14,6 @@ from server.deployment.service import Service
 from server.deployment.turn import closing
 from server.http import hosts, logs, problems
 from server.http.body import read_body
-from server.http.exchange import Heads
 from server.http.intake import Intake
 from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
@@ -47,7 +46,6 @@ class Application:
             answer ends its connection.
         telemetry: Counts requests.
         intake: Counts what accounts make the server hold and refuse.
-        heads: Reads the heads of plain requests.
         hosts: The names by which clients may call the server; None if by any.
     """
 
@@ -64,7 +62,6 @@ class Application:
         """
         self.service, self.draining = service, False
         self.telemetry, self.intake = telemetry, Intake(service.settings)
-        self.heads = Heads(service, self.expect_head)
         self._app, self._access_log = app, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

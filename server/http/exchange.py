@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from defenses.store import VersionConflict
-from server.deployment.service import Caller, Service
+from server.deployment.service import Caller
 from server.deployment.stack import Deployed
 from server.deployment.turn import Reply
 from server.http import logs, problems
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ELABORATE = {b"content-encoding", b"transfer-encoding", b"expect"}  # headers of a body that is not plain
-_KNOWN = 256  # heads to remember
-_SHORT_HEAD = 2048  # bytes of one of them
 
 Given = Sequence[tuple[bytes, bytes]]
 """A request's headers in their order, each name in lower case with its value."""
@@ -41,60 +39,48 @@ class Head(NamedTuple):
     """The head of a plain request.
 
     Attributes:
+        url: Its path and query.
+        given: Its headers as they were sent.
+        headers: The same by their names.
         target: What it asks.
         caller: Who asks.
         deployed: The model, as the account meets it.
-        headers: Its headers, by their names in lower case.
         length: Length of its body in bytes.
     """
 
+    url: bytes
+    given: Given
+    headers: Mapping[bytes, bytes]
     target: Target
     caller: Caller
     deployed: Deployed
-    headers: Mapping[bytes, bytes]
     length: int
 
-
-class Heads:
-    """Reads the heads of plain requests. A client sends the same one again and again, so it is read once."""
-
-    def __init__(self, service: Service, expect: Callable[[Given, Mapping[bytes, bytes]], None]) -> None:
-        """Takes the service, and a function that raises an error for a list of headers that is refused."""
-        self._service, self._expect = service, expect
-        self._known: dict[tuple[object, ...], Head] = {}
-        self._position = -1  # of the control log, at which the remembered heads were read
-
-    def read(self, url: bytes, headers: Given) -> Head | None:
+    @staticmethod
+    def read(application: Application, url: bytes, given: Given) -> Head | None:
         """Returns the head of a POST request; None if the request is not plain, or will be refused."""
-        position = self._service.control.position
-        if position != self._position or len(self._known) > _KNOWN:
-            self._known.clear()
-            self._position = position
-        key = (url, *headers)
-        head = self._known.get(key)
-        if head is None:
-            head = self._read(url, headers)
-            if head is not None and sum(len(name) + len(value) for name, value in headers) < _SHORT_HEAD:
-                self._known[key] = head
-        return head
-
-    def _read(self, url: bytes, given: Given) -> Head | None:
-        headers = dict(given)
-        if b"%" in url or not _ELABORATE.isdisjoint(headers):
+        headers, service = dict(given), application.service
+        if application.draining or b"%" in url or not _ELABORATE.isdisjoint(headers):
             return None
         target = find(url.decode("latin-1").partition("?")[0], PROTOCOLS)
-        length, settings = int(headers.get(b"content-length", 0)), self._service.settings
-        caller = None if target is None else self._service.known(authorization(headers))
-        if target is None or caller is None or not 0 < length <= SHORT:
+        length = int(headers.get(b"content-length", 0))
+        if target is None or not 0 < length <= SHORT:
+            return None
+        caller = service.known(authorization(headers))
+        if caller is None:
             return None
         try:
-            self._expect(given, headers)
-            deployed = self._service.deployed(caller.account, target.model, target.version)
+            application.expect_head(given, headers)
+            deployed = service.deployed(caller.account, target.model, target.version)
         except (Malformed, Refused):
             return None
-        return (
-            Head(target, caller, deployed, headers, length) if length <= most_bytes(deployed, settings) else None
-        )
+        if length > most_bytes(deployed, service.settings):
+            return None
+        return Head(url, given, headers, target, caller, deployed, length)
+
+    def holds(self, application: Application) -> bool:
+        """Returns whether another request with this head may be answered as this one."""
+        return not application.draining and self.caller.position == application.service.control.position
 
 
 class Exchange:

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from server.http import hosts
 from server.http.application import Application
-from server.http.exchange import Exchange
+from server.http.exchange import Exchange, Head
 from server.protocols.protocol import Headers
 from server.settings import Settings
 
@@ -80,6 +80,9 @@ class Connection(HttpToolsProtocol):
         self._idle = self._begun  # since when there has been no request, if there is none
         self._answering: RequestResponseCycle | Exchange | None = None  # the first request that was not answered
         self._plain: Exchange | None = None  # the same, if it is a plain one whose body has not arrived yet
+        self._head: Head | None = None  # of the last plain request
+        self._start = b""  # the same, as it arrived with its body in one piece
+        self._messages = 0  # that began in the data received last
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         if self._plain is not None:
@@ -94,14 +97,25 @@ class Connection(HttpToolsProtocol):
             self._answering.disconnected = True
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
+        repeated = self._repeated(data)
+        if repeated is not None:  # parsing its head would cost more than the rest of this connection's work
+            self._answering = self.cycle = cast(Any, repeated)
+            repeated.receive(data[len(self._start) :])
+            repeated.begin()
+            return
+        between, self._messages = self._begun is None, 0
         self._received += len(data)
         self._framing = len(data) if self._begun is None else self._framing + len(data)
         super().data_received(data)
         if self._framing > self._limits.max_head and self._begun is not None:
             self.send_400_response("")
+        if between and self._messages == 1 and self._begun is None and self._head is not None:
+            end = data.find(b"\r\n\r\n") + 4
+            self._start = data[:end] if end + self._head.length == len(data) else b""
 
     def on_message_begin(self) -> None:  # noqa: D102  # as in httptools
         super().on_message_begin()
+        self._messages += 1
         self._begun, self._in_head, self._unread = self.loop.time(), True, None
 
     def on_headers_complete(self) -> None:  # noqa: D102
@@ -120,24 +134,36 @@ class Connection(HttpToolsProtocol):
             return  # the head will be parsed again
         self._in_head = False
         self._plain = self._exchange()
-        if self._plain is None:
+        if self._plain is not None:
+            self._answering = self.cycle = cast(Any, self._plain)
+        else:
+            self._head = None
             super().on_headers_complete()
             self.headers = []  # not the application's list: trailers that follow are dropped
-        else:
-            self._answering = self._plain
-            self.cycle = cast(Any, self._plain)
 
     def _exchange(self) -> Exchange | None:
         """Returns the exchange of a plain request, given its head; None for any other."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        parser, application, head = self.parser, self._application, self._head
+        if not self._free() or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
-        parser, application = self.parser, self._application
-        if self.flow.write_paused or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
-            return None
-        head = None if application.draining else application.heads.read(self.url, self.headers)
+        if head is None or (head.url, head.given) != (self.url, self.headers) or not head.holds(application):
+            self._head = head = Head.read(application, self.url, self.headers)
         if head is None:
             return None
         return Exchange(application, head, self._respond, keep_alive=parser.should_keep_alive())
+
+    def _free(self) -> bool:
+        """Returns whether an answer can be written next."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
+
+    def _repeated(self, data: bytes) -> Exchange | None:
+        """Returns the exchange of a whole plain request that repeats the last head, byte for byte."""
+        head, start = self._head, self._start
+        if head is None or self._begun is not None or len(data) != len(start) + head.length:
+            return None
+        if not start or not data.startswith(start) or not self._free() or not head.holds(self._application):
+            return None
+        return Exchange(self._application, head, self._respond, keep_alive=True)
 
     def on_body(self, body: bytes) -> None:  # noqa: D102
         self._framing = 0
