@@ -1,6 +1,7 @@
 """Plain requests about rows, which are answered past ASGI, among others on their connections."""
 
 import json
+import random
 import socket
 import struct
 import time
@@ -129,3 +130,54 @@ def test_who_does_not_read_is_not_written_to_without_end(live, key, rows):
         with pytest.raises(OSError):  # a time-out: the server no longer takes any
             for _ in range(20_000):
                 connection.sendall(sent)
+
+
+def test_answers_do_not_depend_on_how_the_bytes_arrive(live, key, rows):
+    """Whole requests that repeat a head are not parsed; the same in other pieces are."""
+    texts = [instances(rows[i : i + 1]) for i in range(4)]
+    length = max(map(len, texts))
+    same = [request(key, text.ljust(length)) for text in texts]
+    sent = [
+        *same[:2],
+        same[2] + b"\r\n",  # an empty line that servers skip
+        *same,
+        same[0] + same[1],
+        same[2] + same[3],
+        same[0] + GET,
+        GET,
+        same[1],
+        request(key, b"\r\n\r\n" + texts[3].ljust(length)[4:]),
+        same[1],
+        request("unknown", texts[0].ljust(length)),
+        same[1],
+    ]
+    expected = None
+    rng = random.Random(0)
+    for attempt in range(8):
+        with connect(live[0]) as connection:
+            found = []
+            for part in sent:
+                cuts = sorted(rng.choices(range(1, len(part)), k=2 if attempt else 0))
+                for start, end in zip([0, *cuts], [*cuts, len(part)], strict=True):
+                    connection.sendall(part[start:end])
+                    time.sleep(0.002 * bool(attempt))
+                found += answers(connection, part.count(b" HTTP/1.1\r\n"))
+        bodies = [(status, body if status == 200 else b"") for status, _, body in found]
+        expected = expected or bodies
+        assert bodies == expected
+    assert [status for status, _ in expected].count(200) == len(expected) - 2  # a broken body, an unknown key
+
+
+def test_a_key_is_refused_as_soon_as_it_is_revoked_though_its_head_repeats(live, rows):
+    key, admin = live[1]("briefly"), live[1]("revoker", "admin")
+    asked = request(key, instances(rows[:1]))
+    with connect(live[0]) as connection:
+        statuses = []
+        for _ in range(3):
+            connection.sendall(asked)
+            statuses.append(answers(connection, 1)[0][0])
+        path, headers = "/admin/accounts/briefly/keys", {"Authorization": f"Bearer {admin}"}
+        assert httpx.delete(live[0] + path, headers=headers).json() == {"revoked": 1}
+        connection.sendall(asked)
+        statuses.append(answers(connection, 1)[0][0])
+    assert statuses == [200, 200, 200, 401]
