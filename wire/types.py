@@ -57,6 +57,8 @@ class Answer:
         """
         if not parts:
             return Answer(np.empty(0, np.int64))
+        if len(parts) == 1:
+            return parts[0]
         labels = np.concatenate([part.labels for part in parts])
         classes = next((part.probs.shape[1] for part in parts if part.probs is not None), None)
         if classes is None:

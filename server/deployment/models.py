@@ -8,7 +8,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -16,7 +15,7 @@ from server.deployment.batcher import WIDTH, Batcher
 from server.deployment.companions import Models
 from server.deployment.engine import Engine, engine_of
 from server.settings import Recipe, Settings, Victim
-from wire import Answer, Array, BadInput, Card, Query
+from wire import Answer, BadInput, Card, Query
 from zoo import folder
 from zoo.data import Pool, load, load_or_digits, roles
 from zoo.families import FAMILIES, Family
@@ -48,12 +47,7 @@ class LoadedModel:
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""
-        return await self.answer(query.x)
-
-    async def answer(self, x: Array) -> Answer:
-        """Answers about rows, ``(n, *input_shape)``, as a query of them is answered."""
-        probs = await self.batcher(x)
-        return Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs)
+        return await self.batcher.answer(query.x)
 
 
 def load_all(

@@ -126,14 +126,18 @@ class Turns:
 
     async def _answer(self, admitted: Sequence[_Admitted]) -> None:
         """Answers queries that share a pass; if that fails, each alone, since one may be to blame for it."""
-        together = admitted[0].asking.deployed.together
-        if len(admitted) == 1 or together is None:
+        first = admitted[0].asking
+        together = first.deployed.together
+        if first.alarms or together is None:
             await self._alone(admitted[0])
             return
         rows = [one.asking.query.x for one in admitted]
         try:
-            answer = await together(np.concatenate(rows))
+            answer = await together(rows[0] if len(rows) == 1 else np.concatenate(rows))
         except Exception as error:
+            if len(rows) == 1:
+                await self._fail(admitted[0], error)
+                return
             log.warning("%d queries that failed together are answered alone: %s", len(rows), type(error).__name__)
             for one in admitted:
                 self._start(self._alone(one))
