@@ -8,6 +8,7 @@ import pytest
 
 from server.deployment.batcher import INLINE, WIDTH, Batcher
 from server.deployment.engine import Engine
+from wire import Answer
 
 
 class Model:
@@ -283,3 +284,26 @@ def test_passes_are_told_of(beside):
     assert [rows for rows, _, _ in told] == model.passes == [8, 3]
     for _, queue, forward in told:
         assert 0.02 <= queue < 1 and 0 < forward < 0.02
+
+
+@in_both
+def test_the_change_of_an_answer_runs_where_the_pass_does_and_its_error_is_its_own(beside):
+    threads = set()
+
+    def change(x, answer):
+        threads.add(threading.current_thread())
+        if x[0, 0] == 3:
+            raise ValueError("three")
+        return Answer(answer.labels + 1, answer.probs)
+
+    async def script(batcher):
+        asked = [batcher.answer(numbers(start, 2), change) for start in (1, 3, 5)]
+        asked += [batcher.answer(numbers(7, 70), change), batcher.answer(numbers(80, 1))]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    model, (first, failed, third, long, bare) = play(script, beside)
+    assert threads == model.threads and isinstance(failed, ValueError)
+    for answer, x in ((first, numbers(1, 2)), (third, numbers(5, 2)), (long, numbers(7, 70))):
+        assert (answer.labels == 1).all()
+        np.testing.assert_array_equal(answer.probs[:, 0], x[:, 0])
+    assert bare.labels.tolist() == [0]

@@ -1,6 +1,7 @@
 """What arrives in one turn of the loop is charged, computed and changed together, and fails apart."""
 
 import asyncio
+from functools import partial
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ class Victim:
     async def __call__(self, query):
         return await self.answer(query.x)
 
-    async def answer(self, x):
+    async def answer(self, x, change=None):
         self.passes.append(len(x))
         if self.held is not None:
             await self.held.wait()
@@ -46,7 +47,8 @@ class Victim:
             raise RuntimeError("nine")
         exp = np.exp(np.einsum("nd,dk->nk", x, WEIGHTS))
         probs = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
-        return Answer(probs.argmax(axis=1), probs)
+        answer = Answer(probs.argmax(axis=1), probs)
+        return answer if change is None else change(x, answer)
 
 
 class Counting:
@@ -65,7 +67,7 @@ class Counting:
 
 def deployed(victim, layers=(), alone=False, pass_rows=64, quota=10_000):
     reaction = Reaction(5, b"key", compose(layers, victim), compose(layers, victim))
-    together = None if alone else compose_row_wise(layers, victim.answer)
+    together = None if alone else partial(victim.answer, change=compose_row_wise(layers))
     return Deployed(
         CARD, Admission("m", [Quota(quota)], Price(3, 100)), reaction, together, pass_rows, "a test", ()
     )
