@@ -15,6 +15,8 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "jbda": "attacker.extraction.jbda:Jbda",
         "t-rnd": "attacker.extraction.t_rnd:TRnd",
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
+        "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
+        "path-finding": "attacker.extraction.path_finding:PathFinding",
         "retraining": "attacker.extraction.retraining:Retraining",
         "line-search": "attacker.extraction.line_search:LineSearch",
     }

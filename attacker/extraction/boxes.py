@@ -1,0 +1,114 @@
+"""Boxes of rows, and a decision tree that is split box by box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from wire import Array
+from zoo.families.trees import joined
+from zoo.tensors import Tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """The rows whose features lie in given ranges.
+
+    Attributes:
+        low: Value that each number exceeds, ``(d,)``; minus infinity where there is none.
+        high: Value that each number does not exceed, ``(d,)``; infinity where there is none.
+        codes: The codes of each category that is restricted.
+    """
+
+    low: Array
+    high: Array
+    codes: Mapping[int, frozenset[int]] = field(default_factory=dict)
+
+    @classmethod
+    def whole(cls, features: int) -> Box:
+        """Returns the box of all rows."""
+        return cls(np.full(features, -np.inf), np.full(features, np.inf))
+
+    @property
+    def bounded(self) -> Array:
+        """Which features are restricted, ``(d,)`` bool."""
+        bounded: Array = np.isfinite(self.low) | np.isfinite(self.high)
+        bounded[list(self.codes)] = True
+        return bounded
+
+    def holds(self, row: Array) -> bool:
+        """Returns whether a row, ``(d,)``, lies in the box; a missing feature must not be restricted."""
+        bounded = self.bounded
+        inside = (self.low < row) & (row <= self.high)
+        for column, codes in self.codes.items():
+            inside[column] = row[column] in codes
+        return bool(inside[bounded].all())
+
+    def below(self, feature: int, threshold: float) -> Box:
+        """Returns the part whose feature is at most the threshold."""
+        high = self.high.copy()
+        high[feature] = min(high[feature], threshold)
+        return replace(self, high=high)
+
+    def above(self, feature: int, threshold: float) -> Box:
+        """Returns the part whose feature exceeds the threshold."""
+        low = self.low.copy()
+        low[feature] = max(low[feature], threshold)
+        return replace(self, low=low)
+
+    def among(self, feature: int, codes: frozenset[int]) -> Box:
+        """Returns the part whose category has one of these codes."""
+        return replace(self, codes={**self.codes, feature: self.codes.get(feature, codes) & codes})
+
+
+class GrowingTree:
+    """A decision tree each of whose nodes is a leaf until it is split."""
+
+    def __init__(self, classes: int, codes: int) -> None:
+        """Makes a tree of one leaf.
+
+        Args:
+            classes: Number of classes k.
+            codes: Number of codes of the largest category.
+        """
+        self._codes = codes
+        self._chosen: list[Array] = []
+        self._nodes: list[dict[str, float]] = []
+        self._values: list[Array] = []
+        self._add(np.full(classes, 1 / classes))
+
+    def answer(self, node: int, probs: Array) -> None:
+        """Sets a leaf's probabilities, ``(k,)``."""
+        self._values[node] = probs
+
+    def split(self, node: int, feature: int, threshold: float) -> tuple[int, int]:
+        """Splits a leaf by a number; returns the leaf of rows up to the threshold, and that of the others."""
+        return self._split(node, feature=feature, threshold=threshold)
+
+    def split_codes(self, node: int, feature: int, codes: frozenset[int]) -> tuple[int, int]:
+        """Splits a leaf by a category; returns the leaf of rows with one of the codes, and that of the others."""
+        self._chosen.append(np.isin(np.arange(self._codes), list(codes)))
+        return self._split(node, feature=feature, choice=len(self._chosen) - 1)
+
+    def tensors(self) -> Tensors:
+        """Returns the table of :class:`~zoo.families.trees.Trees`."""
+        columns = {name: np.array([node[name] for node in self._nodes]) for name in self._nodes[0]}
+        columns = {name: column.astype(_TYPES.get(name, np.int64)) for name, column in columns.items()}
+        chosen = np.stack(self._chosen) if self._chosen else np.zeros((0, 1), bool)
+        return joined([{**columns, "value": np.stack(self._values)}], np.zeros(len(self._values[0])), chosen)
+
+    def _split(self, node: int, **test: float) -> tuple[int, int]:
+        left, right = self._add(self._values[node]), self._add(self._values[node])
+        self._nodes[node] |= {"leaf": 0, "left": left, "right": right, **test}
+        return left, right
+
+    def _add(self, value: Array) -> int:
+        leaf = {"leaf": 1, "feature": 0, "threshold": 0.0, "missing_left": 0, "left": 0, "right": 0, "choice": -1}
+        self._nodes.append(leaf)
+        self._values.append(value)
+        return len(self._nodes) - 1
+
+
+_TYPES = {"leaf": np.bool_, "missing_left": np.bool_, "threshold": np.float64}
