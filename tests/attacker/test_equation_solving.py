@@ -13,7 +13,9 @@ from wire import Answer, Array, BadInput, Card, Oracle
 from zoo.data.pool import Pool
 from zoo.families.logistic import Logistic, Softmax
 from zoo.families.mlp import Mlp
+from zoo.families.svm import Svm
 from zoo.network import Network
+from zoo.recipe import Recipe
 from zoo.training import Training
 
 NONE = Pool(np.empty((0, 1, 8, 8), np.float32))
@@ -74,6 +76,25 @@ def test_rounded_answers_are_fitted(digits: Pool, softmax: Network) -> None:
     copy = EquationSolving().extract(oracle, NONE, np.random.default_rng(0))
     assert oracle.spent == 650
     assert min(agreements(copy, softmax, digits.x[800:], UNIFORM)) > 0.98
+
+
+def test_one_vs_rest_machines_are_found(digits: Pool) -> None:
+    victim = Recipe(Svm("linear")).train(digits.take(slice(800)))
+    oracle, _ = reach(victim.predict)
+    copy = EquationSolving("one_vs_rest").extract(oracle, NONE, np.random.default_rng(0))
+    assert oracle.spent == 650
+    assert min(agreements(copy, victim.network(), digits.x[800:], UNIFORM)) > 0.99
+    assert metrics.total_variation(copy.predict(UNIFORM), victim.predict(UNIFORM)) < 0.01
+    assert copy.family == Svm("linear")
+
+
+def test_one_vs_rest_of_two_classes_is_a_softmax(digits: Pool) -> None:
+    assert digits.y is not None
+    low = Pool(digits.x[:800], (digits.y[:800] > 4).astype(np.int64), ("low", "high"))
+    victim = Recipe(Svm("linear")).train(low)
+    oracle, _ = reach(victim.predict, classes=2)
+    copy = EquationSolving("one_vs_rest", ratio=0.5).extract(oracle, NONE, np.random.default_rng(0))
+    assert min(agreements(copy, victim.network(), digits.x[800:], UNIFORM)) == 1
 
 
 def test_a_small_perceptron_is_found_near_its_data(digits: Pool) -> None:
