@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +27,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> No
     for name, (about, fill) in OTHERS.items():
         proofs.add_parser(name, help=about, description=about, fill=fill)
     arguments = parser.parse_args(argv)
-    verb = "prove" if arguments.proof in PROOFS else arguments.proof.replace("-", "_")
-    print(resolve(f"owner.runner:{verb}")(arguments))
+    print(resolve(VERBS.get(arguments.proof, "owner.runner:prove"))(arguments))
 
 
 def _add_dataset_inference(parser: Parser) -> None:
@@ -101,8 +102,12 @@ def _add_prepare(parser: Parser) -> None:
         help="number of thefts to simulate, for selected-inference: 16 are advisable (default: %(default)s)",
     )
     parser.add_argument(
-        "--jobs", type=at_least(1), metavar="N", help="number of processes that train (default: that of the cores)"
+        "--beacon",
+        metavar="NAME",
+        help="name of a public value, not yet known, that will draw the victim among the given model and its "
+        "twins (default: the given model is the victim)",
     )
+    _add_jobs(parser)
     add_quiet(parser)
     for name, prefix in (("twin-test", ""), ("selected-inference", "selected_")):
         add_fields(parser.add_argument_group(f"{name}, to commit to"), PROOFS.outline(name), prefix)
@@ -110,17 +115,53 @@ def _add_prepare(parser: Parser) -> None:
 
 def _add_judge(parser: Parser) -> None:
     parser.add_argument("evidence", type=Path, help="evidence file of a twin test or of selected inference")
-    parser.add_argument("--root", required=True, help="the commitment published before the suspect existed")
+    parser.add_argument(
+        "--head",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="heads of the owner's log, as found where they were published: the one with the commitment, and "
+        "later ones",
+    )
+    parser.add_argument(
+        "--since",
+        type=_date,
+        metavar="DATE",
+        help="when the suspect is first known to have existed, such as 2026-03-01; a commitment that is no older "
+        "is refused",
+    )
+    parser.add_argument(
+        "--authority",
+        type=Path,
+        metavar="FILE",
+        help="certificates (PEM) of the authority that timestamped the head (default: rely on the owner's clock)",
+    )
+    parser.add_argument("--beacon", metavar="HEX", help="value of the beacon that draws the victim, as published")
     add_endpoint(parser)
     _add_study(parser)
     parser.add_argument(
+        "--control",
+        type=Path,
+        metavar="FILE",
+        help="the judge's own rows with labels, to train independent models on",
+    )
+    parser.add_argument(
+        "--controls",
+        type=at_least(1),
+        default=8,
+        metavar="N",
+        help="number of independent models to train on them (default: %(default)s)",
+    )
+    parser.add_argument(
         "--independent",
-        nargs="+",
-        required=True,
+        nargs="*",
+        default=(),
         metavar="FOLDER|URL",
-        help="the judge's own models, known not to be stolen; eight are advisable",
+        help="further models known not to be stolen",
     )
     parser.add_argument("--independent-key", help="API key of the independent models' servers (default: --key)")
+    _add_jobs(parser)
     parser.add_argument(
         "--retrain",
         type=at_least(0),
@@ -133,9 +174,51 @@ def _add_judge(parser: Parser) -> None:
         type=at_least(1),
         default=1,
         metavar="N",
-        help="number of tests that the owner made, of all suspects and studies, if more than in the evidence",
+        help="number of suspects that the owner tested, if more than in the evidence",
     )
-    parser.add_argument("--out", type=Path, required=True, help="file for the judge's evidence (JSON)")
+    parser.add_argument("--out", type=Path, required=True, help="file for the judgement (JSON)")
+
+
+def _add_commit(parser: Parser) -> None:
+    _add_study(parser)
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default="log",
+        metavar="FOLDER",
+        help="folder of the owner's log and its key, begun if there is none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--timestamp", metavar="URL", help="timestamping authority (RFC 3161) to show the signed head to"
+    )
+
+
+def _add_draw(parser: Parser) -> None:
+    _add_study(parser)
+    parser.add_argument("--value", required=True, metavar="HEX", help="the value of the beacon, in hexadecimal")
+
+
+def _add_report(parser: Parser) -> None:
+    parser.add_argument("evidence", type=Path, help="evidence file of a twin test or of selected inference")
+    parser.add_argument(
+        "--judgement", type=Path, metavar="FILE", help="judgement of this evidence, to show beside it"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file for the page (HTML)")
+
+
+def _add_jobs(parser: Parser) -> None:
+    parser.add_argument(
+        "--jobs", type=at_least(1), metavar="N", help="number of processes that train (default: that of the cores)"
+    )
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=datetime.fromisoformat(text).tzinfo or UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a date such as 2026-03-01 or 2026-03-01T12:00"
+        ) from None
 
 
 def _add_study_test(name: str, parser: Parser) -> None:
@@ -149,6 +232,12 @@ def _add_study_test(name: str, parser: Parser) -> None:
         help="models known not to be stolen, to test beside the suspect",
     )
     parser.add_argument("--independent-key", help="API key of the independent models' servers (default: --key)")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FOLDER",
+        help="the owner's log, whose receipt and signature a judge needs (default: none)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="file for the evidence (JSON)")
     add_fields(parser.add_argument_group("the method"), PROOFS.outline(name))
 
@@ -214,12 +303,25 @@ METHODS = {"dataset-inference": _add_dataset_inference, "dawn": _add_dawn}
 
 OTHERS = {
     "prepare": ("Trains the twins of a victim, and commits to them before there is a suspect.", _add_prepare),
+    "commit": ("Appends the commitment to a study to the owner's log, and signs the log's head.", _add_commit),
+    "draw": ("Draws the victim by the value of the beacon that a commitment named.", _add_draw),
     "judge": (
         "Checks a study and its evidence against a published commitment, and repeats the test.",
         _add_judge,
     ),
+    "report": ("Renders evidence, and a judgement of it, as one page (HTML).", _add_report),
     "judge-dawn": (
         "Checks the evidence of a DAWN claim against a published commitment, and queries the suspect again.",
         _add_judge_dawn,
     ),
 }
+
+VERBS = {
+    "prepare": "owner.committing:prepare",
+    "commit": "owner.committing:commit",
+    "draw": "owner.committing:draw",
+    "judge": "owner.judging:judge",
+    "judge-dawn": "owner.judging:judge_dawn",
+    "report": "owner.judging:report",
+}
+"""Functions that run the commands that are no proofs."""

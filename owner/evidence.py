@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import pydantic
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from defenses.watermarks.ledger.commitment import problem
+from owner.commitment import Receipt
 from wire import BadInput
 from wire.files import read_bytes
 from zoo.exact_interval import exact_interval
@@ -46,6 +48,9 @@ class Evidence(Generic[D]):
         details: The method's own results.
         suspect_url: The suspect's URL; empty if in process.
         victim_url: The victim's URL; empty if in process, or if the victim was not queried.
+        suspect_money: What the suspect's server charged, in micro-cents; None if it names no prices.
+        receipt: The proof that a published log has the owner's commitment; None without one.
+        signature: The signature of all of this by the key of the log, in hexadecimal; empty without one.
     """
 
     method: str
@@ -59,11 +64,32 @@ class Evidence(Generic[D]):
     details: D
     suspect_url: str = ""
     victim_url: str = ""
+    suspect_money: int | None = None
+    receipt: Receipt | None = None
+    signature: str = ""
 
-    def save(self, path: Path) -> None:
+    def to_json(self) -> bytes:
         """Writes the evidence as JSON."""
         kind: Any = Evidence[type(self.details)]  # type: ignore[misc]
-        path.write_bytes(pydantic.TypeAdapter(kind).dump_json(self, indent=2) + b"\n")
+        return pydantic.TypeAdapter(kind).dump_json(self, indent=2) + b"\n"
+
+    def save(self, path: Path) -> None:
+        """Writes the evidence to a file."""
+        path.write_bytes(self.to_json())
+
+    @property
+    def content(self) -> bytes:
+        """What is signed."""
+        return dataclasses.replace(self, signature="").to_json()
+
+    def signed(self, key: Ed25519PrivateKey) -> Evidence[D]:
+        """Returns the evidence with the signature of the owner."""
+        return dataclasses.replace(self, signature=key.sign(self.content).hex())
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the evidence as JSON values."""
+        values: dict[str, Any] = json.loads(self.to_json())
+        return values
 
     def flat(self) -> dict[str, Any]:
         """Returns all fields by name, with those of the details at the same level."""

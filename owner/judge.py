@@ -23,17 +23,14 @@ from defenses.watermarks.ledger import Mark, WatermarkParameters
 from defenses.watermarks.mapping import cells
 from owner.dawn import Claim, Dawn, check_fit, counted, mapped, rows_of, told_labels
 from owner.evidence import Evidence
+from owner.judgement import Rejected
 from owner.marks_held import MarksHeld
-from wire import Array, BadInput, Oracle
+from wire import Array, Oracle
 
 NEAR = 1e-4  # times (1 + median): exceeds the rounding differences between processors and libraries
 CAUTION = "The verdict holds if the root was published before the owner could query the suspect."
 CHOSEN = "The owner could have chosen the best of {} accounts: multiply the p-value by that."
 UNSEEN = "The victim's weights were not compared with the committed ones: give its folder, not its URL."
-
-
-class Rejected(BadInput):
-    """Evidence that does not show what it claims."""
 
 
 @dataclass(frozen=True)

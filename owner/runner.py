@@ -1,4 +1,4 @@
-"""Runs ``mlaas-range prove`` with its parsed arguments.
+"""Runs the proofs of ``mlaas-range prove`` with their parsed arguments.
 
 A proof is three calls of :class:`~owner.ownership.Ownership`. The owner's holdings are loaded field by field: the
 names of a method's fields are those of entries in :data:`LOADERS`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
-from tqdm import tqdm
 
 from cli.endpoint import reach
 from cli.flags import from_fields
@@ -25,18 +23,14 @@ from cli.keys import read_key
 from cli.meter import metered
 from defenses.watermarks.ledger import Opening
 from owner import PROOFS
-from owner.dawn import Dawn
-from owner.evidence import MOST, Evidence, describe, expect_writable, load, method_of
+from owner.commitment import receipt
+from owner.evidence import MOST, Evidence, describe, expect_writable
 from owner.judge import Victim
-from owner.judge import judge as judge_marks
-from owner.marks_held import MarksHeld
+from owner.log.log import Log
 from owner.ownership import KeepsStudy, Ownership
-from owner.selected_inference import SelectedInference
-from owner.twin_test import TwinTest
-from owner.twins import study as twins
-from owner.twins import training
-from owner.twins.judge import DETAILS
-from owner.twins.judge import judge as judge_study
+from owner.twins import study as studies
+from owner.twins.known import Known
+from owner.twins.twins import Twins
 from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
 from wire.files import read_bytes
 from wire.http import Endpoint
@@ -71,13 +65,14 @@ def prove(arguments: argparse.Namespace) -> str:
     seed, features = getattr(arguments, "seed", 0), getattr(arguments, "features", None)
     if seed < 0:
         raise BadInput(f"--seed is {seed}, but must be at least 0")
+    log = Log.open(arguments.log) if getattr(arguments, "log", None) else None
     if getattr(arguments, "study", None):
         features = arguments.study / f"{arguments.proof}.npz"
     for path in filter(None, (arguments.out, features)):
         expect_writable(path)
     with ExitStack() as stack:
         run, most = Run(arguments, stack, {}), method.most_rows()
-        suspect, holdings = _endpoint(run), _holdings(method, run)
+        suspect, holdings = endpoint_of(run), _holdings(method, run)
         method.check(suspect.card, holdings)
         prepare_rng, accuse_rng = np.random.default_rng(seed).spawn(2)
         victim_url = run.endpoints["victim_"].base if "victim_" in run.endpoints else ""
@@ -91,64 +86,12 @@ def prove(arguments: argparse.Namespace) -> str:
                 method.save_study(study, features, about)
         with metered(suspect, budget=most.suspect, patience=arguments.patience, label="suspect") as oracle:
             found = method.accuse(oracle, study, accuse_rng)
-    found = dataclasses.replace(found, suspect_url=suspect.base, victim_url=victim_url)
-    return _written(found, arguments.out)
+    found = dataclasses.replace(found, suspect_url=suspect.base, victim_url=victim_url, suspect_money=oracle.money)
+    return written(found if log is None else found.signed(log.key), arguments.out)
 
 
-def prepare(arguments: argparse.Namespace) -> str:
-    """Trains the twins of a victim, and returns the commitment to publish."""
-    settings = {
-        "twin-test": from_fields(TwinTest, arguments).committed(),
-        "selected-inference": from_fields(SelectedInference, arguments, "selected_").committed(),
-    }
-    names = ["private", "reference", *["unseen"] * (arguments.unseen is not None)]
-    pools = {name: Pool.load(getattr(arguments, name)) for name in names}
-    study: Path = arguments.study
-    jobs = arguments.jobs or training.cores()
-    plan = twins.begin(study, arguments.victim, pools, arguments.twins, settings, arguments.thefts)
-    if missing := training.missing(study, plan):
-        took = training.minutes(plan, twins.known_rows(pools), missing, jobs)
-        tqdm.write(f"training {missing} models takes about {took:.0f} minutes and can be resumed", file=sys.stderr)
-    training.train(study, jobs)
-    return (
-        f"{study}: the victim and {plan.twins} twins; keep the folder secret\n"
-        f"publish this commitment before there is a suspect: {twins.root_of(study)}"
-    )
-
-
-def judge(arguments: argparse.Namespace) -> str:
-    """Judges evidence that rests on a study; returns a description of the findings."""
-    given = arguments
-    expect_writable(given.out)
-    method = method_of(given.evidence)
-    if method not in DETAILS:
-        raise BadInput(f"{given.evidence} is evidence of {method}; expected one of {', '.join(DETAILS)}")
-    evidence: Evidence[Any] = load(given.evidence, DETAILS[method])
-    with ExitStack() as stack:
-        run = Run(given, stack, {})
-        suspect, independent = _endpoint(run), _independent(run)
-        oracle = stack.enter_context(metered(suspect, patience=given.patience, label="suspect"))
-        rng = np.random.default_rng()
-        extent = {"retrained": given.retrain, "tries": given.tries}
-        found = judge_study(evidence, given.root, given.study, oracle, independent, rng, **extent)
-    return _written(dataclasses.replace(found, suspect_url=suspect.base), given.out)
-
-
-def judge_dawn(arguments: argparse.Namespace) -> str:
-    """Judges the evidence of a DAWN claim; returns a description of the findings."""
-    method = from_fields(Dawn, arguments)
-    expect_writable(arguments.out)
-    evidence = load(arguments.evidence, MarksHeld)
-    with ExitStack() as stack:
-        run = Run(arguments, stack, {})
-        suspect, independent = _endpoint(run), _independent(run)
-        victim = _model(run, arguments.victim, arguments.victim_key)
-        oracle = stack.enter_context(metered(suspect, patience=arguments.patience, label="suspect"))
-        found = judge_marks(method, evidence, arguments.root, victim, oracle, independent)
-    return _written(dataclasses.replace(found, suspect_url=suspect.base), arguments.out)
-
-
-def _written(evidence: Evidence[Any], path: Path) -> str:
+def written(evidence: Evidence[Any], path: Path) -> str:
+    """Writes evidence, and returns its description."""
     evidence.save(path)
     return f"{describe(evidence)}\nevidence in {path}"
 
@@ -165,18 +108,19 @@ def _asking(run: Run, holdings: Any, most: int | None) -> Iterator[Any]:
     if not hasattr(holdings, "victim"):
         yield holdings
         return
-    endpoint = _endpoint(run, "victim_")
+    endpoint = endpoint_of(run, "victim_")
     with metered(endpoint, budget=most, patience=run.arguments.patience, label="victim") as oracle:
         yield dataclasses.replace(holdings, victim=oracle)
 
 
 def _victim(run: Run) -> Oracle:
     """Returns the victim without metering, to read its card."""
-    endpoint = _endpoint(run, "victim_")
+    endpoint = endpoint_of(run, "victim_")
     return Oracle(endpoint, endpoint.card)
 
 
-def _endpoint(run: Run, prefix: str = "") -> Endpoint:
+def endpoint_of(run: Run, prefix: str = "") -> Endpoint:
+    """Returns the endpoint of the flags with a prefix, which is opened once."""
     if prefix in run.endpoints:
         return run.endpoints[prefix]
     endpoint = run.endpoints[prefix] = reach(run.arguments, prefix=prefix)
@@ -204,12 +148,13 @@ def _marks_key(run: Run) -> Callable[[], str] | None:
     return lambda: str(read_json(_asked("POST", url, run.arguments.marks_key))["key"])
 
 
-def _independent(run: Run) -> Mapping[str, Oracle]:
+def independent_of(run: Run) -> Mapping[str, Oracle]:
+    """Opens the independent models."""
     given = run.arguments
-    return {place: _model(run, place, given.independent_key).oracle for place in given.independent}
+    return {place: model_at(run, place, given.independent_key).oracle for place in given.independent}
 
 
-def _model(run: Run, place: str, key: str | None) -> Victim:
+def model_at(run: Run, place: str, key: str | None) -> Victim:
     """Opens a model from a folder or a URL."""
     if not Path(place).is_dir():
         if not _is_url(place):
@@ -234,15 +179,28 @@ def of_folder(path: Path) -> Victim:
     return Victim(oracle, folder.fingerprint(model), activations)
 
 
+def _known(run: Run) -> Known:
+    known = studies.load_known(run.arguments.study)
+    return dataclasses.replace(known, twins=_receipted(run, known.twins))
+
+
+def _receipted(run: Run, twins: Twins) -> Twins:
+    """Returns twins with the receipt of the owner's log, if one is given."""
+    if not run.arguments.log:
+        return twins
+    plan = studies.read(run.arguments.study)
+    return dataclasses.replace(twins, receipt=receipt(Log.open(run.arguments.log), plan.entry, plan.rule))
+
+
 LOADERS: dict[str, Callable[[Run], Any]] = {
     "victim": _victim,
     "private": lambda run: Pool.load(run.arguments.private),
     "unseen": lambda run: Pool.load(run.arguments.unseen),
     "opening": _opening,
-    "independent": _independent,
+    "independent": independent_of,
     "key": _marks_key,
-    "twins": lambda run: twins.load(run.arguments.study),
-    "known": lambda run: twins.load_known(run.arguments.study),
+    "twins": lambda run: _receipted(run, studies.load(run.arguments.study)),
+    "known": _known,
 }
 """Loaders of the owner's holdings, by the name of the field."""
 

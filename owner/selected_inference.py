@@ -72,7 +72,8 @@ class SelectedInference:
         variants: Rows to query per image with ``labels``: the image and variants of it.
         permutations: Number of random divisions that give the p-value.
         alpha: Significance level.
-        tries: Number of tests that the owner made, of all suspects and studies; multiplies the p-value.
+        tries: Number of suspects that the owner tested; multiplies the p-value, as the number of commitments in
+            the owner's log does.
     """
 
     images: int = 60
@@ -128,7 +129,9 @@ class SelectedInference:
         """Queries the suspect about the chosen images, and permutes their division."""
         before, found = suspect.spent, self._tested(suspect, study)
         others = {name: self._tested(model, study).p for name, model in study.holdings.independent.items()}
-        p = min(1.0, self.tries * found.p)
+        twins = study.holdings.known.twins
+        tries = self.tries * twins.commitments
+        p = min(1.0, tries * found.p)
         return Evidence(
             method="selected-inference",
             verdict="accused" if p <= self.alpha else "inconclusive",
@@ -139,13 +142,15 @@ class SelectedInference:
             settings=asdict(self),
             caution=CAUTION,
             details=Selected(
-                root=study.holdings.known.twins.root,
+                root=twins.root,
                 statistic=found.statistic,
                 z=found.z,
                 samples_exposed=int(study.selection.private.sum()),
                 independent=others,
-                independent_accused=sum(self.tries * other <= self.alpha for other in others.values()),
+                independent_accused=sum(tries * other <= self.alpha for other in others.values()),
+                commitments=twins.commitments,
             ),
+            receipt=twins.receipt,
         )
 
     def signal(self, ask: Ask, x: Array, y: Labels, reference: Pool) -> Array:

@@ -43,7 +43,8 @@ class TwinTest:
         ridge: Regularisation of the similarities, as a share of the models' mean squared deviation.
         alpha: Significance level.
         margin: Amount by which the suspect's z must exceed those of all independent models.
-        tries: Number of tests that the owner made, of all suspects and studies; multiplies the p-values.
+        tries: Number of suspects that the owner tested; multiplies the p-values, as the number of commitments in
+            the owner's log does.
     """
 
     rows: int = 1000
@@ -89,6 +90,7 @@ class TwinTest:
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Ranks]:
         """Queries the suspect for labels, and ranks the victim and its twins by similarity to it."""
         twins, before = study.holdings.twins, suspect.spent
+        tries = self.tries * twins.commitments
         labels = suspect.collect(study.x).labels
         if suspect.ended is not None and not len(labels):
             raise suspect.ended
@@ -98,12 +100,12 @@ class TwinTest:
             others = self._similarities(study, name, model.query(study.x[: len(labels)]).labels)
             independent[name] = ranking(others, twins.victim)
         limit = max((other.z + self.margin for other in independent.values()), default=None)
-        accused = self._accuses(found) and (limit is None or found.z > limit)
-        exact = self.tries / twins.count <= self.alpha
+        accused = self._accuses(found, tries) and (limit is None or found.z > limit)
+        exact = tries / twins.count <= self.alpha
         return Evidence(
             method="twin-test",
             verdict="accused" if accused else "inconclusive",
-            p_value=min(1.0, self.tries * (found.p_rank if exact else found.p_t)),
+            p_value=min(1.0, tries * (found.p_rank if exact else found.p_t)),
             alpha=self.alpha,
             suspect=suspect.card.model,
             suspect_queries=suspect.spent - before,
@@ -116,13 +118,15 @@ class TwinTest:
                 rests_on="rank" if exact else "t",
                 limit=limit,
                 independent={name: other.z for name, other in independent.items()},
-                independent_accused=sum(map(self._accuses, independent.values())),
+                independent_accused=sum(self._accuses(other, tries) for other in independent.values()),
                 chosen=len(study.answers.chosen),
                 similarities=tuple(similarities.tolist()),
                 labels=tuple(labels.tolist()),
                 stopped=None if suspect.ended is None else str(suspect.ended),
                 guessable_seed=twins.guessable_seed,
+                commitments=twins.commitments,
             ),
+            receipt=twins.receipt,
         )
 
     def save_study(self, study: Study, path: Path, about: About) -> None:
@@ -145,8 +149,8 @@ class TwinTest:
             raise Malformed(f"{name} answered with class {labels.max()}; expected 0 to {probs.shape[2] - 1}")
         return similarity(probs, labels, self.ridge)
 
-    def _accuses(self, found: Ranking) -> bool:
-        return found.rank == 1 and self.tries * found.p_t <= self.alpha
+    def _accuses(self, found: Ranking, tries: int) -> bool:
+        return found.rank == 1 and tries * found.p_t <= self.alpha
 
 
 def dispute(labels: Labels, classes: int) -> Array:

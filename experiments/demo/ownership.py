@@ -25,7 +25,12 @@ TESTS: Mapping[str, Any] = {"twin-test": Ranks, "dawn": MarksHeld, "dataset-infe
 """The tests of a demo, with the kinds of their evidence."""
 
 WALKED_AT = ("open", "labels")  # dataset inference tests the thefts by one attack under these policies
-LONG = ("labels", "opening")  # parts of evidence that the results leave out; the owner's files have them
+LONG = (
+    "labels",
+    "opening",
+    "receipt",
+    "signature",
+)  # parts of evidence that the results leave out; the owner's files have them
 
 
 @dataclass(frozen=True, eq=False)

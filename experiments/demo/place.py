@@ -16,6 +16,7 @@ from experiments.demo.sizes import Protocol
 from experiments.parties import Parties, Server
 from owner.selected_inference import SelectedInference
 from owner.twin_test import TwinTest
+from owner.twins.plan import PARTS
 from wire import Array
 from zoo import folder
 from zoo.data import Pool, roles
@@ -117,7 +118,7 @@ class Place:
         """The owner's study of the victim, which a later demo with the same victim and tests goes on with."""
         card = folder.read_card(self.party("owner") / "victim")
         tests = [TwinTest().committed(), SelectedInference().committed()]
-        parts = json.dumps([card.sha256, self.protocol.twins, tests])
+        parts = json.dumps([*PARTS, card.sha256, self.protocol.twins, tests])
         return self.state / "owner" / hashlib.sha256(parts.encode()).hexdigest()[:16]
 
     @property

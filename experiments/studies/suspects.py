@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims.removal import pruned, shaken
-from owner.twins.study import drawn
+from owner.twins.plan import drawn
 from wire import Array, Labels
 from zoo import folder
 from zoo.cache import once

@@ -34,6 +34,7 @@ class Ranks:
         labels: The suspect's labels, in the order of the queries.
         stopped: Why the suspect did not answer all queries; None if it did.
         guessable_seed: Whether the victim's seed is so small that others may have used it too.
+        commitments: Number of the owner's commitments, which multiplied the p-value.
     """
 
     root: str
@@ -51,6 +52,7 @@ class Ranks:
     labels: tuple[int, ...]
     stopped: str | None
     guessable_seed: bool
+    commitments: int = 1
 
     def describe(self, verdict: str) -> list[str]:
         """Returns the measurements and the next step, as lines."""

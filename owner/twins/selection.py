@@ -44,6 +44,7 @@ class Selected:
         samples_exposed: Number of private images sent to the suspect.
         independent: The p-value of each independent model.
         independent_accused: Number of independent models that are accused.
+        commitments: Number of the owner's commitments, which multiplied the p-value.
     """
 
     root: str
@@ -52,6 +53,7 @@ class Selected:
     samples_exposed: int
     independent: dict[str, float]
     independent_accused: int
+    commitments: int = 1
 
     def describe(self, verdict: str) -> list[str]:
         """Returns the measurements and the next step, as lines."""

@@ -1,112 +1,32 @@
 """The folder of a study: the victim, its twins, their rows, and the plan that commits to all of them.
 
-The plan is ``study.json``; its SHA-256 is the commitment, to be published before there is a suspect. The folder
-holds the secret of the draws and the private rows, so only the owner and a judge may have it.
+The plan is ``study.json``. The commitment to it is to be published before there is a suspect. The folder holds the
+secret of the draws and the private rows, so only the owner and a judge may have it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydantic
 
+from owner.commitment import drawn_victim
 from owner.twins.known import Known
+from owner.twins.plan import PLANS, Plan, model_hash
 from owner.twins.twins import Predict, Twins, untrained
-from wire import Array, BadInput, Labels
+from wire import Array, BadInput
 from wire.files import TEXT, read_bytes
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.families import Architecture
-from zoo.recipe import Recipe
-from zoo.training import Training
 
-PLAN = "study.json"
+PLAN, BEACON = "study.json", "beacon.txt"
 GUESSABLE = 2**32  # seeds below can be tried out
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a commitment binds.
-
-    Attributes:
-        family: Name of the models' family.
-        fields: The family's fields.
-        training: The training parameters; None if the family has none.
-        rows: Number of rows that train each model.
-        pools: SHA-256 of the pools ``private``, ``unseen`` and ``reference``; of ``unseen`` only if it is used.
-        secret: The secret of all twins' seeds and rows, in hexadecimal.
-        seed: The victim's seed; None if its card does not name it.
-        twins: Number of twins M.
-        thefts: Number of simulated thefts of twins.
-        settings: The settings of each test, by its name.
-        weights: SHA-256 of the weights of the victim, the twins and the thefts; of the victim alone until all are
-            trained.
-    """
-
-    family: str
-    fields: dict[str, Any]
-    training: Training | None
-    rows: int
-    pools: dict[str, str]
-    secret: str
-    seed: int | None
-    twins: int
-    thefts: int
-    settings: dict[str, dict[str, int | float]]
-    weights: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether all models are trained."""
-        return len(self.weights) == 1 + self.twins + self.thefts
-
-    def recipe(self, number: int) -> Recipe:
-        """Returns the recipe of a twin, numbered from 1, or that of the victim, number 0."""
-        family = folder.family_of(self.family, self.fields)
-        training = replace(self.training or Training(), checkpoints=0)
-        seed = drawn(self.secret, number, 0, 0)[0] if number else self.seed or 0
-        return Recipe(family, training, seed)
-
-    def rows_of(self, number: int, known: Pool) -> Pool:
-        """Returns the rows that train a twin, out of all rows of the owner."""
-        return known.take(drawn(self.secret, number, len(known), self.rows)[1])
-
-    def bits(self, number: int, of: int) -> Array:
-        """Returns which of the owner's rows train a twin, ``(of,)`` bool."""
-        found = np.zeros(of, bool)
-        found[drawn(self.secret, number, of, self.rows)[1]] = True
-        return found
-
-    def robbed(self, theft: int) -> int:
-        """Returns the number of the twin that a simulated theft, numbered from 1, steals."""
-        return 1 + (theft - 1) % self.twins
-
-    def to_json(self) -> bytes:
-        """Writes the plan as JSON."""
-        return _ADAPTER.dump_json(self, indent=1) + b"\n"
-
-
-_ADAPTER = pydantic.TypeAdapter(Plan)
-
-
-def drawn(secret: str, number: int, of: int, rows: int) -> tuple[int, Labels]:
-    """Draws the seed of a twin and the rows that train it, in their order.
-
-    Args:
-        secret: The secret of the study, in hexadecimal.
-        number: Number of the twin.
-        of: Number of rows to draw from.
-        rows: Number of rows to draw.
-    """
-    rng = np.random.default_rng([int(secret, 16), number])
-    return int(rng.integers(2**63)), rng.permutation(of)[:rows]
 
 
 def begin(
@@ -116,6 +36,7 @@ def begin(
     twins: int,
     settings: Mapping[str, dict[str, int | float]],
     thefts: int = 0,
+    beacon: str | None = None,
 ) -> Plan:
     """Starts a study, or continues it, and returns its plan.
 
@@ -127,6 +48,8 @@ def begin(
         twins: Number of twins.
         settings: The settings of each test, by its name.
         thefts: Number of thefts to simulate, for selected dataset inference.
+        beacon: Name of the public value that is to draw the victim among the given model and its twins; None if
+            the given model is the victim.
 
     Raises:
         BadInput: The victim or the pools cannot be used, or the folder holds another study.
@@ -135,6 +58,10 @@ def begin(
     untrained(pools["reference"], known_rows(pools))
     if thefts and (thefts < 2 or "unseen" not in pools or not isinstance(model.family, Architecture)):
         raise BadInput("simulated thefts need a network, unseen images, and to be at least two")
+    if thefts and beacon is not None:
+        raise BadInput(
+            "a victim that is drawn later may itself be among the simulated thefts: leave one of both out"
+        )
     if known_rows(pools).y is None:
         raise BadInput("the private and unseen rows need labels: the twins are trained on them")
     new = Plan(
@@ -148,11 +75,12 @@ def begin(
         twins=twins,
         thefts=thefts,
         settings=dict(settings),
-        weights=(card.sha256,),
+        models=(model_hash(card),),
+        beacon=beacon,
     )
     if (study / PLAN).exists():
         old = read(study)
-        if replace(new, secret=old.secret, weights=old.weights) != old or old.weights[0] != card.sha256:
+        if replace(new, secret=old.secret, models=(*new.models, *old.models[1:])) != old:
             raise BadInput(f"{study} holds another study: choose another folder, or remove it")
         return old
     study.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -191,7 +119,8 @@ def read(study: Path) -> Plan:
     """
     path = study / PLAN
     try:
-        return _ADAPTER.validate_json(read_bytes(path, TEXT))
+        content = read_bytes(path, TEXT)
+        plan = PLANS.validate_json(content)
     except OSError as error:
         raise BadInput(
             f"{path}: {error.strerror}; expected a folder made by `mlaas-range prove prepare`"
@@ -199,6 +128,9 @@ def read(study: Path) -> Plan:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if plan.to_json() != content:
+        raise BadInput(f"{path} was changed, or is of another version")
+    return plan
 
 
 def read_pools(study: Path, plan: Plan) -> dict[str, Pool]:
@@ -211,8 +143,39 @@ def read_pools(study: Path, plan: Plan) -> dict[str, Pool]:
 
 
 def root_of(study: Path) -> str:
-    """Returns the commitment to a study: the SHA-256 of its plan, in hexadecimal."""
-    return hashlib.sha256((study / PLAN).read_bytes()).hexdigest()
+    """Returns the commitment to a study, in hexadecimal."""
+    return read(study).entry.root
+
+
+def draw(study: Path, value: str) -> int:
+    """Keeps the value of the beacon that draws the victim, and returns the victim's number.
+
+    Raises:
+        BadInput: The commitment names no beacon, another value was kept, or the value is not hexadecimal.
+    """
+    plan, path = read(study), study / BEACON
+    if plan.beacon is None:
+        raise BadInput(f"{study} names no beacon: its victim is the model that it was prepared for")
+    number = drawn_victim(value, plan.entry.root, 1 + plan.twins)
+    if path.exists() and path.read_text() != value:
+        raise BadInput(f"{path} has another value of the beacon: a victim is drawn once")
+    path.write_text(value)
+    return number
+
+
+def victim_of(study: Path, plan: Plan) -> int:
+    """Returns the number of the victim: 0, unless a beacon draws it.
+
+    Raises:
+        BadInput: The beacon's value is not known.
+    """
+    if plan.beacon is None:
+        return 0
+    try:
+        value = read_bytes(study / BEACON, TEXT).decode()
+    except (OSError, UnicodeDecodeError):
+        raise BadInput(f"{study}: its victim is drawn by {plan.beacon}: run `mlaas-range prove draw`") from None
+    return drawn_victim(value, plan.entry.root, 1 + plan.twins)
 
 
 def load(study: Path) -> Twins:
@@ -228,17 +191,19 @@ def load(study: Path) -> Twins:
         )
     pools = read_pools(study, plan)
     paths = model_folders(study, plan)
-    for path, weights in zip(paths, plan.weights, strict=True):
-        if folder.read_card(path).sha256 != weights:
-            raise BadInput(f"{path} does not hold the weights to which {PLAN} commits")
+    for path, model in zip(paths, plan.models, strict=True):
+        if model_hash(folder.read_card(path)) != model:
+            raise BadInput(f"{path} does not hold the model to which {PLAN} commits")
+    victim = victim_of(study, plan)
+    seed = plan.recipe(victim).seed if victim or plan.seed is not None else 0
     return Twins(
         models=[_reading(path) for path in paths[: 1 + plan.twins]],
-        victim=0,
+        victim=victim,
         card=folder.read_card(paths[0]).takes(),
         reference=untrained(pools["reference"], known_rows(pools)),
-        root=root_of(study),
+        root=plan.entry.root,
         settings=plan.settings,
-        guessable_seed=plan.seed is None or plan.seed < GUESSABLE,
+        guessable_seed=seed < GUESSABLE,
     )
 
 
@@ -274,7 +239,7 @@ def theft_folder(study: Path, number: int) -> Path:
 
 
 def model_folders(study: Path, plan: Plan) -> list[Path]:
-    """Returns the folders of all models, in the order of the plan's weights."""
+    """Returns the folders of all models, in the order of the plan's models."""
     models = [model_folder(study, number) for number in range(1 + plan.twins)]
     return models + [theft_folder(study, 1 + number) for number in range(plan.thefts)]
 

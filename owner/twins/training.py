@@ -5,10 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from owner.twins import study as studies
-from owner.twins.study import Plan
+from owner.twins.plan import Plan, model_hash
 from owner.twins.twins import untrained
 from zoo import folder
 from zoo.cache import once
@@ -64,10 +64,10 @@ def train(study: Path, jobs: int) -> Plan:
             ([studies.model_folder(study, 1 + number) for number in range(plan.twins)], _train_twin),
             ([studies.theft_folder(study, 1 + number) for number in range(plan.thefts)], _train_theft),
         ):
-            for _ in _made(study, [path for path in folders if not path.exists()], make, jobs):
+            for _ in at_once([partial(make, study, path) for path in folders if not path.exists()], jobs):
                 bar.update()
-    weights = [folder.read_card(path).sha256 for path in studies.model_folders(study, plan)]
-    plan = replace(plan, weights=tuple(weights))
+    models = [model_hash(folder.read_card(path)) for path in studies.model_folders(study, plan)]
+    plan = replace(plan, models=tuple(models))
     studies.write(study, plan)
     return plan
 
@@ -102,18 +102,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-Make = Callable[[Path, Path], None]
-
-
-def _made(study: Path, folders: list[Path], make: Make, jobs: int) -> Iterator[None]:
-    if jobs == 1 or len(folders) < 2:
-        for path in folders:
-            make(study, path)
+def at_once(calls: Sequence[Callable[[], object]], jobs: int) -> Iterator[None]:
+    """Makes calls in up to ``jobs`` processes of one thread each; yields as each ends."""
+    if jobs == 1 or len(calls) < 2:
+        for call in calls:
+            call()
             yield
         return
     spawn = multiprocessing.get_context("spawn")  # forked processes must not use torch's threads
-    with ProcessPoolExecutor(min(jobs, len(folders)), spawn, _one_thread) as pool:
-        for done in as_completed([pool.submit(make, study, path) for path in folders]):
+    with ProcessPoolExecutor(min(jobs, len(calls)), spawn, _one_thread) as pool:
+        for done in as_completed([pool.submit(call) for call in calls]):
             done.result()
             yield
 

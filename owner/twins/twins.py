@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from owner.commitment import Receipt
 from wire import Array, BadInput, Card, Labels
 from wire.fits import misfit
 from zoo.data.pool import Pool
@@ -29,6 +30,7 @@ class Twins:
         root: The commitment to all of this, in hexadecimal.
         settings: The settings of each test that the commitment names, by the test's name.
         guessable_seed: Whether the victim's seed is so small that others may have used it too.
+        receipt: The commitment's place in the owner's log; None if it is not there.
     """
 
     models: Sequence[Predict]
@@ -38,11 +40,17 @@ class Twins:
     root: str
     settings: Mapping[str, Mapping[str, int | float]]
     guessable_seed: bool = False
+    receipt: Receipt | None = None
 
     @property
     def count(self) -> int:
         """Number of models, M + 1."""
         return len(self.models)
+
+    @property
+    def commitments(self) -> int:
+        """Number of the owner's commitments, of which he could show the best; multiplies the p-values."""
+        return 1 if self.receipt is None else self.receipt.commitments
 
     def predict(self, x: Array) -> Array:
         """Returns the probabilities of all models for rows ``x``, ``(M + 1, n, k)`` float32."""

@@ -1,0 +1,1 @@
+"""The report: evidence as one page that a reader without statistics can follow."""
