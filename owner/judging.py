@@ -36,7 +36,7 @@ def judge(arguments: argparse.Namespace) -> str:
     if not (given.independent or given.control):
         raise BadInput("a judge needs independent models: give --control with rows of your own, or --independent")
     case = Case(
-        evidence=_evidence(given.evidence),
+        evidence=read_evidence(given.evidence),
         study=given.study,
         heads=[read_head(path) for path in given.head],
         since=given.since,
@@ -76,11 +76,11 @@ def report(arguments: argparse.Namespace) -> str:
     """Renders evidence, and a judgement of it, as one page."""
     expect_writable(arguments.out)
     judgement = load_judgement(arguments.judgement) if arguments.judgement else None
-    arguments.out.write_text(page(_evidence(arguments.evidence), judgement), encoding="utf-8")
+    arguments.out.write_text(page(read_evidence(arguments.evidence), judgement), encoding="utf-8")
     return f"report in {arguments.out}"
 
 
-def _evidence(path: Path) -> Evidence[Any]:
+def read_evidence(path: Path) -> Evidence[Any]:
     """Reads evidence that rests on a study, from a file exactly as it was written."""
     method = method_of(path)
     if method not in DETAILS:

@@ -88,6 +88,8 @@ def read_head(path: Path) -> Head:
 def is_signed(key: str, signature: str, content: bytes) -> bool:
     """Returns whether an Ed25519 signature of some content is valid; key and signature are hexadecimal."""
     try:
+        if bytes.fromhex(signature).hex() != signature:
+            return False
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), content)
     except (InvalidSignature, ValueError):
         return False

@@ -110,7 +110,8 @@ def _check_papers(case: Case, checks: Checks) -> tuple[Plan, Twins]:
     with _owners():
         receipt.check()
         shown = receipt.check_published(case.heads)
-        plan, twins = studies.read(case.study), studies.load(case.study)
+        plan, twins = studies.read(case.study), replace(studies.load(case.study), receipt=receipt)
+        assert len(twins.labels) == twins.count  # reads all models
     if receipt.entry != plan.entry:
         raise Rejected(f"the log has the commitment {receipt.entry.root}, but the study's is {plan.entry.root}")
     if evidence.details.root != plan.entry.root:
@@ -127,7 +128,7 @@ def _check_papers(case: Case, checks: Checks) -> tuple[Plan, Twins]:
     rule = orjson.loads(receipt.rule.content)["settings"].get(evidence.method, {})
     if {name: evidence.settings.get(name) for name in rule} != rule:
         raise Rejected(f"the evidence was made with the settings {evidence.settings}, but the rule is {rule}")
-    return plan, replace(twins, receipt=receipt)
+    return plan, twins
 
 
 def _check_time(case: Case, head: Head, checks: Checks) -> None:
@@ -195,9 +196,10 @@ def _repeated(
     method: Any
     holdings: Any
     if selected:
-        known = studies.load_known(case.study)
-        x = known.pool.x[known.private :]
-        labels = np.stack([theft(x).argmax(axis=1) for theft in known.thefts])
+        with _owners():
+            known = studies.load_known(case.study)
+            x = known.pool.x[known.private :]
+            labels = np.stack([theft(x).argmax(axis=1) for theft in known.thefts])
         for number, model in thefts.items():
             agreed.append(_agreement(f"theft {number + 1}", model, number, labels, x))
         method = SelectedInference(**settings)

@@ -1,6 +1,7 @@
 """The command of the twin test, with an endpoint that answers from a model's folder."""
 
 import dataclasses
+import html
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import owner.command
 from cli.command import run
 from owner.evidence import load
-from owner.judge import Rejected
+from owner.judgement import load_judgement
 from owner.twins.ranks import Ranks
 from owner.twins.selection import Selected
 from tests.kinds import images
@@ -21,7 +22,7 @@ from zoo.training import Training
 
 ROWS = images(700)
 PARTS = {"private": slice(80), "unseen": slice(80, 100), "reference": slice(100, 600), "control": slice(600, 700)}
-RULE = ("--rows", "30", "--no-copies")
+RULE = ("--rows", "200", "--no-copies")
 
 
 class Served:
@@ -86,10 +87,10 @@ def test_a_study_proves_that_the_victim_is_the_victim(place, capsys):
     told = capsys.readouterr()
     root = told.out.split()[-1]
     assert "training 12 models takes about 0 minutes" in told.err
-    assert "publish this commitment before there is a suspect" in told.out
+    assert "before there is a suspect: mlaas-range prove commit --study study" in told.out
     found = ask("victim")
     assert found.verdict == "accused" and found.details.root == root and found.suspect_url == "http://victim"
-    assert found.suspect_queries == sum(map(len, Served.asked)) == len(found.details.labels) <= 30
+    assert found.suspect_queries == sum(map(len, Served.asked)) == len(found.details.labels) <= 200
     assert capsys.readouterr().out.startswith("m at http://victim: accused at alpha 0.01, p = ")
 
 
@@ -100,17 +101,93 @@ def test_independent_models_stand_beside_every_claim(place, capsys):
     assert "independent models: z at most" in capsys.readouterr().out
 
 
-def test_a_judge_repeats_the_test(place, capsys):
+JUDGE = ("judge", "found.json", "--head", "log/head-1.json", "--url", "http://victim", "--study", "study")
+JUDGE += ("--retrain", "1", "--jobs", "1", "--out", "judged.json")
+
+
+def test_the_whole_story_ends_in_a_judgement_and_a_page(place, capsys):
     prepare()
-    root = ask("victim").details.root
-    judge = ["judge", "found.json", "--root", root, "--url", "http://victim", "--study", "study"]
-    judge += ["--independent", "other", "--retrain", "1", "--out", "judged.json"]
-    owner.command.main(judge)
-    judged = load(place / "judged.json", Ranks)
-    assert judged.verdict == "accused" and judged.suspect_url == "http://victim"
-    assert judged.details.independent.keys() == {"other"} and judged.settings["tries"] == 1
-    with pytest.raises(Rejected, match="but 00 was published"):
-        owner.command.main([*judge, "--root", "00"])
+    owner.command.main(["commit", "--study", "study"])
+    told = capsys.readouterr().out
+    assert "is entry 1 of 1 in log" in told and "publish log/head-1.json before there is a suspect" in told
+    assert (place / "log" / "key.pem").stat().st_mode & 0o77 == 0
+    owner.command.main(["commit", "--study", "study"])
+    assert len((place / "log" / "entries.jsonl").read_text().splitlines()) == 1
+    evidence = ask("victim", "--log", "log", "--independent", "other")
+    assert evidence.signature and evidence.receipt.entry.root == evidence.details.root
+    owner.command.main([*JUDGE, "--control", "control.npz", "--controls", "2", "--since", "2100-01-01"])
+    told = capsys.readouterr().out
+    judged = load_judgement(place / "judged.json")
+    assert judged.outcome == "derived" and judged.found["suspect_url"] == "http://victim"
+    assert judged.found["details"]["independent"].keys() == {"control-0", "control-1"}
+    assert "derived: the repeated test passes the committed rule" in told and "judgement in judged.json" in told
+    owner.command.main(["report", "found.json", "--judgement", "judged.json", "--out", "page.html"])
+    page = (place / "page.html").read_text()
+    assert "The judge: derived." in page and judged.checked[0] in html.unescape(page)
+
+
+def test_a_commitment_that_is_too_young_is_refused_and_nothing_is_asked(place, capsys):
+    prepare()
+    owner.command.main(["commit", "--study", "study"])
+    ask("victim", "--log", "log")
+    Served.asked.clear()
+    owner.command.main([*JUDGE, "--independent", "other", "--since", "2001-01-01"])
+    assert "refused: the commitment is of" in capsys.readouterr().out and not Served.asked
+    assert load_judgement(place / "judged.json").outcome == "refused"
+
+
+def test_a_victim_can_be_drawn_after_the_commitment(place, capsys):
+    prepare("--beacon", "round 7")
+    owner.command.main(["commit", "--study", "study"])
+    assert "when round 7 is known: mlaas-range prove draw --study study" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="its victim is drawn by round 7"):
+        ask("victim", "--log", "log")
+    owner.command.main(["draw", "--study", "study", "--value", "00"])
+    told = capsys.readouterr().out
+    assert "deploy this model, and no other" in told
+    drawn = told.split()[3].rstrip(":")
+    assert ask(drawn, "--log", "log").details.rank == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ((), "a judge needs independent models: give --control with rows of your own, or --independent"),
+        (("--independent", "other", "--head", "found.json"), "found.json: not the head of a log"),
+        (("--independent", "other", "--head", "nowhere.json"), "nowhere.json: No such file"),
+        (("--independent", "other", "--since", "yesterday"), "'yesterday' is not a date such as 2026-03-01"),
+    ],
+)
+def test_what_a_judge_lacks_is_told(place, capsys, more, fault):
+    prepare()
+    owner.command.main(["commit", "--study", "study"])
+    ask("victim", "--log", "log")
+    with pytest.raises((BadInput, SystemExit)) as stopped:
+        owner.command.main([*JUDGE, *more])
+    assert fault in str(stopped.value) + capsys.readouterr().err
+
+
+def test_a_study_that_is_not_in_the_log_has_no_receipt(place):
+    prepare()
+    with pytest.raises(BadInput, match=r"log: no log; `mlaas-range prove commit --log log` begins one"):
+        ask("victim", "--log", "log")
+    owner.command.main(["commit", "--study", "study"])
+    prepare("--study", "second", "--twins", "11")
+    with pytest.raises(BadInput, match="log does not have the commitment"):
+        owner.command.main(
+            [
+                "twin-test",
+                "--url",
+                "http://victim",
+                "--study",
+                "second",
+                "--out",
+                "found.json",
+                *RULE,
+                "--log",
+                "log",
+            ]
+        )
 
 
 def test_selected_inference_needs_simulated_thefts_and_finds_the_victim(place, capsys):
@@ -148,7 +225,7 @@ def test_prepared_again_it_says_the_same(place, capsys):
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (("--rows", "31"), "rows is 31, but the study committed to 30"),
+        (("--rows", "31"), "rows is 31, but the study committed to 200"),
         (("--study", "nowhere"), "nowhere/study.json: No such file"),
         (("--tries", "0"), "rows and tries must be at least 1"),
         (("--out", "."), "is a folder"),

@@ -1,11 +1,15 @@
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from owner.commitment import Entry, drawn_victim
 from owner.twins import study as studies
 from owner.twins import training
+from owner.twins.plan import PARTS, model_hash
 from owner.twins.twins import untrained
 from tests.kinds import images
 from wire import BadInput
@@ -58,7 +62,7 @@ def test_twins_are_trained_by_the_victims_recipe_on_rows_and_seeds_of_their_own(
 
 def test_two_studies_draw_other_twins(victim, tmp_path):
     one, other = (prepared(victim, tmp_path / name) for name in ("one", "other"))
-    assert one.weights[0] == other.weights[0] and not set(one.weights[1:]) & set(other.weights[1:])
+    assert one.models[0] == other.models[0] and not set(one.models[1:]) & set(other.models[1:])
 
 
 def test_twins_can_be_trained_in_several_processes(victim, tmp_path):
@@ -90,12 +94,30 @@ def test_an_interrupted_study_goes_on(victim, tmp_path, monkeypatch):
     assert prepared(victim, study) == done and (study / studies.PLAN).read_bytes() == before
 
 
-def test_the_root_is_the_hash_of_the_plan_and_binds_everything(victim, tmp_path):
+def test_the_root_binds_everything(victim, tmp_path):
     study = tmp_path / "study"
     plan = prepared(victim, study)
-    assert studies.load(study).root == hashlib.sha256((study / "study.json").read_bytes()).hexdigest()
+    root = studies.load(study).root
+    assert root == studies.root_of(study) == plan.entry.root and len(root) == 64
+    assert sorted(name for part in PARTS.values() for name in part) == sorted(field.name for field in fields(plan))
+    changes = {
+        "family": "mlp",
+        "fields": {"a": 1},
+        "training": None,
+        "rows": 79,
+        "pools": {},
+        "secret": "00" * 32,
+        "seed": 3,
+        "beacon": "a",
+        "twins": 4,
+        "thefts": 1,
+        "models": plan.models[:3],
+        "settings": {},
+    }
+    assert changes.keys() == {field.name for field in fields(plan)}
+    assert len({root, *(replace(plan, **{name: value}).entry.root for name, value in changes.items())}) == 13
     assert plan.pools == {name: pool.fingerprint for name, pool in POOLS.items()}
-    assert plan.weights == tuple(folder.read_card(study / f"model-{number}").sha256 for number in range(4))
+    assert plan.models == tuple(model_hash(folder.read_card(study / f"model-{number}")) for number in range(4))
     assert (study / "study.json").stat().st_mode & 0o77 == 0 and study.stat().st_mode & 0o77 == 0
 
 
@@ -111,8 +133,58 @@ def test_other_weights_are_refused(victim, tmp_path):
     study = tmp_path / "study"
     prepared(victim, study)
     folder.save(Recipe(Softmax(), TRAINING, 9).train(POOLS["private"]), study / "model-2")
-    with pytest.raises(BadInput, match=r"model-2 does not hold the weights to which study\.json commits"):
+    with pytest.raises(BadInput, match=r"model-2 does not hold the model to which study\.json commits"):
         studies.load(study)
+
+
+@pytest.mark.parametrize("change", [{"high": 0.5}, {"class_names": ["a", *"bcdefghij"]}])
+def test_another_card_of_a_model_is_refused(victim, tmp_path, change):
+    """A card decides what near copies look like, and what a network computes with its weights."""
+    prepared(victim, tmp_path / "study")
+    card = tmp_path / "study" / "model-0" / "card.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), **change}))
+    with pytest.raises(BadInput, match=r"model-0 does not hold the model to which study\.json commits"):
+        studies.load(tmp_path / "study")
+
+
+def test_an_edited_plan_is_refused(victim, tmp_path):
+    prepared(victim, tmp_path / "study")
+    plan = tmp_path / "study" / "study.json"
+    plan.write_bytes(plan.read_bytes() + b" ")
+    with pytest.raises(BadInput, match="was changed, or is of another version"):
+        studies.load(tmp_path / "study")
+
+
+# --- a victim that is drawn --------------------------------------------------------------------------------------
+
+
+def test_a_beacon_draws_the_victim_once(victim, tmp_path):
+    study = tmp_path / "study"
+    studies.begin(study, victim, POOLS, 3, SETTINGS, beacon="round 7")
+    plan = training.train(study, 1)
+    assert plan.entry == Entry(plan.entry.root, 4, "round 7")
+    with pytest.raises(BadInput, match=r"its victim is drawn by round 7: run `mlaas-range prove draw`"):
+        studies.load(study)
+    with pytest.raises(BadInput, match="expected hexadecimal"):
+        studies.draw(study, "round")
+    number = studies.draw(study, "ab12")
+    digest = hashlib.sha256(bytes.fromhex("ab12" + plan.entry.root)).digest()
+    assert number == int.from_bytes(digest, "big") % 4 == studies.load(study).victim == studies.draw(study, "ab12")
+    with pytest.raises(BadInput, match="a victim is drawn once"):
+        studies.draw(study, "ab13")
+
+
+def test_a_victim_that_was_deployed_is_not_drawn(victim, tmp_path):
+    prepared(victim, tmp_path / "study")
+    with pytest.raises(BadInput, match="names no beacon"):
+        studies.draw(tmp_path / "study", "00")
+    with pytest.raises(BadInput, match="may itself be among the simulated thefts"):
+        studies.begin(tmp_path / "other", victim, POOLS, 3, SETTINGS, thefts=4, beacon="round 7")
+
+
+def test_a_beacon_draws_every_model_alike():
+    drawn = [drawn_victim(f"{value:04x}", "17" * 32, 5) for value in range(1000)]
+    assert stats.chisquare(np.bincount(drawn, minlength=5)).pvalue > 0.01
 
 
 @pytest.mark.parametrize(
@@ -179,14 +251,14 @@ def test_twins_are_stolen_with_the_reference_rows(victim, tmp_path):
     study = tmp_path / "study"
     studies.begin(study, victim, POOLS, 3, SETTINGS, thefts=4)
     plan = training.train(study, 1)
-    assert plan.complete and len(set(plan.weights)) == 1 + 3 + 4
+    assert plan.complete and len(set(plan.models)) == 1 + 3 + 4
     known = studies.load_known(study)
     assert known.private == 80 and known.share == 0.8 and len(known.thefts) == 4
     rows = {row.tobytes() for row in plan.rows_of(2, known.pool).x}
     assert [row.tobytes() in rows for row in known.pool.x] == known.twin_bits[1].tolist()
     np.testing.assert_array_equal(known.theft_bits, known.twin_bits[[0, 1, 2, 0]])
     folder.save(folder.load(studies.theft_folder(study, 1)), studies.theft_folder(study, 2))
-    with pytest.raises(BadInput, match=r"theft-2 does not hold the weights to which study\.json commits"):
+    with pytest.raises(BadInput, match=r"theft-2 does not hold the model to which study\.json commits"):
         studies.load_known(study)
 
 
