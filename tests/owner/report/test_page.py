@@ -69,7 +69,7 @@ def test_the_figure_shows_suspect_controls_and_line(evidence):
     details = evidence.details
     drawn_z = {float(z) for z in re.findall(r"<title>(-?[\d.]+)</title>", content)}
     expected = {round(z, 2) for z in (details.z, details.limit, *details.independent.values())}
-    assert drawn_z == pytest.approx(expected) and content.count("<svg") == 1
+    assert sorted(drawn_z) == pytest.approx(sorted(expected)) and content.count("<svg") == 1
     places = [float(x) for x in re.findall(r'cx="([\d.]+)"', content)]
     assert all(170 <= x <= 720 for x in places)
     bare = z_figure([("suspect (owner)", [-200.0])], None)
@@ -89,7 +89,7 @@ def test_a_judgement_stands_beside_the_claim(evidence, tmp_path):
     assert "the log <is> right" in text and "other logs" in text
     missed = dataclasses.replace(again, verdict="inconclusive", p_value=0.3)
     text = text_of(page(evidence, judgement_of(evidence, missed)))
-    assert "The judge: not shown. the repeated test does not pass" in text.replace("the judge", "the judge")
+    assert "The judge: not shown. the repeated test does not pass" in text
     text = text_of(page(evidence, judgement_of(evidence, Rejected("the log is forked"))))
     assert "The judge: refused. the log is forked." in text
 
