@@ -20,6 +20,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A2": "experiments.claims.unknowns:A2",
         "A3": "experiments.claims.paths:A3",
         "A6": "experiments.claims.jbda_controls:A6",
+        "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
         "B1": "experiments.claims.prada_detection:B1",
         "B2": "experiments.claims.prada_hoda:B2",
         "C4": "experiments.claims.dawn_removal:C4",
