@@ -58,7 +58,7 @@ defenses = [{ type = "label_only" }]
 
 def configured(path, network, cache):
     folder.save(network, path / "net")
-    (path / "state").mkdir()
+    (path / "state").mkdir(mode=0o700)
     (path / "state" / "cache").symlink_to(cache)
     (path / "range.toml").write_text(CONFIG)
     return path / "range.toml"
