@@ -15,6 +15,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "jbda": "attacker.extraction.jbda:Jbda",
         "t-rnd": "attacker.extraction.t_rnd:TRnd",
         "active-thief": "attacker.extraction.active_thief:ActiveThief",
+        "copycat": "attacker.extraction.copycat:Copycat",
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
         "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
         "path-finding": "attacker.extraction.path_finding:PathFinding",

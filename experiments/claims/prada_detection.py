@@ -167,7 +167,7 @@ class B1:
         attacks: dict[str, tuple[Extraction, int]] = {
             "line search": (LineSearch(points=self.points, at_once=1, epochs=1), self.long),
             "JbDA": (Jbda(seeds=self.seeds), self.budget),
-            "T-RND": (TRnd(seeds=self.seeds, epochs=self.epochs), self.budget),
+            "T-RND": (TRnd(seeds=self.seeds, epochs=self.epochs, search_every=0), self.budget),
         }
         for name, (attack, budget) in attacks.items():
             first, *others = [self._model(case, setting, delta) for setting in SETTINGS for delta in self.deltas]

@@ -126,7 +126,7 @@ class Trial:
         rounds = max(0, math.floor(math.log2(self.settings.theft / _SEEDS)))
         attacks: dict[str, Extraction | Array] = {
             "jbda": Jbda(_SEEDS, rounds),
-            "t_rnd": TRnd(_SEEDS, rounds, lrs=(1e-3,), epochs=(20,)),
+            "t_rnd": TRnd(_SEEDS, rounds, lrs=(1e-3,), epochs=(20,), search_every=0),
             "knockoff, same distribution": mine.x,
             "knockoff, other images": self.foreign,
         }

@@ -7,6 +7,7 @@ from reached import reach
 from attacker import TRnd
 from wire import BadInput, BudgetSpent
 from zoo.data.pool import Pool
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 
 STEP = 64 / 255
@@ -50,6 +51,43 @@ def test_the_search_chooses_the_training_that_learns(digits: Pool, victim: Netwo
     assert (surrogate.training.lr, surrogate.training.epochs) == (1e-2, 40)
 
 
+def test_the_search_is_repeated_as_the_set_grows_and_keeps_the_steps(digits: Pool, victim: Network) -> None:
+    fields = {"family": "mlp", "lrs": (1e-2,), "epochs": (8,), "folds": 2, "search_rows": 40}
+    epochs = {}
+    for every in (0, 1, 2):
+        oracle, _ = reach(victim.predict)
+        surrogate = TRnd(seeds=20, rounds=3, search_every=every, **fields).extract(
+            oracle, digits, np.random.default_rng(0)
+        )
+        assert surrogate.training is not None
+        epochs[every] = surrogate.training.epochs
+    assert epochs == {0: 8, 1: 2, 2: 4}  # of 40 of the 160, or of the 80, rows
+
+
+def test_a_row_that_is_not_targeted_leaves_its_own_class(digits: Pool, victim: Network) -> None:
+    oracle, record = reach(victim.predict, bounded=False)
+    attack = TRnd(seeds=40, rounds=1, inner=1, crafter="non_targeted", **STILL)
+    surrogate = attack.extract(oracle, digits, np.random.default_rng(0))
+    before, new = record.rows[:40], record.rows[40:]
+    own = np.sign(surrogate.gradient(before, victim.predict(before).argmax(axis=1), "log_probability"))
+    moved = new[:, None] - before[None]
+    fits = (np.abs(moved + STEP * own[None]).reshape(40, 40, -1) < 1e-5).mean(axis=2)
+    assert fits.max(axis=1).min() > 0.8
+    assert sorted(fits.argmax(axis=1).tolist()) == list(range(40))
+
+
+def test_colour_adds_one_number_to_each_channel() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((30, 3, 4, 4), np.float32)
+    network = Network.new(Mlp((4,)), (3, 4, 4), ("a", "b"), seed=0)
+    attack = TRnd(crafter="color", step=0.1)
+    new = attack._synthesise(network, x, np.zeros(30, np.int64), rng, (-9, 9))
+    change = (new - x).reshape(30, 3, 16)
+    assert np.abs(change - change[:, :, :1]).max() < 1e-6
+    assert 0.08 < np.abs(change).max() <= 0.1 + 1e-6
+    assert len(np.unique(change[:, :, 0].round(5))) == 90
+
+
 def test_a_budget_ends_it_within_a_round(digits: Pool, victim: Network) -> None:
     oracle, _ = reach(victim.predict, budget=50)
     TRnd(seeds=20, **STILL).extract(oracle, digits, np.random.default_rng(0))
@@ -57,7 +95,18 @@ def test_a_budget_ends_it_within_a_round(digits: Pool, victim: Network) -> None:
     assert isinstance(oracle.ended, BudgetSpent)
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"inner": 0}, {"folds": 1}, {"lrs": ()}, {"epochs": (4, 4)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seeds": 0},
+        {"inner": 0},
+        {"folds": 1},
+        {"lrs": ()},
+        {"epochs": (4, 4)},
+        {"search_every": -1},
+        {"search_rows": 1},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(BadInput, match="must"):
         TRnd(**wrong)
