@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from defenses.admission.limit import Limit
@@ -100,7 +101,9 @@ class Admission:
             for rule in overall
         )
         self._limits = (*everywhere, *map(self._kept, limits))
-        self._entries = [f"{model}/ledger/{entry}" for entry in ENTRIES]
+        entries = [f"{model}/ledger/{entry}" for entry in ENTRIES]
+        # The same for all requests of as many rows.
+        self._ledger = lru_cache(1024)(lambda rows: tuple(map(Counter, entries, price.amounts(rows))))
         names = [limit.counter for limit in self._limits]
         for name in names:
             if names.count(name) > 1:
@@ -124,7 +127,7 @@ class Admission:
         if alarms:
             limits += tuple(self._kept(Slowed(alarm.at)) for alarm in alarms if alarm.reaction == "slow")[:1]
         counters = [rule.counter(name, rows, at) for name, _, rule in limits]
-        counters += map(Counter, self._entries, self.price.amounts(rows))
+        counters += self._ledger(rows)
         return Bill(Charge(query.account, counters, at, query.idempotency_key, log_position), rows, limits)
 
     def _kept(self, rule: Limit) -> Kept:

@@ -84,11 +84,12 @@ class Answered:
 
     def add(self, charge: Charge) -> None:
         """Adds a charge, which the next trip takes."""
+        if not self._amounts:  # the first since a trip
+            loop = asyncio.get_running_loop()
+            if self._loop is not loop:
+                self._loop = loop
+                loop.call_later(_WRITE_SECONDS, self._due)
         add(self._amounts, charge)
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop = loop
-            loop.call_later(_WRITE_SECONDS, self._due)
 
     def take(self) -> Open:
         """Returns the amounts, which are now the caller's."""

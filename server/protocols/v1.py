@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.deployment import service as services
 from server.http.body import Body
 from server.http.openapi import KEYED, NAMED, Operation
-from server.protocols.open_inference import ModelReady
+from server.protocols.open_inference_messages import ModelReady
 from server.protocols.protocol import JSON, Asked, Headers, Route
 from server.protocols.rows import RequestId, check, expect_numbers, expect_rows, read_json
 from wire import Answer, Array, Card, Malformed, Refused
