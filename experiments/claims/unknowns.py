@@ -134,7 +134,8 @@ class A2:
                 "perceptron has ReLU.",
                 "The thief's rows are uniform: each number over its range, each category over its values, then "
                 "encoded.",
-                "The null trains a surrogate of the same kind by gradient descent on the same rows and answers.",
+                "The null trains a surrogate by gradient descent on the same rows and answers: a softmax "
+                "regression, or a perceptron of 256 and 128 hidden units.",
             ),
         )
 
