@@ -6,12 +6,16 @@ up to 4 pixels and horizontal flips).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 from wire import BadInput
+
+Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+"""A change of rows, which may draw from a generator."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from wire import Array, BadInput, Card, Labels
-from zoo.augment import Augment
+from zoo.augment import Change
 from zoo.early_stopping import EarlyStopping
 from zoo.model import Model
 from zoo.tensors import Tensors
@@ -148,7 +148,7 @@ class Network(Model):
         *,
         seed: int,
         label: str = "",
-        augment: Augment | None = None,
+        augment: Change | None = None,
         held_out: tuple[Array, Array] | None = None,
         patience: int = 10,
     ) -> Network:

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from wire import BadInput
-from zoo.augment import Augment
+from zoo.augment import Change
 from zoo.early_stopping import EarlyStopping
 from zoo.tensors import Tensors
 
@@ -71,7 +71,7 @@ def train(
     *,
     seed: int,
     label: str = "",
-    augment: Augment | None = None,
+    augment: Change | None = None,
     stopping: EarlyStopping | None = None,
 ) -> list[Tensors]:
     """Trains a module in place by cross-entropy.

@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments import metrics
 from experiments.header import header
+from experiments.studies.evasions import EVASIONS, Predict
 from experiments.studies.suspects import Suspects, labels_of
 from owner.twin_test import TwinTest, ranking, similarity
 from owner.twins.answers import Holdings
@@ -56,7 +57,7 @@ class Accusations:
     few: int = 2500
     kinds: tuple[str, ...] = (
         *("itself", "fine-tuned", "pruned", "weight noise", "labels", "logits", "labels, few", "distilled"),
-        *("other family", "twice stolen", "foreign images"),
+        *("other family", "twice stolen", "foreign images", "averaged", "adversarial", *EVASIONS),
     )
 
     def run(self, seed: int, data: Path | None, cache: Path, out: Path | None) -> dict[str, Any]:
@@ -68,10 +69,10 @@ class Accusations:
             raise BadInput(f"{self.foreign} has rows of another shape than {self.dataset}")
         suspects = Suspects(held, foreign, self.family, seed, self.epochs, self.few, cache)
         test, panel = TwinTest(), _Panel([suspects.victim(1 + number) for number in range(self.models)], held)
-        results["victims"] = [_accuracy(model, held) for model in panel.models]
+        results["victims"] = [_accuracy(model.predict, held) for model in panel.models]
         results["queries"], results["disputed"] = len(panel.x), len(panel.chosen)
         results["controls"] = [
-            panel.similarities(suspects.control(number), test.ridge) for number in range(self.controls)
+            panel.similarities(suspects.control(number).predict, test.ridge) for number in range(self.controls)
         ]
         for name, number, model in self._suspects(suspects):
             labels = labels_of(model, held["evaluation"].x)
@@ -88,14 +89,14 @@ class Accusations:
                 out.write_text(json.dumps(results, indent=1) + "\n")
         return results
 
-    def _suspects(self, suspects: Suspects) -> Iterator[tuple[str, int | None, Network]]:
+    def _suspects(self, suspects: Suspects) -> Iterator[tuple[str, int | None, Predict]]:
         """Yields suspects: a name, the number of the victim they derive from (if any), and the model."""
         for number in range(self.independents):
             name, model = suspects.independent(number)
-            yield f"independent: {name}", None, model
+            yield f"independent: {name}", None, model.predict
         for kind in self.kinds:
             for number in range(self.models if kind == "itself" else self.thefts):
-                yield kind, number, suspects.stolen(kind, 1 + number)
+                yield kind, number, suspects.answers(kind, 1 + number)
 
 
 class _Panel:
@@ -110,9 +111,9 @@ class _Panel:
         study = test.prepare(Holdings(twins, {}), np.random.default_rng(0))
         self.x, self.chosen, self.probs = study.x, study.answers.chosen, study.answers.probs
 
-    def similarities(self, suspect: Network, ridge: float, without: int | None = None) -> dict[str, list[float]]:
+    def similarities(self, suspect: Predict, ridge: float, without: int | None = None) -> dict[str, list[float]]:
         """Returns T of all models, and of all but one if a suspect derives from that one."""
-        labels = suspect.predict(self.x).argmax(axis=1)
+        labels = suspect(self.x).argmax(axis=1)
         found = {"all": similarity(self.probs, labels, ridge).tolist()}
         if without is not None:
             found["others"] = similarity(np.delete(self.probs, without, axis=0), labels, ridge).tolist()
@@ -120,10 +121,10 @@ class _Panel:
 
     def agreement(self, labels: Labels, number: int, held: Mapping[str, Pool]) -> Interval:
         """Returns how often a suspect's labels of the evaluation rows are those of a model."""
-        return metrics.agreement(labels, labels_of(self.models[number], held["evaluation"].x))
+        return metrics.agreement(labels, labels_of(self.models[number].predict, held["evaluation"].x))
 
 
-def _accuracy(model: Network, held: Mapping[str, Pool]) -> Interval:
+def _accuracy(model: Predict, held: Mapping[str, Pool]) -> Interval:
     evaluation = held["evaluation"]
     assert evaluation.y is not None
     return metrics.agreement(labels_of(model, evaluation.x), evaluation.y)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims.removal import pruned, shaken
+from experiments.studies.evasions import EVASIONS, Predict, averaged, worst_case
 from owner.twins.plan import drawn
 from wire import Array, Labels
 from zoo import folder
@@ -24,6 +25,8 @@ from zoo.families.family import Architecture
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
+
+ROBUST = 0.1  # size of the perturbations of adversarial training, in the largest norm
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,29 @@ class Suspects:
             return self._taught(number, x, victim.predict(x))
         if kind == "labels, few":
             x = pool.x[rng.permutation(len(pool))[: self.few]]
-            return self._taught(number, x, labels_of(victim, x), epochs=30)
+            return self._taught(number, x, labels_of(victim.predict, x), epochs=30)
+        if kind == "adversarial":
+            return self._taught(
+                number, pool.x, labels_of(victim.predict, pool.x), epochs=self.epochs, robust=ROBUST
+            )
         if kind == "twice stolen":
             x = self.held["shadow"].x
-            return self._taught(number, x, labels_of(self.stolen("labels", number), x), epochs=self.epochs)
+            return self._taught(number, x, labels_of(self.stolen("labels", number).predict, x), epochs=self.epochs)
         x = self.foreign if kind == "foreign images" else pool.x
-        answers = victim.predict(x) if kind in ("logits", "foreign images") else labels_of(victim, x)
+        answers = victim.predict(x) if kind in ("logits", "foreign images") else labels_of(victim.predict, x)
         return self._taught(
             number, x, answers, epochs=self.epochs, family="mlp" if kind == "other family" else self.family
         )
+
+    def answers(self, kind: str, number: int) -> Predict:
+        """Returns the answers of a suspect that derives from a victim; some suspects change theirs to escape."""
+        if kind in EVASIONS:
+            return EVASIONS[kind](self.stolen("labels", number).predict, number)
+        if kind == "averaged":
+            x = self.held["pool"].x
+            labels, seeds = labels_of(self.victim(number).predict, x), [number, 5000 + number, 6000 + number]
+            return averaged([self._taught(seed, x, labels, epochs=self.epochs).predict for seed in seeds])
+        return self.stolen(kind, number).predict
 
     def independent(self, number: int) -> tuple[str, Network]:
         """Returns a model of the victim's distribution that has nothing to do with it, and a description."""
@@ -122,6 +139,7 @@ class Suspects:
         lr: float = 4e-3,
         family: str = "",
         start: Network | None = None,
+        robust: float = 0.0,
     ) -> Network:
         made: Architecture = NETWORKS[family or self.family]()
         training, seed = Training(epochs=epochs, lr=lr), self.seed * 10_000 + number
@@ -131,6 +149,7 @@ class Suspects:
             json.dumps(dataclasses.asdict(training), sort_keys=True),
             str(seed),
             "" if start is None else folder.fingerprint(start),
+            *([f"robust {robust}"] if robust else []),
         ]
         digest = hashlib.sha256("\n".join(parts).encode())
         for array in (x, y):
@@ -139,11 +158,13 @@ class Suspects:
         def make(path: Path) -> None:
             card = self.held["victim"].card()
             network = Network.untrained(made, card, seed=seed) if start is None else copy.deepcopy(start)
-            folder.save(network.fit(x, y, training, seed=seed, label=f"suspect {number}"), path)
+            change = worst_case(network, robust) if robust else None
+            network.fit(x, y, training, seed=seed, label=f"suspect {number}", augment=change)
+            folder.save(network, path)
 
         return folder.load(once(self.cache / "models" / digest.hexdigest()[:32], make)).network()
 
 
-def labels_of(network: Network, x: Array) -> Labels:
-    """Returns a network's labels of rows ``x``, ``(n,)``."""
-    return np.asarray(network.predict(x).argmax(axis=1), np.int64)
+def labels_of(predict: Predict, x: Array) -> Labels:
+    """Returns a model's labels of rows ``x``, ``(n,)``."""
+    return np.asarray(predict(x).argmax(axis=1), np.int64)

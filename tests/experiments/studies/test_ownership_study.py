@@ -15,7 +15,10 @@ SMALL = Accusations(
     controls=2,
     epochs=2,
     few=50,
-    kinds=("itself", "fine-tuned", "pruned", "labels", "labels, few", "distilled", "weight noise"),
+    kinds=(
+        *("itself", "fine-tuned", "pruned", "labels", "labels, few", "distilled", "weight noise"),
+        *("averaged", "adversarial", "20 % at random"),
+    ),
 )
 
 
@@ -26,7 +29,7 @@ def test_every_suspect_is_compared_with_every_model(tmp_path):
     names = [one["name"] for one in results["suspects"]]
     families = ("softmax, control", "mlp, control", "softmax, control", "softmax, pool")
     assert names[:4] == [f"independent: {name}" for name in families]
-    assert names.count("itself") == 5 and names.count("labels") == 1 and len(names) == 4 + 5 + 6
+    assert names.count("itself") == 5 and names.count("labels") == 1 and len(names) == 4 + 5 + 9
     for one in results["suspects"]:
         assert len(one["similarities"]["all"]) == 5
         assert ("others" in one["similarities"]) is (one["victim"] is not None)

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from owner.commitment import Entry, drawn_victim
+from owner.commitment import Entry, drawn_victim, receipt
 from owner.evidence import load
 from owner.log.log import Log
 from owner.selected_inference import SelectedInference
 from owner.twin_test import TwinTest
 from owner.twins import study as studies
 from owner.twins import training
-from owner.twins.answers import Holdings
+from owner.twins.answers import Answers, Holdings, Study
 from owner.twins.judge import CAUTION
 from owner.twins.ranks import Ranks
 from tests.owner.lottery import asking, drawn, twins
@@ -22,11 +22,13 @@ from tests.owner.papers import (
     METHOD,
     OTHERS,
     POOLS,
+    RNG,
     SETTINGS,
     accuse,
     case_of,
     committed,
     judged,
+    oracle,
     prepare,
     trained,
 )
@@ -243,6 +245,22 @@ def test_evidence_that_was_changed_after_its_signature_is_refused(papers, tmp_pa
     study, log, victim, evidence = papers
     tampered = dataclasses.replace(evidence, suspect_url="http://rival.example")
     refused(judged(case_of(tampered, study, log), victim, tmp_path), "is not signed by the key of the log")
+
+
+def test_queries_that_the_owner_picked_are_refused(papers, tmp_path):
+    """Rows on which the victim is most alone, in place of those of greatest dispute."""
+    study, log, victim, _ = papers
+    plan, opened = studies.read(study), Log.open(log)
+    held = Holdings(dataclasses.replace(studies.load(study), receipt=receipt(opened, plan.entry, plan.rule)), {})
+    labels = held.twins.labels
+    picked = np.argsort((labels[1:] == labels[0]).mean(axis=0), kind="stable")[:200]
+    x = held.twins.reference.x[picked]
+    crafted = Study(held, Answers(picked, held.twins.predict(x)), x)
+    evidence = METHOD.accuse(oracle(victim), crafted, RNG).signed(opened.key)
+    why = "do not follow from its answers and the committed models"
+    asked = []
+    refused(judged(case_of(evidence, study, log, retrained=0), victim, tmp_path, asked=asked), why)
+    assert not asked
 
 
 # --- cheating with the models ------------------------------------------------------------------------------------
