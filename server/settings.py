@@ -156,7 +156,8 @@ class Settings(_Strict):
         max_json: Most bytes of JSON in it; larger requests send tensors in binary.
         account_bodies: Most bytes that the bodies of an account's requests in flight may take.
         all_bodies: Most bytes that the bodies of all requests in flight may take.
-        refusals_burst: How many requests of an account may be refused at once; the next ones are not read.
+        refusals_burst: How many requests of an account may be refused at once; the next ones are not read. A
+            request that took several milliseconds to read counts as so many.
         refusals_per_second: How many may be refused from then on. Each worker counts for itself.
         body_seconds: How long a body may take to arrive.
         max_head: Most bytes of a request's line and headers.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, thread_time
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -63,10 +63,14 @@ class Intake:
                     retry_after=wait,
                 )
 
-    def refused(self, account: str) -> None:
-        """Counts a request of an account that was refused."""
-        now = self._clock()
-        self._full_at[account] = max(self._full_at.get(account, now), now) + 1 / self._settings.refusals_per_second
+    def refused(self, account: str, spent: float = 0.0) -> None:
+        """Counts a request of an account that was refused after so many seconds of a processor were spent on it.
+
+        One that took several milliseconds counts as so many, so that few accounts cannot keep a processor busy.
+        """
+        now, count = self._clock(), max(1, int(spent * 1000))
+        full_at = max(self._full_at.get(account, now), now)
+        self._full_at[account] = full_at + count / self._settings.refusals_per_second
 
     def hold(self, account: str, size: int) -> None:
         """Counts bytes that an account makes the server hold.
@@ -100,10 +104,10 @@ class Intake:
 class Held:
     """The bytes that one request holds until its block ends; a refusal that leaves the block is counted."""
 
-    __slots__ = ("_account", "_intake", "_size")
+    __slots__ = ("_account", "_intake", "_size", "_spent")
 
     def __init__(self, intake: Intake, account: str) -> None:
-        self._intake, self._account, self._size = intake, account, 0
+        self._intake, self._account, self._size, self._spent = intake, account, 0, 0.0
 
     def __enter__(self) -> Held:
         return self
@@ -119,7 +123,7 @@ class Held:
         if isinstance(error, TooOften):
             return
         if isinstance(error, Malformed) or (isinstance(error, Refused) and error.status < 500):
-            self._intake.refused(self._account)
+            self._intake.refused(self._account, self._spent)
 
     def more(self, size: int) -> None:
         """Counts further bytes, or raises :class:`~wire.Refused` (429 or 503)."""
@@ -133,4 +137,8 @@ class Held:
             TooOften: They were.
         """
         self._intake.expect(self._account)
-        return read(*args, **more)
+        begun = thread_time()
+        try:
+            return read(*args, **more)
+        finally:
+            self._spent += thread_time() - begun

@@ -67,6 +67,26 @@ def test_requests_that_come_together_are_counted_one_by_one():
     assert read == 3
 
 
+def test_a_refusal_that_took_long_counts_as_many():
+    clock = Clock(1e6)
+    intake = Intake(settings(refusals_burst=100, refusals_per_second=5), clock)
+
+    def slow():
+        end = time.thread_time() + 0.06
+        while time.thread_time() < end:
+            pass
+        raise Malformed("so")
+
+    refused = 0
+    for _ in range(10):
+        with contextlib.suppress(Malformed, Refused), intake.admit("a") as held:
+            refused += 1
+            held.read(slow)
+    assert refused == 2
+    clock.now += 6  # 30 milliseconds' worth
+    intake.admit("a")
+
+
 def test_what_is_answered_or_fails_on_the_server_s_side_is_no_refusal():
     intake = Intake(settings(refusals_burst=1), Clock(1e6))
     for error in (None, Refused("away", status=503), RuntimeError(), ConnectionError()):
