@@ -1,4 +1,4 @@
-"""Tests of published claims: ``python -m experiments reproduce A1 A2 A3 A4 A6 B1 B2 C4 --json FILE``.
+"""Tests of published claims: ``python -m experiments reproduce A1 A2 A3 A4 A5 A6 B1 B2 C4 --json FILE``.
 
 A claim is a frozen dataclass whose fields are the sizes of its protocol; it names its id, its statement and its
 source (:class:`~experiments.claims.claim.Claim`). Its one verb, ``run(lab)``, plays the protocol between parties
@@ -20,6 +20,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A2": "experiments.claims.unknowns:A2",
         "A3": "experiments.claims.paths:A3",
         "A4": "experiments.claims.linear_labels:A4",
+        "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
         "B1": "experiments.claims.prada_detection:B1",
