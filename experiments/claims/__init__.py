@@ -1,4 +1,4 @@
-"""Tests of published claims: ``python -m experiments reproduce A1 A2 A3 A4 A5 A6 B1 B2 C4 --json FILE``.
+"""Tests of published claims: ``python -m experiments reproduce A1 A2 A3 A4 A5 A6 A8 B1 B2 C4 --json FILE``.
 
 A claim is a frozen dataclass whose fields are the sizes of its protocol; it names its id, its statement and its
 source (:class:`~experiments.claims.claim.Claim`). Its one verb, ``run(lab)``, plays the protocol between parties
@@ -22,6 +22,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A4": "experiments.claims.linear_labels:A4",
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
+        "A8": "experiments.claims.adaptive_knockoff:A8",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
         "B1": "experiments.claims.prada_detection:B1",
         "B2": "experiments.claims.prada_hoda:B2",

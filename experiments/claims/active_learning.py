@@ -132,12 +132,12 @@ class ActiveLearning:
         )
 
 
-def knowing(pool: Pool, victim: Network) -> Oracle:
-    """Returns an oracle that knows the true labels of a pool's rows, and asks no victim."""
+def knowing(pool: Pool, victim: Network, budget: int | None = None) -> Oracle:
+    """Returns an oracle that knows the labels of a pool's rows, and asks no victim."""
     assert pool.y is not None
     labels = {row.tobytes(): label for row, label in zip(pool.x, pool.y.tolist(), strict=True)}
 
     def answer(x: Array) -> Answer:
         return Answer(np.array([labels[row.tobytes()] for row in x], np.int64))
 
-    return Oracle(answer, victim.card())
+    return Oracle(answer, victim.card(), budget)

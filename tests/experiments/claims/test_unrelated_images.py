@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.claims.command import reproduce
-from experiments.claims.unrelated_images import NULL, TRUE, A5
+from experiments.claims.unrelated_images import A5, NULL, TRUE
 from zoo.training import Training
 
 pytest.importorskip("mlxtend")
