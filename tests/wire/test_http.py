@@ -55,6 +55,17 @@ def test_a_foreign_card_is_read_and_completed():
     assert (card.low, card.high, card.max_rows, card.tells_probs) == (0.0, 255.0, 7, True)
 
 
+def test_the_range_of_each_feature_is_read():
+    told = [{"name": "age", "categories": [], "low": 17, "high": 90.5}, {"name": "work", "categories": ["a", "b"]}]
+    features = endpoint(Foreign(parameters={"features": told})).card.features
+    assert [(feature.name, feature.low, feature.high) for feature in features] == [
+        ("age", 17.0, 90.5),
+        ("work", None, None),
+    ]
+    with pytest.raises(Malformed, match="violates the protocol"):
+        endpoint(Foreign(parameters={"features": [{"name": "age", "low": "few"}]}))
+
+
 @pytest.mark.parametrize("told", [None, {"low": 0.0, "high": 255.0}])
 def test_where_bytes_travel_rows_are_held_as_floats_from_0_to_1(told):
     server = Foreign(datatype="UINT8", parameters=told)
