@@ -49,11 +49,13 @@ class Suspect:
 
 
 def commit(place: Place, parties: Parties) -> str:
-    """Has the owner train the victim's twins, before there is a suspect; returns the commitment to publish."""
+    """Has the owner train the victim's twins and commit to them, before any theft; returns the commitment."""
     flags = ["--victim", "victim", "--unseen", "unseen.npz", "--study", str(place.study)]
     flags += ["--twins", str(place.protocol.twins), "--jobs", str(cores())]
     job = Job("owner-prepare", ["owner", "prepare", *flags], place.party("owner"))
     parties.run([job], at_once=1, label=f"ownership: {place.protocol.twins} twins")
+    entry = Job("owner-commit", ["owner", "commit", *_log(place)], place.party("owner"))
+    parties.run([entry], at_once=1, label="ownership: commitment")
     return root_of(place.study)
 
 
@@ -177,7 +179,7 @@ class _Owner:
             return [*flags, "--seed", str(self.place.seed)]
         controls = [f"controls/{number}" for number in range(protocol.controls)]
         if test == "twin-test":
-            return ["--study", str(self.place.study), "--independent", *controls]
+            return [*_log(self.place), "--independent", *controls]
         longest = max(self._marks.iterdir(), key=lambda path: path.stat().st_size)
         marks = f"{suspect.theft.account}.json" if suspect.theft else longest.name
         return ["--marks", f"marks/{marks}", "--independent", *controls]
@@ -197,6 +199,10 @@ class _Owner:
     @property
     def _marks(self) -> Path:
         return self._folder / "marks"
+
+
+def _log(place: Place) -> list[str]:
+    return ["--study", str(place.study), "--log", f"{place.study}-log"]
 
 
 def _owners(server: Server) -> dict[str, int]:

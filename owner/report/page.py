@@ -112,5 +112,7 @@ def z_figure(rows: Sequence[tuple[str, Sequence[float]]], limit: float | None) -
 
 
 def _p(p: float) -> str:
-    """Writes a p-value as one in so many."""
+    """Writes a p-value as one in so many, without a precision that no approximation has."""
+    if p < 1e-6:
+        return "less than 1 in a million"
     return f"1 in {1 / p:,.0f}" if p < 0.1 else f"{p:.2f}"
