@@ -64,8 +64,17 @@ class MicroBatch(Generic[T, R]):
         try:
             return await result
         except asyncio.CancelledError:
-            if result.done() and not result.cancelled() and result.exception() is None:
-                self._make_up_for(item, result.result())
+            self._too_late(item, result)
+            raise
+
+    async def all(self, items: Sequence[T]) -> list[R]:
+        """Returns the results for several items, as so many calls would, without a task for each."""
+        results = [self._ask(item) for item in items]
+        try:
+            return await asyncio.gather(*results)
+        except asyncio.CancelledError:
+            for item, result in zip(items, results, strict=True):
+                self._too_late(item, result)
             raise
 
     def _ask(self, item: T) -> asyncio.Future[R]:
@@ -125,6 +134,11 @@ class MicroBatch(Generic[T, R]):
         self._schedule()
         if self._observe is not None:
             self._observe(seconds, len(batch))
+
+    def _too_late(self, item: T, result: asyncio.Future[R]) -> None:
+        """Undoes an item that was run just before its caller was cancelled."""
+        if result.done() and not result.cancelled() and result.exception() is None:
+            self._make_up_for(item, result.result())
 
     def _make_up_for(self, item: T, value: R | BaseException) -> None:
         """Undoes an item whose caller was cancelled."""

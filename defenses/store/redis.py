@@ -125,7 +125,10 @@ class RedisStore:
 
     async def charge_all(self, charges: Sequence[Charge]) -> Sequence[Verdict]:
         """Makes several charges; see :class:`~defenses.store.Store`."""
-        return await asyncio.gather(*map(self.charge, charges))
+        try:
+            return await self._charges.all([(charge, True) for charge in charges])
+        finally:
+            self._see_to_debts()
 
     async def refund(self, charge: Charge) -> None:
         """Undoes a charge; see :class:`~defenses.store.Store`."""

@@ -120,3 +120,29 @@ def test_a_smaller_run_waits_for_a_larger_one():
         return await asyncio.gather(first, *rest)
 
     assert play(script) == [4, 1, 2, 1]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_several_items_of_a_caller_that_is_cancelled_are_undone(late):
+    """Whether the run was in progress, or had just ended."""
+    ran = []
+
+    async def run(items):
+        ran.append(items)
+        await asyncio.sleep(0.01)
+        return [item * 10 for item in items]
+
+    async def script():
+        calls = MicroBatch(run, undo=lambda item, value: -value if item > 0 else None)
+        asking = asyncio.create_task(calls.all([1, 2, 3]))
+        if late:
+            assert await calls.all([4, 5]) == [40, 50]
+        else:
+            await asyncio.sleep(0.005)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.sleep(0.05)
+
+    play(script)
+    assert ran == [[4, 5, 1, 2, 3] if late else [1, 2, 3], [-10, -20, -30]]
