@@ -29,6 +29,9 @@ MEMBERSHIP: "Registry[Membership]" = Registry(
     {
         "confidence": "attacker.membership.confidence:Confidence",
         "gap": "attacker.membership.gap:Gap",
+        "label-only": "attacker.membership.label_only:LabelOnly",
+        "lira": "attacker.membership.lira:Lira",
+        "rmia": "attacker.membership.rmia:Rmia",
         "shadow": "attacker.membership.shadow:Shadow",
     }
 )

@@ -47,9 +47,9 @@ def conduct(
     """Runs an attack with a progress bar, and writes its results.
 
     An extraction attack writes ``surrogate/`` and ``transfer.npz``; a membership attack writes ``scores.npz``
-    (``scores``, ``(n,)`` float64, and ``y``, ``(n,)`` int64, in the order of the candidates). Both write
-    ``result.json``. The results replace those of an earlier run only when the attack has ended. Until then, all
-    files, the answers included, are in ``unfinished/``, for :func:`rescue`.
+    (``scores``, ``(n,)`` float64, and ``y``, ``(n,)`` int64, in the order of the candidates; ``threshold``, NaN
+    if the attack has none). Both write ``result.json``. The results replace those of an earlier run only when the
+    attack has ended. Until then, all files, the answers included, are in ``unfinished/``, for :func:`rescue`.
 
     Args:
         name: The attack's name.
@@ -88,7 +88,8 @@ def conduct(
                     candidates = pools["candidates"]
                     assert candidates.y is not None
                     scores = attack.infer(oracle, candidates.x, candidates.y, pools["shadow"], rng)
-                    np.savez(new / "scores.npz", scores=scores, y=candidates.y)
+                    threshold = np.nan if attack.threshold is None else attack.threshold
+                    np.savez(new / "scores.npz", scores=scores, y=candidates.y, threshold=threshold)
                 status, reason = _end(oracle, budget, pools.get("pool"))
             except NotApplicable as why:
                 status, reason = "not applicable", str(why)

@@ -38,10 +38,13 @@ def _plain(text: str) -> str:
 
 
 def attribute_notes(cls: type) -> dict[str, str]:
-    """Returns the text of each field in the ``Attributes`` section of a docstring."""
-    section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
-    notes = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text) for name, text in notes}
+    """Returns the text of each field in the ``Attributes`` sections of a class and of its base classes."""
+    notes: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+        notes |= {name: re.sub(r"\s+", " ", text) for name, text in found}
+    return notes
 
 
 def at_least(least: int) -> Callable[[str], int]:

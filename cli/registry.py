@@ -23,8 +23,8 @@ def resolve(target: str) -> Any:
 def outline(target: str) -> type:
     """Builds a copy of a dataclass that has only its fields and its docstring, without importing its module.
 
-    A method's module may import torch, which takes seconds, but its help needs only the fields. The fields must be
-    declared in the class itself, not in a base class. If a default is computed by the module, the module is
+    A method's module may import torch, which takes seconds, but its help needs only the fields. Fields are those
+    of the class and of base classes of the same package. If a default is computed by the module, the module is
     imported after all.
 
     Args:
@@ -32,9 +32,12 @@ def outline(target: str) -> type:
     """
     module, name, body = _source(target)
     found = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
-    twin = ast.ClassDef(name, bases=[], keywords=[], body=[*_fields(found), ast.Pass()], decorator_list=[])
+    bases = _bases(found, body, module.partition(".")[0])
+    names: list[ast.expr] = [ast.Name(base, ast.Load()) for base in bases]
+    twin = ast.ClassDef(name, bases=names, keywords=[], body=[*_fields(found), ast.Pass()], decorator_list=[])
     program = ast.fix_missing_locations(ast.Module([twin], []))
     vocabulary: dict[str, Any] = {"Path": Path, "Literal": typing.Literal}
+    vocabulary |= {base: outline(where) for base, where in bases.items()}
     try:
         exec(compile(program, module, "exec", dont_inherit=True), vocabulary)
     except NameError:
@@ -70,6 +73,14 @@ def _source(target: str) -> tuple[str, str, list[ast.stmt]]:
     if rest:
         path = path.parent.joinpath(*rest).with_suffix(".py")
     return module, name, ast.parse(path.read_text()).body
+
+
+def _bases(cls: ast.ClassDef, module: list[ast.stmt], package: str) -> dict[str, str]:
+    """Returns the base classes that a module imports from its own package, as ``module:Class``, by their names."""
+    imports = [node for node in module if isinstance(node, ast.ImportFrom) and node.module]
+    where = {alias.name: f"{node.module}:{alias.name}" for node in imports for alias in node.names}
+    named = [base.id for base in cls.bases if isinstance(base, ast.Name) and base.id in where]
+    return {base: where[base] for base in named if where[base].startswith(f"{package}.")}
 
 
 def _fields(cls: ast.ClassDef) -> list[ast.stmt]:

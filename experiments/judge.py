@@ -21,7 +21,8 @@ def judged(scores_file: Path, truth_file: Path) -> str:
     Raises:
         BadInput: A file is not what it should be, or both files are not about the same candidates.
     """
-    scores = read_arrays(scores_file, "scores").get("scores")
+    attacked = read_arrays(scores_file, "scores")
+    scores, threshold = attacked.get("scores"), attacked.get("threshold")
     member = read_arrays(truth_file, "the truth about candidates").get("member")
     if scores is None or member is None or scores.dtype.kind != "f" or member.dtype != bool or scores.ndim != 1:
         raise BadInput(f'{scores_file} and {truth_file}: expected (n,) floats "scores" and (n,) booleans "member"')
@@ -32,7 +33,7 @@ def judged(scores_file: Path, truth_file: Path) -> str:
     scored = member[~np.isnan(scores)]
     if scored.all() or not scored.any():
         raise BadInput("the scored candidates are all members or all non-members; score more rows")
-    worth = metrics.membership(scores, member)
+    worth = metrics.membership(scores, member, None if threshold is None else float(threshold))
     lines = [
         f"{worth['members']} members and {worth['others']} non-members were scored",
         f"AUC {worth['auc']:.4f} (standard error {worth['auc_error']:.4f}; chance 0.5)",
@@ -40,4 +41,8 @@ def judged(scores_file: Path, truth_file: Path) -> str:
     ]
     for fpr, (rate, low, high) in worth["tpr_at"].items():
         lines.append(f"TPR at {float(fpr):.1%} FPR: {rate:.4f} (95 % interval {low:.4f} to {high:.4f})")
+    for name in ("precision", "recall"):
+        if worth.get(name) is not None:
+            rate, low, high = worth[name]
+            lines.append(f"{name} at the attack's threshold: {rate:.4f} (95 % interval {low:.4f} to {high:.4f})")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
+from attacker.membership.membership import Membership
 from attacker.transports import Recording
 from experiments import metrics
 from experiments.parties import Parties, Server
@@ -154,6 +155,23 @@ class Lab:
             rng = np.random.default_rng([seed, 1])
             surrogate = attack.extract(oracle, pool if labelled else replace(pool, y=None), rng).network()
         return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), surrogate, oracle.requests)
+
+    def infer(
+        self,
+        server: Server,
+        model: str,
+        account: str,
+        attack: Membership,
+        candidates: Pool,
+        shadow: Pool,
+        seed: int,
+    ) -> Array:
+        """Runs a membership attack over HTTP under a new account, with its own seed; returns its scores."""
+        key = server.account(account, "client")
+        endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
+        assert candidates.y is not None
+        rng = np.random.default_rng([seed, 1])
+        return attack.infer(Oracle(endpoint, endpoint.card), candidates.x, candidates.y, shadow, rng)
 
     def about(self, network: Network, data: str, rows: int, evaluation: Pool) -> dict[str, Any]:
         """Describes a victim, for the results."""

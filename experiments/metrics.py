@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from wire import Array, Labels
@@ -93,14 +94,36 @@ def tpr_at(scores: Array, member: Array, fpr: float) -> Interval:
 
 
 FPRS = (0.01, 0.001)
+MANY = 50_000  # non-members, for a lower rate
 
 
-def membership(scores: Array, member: Array) -> dict[str, Any]:
+def decided(called: Array, member: Array) -> dict[str, Interval | None]:
+    """Returns precision and recall of an attack's decisions (Shokri et al., S&P 2017).
+
+    Args:
+        called: Which rows the attack calls members, ``(n,)`` bool; if none, it has no precision.
+        member: Which of them are members, ``(n,)`` bool.
+    """
+    hits, calls = int((called & member).sum()), int(called.sum())
+    precision = exact_interval(hits, calls) if calls else None
+    return {"precision": precision, "recall": exact_interval(hits, int(member.sum()))}
+
+
+def null_bound(tests: int, members: int, others: int, confidence: float = 0.95) -> float:
+    """Returns how far from 1/2 the area of a score without information may lie, in one of several tests.
+
+    The bound is that of Hanley and McNeil's error at 1/2, and holds for all tests together (Bonferroni).
+    """
+    return float(norm.isf((1 - confidence) / (2 * tests)) * auc_error(0.5, members, others))
+
+
+def membership(scores: Array, member: Array, threshold: float | None = None) -> dict[str, Any]:
     """Measures the scores of a membership attack, over the candidates that have one.
 
     Args:
         scores: ``(n,)``, higher = member, NaN without a score.
         member: Whether each candidate is a member, ``(n,)`` bool.
+        threshold: The attack's own threshold; None or NaN if it has none, and so neither precision nor recall.
     """
     scored = ~np.isnan(scores)
     scores, member = scores[scored], member[scored]
@@ -111,7 +134,10 @@ def membership(scores: Array, member: Array) -> dict[str, Any]:
         "auc": area,
         "auc_error": auc_error(area, members, others),
         "balanced_accuracy": balanced_accuracy(scores, member),
-        "tpr_at": {str(fpr): tpr_at(scores, member, fpr) for fpr in FPRS},
+        "tpr_at": {
+            str(fpr): tpr_at(scores, member, fpr) for fpr in (*FPRS, *((0.0001,) if others >= MANY else ()))
+        },
+        **({} if threshold is None or np.isnan(threshold) else decided(scores > threshold, member)),
         "roc": [_thinned(rates) for rates in roc(scores, member)],
     }
 

@@ -18,7 +18,7 @@ from wire.fits import as_bytes
 from wire.oracle import Prices
 from wire.ratelimit import read_refusal
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
-from wire.types import Answer, Array, Card, Feature
+from wire.types import BLUR, Answer, Array, Card, Feature
 
 ROLES = ("labels", "probs", "logits")
 
@@ -242,6 +242,7 @@ class Endpoint:
             high=high,
             max_rows=most if batch < 0 else min(most, batch),
             tells_probs=any(role != "labels" for role in outputs.values()),
+            **{name: _blur(known, name) for name in BLUR},
             class_names=names,
             missing=bool(known.get("missing", False)),
             features=tuple(
@@ -304,6 +305,15 @@ def _named_role(pair: str) -> tuple[str, str]:
     if role not in ROLES:
         raise BadInput(f"--output {pair}: expected NAME={'|'.join(ROLES)}")
     return name, role
+
+
+def _blur(known: Mapping[str, Any], name: str) -> Any:
+    """Reads how a server blurs probabilities; None if it does not say so."""
+    value = known.get(name)
+    whole = name in ("top_k", "digits")
+    if value is None or (type(value) in ((int,) if whole else (int, float)) and 0 <= value < math.inf):
+        return value
+    raise Malformed(f"the model's {name} is {value!r}; expected a {'whole ' * whole}number of at least 0")
 
 
 def _roles(outputs: list[dict[str, Any]]) -> dict[str, str]:

@@ -102,6 +102,10 @@ def code_fault(feature: Feature, values: Array) -> str | None:
     return f"feature {feature.name!r} holds {wrong[0]:g}; expected codes from 0 to {len(feature.categories) - 1}"
 
 
+BLUR = ("top_k", "digits", "temperature", "noise")
+"""The fields of a card that say how its server blurs probabilities."""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """A description of a served model, as one account sees it.
@@ -120,6 +124,8 @@ class Card:
         digits: Number of decimals to which probabilities are rounded; None if they are not rounded.
         temperature: Temperature by which the logits were divided; None if they were not, or if the probabilities
             were also perturbed.
+        noise: Standard deviation of the noise that was added to the probabilities before they were clipped at 0
+            and normalised; None if none was.
         class_names: Names of the classes, empty if unknown.
         missing: Whether a feature may be missing (NaN).
         features: The features of a table, in order; empty if they have no names.
@@ -140,6 +146,7 @@ class Card:
     top_k: int | None = None
     digits: int | None = None
     temperature: float | None = None
+    noise: float | None = None
     class_names: tuple[str, ...] = ()
     missing: bool = False
     features: tuple[Feature, ...] = ()

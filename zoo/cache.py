@@ -18,7 +18,7 @@ def state_folder(given: Path | None = None) -> Path:
     return given or Path(os.environ.get("MLAAS_STATE") or "state")
 
 
-def once(folder: Path, make: Callable[[Path], object]) -> Path:
+def once(folder: Path, make: Callable[[Path], object], *, wait: bool = True) -> Path:
     """Returns a folder, which is made and filled if it does not exist; it is never left incomplete.
 
     If several processes need the folder, one fills it and the others wait. The lock is the kernel's (``flock``),
@@ -27,12 +27,17 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
     Args:
         folder: The folder.
         make: Fills the empty folder passed to it; runs again after an interruption.
+        wait: Whether to wait for another process that is making the folder; if not, it may not be there yet.
     """
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    with _held(lock, folder):
+    try:
+        held = _held(lock, folder, wait)
+    except Timeout:
+        return folder
+    with held:
         if not folder.exists():
             _fill(folder, make)
         # The lock file may go only now: until the folder exists, other processes may be waiting for it.
@@ -40,10 +45,12 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
     return folder
 
 
-def _held(lock: FileLock, folder: Path) -> AcquireReturnProxy[FileLock]:
+def _held(lock: FileLock, folder: Path, wait: bool) -> AcquireReturnProxy[FileLock]:
     try:
         return lock.acquire(blocking=False)
     except Timeout:
+        if not wait:
+            raise
         log.info("another process is making %s; waiting for it", folder)
         return lock.acquire()
 

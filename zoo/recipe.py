@@ -109,9 +109,19 @@ def trained(recipe: Recipe, pool: Pool, cache: Path, *, device: str | None = Non
     Raises:
         BadInput: The rows have no labels, the family does not take them, or the cached files are invalid.
     """
+    return folder.load(kept(recipe, pool, cache, device=device, label=label), device)
+
+
+def kept(
+    recipe: Recipe, pool: Pool, cache: Path, *, device: str | None = None, label: str = "", wait: bool = True
+) -> Path:
+    """Returns the folder of a recipe's model in the cache, after training it if necessary.
+
+    See :func:`trained`; with ``wait`` false, the folder may still be in the making by another process.
+    """
 
     def make(path: Path) -> None:
         model = recipe.train(pool, device=device, label=label)
         folder.save(model, path, seed=recipe.seed, rows=len(pool))
 
-    return folder.load(once(cache / "models" / recipe.key(pool)[:32], make), device)
+    return once(cache / "models" / recipe.key(pool)[:32], make, wait=wait)

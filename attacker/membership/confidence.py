@@ -12,6 +12,7 @@ import numpy as np
 
 from attacker.asking import needs_probs
 from attacker.membership.membership import ask
+from attacker.membership.signals import log_odds
 from wire import Array, Labels, Oracle
 from zoo.data.pool import Pool
 
@@ -21,17 +22,22 @@ class Confidence:
     """Confidence threshold: members get a higher probability of their true label (Yeom et al., CSF 2018).
 
     The paper predicts membership if a row's loss is at most the mean loss on the training set. The cross-entropy
-    loss is ``-log p_y``, so this is a threshold on ``p_y``, the probability of the true label. The score is
-    ``p_y``; no threshold is chosen.
+    loss is ``-log p_y``, so this is a threshold on ``p_y``, the probability of the true label. The score is the
+    logarithm of its odds, in the order of ``p_y`` where that rounds to 1 too; no threshold is chosen.
 
-    A withheld ``p_y`` (top-k) counts as 0, since the true label is not among the k likeliest.
+    Mass that top-k withholds is spread over the withheld classes. A row that is hard for every model has a low
+    score whether it is a member or not, so that with more information this attack can do worse than :class:`Gap`.
     """
 
+    @property
+    def threshold(self) -> None:
+        """None: the mean loss on the training set is not known."""
+        return None
+
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Returns the probability of each candidate's true label; see :class:`Membership`."""
+        """Returns the logarithm of the odds of each candidate's true label; see :class:`Membership`."""
         needs_probs(oracle.card)
         scores = np.full(len(x), np.nan)
         answered, answer = ask(oracle, x, rng)
-        if answer.probs is not None:
-            scores[answered] = np.nan_to_num(answer.probs)[np.arange(len(answered)), y[answered]]
+        scores[answered] = log_odds(answer, y[answered], oracle.card.classes)
         return scores

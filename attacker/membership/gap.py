@@ -24,6 +24,11 @@ class Gap:
     accuracy.
     """
 
+    @property
+    def threshold(self) -> float:
+        """Between the two scores."""
+        return 0.5
+
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
         """Returns 1 for each candidate that the model labels correctly, else 0; see :class:`Membership`."""
         scores = np.full(len(x), np.nan)

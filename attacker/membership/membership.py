@@ -13,9 +13,18 @@ from zoo.data.pool import Pool
 
 @runtime_checkable
 class Membership(Protocol):
-    """A frozen dataclass of hyper-parameters that distinguishes members of a training set from other rows."""
+    """A frozen dataclass of hyper-parameters that distinguishes members of a training set from other rows.
+
+    Attributes:
+        threshold: The attack decides that rows with a greater score are members; None if it only ranks.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def threshold(self) -> float | None:
+        """See above."""
+        ...
 
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
         """Scores candidates; how often each is asked about is limited only by the budget.

@@ -7,7 +7,7 @@ discuss perturbing confidences with noise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from scipy.special import ndtri
@@ -49,5 +49,5 @@ class GaussianNoise:
         return self.sigma * ndtri(row_noise(secret, x, k))
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card; the layer must stand inside top-k, rounding and label-only."""
-        return needs_probabilities("gaussian_noise", card)
+        """Returns the card with the noise; the layer must stand inside top-k, rounding and label-only."""
+        return replace(needs_probabilities("gaussian_noise", card), noise=self.sigma)

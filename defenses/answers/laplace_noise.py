@@ -8,7 +8,7 @@ differential privacy.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -51,5 +51,5 @@ class LaplaceNoise:
         return np.asarray(-self.scale * np.sign(centred) * np.log1p(-2 * np.abs(centred)))
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card; the layer must stand inside top-k, rounding and label-only."""
-        return needs_probabilities("laplace_noise", card)
+        """Returns the card with the noise; the layer must stand inside top-k, rounding and label-only."""
+        return replace(needs_probabilities("laplace_noise", card), noise=math.sqrt(2) * self.scale)

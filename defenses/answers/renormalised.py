@@ -48,7 +48,7 @@ def needs_probabilities(name: str, card: Card) -> Card:
         raise BadInput(f"{name}: needs all probabilities, so it must stand inside top_k")
     if card.digits is not None:
         raise BadInput(f"{name}: would undo the rounding inside it; rounding must stand outside")
-    return replace(card, temperature=None)
+    return replace(card, temperature=None, noise=None)
 
 
 def relabelled(answer: Answer, rows: Labels, new: Labels) -> Answer:

@@ -65,12 +65,15 @@ def extractions(protocol: Protocol) -> list[Run]:
 
 def memberships(protocol: Protocol) -> list[Run]:
     """Returns the runs of all registered membership attacks, by policy and attack."""
+    return [_membership(protocol, attack, policy) for policy in POLICIES for attack in MEMBERSHIP]
+
+
+def _membership(protocol: Protocol, attack: str, policy: str) -> Run:
+    settings = protocol.settings.get(attack, {})
+    made = MEMBERSHIP[attack](**settings)
+    rows = (2 * protocol.candidates + getattr(made, "population", 0)) * getattr(made, "queries", 1)
     files = ("--candidates", "candidates.npz", "--shadow", "shadow.npz")
-    return [
-        Run(attack, policy, 2 * protocol.candidates, files, protocol.settings.get(attack, {}))
-        for policy in POLICIES
-        for attack in MEMBERSHIP
-    ]
+    return Run(attack, policy, rows, files, settings)
 
 
 def attack(place: Place, parties: Parties, victims: Server) -> None:

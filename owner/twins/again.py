@@ -19,6 +19,7 @@ from wire import Answer, Array, BadInput, Oracle
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.model import Model
+from zoo.sweep import at_once
 
 SHARE = 0.8  # of the judge's rows, which trains each of his models
 
@@ -64,7 +65,7 @@ class Remade:
                 make = partial(_control, study, rows, secrets.randbits(63))
                 calls[self._of("control", number)] = make
         made = [partial(make, path) for path, make in calls.items()]
-        bar = tqdm(training.at_once(made, self.jobs), total=len(made), desc="models", unit="model")
+        bar = tqdm(at_once(made, self.jobs), total=len(made), desc="models", unit="model")
         for _ in bar:
             pass
         found = {

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from zoo.data.pool import Pool
 from zoo.families import Architecture
 from zoo.model import Model
 from zoo.network import Network
+from zoo.sweep import at_once
 
 PROBE = 1000  # rows
 THEFT = 10**6  # thefts have numbers beyond those of twins, and so other seeds
@@ -100,25 +99,6 @@ def cores() -> int:
     if torch.cuda.is_available():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def at_once(calls: Sequence[Callable[[], object]], jobs: int) -> Iterator[None]:
-    """Makes calls in up to ``jobs`` processes of one thread each; yields as each ends."""
-    if jobs == 1 or len(calls) < 2:
-        for call in calls:
-            call()
-            yield
-        return
-    spawn = multiprocessing.get_context("spawn")  # forked processes must not use torch's threads
-    with ProcessPoolExecutor(min(jobs, len(calls)), spawn, _one_thread) as pool:
-        for done in as_completed([pool.submit(call) for call in calls]):
-            done.result()
-            yield
-
-
-def _one_thread() -> None:
-    os.environ["TQDM_DISABLE"] = "1"
-    torch.set_num_threads(1)
 
 
 def _train_twin(study: Path, path: Path) -> None:

@@ -41,6 +41,7 @@ from server.protocols.rows import (
 )
 from wire import Answer, Array, Card, Malformed
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, TensorHead, as_texts, decode, pack
+from wire.types import BLUR
 
 TAG = "Open Inference Protocol v2"
 ROUTE = "/v2/models/{model}/infer"
@@ -280,6 +281,7 @@ def _described(deployed: Deployed) -> ModelMetadata:
         parameters={
             "classes": list(card.class_names),
             **{name: getattr(card, name) for name in ("low", "high", "max_rows", "missing")},
+            **{name: getattr(card, name) for name in BLUR if getattr(card, name) is not None},
             "features": [asdict(feature) for feature in card.features],
         },
     )

@@ -56,7 +56,8 @@ class ModelMetadata(BaseModel):
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
     parameters: Parameters = Field(
-        description="The classes' names, the range of a feature, and the most rows in one request.",
+        description="The classes' names, the range of a feature, the most rows in one request, and how "
+        "probabilities are blurred: `top_k`, `digits`, `temperature`, `noise` (a standard deviation).",
         examples=[
             {"classes": ["T-shirt", "Trouser"], "low": 0.0, "high": 1.0, "max_rows": 1024, "missing": False}
         ],

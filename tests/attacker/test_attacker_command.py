@@ -114,11 +114,12 @@ def test_membership_leaves_scores(
     digits.take(slice(0, 100)).save(candidates)
     options: list[object] = ["--candidates", candidates]
     if name == "shadow":
-        quick = ["--shadows", 2, "--attack-epochs", 2, "--state", tmp_path / "state"]
+        quick = ["--references", 2, "--attack-epochs", 2, "--state", tmp_path / "state"]
         options += ["--shadow", pool_file, *QUICK, *quick]
     assert attack(name, *options, budget=60) == 0
     with np.load(tmp_path / "out" / "scores.npz", allow_pickle=False) as scores:
-        assert np.isfinite(scores["scores"]).sum() == 60
+        assert np.isfinite(scores["scores"]).sum() == (45 if name == "shadow" else 60)  # 15 of the population
+        assert scores["threshold"] == pytest.approx(np.nan if name == "confidence" else 0.5, nan_ok=True)
         assert np.array_equal(scores["y"], digits.take(slice(0, 100)).y)
     assert result(tmp_path)["status"] == "done"
     assert result(tmp_path)["rows"] == 60

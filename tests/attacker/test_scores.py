@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reached import reach
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from attacker.asking import NotApplicable
@@ -21,16 +22,17 @@ TRUE = np.array([0, 0, 2, 2])
 NOBODY = Pool(ROWS[:0], TRUE[:0])
 
 
-def test_the_confidence_is_the_probability_told_for_the_true_label() -> None:
+def test_the_confidence_is_the_odds_of_the_true_label() -> None:
     oracle, record = reach(lambda x: x, shape=(3,), classes=3)
     scores = Confidence().infer(oracle, ROWS, TRUE, NOBODY, RNG(0))
-    assert scores == pytest.approx([0.7, 0.3, 0.4, 0.5])
+    assert expit(scores) == pytest.approx([0.7, 0.3, 0.4, 0.5])
     assert len(record.rows) == 4
 
 
-def test_a_withheld_confidence_counts_as_nothing() -> None:
+def test_a_withheld_confidence_is_an_equal_share_of_the_rest() -> None:
     oracle, _ = reach(lambda x: x, shape=(3,), classes=3, top_k=1)
-    assert Confidence().infer(oracle, ROWS, TRUE, NOBODY, RNG(0)) == pytest.approx([0.7, 0, 0, 0.5])
+    scores = Confidence().infer(oracle, ROWS, TRUE, NOBODY, RNG(0))
+    assert expit(scores) == pytest.approx([0.7, 0.2, 0.25, 0.5])
 
 
 def test_confidence_does_not_apply_to_labels_alone_and_asks_nothing() -> None:

@@ -1,23 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from reached import reach
+from memorised import MEMBER, ignorant, memorising, mislabelled, oracle_of, settings, spied
 from sklearn.metrics import roc_auc_score
 
 from attacker import Shadow
-from attacker.membership.match_policy import disclose, features
-from wire import Answer, Array, BadInput
+from attacker.membership.match_policy import blurred
+from attacker.membership.signals import log_odds
+from wire import Answer, Array, BadInput, Card
 from zoo.data.pool import Pool
-from zoo.families.mlp import Mlp
 from zoo.network import Network
-from zoo.training import Training
 
 RNG = np.random.default_rng
-SIZE = 150  # of the overfit victim's training set, and of its shadows'
-SMALL = Shadow(shadows=4, size=SIZE, family="mlp", epochs=60, lr=0.005, attack_epochs=20)
+NAN = np.nan
 
 
 @pytest.fixture(scope="module")
@@ -27,136 +26,73 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def noisy(digits: Pool) -> Pool:
-    """Digits of which a fifth has a wrong label, so that a model that fits them has learned them by heart."""
-    assert digits.y is not None
-    rng = RNG(7)
-    wrong = rng.random(len(digits)) < 0.2
-    return Pool(digits.x, np.where(wrong, rng.integers(10, size=len(digits)), digits.y), digits.class_names)
+def rows(digits: Pool) -> Pool:
+    return mislabelled(digits)
 
 
 @pytest.fixture(scope="module")
-def overfit(noisy: Pool) -> Network:
-    """A victim that has learned rows 0 to 150 by heart."""
-    assert noisy.y is not None
-    network = Network.new(Mlp(), noisy.input_shape, noisy.class_names, seed=3)
-    return network.fit(noisy.x[:SIZE], noisy.y[:SIZE], Training(epochs=60, batch=64, lr=0.005), seed=3)
+def overfit(rows: Pool) -> Network:
+    return memorising(rows)
 
 
-def settings(state: Path, **changed: object) -> Shadow:
-    return Shadow(**{**vars(SMALL), "state": state, **changed})  # type: ignore[arg-type]
+def small(state: Path, **changed: object) -> Shadow:
+    return Shadow(**settings(state, **{"attack_epochs": 5, **changed}))
 
 
-def attacked(attack: Shadow, victim: Network, noisy: Pool, rows: Array, **how: object) -> Array:
-    """Returns the scores of some rows; the shadow pool is rows 900 on."""
-    candidates = noisy.take(rows)
-    assert candidates.y is not None
-    oracle, _ = reach(victim.predict, max_rows=256, **how)  # type: ignore[arg-type]
-    return attack.infer(oracle, candidates.x, candidates.y, noisy.take(slice(900, None)), RNG(0))
-
-
-MEMBERS_AND_OTHERS = np.arange(2 * SIZE)
-MEMBER = MEMBERS_AND_OTHERS < SIZE
-
-
-@pytest.mark.parametrize(
-    ("how", "least"), [({}, 0.65), ({"top_k": 3}, 0.65), ({"tells_probs": False}, 0.58)], ids=str
-)
+@pytest.mark.parametrize(("policy", "least"), [("full", 0.6), ("noisy", 0.6), ("labels", 0.6)])
 def test_members_of_an_overfit_model_are_told_from_others(
-    how: dict[str, object], least: float, state: Path, overfit: Network, noisy: Pool
+    policy: str, least: float, state: Path, overfit: Network, rows: Pool
 ) -> None:
-    scores = attacked(settings(state), overfit, noisy, MEMBERS_AND_OTHERS, **how)
+    scores = spied(small(state), overfit, rows, policy)
     assert np.isfinite(scores).all()
     assert roc_auc_score(MEMBER, scores) > least
+    called = scores > small(state).threshold
+    assert called[MEMBER].mean() > called[~MEMBER].mean() + 0.1
 
 
-def test_rows_that_the_model_never_saw_are_not_told_apart(state: Path, overfit: Network, noisy: Pool) -> None:
-    unseen = np.arange(SIZE, 900)
-    scores = attacked(settings(state), overfit, noisy, unseen)
-    assert roc_auc_score(unseen < unseen.mean(), scores) == pytest.approx(0.5, abs=0.07)
+def test_rows_that_the_model_never_saw_are_not_told_apart(state: Path, rows: Pool) -> None:
+    scores = spied(small(state), ignorant(rows), rows)
+    assert roc_auc_score(MEMBER, scores) == pytest.approx(0.5, abs=0.07)
 
 
-def test_shadow_models_are_trained_once(
-    tmp_path: Path, overfit: Network, noisy: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attack = settings(tmp_path, shadows=2, epochs=2, attack_epochs=2)
-    trained: list[str] = []
-    fit = Network.fit
-
-    def counted(self: Network, *arguments: object, label: str = "", **options: object) -> Network:
-        trained.append(label)
-        return fit(self, *arguments, label=label, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Network, "fit", counted)
-    first = attacked(attack, overfit, noisy, MEMBERS_AND_OTHERS)
-    assert [label for label in trained if label.startswith("shadow")] == ["shadow 1/2", "shadow 2/2"]
-    trained.clear()
-    second = attacked(attack, overfit, noisy, MEMBERS_AND_OTHERS)
-    assert not [label for label in trained if label.startswith("shadow")]
-    assert np.array_equal(first, second)
-    attacked(settings(tmp_path, shadows=2, epochs=3, attack_epochs=2), overfit, noisy, MEMBERS_AND_OTHERS)
-    assert [label for label in trained if label.startswith("shadow")] == ["shadow 1/2", "shadow 2/2"]
-
-
-def test_each_class_has_an_attack_model_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_class_has_an_attack_model_of_its_own() -> None:
     # In class 0 members are told surely and others are not; in class 1 it is the other way round.
-    sure, unsure = [0.95, 0.05], [0.6, 0.4]
-    rng = RNG(0)
-    probs = np.repeat(np.array([sure, unsure, unsure, sure], np.float32), 200, axis=0)
+    sure, unsure = [3.0, -3.0], [0.4, -0.4]
+    answers = np.repeat(np.array([sure, unsure, unsure, sure]), 200, axis=0)
     labels, member = np.repeat([0, 0, 1, 1], 200), np.tile(np.repeat([1, 0], 200), 2)
-    monkeypatch.setattr(Shadow, "_outputs", lambda self, *of: (probs, labels, member))
-    oracle, _ = reach(lambda x: x, shape=(2,), classes=2)
-    pool = Pool(rng.random((8, 2), dtype=np.float32), np.arange(8) % 2)
-    candidates = np.array([sure, unsure, sure, unsure], np.float32)
-    scores = Shadow(shadows=1, state=tmp_path).infer(oracle, candidates, np.array([0, 0, 1, 1]), pool, RNG(0))
+    victim = np.array([sure, unsure, sure, unsure])
+    scores = Shadow()._recognised((answers, labels, member), victim, np.array([0, 0, 1, 1]), RNG(0))
     assert (scores > 0.5).tolist() == [True, False, False, True]
 
 
-@pytest.mark.parametrize(
-    ("how", "told"), [({}, 10), ({"top_k": 3}, 3), ({"tells_probs": False}, 1)], ids=["full", "top-3", "label"]
-)
-def test_attack_models_learn_from_what_the_victim_tells(
-    how: dict[str, object], told: int, state: Path, overfit: Network, noisy: Pool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("online", "pairs"), [(False, 8 * 800), (True, 8 * 1400)])
+def test_the_attack_set_is_balanced_and_leaves_out_candidates_that_trained_no_model(
+    online: bool, pairs: int, state: Path, overfit: Network, rows: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[Array] = []
-    train = Shadow._attack_model
+    recognised = Shadow._recognised
 
-    def kept(self: Shadow, told: Array, *arguments: object) -> Network:
-        learned.append(told)
-        return train(self, told, *arguments)  # type: ignore[arg-type]
+    def kept(self: Shadow, attack_set: tuple[Array, Array, Array], *arguments: object) -> Array:
+        learned.extend(attack_set)
+        return recognised(self, attack_set, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Shadow, "_attack_model", kept)
-    attacked(settings(state, attack_epochs=1), overfit, noisy, MEMBERS_AND_OTHERS, **how)
-    assert len(learned) == 10
-    assert sum(len(rows) for rows in learned) == SMALL.shadows * 2 * SIZE
-    assert {int(count) for rows in learned for count in (rows > 0).sum(axis=1)} == {told}
-
-
-def test_an_early_end_leaves_nan(state: Path, overfit: Network, noisy: Pool) -> None:
-    scores = attacked(settings(state), overfit, noisy, MEMBERS_AND_OTHERS, budget=200)
-    assert np.isfinite(scores).sum() == 200
-    assert not np.isfinite(scores[:200]).all()
+    monkeypatch.setattr(Shadow, "_recognised", kept)
+    spied(small(state, online=online, attack_epochs=1), overfit, rows)
+    answers, labels, member = learned
+    assert answers.shape == (pairs, 11) and len(labels) == pairs and member.mean() == 0.5
 
 
 @pytest.mark.parametrize(
-    ("size", "rows", "message"),
-    [
-        (None, slice(0, 0), "need a shadow pool of at least 2 labelled rows, not 0"),
-        (
-            60,
-            slice(0, 100),
-            "models with 60 training rows need a shadow pool of at least 120 labelled rows, not 100",
-        ),
-        (1, slice(0, 2), "the shadow models' rows have no row of class"),
-    ],
+    ("part", "message"),
+    [(slice(0, 0), "has no row of class"), (slice(0, 5), "has no row of class")],
 )
 def test_a_shadow_pool_that_will_not_do_costs_no_rows(
-    size: int | None, rows: slice, message: str, state: Path, overfit: Network, noisy: Pool
+    part: slice, message: str, state: Path, overfit: Network, rows: Pool
 ) -> None:
-    oracle, record = reach(overfit.predict)
-    assert noisy.y is not None
+    oracle, record = oracle_of(overfit)
+    assert rows.y is not None
     with pytest.raises(BadInput, match=message):
-        settings(state, size=size).infer(oracle, noisy.x, noisy.y, noisy.take(rows), RNG(0))
+        small(state).infer(oracle, rows.x, rows.y, rows.take(part), RNG(0))
     assert not record.batches
 
 
@@ -164,17 +100,50 @@ PROBS = np.array([[0.62, 0.24, 0.14], [0.11, 0.21, 0.68]], np.float32)
 NAN = np.nan
 
 
+LIKE = np.array([[0.412345678, 0.323456789, 0.264197533]])
+CARD = Card("m", (4,), 3)
+
+
 @pytest.mark.parametrize(
-    ("like", "expected"),
+    ("card", "like", "expected"),
     [
-        (Answer(np.array([0]), np.array([[0.123456, 0.3, 0.576544]])), PROBS.tolist()),
-        (Answer(np.array([2]), np.array([[NAN, 0.312345, 0.587654]])), [[0.62, 0.24, 0], [0, 0.21, 0.68]]),
-        (Answer(np.array([2]), np.array([[NAN, 0.3, 0.6]])), [[0.6, 0.2, 0], [0, 0.2, 0.7]]),
-        (Answer(np.array([1])), [[1, 0, 0], [0, 0, 1]]),
+        (CARD, [[0.123456789, 0.3, 0.576543211]], PROBS.tolist()),
+        (CARD, [[NAN, 0.312345678, 0.587654321]], [[0.62, 0.24, NAN], [NAN, 0.21, 0.68]]),
+        (CARD, [[NAN, 0.3, 0.6]], [[0.6, 0.2, NAN], [NAN, 0.2, 0.7]]),
+        (CARD, [[0.0, 0.0, 1.0]], PROBS.tolist()),
+        (replace(CARD, digits=1), [[0.0, 0.0, 1.0]], [[0.6, 0.2, 0.1], [0.1, 0.2, 0.7]]),
+        (replace(CARD, temperature=0.5), [[0.1, 0.3, 0.61234567]], [[0.833, 0.125, 0.042], [0.023, 0.085, 0.892]]),
     ],
-    ids=["full", "top-2", "top-2 rounded", "label"],
+    ids=["full", "top-2", "top-2 rounded", "saturated", "rounded, by the card", "temperature"],
 )
-def test_ones_own_models_tell_no_more_than_the_victim(like: Answer, expected: list[list[float]]) -> None:
-    told = disclose(PROBS, like)
+def test_ones_own_models_tell_no_more_than_the_victim(
+    card: Card, like: list[list[float]], expected: list[list[float]]
+) -> None:
+    told = blurred(PROBS, card, Answer(np.array([0]), np.array(like)), RNG(0))
     assert told.labels.tolist() == [0, 2]
-    assert features(told, 3) == pytest.approx(np.array(expected), abs=1e-6)
+    assert told.probs == pytest.approx(np.array(expected), abs=1e-3, nan_ok=True)
+
+
+def test_ones_own_models_tell_labels_where_the_victim_does() -> None:
+    told = blurred(PROBS, CARD, Answer(np.array([1])), RNG(0))
+    assert told.probs is None and told.labels.tolist() == [0, 2]
+
+
+def test_noise_is_that_of_the_card() -> None:
+    probs = np.tile(np.float32([0.4, 0.35, 0.25]), (4000, 1))
+    told = blurred(probs, replace(CARD, noise=0.05), Answer(np.zeros(1, int), LIKE), RNG(0))
+    assert told.probs is not None
+    noisy = np.maximum(probs + RNG(1).normal(0, 0.05, probs.shape), 0)
+    noisy /= noisy.sum(axis=1, keepdims=True)
+    assert told.probs.std(axis=0) == pytest.approx(noisy.std(axis=0), rel=0.1)
+    assert np.array_equal(told.labels, told.probs.argmax(axis=1))
+    assert 0.2 < (told.labels != 0).mean() < 0.3
+
+
+def test_odds_tell_rows_apart_whose_probability_rounds_to_one() -> None:
+    probs = np.float32([[1, 1e-20, 0], [1, 1e-12, 0], [0.9, 0.1, 0]])
+    odds = log_odds(Answer(np.zeros(3, int), probs), np.zeros(3, int), 3)
+    assert odds == pytest.approx(np.log([1e20, 1e12, 9]), rel=1e-6)
+    assert log_odds(Answer(np.zeros(1, int), np.float32([[0.6, 0.3, NAN]])), np.array([2]), 3) == pytest.approx(
+        np.log(0.1 / 0.9), rel=1e-6
+    )

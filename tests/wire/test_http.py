@@ -7,6 +7,7 @@ from wire import BadInput, Malformed, Refused, Unreachable
 from wire.http import CardOptions, Endpoint
 from wire.patient import Patient
 from wire.tensors import HEADER_LENGTH, Tensor, pack, unpack
+from wire.types import BLUR
 
 
 class Foreign:
@@ -210,3 +211,19 @@ def test_patience_has_an_end():
         Patient(Busy(Refused("forbidden", status=403, retry_after=1)), sleep=pytest.fail)(X)
     with pytest.raises(Refused, match="later"):
         Patient(Busy(Refused("later", status=429, retry_after=1)), sleep=lambda seconds: True)(X)
+
+
+@pytest.mark.parametrize("said", [{"noise": 0.05, "digits": 2, "top_k": 3}, {"temperature": 2}, {}])
+def test_the_card_is_told_how_probabilities_are_blurred(said):
+    def server(request):
+        reply = Foreign()(request)
+        if request.url.path != "/v2/models/a":
+            return reply
+        return httpx.Response(200, json={**reply.json(), "parameters": said})
+
+    card = endpoint(server).card
+    assert {name: getattr(card, name) for name in BLUR if getattr(card, name) is not None} == said
+    for wrong in ("2", -1, True, 2.5, [1]):
+        said["top_k"] = wrong
+        with pytest.raises(Malformed, match="top_k"):
+            endpoint(server)

@@ -214,14 +214,17 @@ def test_a_layer_that_tells_more_than_the_one_inside_changes_nothing(outer, inne
 @pytest.mark.parametrize(
     ("stack", "told"),
     [
-        ([LabelOnly(), OUTER["gaussian_noise"], Temperature(2.0)], (False, None, None, None)),
-        ([Rounding(2), TopK(3), OUTER["laplace_noise"], ReverseSigmoid(0.1, 0.2)], (True, 3, 2, None)),
-        ([TopK(1), Rounding(3), Temperature(2.0), Temperature(3.0)], (True, 1, 3, 6.0)),
+        ([LabelOnly(), OUTER["gaussian_noise"], Temperature(2.0)], (False, None, None, None, 0.05)),
+        (
+            [Rounding(2), TopK(3), OUTER["laplace_noise"], ReverseSigmoid(0.1, 0.2)],
+            (True, 3, 2, None, 2**0.5 * 0.05),
+        ),
+        ([TopK(1), Rounding(3), Temperature(2.0), Temperature(3.0)], (True, 1, 3, 6.0, None)),
     ],
 )
 def test_the_card_says_how_much_is_told(stack, told):
     card = disclosed(stack, Card("m", (4,), 5))
-    assert (card.tells_probs, card.top_k, card.digits, card.temperature) == told
+    assert (card.tells_probs, card.top_k, card.digits, card.temperature, card.noise) == told
 
 
 def test_a_contradiction_is_found_across_what_stands_between():

@@ -74,6 +74,9 @@ def test_the_protocol_s_other_routes(local):
         "max_rows": 64,
         "missing": False,
         "features": [],
+        "top_k": 3,
+        "digits": 2,
+        "noise": 0.05,
     }
     assert client.get("/openapi.json").json()["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]
     assert client.get("/docs").status_code == 200

@@ -1,0 +1,86 @@
+"""LiRA: a likelihood ratio of normal distributions for each row.
+
+Source: Carlini, Chien, Nasr, Song, Terzis, Tramèr, "Membership Inference Attacks From First Principles", IEEE S&P
+2022, sections V and VI. The authors' code (tensorflow/privacy, mi_lira_2021) centres the distributions on medians
+and scores offline by a two-sided density; here means and the paper's one-sided tail are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import norm
+
+from attacker.asking import needs_probs
+from attacker.membership.copies import shifted
+from attacker.membership.references import Referenced
+from attacker.membership.signals import log_odds
+from wire import Answer, Array, BadInput, Labels, Oracle
+from zoo.data.pool import Pool
+
+FEWEST = 32  # of models on one side, for a variance of its own
+
+
+@dataclass(frozen=True)
+class Lira(Referenced):
+    """LiRA: a likelihood ratio of each row's confidence among models that it trained and others (S&P 2022).
+
+    The logarithm of the odds of the true label is roughly normal among models. Online, the score is the logarithm
+    of the ratio of its two densities. Offline, it is that of the probability of a lower confidence among models
+    that the row did not train.
+
+    Attributes:
+        variance: Whose variance a distribution has: the row's own; the mean over all rows, for few models; or
+            auto, which is the row's own from 64 models on.
+        queries: Copies of each row to query: itself, then shifted images; their likelihoods are multiplied.
+    """
+
+    variance: Literal["auto", "own", "global"] = "auto"
+    queries: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.queries < 1 or self.references < 4:
+            raise BadInput(f"{self}: queries must be at least 1, and references at least 4")
+
+    @property
+    def threshold(self) -> float | None:
+        """The logarithm of equal likelihoods, if both are known."""
+        return 0.0 if self.online else None
+
+    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
+        """Returns the log-likelihood ratio of each candidate; see :class:`Membership`."""
+        needs_probs(oracle.card)
+        found = self.compare(oracle, x, y, shadow, rng, copies=lambda rows: shifted(rows, self.queries))
+
+        def confidence(answer: Answer, labels: Labels) -> Array:
+            return log_odds(answer, labels, oracle.card.classes)
+
+        victim, references, member = found.signals(confidence)
+        outside = self._normal(references, ~member)
+        if self.online:
+            inside = self._normal(references, member)
+            ratios = np.asarray(norm.logpdf(victim, *inside) - norm.logpdf(victim, *outside))
+        else:
+            ratios = -np.asarray(norm.logsf(victim, *outside))
+        return found.scores(ratios.mean(axis=1), len(x))
+
+    def _normal(self, references: Array, chosen: Array) -> tuple[Array, Array]:
+        """Fits normal distributions to the chosen models' signals.
+
+        Args:
+            references: Signals, ``(N, n, q)``.
+            chosen: The models of each row, ``(N, n)`` bool.
+
+        Returns:
+            Means and standard deviations, ``(n, q)`` each.
+        """
+        signals = np.where(chosen[..., None], references, np.nan)
+        mean = np.nanmean(signals, axis=0)
+        variances = np.nanvar(signals, axis=0, ddof=1)
+        few = len(references) < 2 * FEWEST
+        if self.variance == "global" or (self.variance == "auto" and few):
+            variances = np.broadcast_to(np.nanmean(variances, axis=0), variances.shape)
+        return mean, np.sqrt(variances) + 1e-30

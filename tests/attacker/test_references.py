@@ -1,0 +1,243 @@
+"""Attacks with reference models: planted leaks are found, and more information gives no less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from memorised import EPOCHS, MEMBER, SIZE, ignorant, memorising, mislabelled, oracle_of, settings, spied
+from scipy.special import expit
+from scipy.stats import norm
+
+from attacker.asking import NotApplicable
+from attacker.membership.copies import noisy, shifted
+from attacker.membership.gap import Gap
+from attacker.membership.label_only import LabelOnly
+from attacker.membership.lira import Lira
+from attacker.membership.references import Referenced, halves
+from attacker.membership.rmia import Rmia
+from attacker.membership.shadow import Shadow
+from experiments import metrics
+from wire import BadInput, Card
+from zoo.data.pool import Pool
+from zoo.network import Network
+
+RNG = np.random.default_rng
+BOUND = metrics.null_bound(12, SIZE, SIZE)
+ERROR = metrics.auc_error(0.75, SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder that the attacks of this file share, so that their references are trained once."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def rows(digits: Pool) -> Pool:
+    return mislabelled(digits)
+
+
+@pytest.fixture(scope="module")
+def memorised(rows: Pool) -> Network:
+    return memorising(rows)
+
+
+@pytest.fixture(scope="module")
+def unseen(rows: Pool) -> Network:
+    return ignorant(rows)
+
+
+@pytest.mark.parametrize(
+    ("cls", "changed", "least"),
+    [
+        (Rmia, {}, 0.75),
+        (Rmia, {"online": False, "references": 1}, 0.70),
+        (Rmia, {"online": False}, 0.70),
+        (Lira, {}, 0.72),
+        (Lira, {"online": False}, 0.65),
+        (LabelOnly, {}, 0.68),
+        (LabelOnly, {"online": False, "queries": 4}, 0.66),
+    ],
+    ids=str,
+)
+def test_a_planted_leak_is_found_and_none_where_there_is_none(
+    cls: type[Any],
+    changed: dict[str, Any],
+    least: float,
+    state: Path,
+    memorised: Network,
+    unseen: Network,
+    rows: Pool,
+) -> None:
+    attack = cls(**settings(state, **changed))
+    scores = spied(attack, memorised, rows)
+    assert metrics.auc(scores, MEMBER) > least
+    assert metrics.auc(scores, MEMBER) > metrics.auc(spied(Gap(), memorised, rows), MEMBER)
+    assert abs(metrics.auc(spied(attack, unseen, rows), MEMBER) - 0.5) < BOUND
+
+
+@pytest.mark.parametrize("cls", [Rmia, Lira, Shadow])
+def test_more_information_gives_no_less(cls: type[Any], state: Path, memorised: Network, rows: Pool) -> None:
+    attack = cls(**settings(state, online=True))
+    full, few = (metrics.auc(spied(attack, memorised, rows, policy), MEMBER) for policy in ("full", "noisy"))
+    by_labels = attack if cls is Shadow else LabelOnly(**settings(state))
+    labels = metrics.auc(spied(by_labels, memorised, rows, "labels"), MEMBER)
+    assert full > few - ERROR
+    assert few > labels - ERROR
+    assert full > labels
+
+
+@pytest.mark.parametrize("cls", [Rmia, Lira])
+def test_labels_alone_are_not_enough_and_cost_nothing(cls: type[Any], state: Path, memorised: Network) -> None:
+    oracle, record = oracle_of(memorised, "labels")
+    with pytest.raises(NotApplicable, match="labels only"):
+        cls(**settings(state)).infer(oracle, np.zeros((1, 1, 8, 8)), np.zeros(1, int), None, RNG(0))
+    assert not record.batches
+
+
+def test_all_attacks_share_their_references_which_are_trained_once(
+    tmp_path: Path, memorised: Network, rows: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    fit = Network.fit
+
+    def counted(self: Network, x: Any, *arguments: Any, **options: Any) -> Network:
+        trained.append(len(x))
+        return fit(self, x, *arguments, **options)
+
+    monkeypatch.setattr(Network, "fit", counted)
+    few = settings(tmp_path, references=4, epochs=(2,))
+    first = spied(Rmia(**few), memorised, rows)
+    assert trained == 4 * [700]  # half of 600 candidates and 800 rows of the shadow pool
+    spied(Lira(**few), memorised, rows)
+    spied(LabelOnly(**few), memorised, rows)
+    assert np.array_equal(first, spied(Rmia(**few), memorised, rows))
+    assert len(trained) == 4
+    spied(Rmia(**{**few, "online": False}), memorised, rows)
+    assert trained[4:] == 4 * [400]
+
+
+def test_every_row_trains_one_model_of_each_pair() -> None:
+    member, seeds = halves(5, 90, RNG(0))
+    assert member.sum(axis=1).tolist() == 5 * [45]
+    for first in (0, 2):
+        assert np.array_equal(member[first], ~member[first + 1])
+    assert not np.array_equal(member[0], member[2])
+    fewer = halves(2, 90, RNG(0))
+    assert np.array_equal(fewer[0], member[:2]) and fewer[1] == seeds[:2]
+
+
+@pytest.mark.parametrize("epochs", [4, EPOCHS])
+def test_references_are_trained_as_the_victim_was(
+    epochs: int, state: Path, rows: Pool, memorised: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack = Rmia(**settings(state, references=2, online=False, epochs=(4, 15, EPOCHS)))
+    victim = memorised if epochs == EPOCHS else _short(rows)
+    used: list[int] = []
+    train = Referenced._train
+
+    def kept(self: Referenced, rows: Any, member: Any, seeds: Any, training: Any) -> Any:
+        used.append(training.epochs)
+        return train(self, rows, member, seeds, training)
+
+    monkeypatch.setattr(Referenced, "_train", kept)
+    spied(attack, victim, rows)
+    assert used[:3] == [4, 15, EPOCHS]
+    assert used[3] == epochs
+
+
+def _short(rows: Pool) -> Network:
+    from zoo.families.mlp import Mlp
+    from zoo.training import Training
+
+    assert rows.y is not None
+    network = Network.new(Mlp(), rows.input_shape, rows.class_names, seed=3)
+    return network.fit(rows.x[:SIZE], rows.y[:SIZE], Training(4, lr=5e-3), seed=3)
+
+
+def test_rows_are_billed_and_an_early_end_leaves_nan(state: Path, memorised: Network, rows: Pool) -> None:
+    candidates, shadow = rows.take(slice(2 * SIZE)), rows.take(slice(2 * SIZE, 1400))
+    oracle, record = oracle_of(memorised)
+    oracle._budget = 401
+    attack = LabelOnly(**settings(state, population=100, queries=2))
+    assert candidates.y is not None
+    scores = attack.infer(oracle, candidates.x, candidates.y, shadow, RNG(0))
+    assert oracle.spent == len(record.rows) == 401
+    assert np.isfinite(scores).sum() == 150  # with 50 rows of the population, twice each
+
+
+def test_the_score_of_rmia_is_the_share_of_pairs_whose_likelihood_ratio_is_great() -> None:
+    rng = RNG(0)
+    victim, references, member = rng.normal(0, 3, 30), rng.normal(0, 3, (4, 30)), halves(4, 30, rng)[0]
+    p, of = expit(victim / 2), expit(references / 2)
+    for attack in (Rmia(gamma=1.2), Rmia(gamma=1.2, online=False)):
+        ratios = attack._ratios(victim, references, member, 0.3, 2.0)
+        scores = attack._exceeded(ratios, ratios[:20])
+        for x in range(20, 30):
+            pairs = []
+            for z in range(20):
+                likelihoods = []
+                for row in (x, z):
+                    out = np.mean([of[n, row] for n in range(4) if not member[n, row]])
+                    inside = np.mean([of[n, row] for n in range(4) if member[n, row]])
+                    marginal = (inside + out) / 2 if attack.online else ((1 + 0.3) * out + (1 - 0.3)) / 2
+                    likelihoods.append(p[row] / marginal)
+                pairs.append(likelihoods[0] / likelihoods[1] >= 1.2)
+            assert np.mean(pairs) <= scores[x] < np.mean(pairs) + 1 / 20
+
+
+def test_rmia_chooses_a_and_the_temperature_without_the_victim(state: Path) -> None:
+    rng = RNG(1)
+    member = halves(6, 4000, rng)[0]
+    hardness = rng.normal(0, 2, 4000)
+    references = hardness + 3 * member + rng.normal(0, 1, member.shape)
+    a, temperature = Rmia(**settings(state, references=6, online=False))._chosen(references, member)
+    assert 0 <= a < 1 and temperature in (1.0, 2.0, 4.0)
+    assert Rmia(references=6, online=False, a=0.4, temperature=3.0)._chosen(references, member) == (0.4, 3.0)
+    assert Rmia(references=2, online=False)._chosen(references[:2], member[:2]) == (0.3, 2.0)
+
+
+def test_the_score_of_lira_is_the_ratio_of_two_normal_densities() -> None:
+    rng = RNG(0)
+    references, member = rng.normal(0, 3, (6, 9, 2)), halves(6, 9, rng)[0]
+    for variance in ("own", "global"):
+        mean, deviation = Lira(references=6, variance=variance)._normal(references, member)  # type: ignore[arg-type]
+        for row in range(9):
+            inside = references[member[:, row], row, 1]
+            assert mean[row, 1] == pytest.approx(inside.mean())
+            if variance == "own":
+                assert deviation[row, 1] == pytest.approx(inside.std(ddof=1))
+        assert variance == "own" or np.ptp(deviation[:, 1]) == 0
+    assert norm.logpdf(1.0, *(part[0, 0] for part in (mean, deviation))) < 0
+
+
+def test_copies_begin_with_the_row_itself() -> None:
+    x = RNG(0).random((3, 1, 6, 6), dtype=np.float32)
+    copies = shifted(x, 5).reshape(3, 5, 1, 6, 6)
+    assert np.array_equal(copies[:, 0], x)
+    assert np.array_equal(copies[0, 1, 0, 1:], x[0, 0, :-1]) or np.array_equal(copies[0, 1, 0, :-1], x[0, 0, 1:])
+    card = Card("m", (1, 6, 6), 2)
+    noise = noisy(x, 4, 0.5, card).reshape(3, 4, 1, 6, 6)
+    assert np.array_equal(noise[:, 0], x) and noise.min() >= 0 and noise.max() <= 1
+    assert np.array_equal(noise[2:], noisy(x[2:], 4, 0.5, card).reshape(1, 4, 1, 6, 6))
+    with pytest.raises(BadInput, match="expected images"):
+        shifted(np.zeros((2, 5)), 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Rmia(references=0), "must be at least 1"),
+        (lambda: Rmia(epochs=()), "must be at least 1"),
+        (lambda: Rmia(references=1), "references must be at least 2"),
+        (lambda: Rmia(a=1.5), "a between 0 and 1"),
+        (lambda: Lira(references=3), "references at least 4"),
+        (lambda: LabelOnly(noise=0.0), "noise must be positive"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        make()
