@@ -124,4 +124,9 @@ def kept(
         model = recipe.train(pool, device=device, label=label)
         folder.save(model, path, seed=recipe.seed, rows=len(pool))
 
-    return once(cache / "models" / recipe.key(pool)[:32], make, wait=wait)
+    return once(path_of(recipe, pool, cache), make, wait=wait)
+
+
+def path_of(recipe: Recipe, pool: Pool, cache: Path) -> Path:
+    """Returns where in the cache a recipe's model is, if it is there."""
+    return cache / "models" / recipe.key(pool)[:32]

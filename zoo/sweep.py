@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from wire import Array
 from zoo.data.pool import Pool
 from zoo.model import Model
-from zoo.recipe import Recipe, kept, trained
+from zoo.recipe import Recipe, kept, path_of, trained
 
 
 def at_once(calls: Sequence[Callable[[], object]], jobs: int) -> Iterator[None]:
@@ -52,15 +51,17 @@ def train_all(
         jobs: Number of processes, which train a model each.
         label: Name of the progress bar.
     """
-    with TemporaryDirectory() as shared:
-        file = Path(shared) / "pool.npz"
-        pool.save(file)  # a process reads all rows once, which costs less than to send it those of each model
-        work = list(zip(itertools.repeat(file), recipes, rows, itertools.repeat(cache)))
-        made = sweep(_train, work, jobs)
-        for _ in tqdm(made, total=len(work), desc=label, unit="model", leave=False, dynamic_ncols=True):
-            pass
+    given = list(zip(recipes, rows, strict=True))
+    missing = [of for of in given if not path_of(of[0], pool.take(of[1]), cache).exists()]
+    if missing:
+        with TemporaryDirectory() as shared:
+            file = Path(shared) / "pool.npz"
+            pool.save(file)  # a process reads all rows once, which costs less than to send it those of each model
+            made = sweep(_train, [(file, *of, cache) for of in missing], jobs)
+            for _ in tqdm(made, total=len(missing), desc=label, unit="model", leave=False, dynamic_ncols=True):
+                pass
     # What other processes began is waited for here.
-    return [trained(recipe, pool.take(chosen), cache) for recipe, chosen in zip(recipes, rows, strict=True)]
+    return [trained(recipe, pool.take(chosen), cache) for recipe, chosen in given]
 
 
 def _train(file: Path, recipe: Recipe, rows: Array, cache: Path) -> None:
