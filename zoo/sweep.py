@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,10 +20,7 @@ from zoo.recipe import Recipe, kept, path_of, trained
 
 
 def at_once(calls: Sequence[Callable[[], object]], jobs: int) -> Iterator[None]:
-    """Makes calls in up to ``jobs`` processes of one thread each, or in this process if that is 1; yields as each ends.
-
-    With more than one process, the calls are pickled.
-    """
+    """Makes calls in up to ``jobs`` processes of one thread each, which pickles them; yields as each ends."""
     if jobs == 1 or len(calls) < 2:
         for call in calls:
             call()
@@ -57,7 +54,7 @@ def train_all(
         with TemporaryDirectory() as shared:
             file = Path(shared) / "pool.npz"
             pool.save(file)  # a process reads all rows once, which costs less than to send it those of each model
-            made = sweep(_train, [(file, *of, cache) for of in missing], jobs)
+            made = at_once([partial(_train, file, *of, cache) for of in missing], jobs)
             for _ in tqdm(made, total=len(missing), desc=label, unit="model", leave=False, dynamic_ncols=True):
                 pass
     # What other processes began is waited for here.

@@ -11,12 +11,14 @@ import numpy as np
 
 from attacker import EXTRACTION, MEMBERSHIP
 from experiments import metrics
-from experiments.demo.place import POLICIES, Place
+from experiments.demo.place import NULL, POLICIES, Place
 from experiments.demo.sizes import Protocol
 from experiments.header import cores
+from experiments.null import blind, check
 from experiments.parties import Job, Parties, Server
 from wire import Array, Labels
 from zoo import folder
+from zoo.data import Pool
 
 BASELINE = "knockoff"  # the attack whose rows are learned with their true labels, for comparison
 
@@ -76,11 +78,16 @@ def _membership(protocol: Protocol, attack: str, policy: str) -> Run:
     return Run(attack, policy, rows, files, settings)
 
 
+def nulls(protocol: Protocol) -> list[Run]:
+    """Returns the runs of all membership attacks against a model that has seen none of the candidates."""
+    return [_membership(protocol, attack, NULL) for attack in MEMBERSHIP]
+
+
 def attack(place: Place, parties: Parties, victims: Server) -> None:
     """Runs all attacks, each under an account of its own; each leaves its result in its folder."""
     thefts = sorted(extractions(place.protocol), key=lambda run: -run.budget)  # the longest first
-    spies = memberships(place.protocol)
-    # Whatever shadow models the runs at the first policy train, the others find in the attacker's state.
+    spies = [*memberships(place.protocol), *nulls(place.protocol)]
+    # Whatever reference models the runs at the first policy train, the others find in the attacker's state.
     first = [run for run in spies if run.policy == spies[0].policy]
     runs = [*first, *thefts, *(run for run in spies if run not in first)]
     parties.run([_job(place, run, victims) for run in runs], at_once=cores(), label="attacks")
@@ -111,6 +118,20 @@ def spied(place: Place, truth: Array) -> list[dict[str, Any]]:
     """
     results = [_result(place, run) for run in memberships(place.protocol)]
     return [_with_scores(place, result, truth) for result in results]
+
+
+def null(place: Place, truth: Array) -> dict[str, float]:
+    """Returns the areas under the ROC of each membership attack on a model without members, and blindly.
+
+    Args:
+        place: The demo's folders, rows and sizes.
+        truth: Which candidates are members, ``(n,)`` bool.
+
+    Raises:
+        NullFailed: The interval of one of them does not hold 1/2.
+    """
+    scores = {run.attack: _scores(place, run.account)[0] for run in nulls(place.protocol)}
+    return check({**scores, "blind": blind(Pool.load(place.party("attacker") / "candidates.npz").x, truth)}, truth)
 
 
 def baselines(place: Place, parties: Parties, victim: Labels) -> list[dict[str, Any]]:
@@ -163,8 +184,14 @@ def _result(place: Place, run: Run) -> dict[str, Any]:
 def _with_scores(place: Place, result: dict[str, Any], truth: Array) -> dict[str, Any]:
     if result["status"] == "not applicable":
         return result
-    with np.load(place.run_of(result["account"]) / "scores.npz", allow_pickle=False) as saved:
-        return {**result, **metrics.membership(saved["scores"], truth)}
+    scores, threshold = _scores(place, result["account"])
+    return {**result, **metrics.membership(scores, truth, threshold)}
+
+
+def _scores(place: Place, account: str) -> tuple[Array, float]:
+    """Returns the scores of a run, and the attack's threshold."""
+    with np.load(place.run_of(account) / "scores.npz", allow_pickle=False) as saved:
+        return saved["scores"], float(saved["threshold"])
 
 
 def _worth(place: Place, surrogate: Any, victim: Labels) -> dict[str, Any]:

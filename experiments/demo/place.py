@@ -42,6 +42,8 @@ POLICIES: dict[str, str] = {
 ]""",
 }
 
+NULL = "null"  # the name of an independent model, which membership attacks must not recognise rows of
+
 PLANS = """
 [plans.customer]
 price_per_row = "0.0001"
@@ -106,8 +108,9 @@ class Place:
             folder.save(victim, self.party(party) / "victim", **about)
 
     def serve_victim(self, parties: Parties) -> Server:
-        """Serves the victim, once under each policy."""
-        return self._serve(parties, "victims", {name: ("victim", text) for name, text in self.policies().items()})
+        """Serves the victim, once under each policy, and an independent model that has seen no candidate."""
+        served = {name: ("victim", text) for name, text in self.policies().items()}
+        return self._serve(parties, "victims", {**served, NULL: (NULL, "")})
 
     def serve_suspects(self, parties: Parties, names: list[str]) -> Server:
         """Serves the models that lie in the folder ``suspects``, each under its own name."""

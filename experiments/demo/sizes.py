@@ -53,13 +53,9 @@ class Protocol:
         """Returns the protocol cut down to the rows of the roles, for small data sets."""
         images = min(len(roles["unseen"]), len(roles["victim"])) // 2
         budgets = [min(budget, len(roles["pool"])) for budget in self.budgets]
-        settings = {name: dict(given) for name, given in self.settings.items()}
-        if "size" in settings.get("shadow", {}):
-            settings["shadow"]["size"] = min(settings["shadow"]["size"], len(roles["shadow"]) // 2)
         return replace(
             self,
             budgets=tuple(sorted(set(budgets))),
-            settings=settings,
             candidates=min(self.candidates, len(roles["evaluation"]), len(roles["victim"])),
             fit_images=min(self.fit_images, images),
             test_images=min(self.test_images, images),
@@ -80,7 +76,10 @@ REDUCED = Protocol(
         "t-rnd": {"family": "mlp", "lrs": (1e-3,), "epochs": (10, 20)},
         "line-search": {"family": "mlp", "points": 500},
         "retraining": {"family": "mlp"},
-        "shadow": {"family": "mlp", "shadows": 4, "size": 2500, "epochs": 30},
+        "shadow": {"family": "mlp", "references": 4},
+        "label-only": {"family": "mlp", "references": 8, "queries": 2},
+        "lira": {"family": "mlp", "references": 8},
+        "rmia": {"family": "mlp", "references": 8},
     },
     quota=2500,
     candidates=5000,
@@ -103,7 +102,10 @@ FULL = Protocol(
     settings={
         "jbda": {"seeds": 150},
         "line-search": {"points": 2000},
-        "shadow": {"shadows": 20, "size": 5000, "epochs": 100},
+        "shadow": {"references": 4, "epochs": (4, 8, 16)},
+        "label-only": {"epochs": (4, 8, 16)},
+        "lira": {"epochs": (4, 8, 16)},
+        "rmia": {"epochs": (4, 8, 16), "population": 2500},
     },
     quota=2500,
     candidates=5000,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cli.flags import attribute_notes
 from experiments import metrics
 from experiments.demo import attacks, ownership
-from experiments.demo.place import Place
+from experiments.demo.place import NULL, Place
 from experiments.demo.sizes import Protocol
 from experiments.header import header
 from experiments.parties import Parties
@@ -79,6 +79,7 @@ class Trial:
                 attacks.attack(place, parties, victims)
             with self._timed("attacks, measured"):
                 stolen, spied = attacks.stolen(place, labels), attacks.spied(place, truth)
+                null = attacks.null(place, truth)
                 baselines = attacks.baselines(place, parties, labels)
             with self._timed("ownership"):
                 owned = ownership.prove(place, parties, victims)
@@ -106,6 +107,7 @@ class Trial:
             "extraction": stolen,
             "baselines": baselines,
             "membership": spied,
+            "null": null,
             "alarms": alarms,
             "ownership": {"root": root, **owned},
             "seconds": self.seconds,
@@ -126,6 +128,8 @@ class Trial:
         to = number - protocol.controls
         party, name = ("suspects", f"independent-{to}") if to >= 0 else ("owner", f"controls/{number}")
         folder.save(network, place.party(party) / name)
+        if number == 0:
+            folder.save(network, place.party("victims") / NULL)
 
     def _dataset(self) -> tuple[Dataset, str | None]:
         """Loads the data set; where the default is not at hand, digits and a line that says so."""

@@ -64,6 +64,7 @@ def write(results: Mapping[str, Any], out: Path) -> Path:
 def _content(results: Run) -> dict[str, Any]:
     """Returns the template's variables."""
     extraction, membership = _sorted(results, "extraction"), _sorted(results, "membership")
+    membership = [{"precision": None, "recall": None, **run} for run in membership]
     billed = [*extraction, *membership]
     applied = [run for run in extraction if not not_applicable(run)]
     scored = [run for run in membership if not not_applicable(run)]
@@ -73,6 +74,7 @@ def _content(results: Run) -> dict[str, Any]:
     tested = [{**suspect, "attack": suspect["method"]} for suspects in evidence.values() for suspect in suspects]
     stealing, spying = (charts.marks(run["attack"] for run in runs) for runs in (extraction, membership))
     return {
+        "null": {},
         **results,
         "protocol": results["settings"],
         "summary": summary(results),

@@ -31,7 +31,10 @@ SMALL = Protocol(
         "jbda": {"seeds": 20},
         "t-rnd": {"seeds": 20, "lrs": (1e-3,), "epochs": (2,)},
         "line-search": {"points": 50, "epochs": 2},
-        "shadow": {"shadows": 2, "size": 100, "epochs": 5},
+        **{
+            name: {"references": 4, "family": "mlp", "epochs": (5,)}
+            for name in ("shadow", "label-only", "lira", "rmia")
+        },
     },
     quota=100,
     candidates=128,
@@ -108,6 +111,11 @@ def test_the_sizes_are_settings_of_registered_attacks():
             ATTACKS[name](**settings)
     (run,) = [run for run in extractions(SMALL) if (run.attack, run.policy) == ("t-rnd", "open")]
     assert run.arguments[-6:] == ["--seeds", "20", "--lrs", "0.001", "--epochs", "2"]
+
+
+def test_the_null_holds(results):
+    assert set(results["null"]) == {"confidence", "gap", "blind"}
+    assert all(abs(area - 0.5) < 0.1 for area in results["null"].values())
 
 
 def test_the_server_s_ledger_is_the_client_s_count(results):
@@ -206,7 +214,7 @@ def test_small_data_sets_cut_the_protocol_down(tmp_path):
     held = roles.draw(load("digits", None, tmp_path), 0)
     fitted = REDUCED.fitted(held)
     assert fitted.budgets == (250, 256) and fitted.settings["jbda"] == {"family": "mlp", "seeds": 150}
-    assert (fitted.candidates, fitted.settings["shadow"]["size"], fitted.fit_images) == (128, 128, 64)
+    assert (fitted.candidates, fitted.fit_images) == (128, 64)
     assert fitted.fit_images + fitted.test_images <= len(held["unseen"])
 
 
