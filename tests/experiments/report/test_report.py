@@ -68,6 +68,7 @@ def spying(attack, policy, area, roc):
         "auc_error": 0.05,
         "balanced_accuracy": 0.5 + area / 10,
         "tpr_at": {"0.01": rate(area / 8), "0.001": rate(area / 9)},
+        **({"precision": rate(0.6), "recall": rate(0.7)} if attack == "gap" else {}),
         "roc": roc,
     }
 
@@ -308,8 +309,9 @@ def test_every_membership_attack_appears_with_its_numbers(results, page):
         row = [run["attack"], "100", "0.0100", "equal", "50 / 48", f"{run['auc']:.3f} ± 0.098"]
         row += [f"{100 * run['balanced_accuracy']:.1f}"]
         row += [interval(run["tpr_at"][fpr], 2) for fpr in ("0.01", "0.001")]
+        row += [interval(run[name]) if name in run else "–" for name in ("precision", "recall")]
         assert [*row, "done"] in found.rows
-    assert ["shadow", "0", "0.0000", "equal", *5 * "–", "not applicable: labels only"] in found.rows
+    assert ["shadow", "0", "0.0000", "equal", *7 * "–", "not applicable: labels only"] in found.rows
 
 
 def test_every_suspect_appears_with_its_evidence(results, page):
