@@ -218,11 +218,14 @@ class Network(Model):
         parts = [self.module(rows).float() for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
-    def gradient(self, x: Array, labels: Labels, of: Literal["logit", "log_probability"] = "logit") -> Array:
-        """Returns, for each row, the gradient of its label's logit or of the logarithm of its probability.
+    def gradient(
+        self, x: Array, labels: Labels, of: Literal["logit", "log_probability", "margin"] = "logit"
+    ) -> Array:
+        """Returns, for each row, the gradient of its label's logit, log probability or margin.
 
-        The gradient of the probability itself has the latter's sign, but vanishes where the probability rounds to
-        0 or 1.
+        The gradient of the probability itself has the sign of that of its logarithm, but vanishes where the
+        probability rounds to 0 or 1. The margin is the label's logit minus the greatest one, so its gradient is 0
+        where the label is the predicted one.
 
         Args:
             x: Rows, ``(n, *input_shape)``.
@@ -238,6 +241,8 @@ class Network(Model):
             outputs = self.module(rows.requires_grad_())
             if of == "log_probability":
                 outputs = outputs.log_softmax(1)
+            elif of == "margin":
+                outputs = outputs - outputs.max(1, keepdim=True).values
             known = chosen[at : at + len(rows)]
             parts.append(torch.autograd.grad((outputs[: len(known)] * known).sum(), rows)[0])
             at += len(rows)

@@ -1,4 +1,4 @@
-"""Tests of published claims: ``python -m experiments reproduce A1 A2 A3 A4 A5 A6 A8 B1 B2 C4 E7 --json FILE``.
+"""Tests of published claims: ``python -m experiments reproduce A1 B1 --json FILE``; ``--help`` names all of them.
 
 A claim is a frozen dataclass whose fields are the sizes of its protocol; it names its id, its statement and its
 source (:class:`~experiments.claims.claim.Claim`). Its one verb, ``run(lab)``, plays the protocol between parties
@@ -27,6 +27,8 @@ CLAIMS: "Registry[Claim]" = Registry(
         "B1": "experiments.claims.prada_detection:B1",
         "B2": "experiments.claims.prada_hoda:B2",
         "C4": "experiments.claims.dawn_removal:C4",
+        "C6": "experiments.claims.dataset_inference:C6",
+        "C7": "experiments.claims.dataset_inference:C7",
         "E7": "experiments.claims.references:E7",
     }
 )

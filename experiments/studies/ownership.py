@@ -68,7 +68,7 @@ class Accusations:
         if foreign.shape[1:] != held["pool"].input_shape:
             raise BadInput(f"{self.foreign} has rows of another shape than {self.dataset}")
         suspects = Suspects(held, foreign, self.family, seed, self.epochs, self.few, cache)
-        test, panel = TwinTest(), _Panel([suspects.victim(1 + number) for number in range(self.models)], held)
+        test, panel = TwinTest(), Panel([suspects.victim(1 + number) for number in range(self.models)], held)
         results["victims"] = [_accuracy(model.predict, held) for model in panel.models]
         results["queries"], results["disputed"] = len(panel.x), len(panel.chosen)
         results["controls"] = [
@@ -99,7 +99,7 @@ class Accusations:
                 yield kind, number, suspects.answers(kind, 1 + number)
 
 
-class _Panel:
+class Panel:
     """All models, the queries about which they disagree most, and their answers."""
 
     def __init__(self, models: Sequence[Network], held: Mapping[str, Pool]) -> None:

@@ -26,6 +26,7 @@ from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
 
+DEFAULT = Training()
 ROBUST = 0.1  # size of the perturbations of adversarial training, in the largest norm
 
 
@@ -41,6 +42,7 @@ class Suspects:
         epochs: Passes of a thief over the answered rows.
         few: Rows of a small theft.
         cache: Folder of trained models.
+        training: Training of victims and twins.
     """
 
     held: Mapping[str, Pool]
@@ -50,6 +52,7 @@ class Suspects:
     epochs: int
     few: int
     cache: Path
+    training: Training = DEFAULT
 
     @cached_property
     def known(self) -> Pool:
@@ -61,12 +64,17 @@ class Suspects:
 
     def rows(self, number: int) -> Pool:
         """Returns the rows that train a victim or twin."""
-        return self.known.take(drawn(f"{self.seed:x}", number, len(self.known), len(self.held["victim"]))[1])
+        return self.known.take(self._chosen(number))
+
+    def unseen(self, number: int) -> Pool:
+        """Returns the other rows from which those of a victim or twin were drawn, in random order."""
+        rest = np.setdiff1d(np.arange(len(self.known)), self._chosen(number))
+        return self.known.take(np.random.default_rng([self.seed, 3, number]).permutation(rest))
 
     def victim(self, number: int) -> Network:
         """Returns a victim or twin, by its number from 1."""
         seed = drawn(f"{self.seed:x}", number, 0, 0)[0]
-        recipe = Recipe(NETWORKS[self.family](), Training(), seed)
+        recipe = Recipe(NETWORKS[self.family](), self.training, seed)
         return trained(recipe, self.rows(number), self.cache, label=f"model {number}").network()
 
     def stolen(self, kind: str, number: int) -> Network:
@@ -85,6 +93,10 @@ class Suspects:
         if kind == "distilled":
             x = self.rows(number).x
             return self._taught(number, x, victim.predict(x))
+        if kind == "other architecture":
+            rows = self.rows(number)
+            assert rows.y is not None
+            return self._taught(number, rows.x, rows.y, family=self._other)
         if kind == "labels, few":
             x = pool.x[rng.permutation(len(pool))[: self.few]]
             return self._taught(number, x, labels_of(victim.predict, x), epochs=30)
@@ -97,9 +109,8 @@ class Suspects:
             return self._taught(number, x, labels_of(self.stolen("labels", number).predict, x), epochs=self.epochs)
         x = self.foreign if kind == "foreign images" else pool.x
         answers = victim.predict(x) if kind in ("logits", "foreign images") else labels_of(victim.predict, x)
-        return self._taught(
-            number, x, answers, epochs=self.epochs, family="mlp" if kind == "other family" else self.family
-        )
+        family = self._other if kind == "other family" else self.family
+        return self._taught(number, x, answers, epochs=self.epochs, family=family)
 
     def answers(self, kind: str, number: int) -> Predict:
         """Returns the answers of a suspect that derives from a victim; some suspects change theirs to escape."""
@@ -128,6 +139,19 @@ class Suspects:
         chosen = pool.take(rng.permutation(len(pool))[: len(pool) * 4 // 5])
         assert chosen.y is not None
         return self._taught(2000 + number, chosen.x, chosen.y)
+
+    def comparison(self, number: int) -> Network:
+        """Returns a model that was trained on the rows that its victim did not see."""
+        unseen = self.unseen(number)
+        assert unseen.y is not None
+        return self._taught(3000 + number, unseen.x, unseen.y)
+
+    @property
+    def _other(self) -> str:
+        return "cnn" if self.family == "mlp" else "mlp"
+
+    def _chosen(self, number: int) -> Labels:
+        return drawn(f"{self.seed:x}", number, len(self.known), len(self.held["victim"]))[1]
 
     def _taught(
         self,

@@ -109,7 +109,7 @@ def test_an_answer_about_a_table_does_not_depend_on_them_either(family, width):
         np.testing.assert_array_equal(network.predict(x[5 : 5 + n]), together[5 : 5 + n])
 
 
-@pytest.mark.parametrize("of", ["logit", "log_probability"])
+@pytest.mark.parametrize("of", ["logit", "log_probability", "margin"])
 @every_family
 def test_gradients_are_those_of_finite_differences(family, of):
     network = Network.new(family, SHAPE, NAMES, seed=0)
@@ -124,6 +124,8 @@ def test_gradients_are_those_of_finite_differences(family, of):
         after, before = (network.module(torch.from_numpy(x + s)) for s in (step, -step))
         if of == "log_probability":
             after, before = after.log_softmax(1), before.log_softmax(1)
+        elif of == "margin":
+            after, before = (logits - logits.amax(1, keepdim=True) for logits in (after, before))
     slope = (after - before).numpy()[np.arange(len(x)), y] / 2
     np.testing.assert_allclose((gradient * step).sum((1, 2, 3)), slope, rtol=1e-3, atol=1e-11)
 
