@@ -14,7 +14,10 @@ import pytest
 
 from owner.log.log import Log
 from owner.log.timestamp import stamped, time_of
+from owner.twins import study as studies
+from tests.owner.papers import accuse, case_of, committed, judged, prepare
 from wire import BadInput, Unreachable
+from zoo import folder
 
 pytest.importorskip("rfc3161_client")
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -101,6 +104,14 @@ class Authority:
         return server
 
 
+@pytest.fixture(autouse=True, scope="module")
+def secret():
+    """The same twins in every run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("owner.twins.study.secrets.token_hex", lambda size: "17" * size)
+        yield
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("authority") / "it", "authority")
@@ -179,3 +190,23 @@ def test_the_answer_to_another_request_is_told(head, authority, tmp_path):
         stamped(head, f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
     server.server_close()
+
+
+def test_a_judge_relies_on_the_authority_in_place_of_the_owners_clock(authority, url, tmp_path):
+    study = prepare(tmp_path)
+    log = committed(study, tmp_path / "log")
+    victim = folder.load(studies.model_folder(study, 0))
+    log.replace_head(stamped(log.heads[0], url))
+    evidence = accuse(study, victim, tmp_path / "log")
+    case = case_of(evidence, study, tmp_path / "log", authority=authority.folder / "root.pem", retrained=0)
+    found = judged(case, victim, tmp_path / "one")
+    assert found.outcome == "derived" and any("by its timestamp, is older than" in one for one in found.checked)
+    assert not any("owner's clock" in one for one in found.unchecked)
+    young = dataclasses.replace(case, since=datetime.now(UTC) - timedelta(hours=1))
+    found = judged(young, victim, tmp_path / "two")
+    assert found.outcome == "refused" and "by its timestamp, no older than the suspect" in found.why
+    bare = dataclasses.replace(evidence.receipt.head, timestamp=None)
+    evidence = dataclasses.replace(evidence, receipt=dataclasses.replace(evidence.receipt, head=bare, latest=bare))
+    case = dataclasses.replace(case, evidence=evidence.signed(log.key), heads=[bare])
+    found = judged(case, victim, tmp_path / "three")
+    assert found.outcome == "refused" and "has no timestamp" in found.why

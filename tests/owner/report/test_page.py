@@ -89,9 +89,9 @@ def test_a_judgement_stands_beside_the_claim(evidence, tmp_path):
     assert "the log <is> right" in text and "other logs" in text
     missed = dataclasses.replace(again, verdict="inconclusive", p_value=0.3)
     text = text_of(page(evidence, judgement_of(evidence, missed)))
-    assert "The judge: not shown. the repeated test does not pass" in text
+    assert "The judge: not shown. The repeated test does not pass" in text
     text = text_of(page(evidence, judgement_of(evidence, Rejected("the log is forked"))))
-    assert "The judge: refused. the log is forked." in text
+    assert "The judge: refused. The log is forked." in text
 
 
 def test_the_judgement_of_other_evidence_is_refused(evidence):
