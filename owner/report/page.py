@@ -17,8 +17,9 @@ from owner.twins.ranks import Ranks
 from zoo.exact_interval import exact_interval
 
 MEASURED = (
-    "8 independent models, each against 16 victims (MLPs, Fashion-MNIST): 1 of 128 pairs accused at 1 %; 3 against "
-    "13 victims (CNNs), without a judge's line: 1 of 39. The worst victim accused 1 of the 8 (docs/results.md)."
+    "8 independent models, each against 16 victims (MLPs, Fashion-MNIST): 1 of 128 pairs accused at 1 %, "
+    "and so 1 of 8 by the worst victim; 3 against 13 victims (CNNs), without a judge's line: 1 of 39 "
+    "(docs/results.md)."
 )
 TICKS = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300)
 WIDTH, LEFT, ROW = 720, 170, 30  # of the figure, in pixels

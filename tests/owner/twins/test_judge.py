@@ -8,7 +8,6 @@ import pytest
 from owner.commitment import Entry, drawn_victim, receipt
 from owner.evidence import load
 from owner.log.log import Log
-from owner.selected_inference import SelectedInference
 from owner.twin_test import TwinTest
 from owner.twins import study as studies
 from owner.twins import training
@@ -329,39 +328,6 @@ def test_a_drawn_victim_is_judged_by_the_beacon_alone(tmp_path):
     refused(
         judged(dataclasses.replace(case, beacon=other), victim, tmp_path / "work"), "the value of round 7 draws"
     )
-
-
-# --- selected inference ------------------------------------------------------------------------------------------
-
-FEW = SelectedInference(images=5, candidates=60, permutations=99)
-
-
-def selected(place, craft=None):
-    """Prepares a study with simulated thefts, or crafted ones, and returns it with evidence about the victim."""
-    study = prepare(place, settings={**SETTINGS, "selected-inference": FEW.committed()}, thefts=4)
-    if craft is not None:
-        for number in range(1, 5):
-            folder.save(craft(number), studies.theft_folder(study, number))
-        training.train(study, 1)
-    committed(study, place / "log")
-    victim = folder.load(studies.model_folder(study, 0))
-    return study, victim, accuse(study, victim, place / "log", FEW, known=True)
-
-
-def test_selected_inference_is_repeated_too(tmp_path):
-    study, victim, evidence = selected(tmp_path)
-    found = judged(case_of(evidence, study, tmp_path / "log", retrained=4), victim, tmp_path / "work")
-    assert found.found["method"] == "selected-inference" and found.found["p_value"] == evidence.p_value
-    assert found.found["details"]["independent"].keys() == {"one"} and found.found["caution"] == CAUTION
-    assert any("9 models were trained again" in one for one in found.checked)
-
-
-def test_thefts_that_were_not_made_as_the_study_says_are_refused(tmp_path):
-    """Thefts that know how the private images were divided would accuse anybody."""
-    study, victim, evidence = selected(tmp_path, lambda number: trained(POOLS["private"], number, epochs=0))
-    found = judged(case_of(evidence, study, tmp_path / "log", retrained=4), victim, tmp_path / "work")
-    refused(found, "trained again")
-    assert found.why.startswith("the theft ")
 
 
 def test_the_evidence_that_is_judged_comes_from_its_file(papers, tmp_path):
