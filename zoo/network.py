@@ -20,7 +20,7 @@ from zoo.training import Training, train
 if TYPE_CHECKING:
     from zoo.families.family import Architecture, Family
 
-GRAIN = 8  # rows
+GRAIN = 16  # rows
 PASS = {"cpu": 32, "cuda": 1024}  # rows per forward pass: fits a CPU's caches, fills a GPU
 
 # Make CUDA's convolutions deterministic and in full float32, as on a CPU.
@@ -251,7 +251,7 @@ class Network(Model):
     def _passes(self, x: Array) -> Iterator[torch.Tensor]:
         """Yields rows in passes whose size is a multiple of :data:`GRAIN`; the last one is padded with zeros.
 
-        For other sizes, a CPU may sum in another order (observed with oneDNN; undocumented).
+        For other sizes, a CPU may sum in another order (seen with oneDNN, with AVX-512 even for 8; undocumented).
         """
         rows = self._rows(x)
         size = PASS[self.device.type]

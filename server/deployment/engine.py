@@ -2,8 +2,8 @@
 
 On a CPU a network is exported to ONNX Runtime, which is several times as fast as torch on small networks. It has
 to pass a check: its answers must equal torch's, and must not depend on the other rows of a pass. Where the check
-fails, torch serves, as it does on a GPU; see :mod:`server.deployment.cuda`. On some processors the last bits of
-torch's own answers depend on the other rows, which the log then says.
+fails, torch serves, as it does on a GPU; see :mod:`server.deployment.cuda`. Where the last bits of torch's own
+answers depend on the other rows, the log says so.
 """
 
 from __future__ import annotations
