@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import metrics
 from experiments.header import header
-from experiments.studies.evasions import EVASIONS, Predict
+from experiments.studies.evasions import Predict
 from experiments.studies.suspects import Suspects, labels_of
 from owner.twin_test import TwinTest, ranking, similarity
 from owner.twins.answers import Holdings
@@ -57,7 +57,8 @@ class Accusations:
     few: int = 2500
     kinds: tuple[str, ...] = (
         *("itself", "fine-tuned", "pruned", "weight noise", "labels", "logits", "labels, few", "distilled"),
-        *("other family", "twice stolen", "foreign images", "averaged", "adversarial", *EVASIONS),
+        *("other family", "twice stolen", "foreign images", "averaged", "adversarial"),
+        *("20 % at random", "40 % at random", "noise of 0.1"),
     )
 
     def run(self, seed: int, data: Path | None, cache: Path, out: Path | None) -> dict[str, Any]:
