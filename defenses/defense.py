@@ -153,18 +153,29 @@ def compose(layers: Sequence[Layer], victim: Handler) -> Handler:
     return victim
 
 
-def compose_row_wise(layers: Sequence[Layer]) -> Change | None:
-    """Returns what layers, outermost first, do to an answer; None if one needs to see every query alone."""
+def compose_row_wise(
+    layers: Sequence[Layer], victim: Callable[[Array], Awaitable[Answer]]
+) -> Callable[[Array], Awaitable[Answer]] | None:
+    """Wraps a victim as :func:`compose` does, for the rows of many queries at once.
+
+    Args:
+        layers: The layers, outermost first.
+        victim: Answers about rows, ``(n, ...)``.
+
+    Returns:
+        The function from rows to their answer; None if a layer needs to see every query alone.
+    """
     changes = [layer.change for layer in reversed(layers) if isinstance(layer, RowWise)]
     if len(changes) < len(layers):
         return None
 
-    def change(x: Array, answer: Answer) -> Answer:
-        for each in changes:
-            answer = each(x, answer)
+    async def handle(x: Array) -> Answer:
+        answer = await victim(x)
+        for change in changes:
+            answer = change(x, answer)
         return answer
 
-    return change
+    return handle
 
 
 def disclosed(defenses: Sequence[Defense], card: Card) -> Card:

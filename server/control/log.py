@@ -60,6 +60,7 @@ class ControlLog:
         stacks: The stacks that administrators put in place.
         audit: The last events, with the ids of keys in place of their hashes.
         position: Up to where the log was read.
+        begun: How often it was read from its beginning, as after a loss of the store.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class ControlLog:
         self.accounts, self.alarms, self.stacks = Accounts(self), Alarms(self), Stacks(self)
         self._views: tuple[View, ...] = (self.accounts, self.alarms, self.stacks)
         self.audit: deque[Event] = deque(maxlen=AUDITED)
-        self.position = 0
+        self.position = self.begun = 0
         self._compacted = 0  # the position of the log's snapshot
         self._reads = MicroBatch[None, None](self._read_on)
 
@@ -165,6 +166,7 @@ class ControlLog:
         self._reset(saved)
 
     def _reset(self, saved: dict[str, Any]) -> None:
+        self.begun += 1
         for view in self._views:
             view.reset(saved)
         self.audit = deque(saved.get("audit", []), AUDITED)

@@ -10,19 +10,16 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from functools import partial
 from time import perf_counter, thread_time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from defenses.defense import Change
 from defenses.microbatch import MicroBatch
 from server.deployment.engine import Engine
-from wire import Answer, Array
+from wire import Array
 
 INLINE = 0.0003  # seconds; a shorter pass blocks the event loop for less than a change of threads would cost
-WIDTH = 2  # passes at a time: one is computed while the event loop answers another and gathers the next
 _WEIGHT = 1 / 8  # of the latest pass in the mean of those of its size
 
 Observe = Callable[[int, float, float], None]
@@ -31,12 +28,10 @@ Observe = Callable[[int, float, float], None]
 class _Part(NamedTuple):
     x: Array
     asked: float
-    finish: Callable[[Array, Array], Any]
 
 
 class _Pass(NamedTuple):
-    rows: int
-    results: Sequence[Any]
+    probs: Array
     start: float
     end: float
     cost: float  # seconds of its thread's processor time
@@ -57,7 +52,7 @@ class Batcher:
 
         Args:
             engine: The engine.
-            executor: Runs passes that take too long to be run in the event loop, :data:`WIDTH` at a time.
+            executor: Runs passes that take too long to be run in the event loop, :attr:`Engine.width` at a time.
             observe: Called after each pass with its rows, the seconds for which the first of them had waited, and
                 the seconds that it took.
         """
@@ -65,55 +60,42 @@ class Batcher:
         self._engine, self._executor, self._observe = engine, executor, observe
         # Processor time, which other processes do not prolong, by the bit length of the rows' number.
         self._costs = [math.inf] * (engine.rows.bit_length() + 1)
-        self._passes: MicroBatch[_Part, Any] = MicroBatch(
-            self._pass, size=lambda part: len(part.x), most=engine.rows, width=WIDTH, even=engine.beside
+        self._passes: MicroBatch[_Part, Array] = MicroBatch(
+            self._pass, size=lambda part: len(part.x), most=engine.rows, width=engine.width, even=engine.beside
         )
 
     async def __call__(self, x: Array) -> Array:
-        """Returns the class probabilities of rows ``x``, ``(n, ...)``: ``(n, k)``."""
-        parts = await self._ask(x, lambda x, probs: probs)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    async def answer(self, x: Array, change: Change | None = None) -> Answer:
-        """Answers about rows ``x``, ``(n, ...)``; the change of the answer takes place where the pass does."""
-        return Answer.join(await self._ask(x, partial(_answered, change)))
-
-    async def _ask(self, x: Array, finish: Callable[[Array, Array], Any]) -> Sequence[Any]:
+        """Answers about the rows ``x``, ``(n, ...)``: class probabilities, ``(n, k)``."""
         asked, most = perf_counter(), self.most
-        parts = [self._passes(_Part(x[at : at + most], asked, finish)) for at in range(0, len(x), most)]
-        return [await parts[0]] if len(parts) == 1 else await asyncio.gather(*parts)
+        if len(x) <= most:
+            return await self._passes(_Part(x, asked))
+        parts = [self._passes(_Part(x[at : at + most], asked)) for at in range(0, len(x), most)]
+        return np.concatenate(await asyncio.gather(*parts))
 
-    def _pass(self, parts: Sequence[_Part]) -> Sequence[Any] | Awaitable[Sequence[Any]]:
-        if self._engine.beside or self._costs[sum(len(part.x) for part in parts).bit_length()] > INLINE:
-            return self._beside(parts)
-        return self._counted(parts, self._forward(parts))
+    def _pass(self, parts: Sequence[_Part]) -> Sequence[Array] | Awaitable[Sequence[Array]]:
+        rows = [part.x for part in parts]
+        if self._engine.beside or self._costs[sum(map(len, rows)).bit_length()] > INLINE:
+            return self._beside(parts, rows)
+        return self._answers(parts, self._forward(rows))
 
-    async def _beside(self, parts: Sequence[_Part]) -> Sequence[Any]:
-        forward = asyncio.get_running_loop().run_in_executor(self._executor, self._forward, parts)
-        return self._counted(parts, await forward)
+    async def _beside(self, parts: Sequence[_Part], rows: Sequence[Array]) -> Sequence[Array]:
+        forward = asyncio.get_running_loop().run_in_executor(self._executor, self._forward, rows)
+        return self._answers(parts, await forward)
 
-    def _counted(self, parts: Sequence[_Part], done: _Pass) -> Sequence[Any]:
-        size = done.rows.bit_length()
+    def _answers(self, parts: Sequence[_Part], done: _Pass) -> Sequence[Array]:
+        rows = len(done.probs)
+        size = rows.bit_length()
         known = self._costs[size]
         self._costs[size] = done.cost if known == math.inf else known + _WEIGHT * (done.cost - known)
         if self._observe is not None:
-            self._observe(done.rows, done.start - parts[0].asked, done.end - done.start)
-        return done.results
+            self._observe(rows, done.start - parts[0].asked, done.end - done.start)
+        answers, at = [], 0
+        for part in parts:
+            answers.append(done.probs[at : at + len(part.x)])
+            at += len(part.x)
+        return answers
 
-    def _forward(self, parts: Sequence[_Part]) -> _Pass:
+    def _forward(self, rows: Sequence[Array]) -> _Pass:
         start, begun = perf_counter(), thread_time()
-        probs = self._engine.predict([part.x for part in parts])
-        end, at = perf_counter(), 0
-        results: list[Any] = []
-        for x, _, finish in parts:
-            try:
-                results.append(finish(x, probs[at : at + len(x)]))
-            except Exception as error:  # which is this part's alone
-                results.append(error)
-            at += len(x)
-        return _Pass(at, results, start, end, thread_time() - begun)
-
-
-def _answered(change: Change | None, x: Array, probs: Array) -> Answer:
-    answer = Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs)
-    return answer if change is None else change(x, answer)
+        probs = self._engine.predict(rows)
+        return _Pass(probs, start, perf_counter(), thread_time() - begun)

@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from server.deployment.cuda import Lanes
+from server.deployment.cuda import LANES, Lanes
 from server.settings import Victim
 from wire import Array, BadInput, Card
 from wire.tensors import DATATYPES
@@ -50,12 +50,15 @@ class Engine:
         platform: Its name in the protocol's metadata.
         rows: Most rows in one pass.
         beside: Whether even the shortest pass belongs beside the event loop.
+        width: Most passes at a time. With three on two cores, the event loop gathers the next one while both are
+            busy.
     """
 
     predict: Predict
     platform: str
     rows: int
     beside: bool = False
+    width: int = 3
 
 
 def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: int) -> Engine:
@@ -109,7 +112,7 @@ def _on_gpu(network: Network, victim: Victim, card: Card) -> Engine:
         lanes = Lanes(network, drawn(card, PASS), name=card.model, sizes=sizes, tf32=victim.precision == "tf32")
     except torch.OutOfMemoryError as error:
         raise BadInput(f"the GPU has too little memory for it: {str(error).partition('. ')[0]}") from None
-    return Engine(lanes, f"pytorch_{victim.precision}", lanes.rows, beside=True)
+    return Engine(lanes, f"pytorch_{victim.precision}", lanes.rows, beside=True, width=LANES)
 
 
 def _exported(network: Network, card: Card, cache: Path, threads: int) -> Engine | str:

@@ -8,14 +8,15 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from server.deployment.batcher import WIDTH, Batcher
+from server.deployment.batcher import Batcher
 from server.deployment.companions import Models
 from server.deployment.engine import Engine, engine_of
 from server.settings import Recipe, Settings, Victim
-from wire import Answer, BadInput, Card, Query
+from wire import Answer, Array, BadInput, Card, Query
 from zoo import folder
 from zoo.data import Pool, load, load_or_digits, roles
 from zoo.families import FAMILIES, Family
@@ -47,7 +48,12 @@ class LoadedModel:
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""
-        return await self.batcher.answer(query.x)
+        return await self.answer(query.x)
+
+    async def answer(self, x: Array) -> Answer:
+        """Answers about rows, ``(n, *input_shape)``, as a query of them is answered."""
+        probs = await self.batcher(x)
+        return Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs)
 
 
 def load_all(
@@ -83,7 +89,7 @@ def load_all(
             card = _card(victim, models[source])
             if source not in engines:
                 engine = engine_of(models[source], victim, card, cache, settings.threads)
-                engines[source] = engine, ThreadPoolExecutor(WIDTH, thread_name_prefix="forward")
+                engines[source] = engine, ThreadPoolExecutor(engine.width, thread_name_prefix="forward")
         except BadInput as error:
             raise BadInput(f"victim {victim.name}: {error}") from None
         engine, threads = engines[source]

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from cli.money import MICRO
@@ -247,12 +246,11 @@ def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: 
         compose(timed, served),
         compose(unmarked, served),
     )
-    change = compose_row_wise(timed)
     return Deployed(
         admission.disclose(card),
         admission,
         reaction,
-        None if change is None else partial(served.batcher.answer, change=change),
+        compose_row_wise(timed, served.answer),
         served.batcher.most,
         served.platform,
         layers,

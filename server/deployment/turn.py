@@ -80,10 +80,12 @@ class Turns:
 
     async def close(self) -> None:
         """Refuses and refunds what is still to be answered."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks:  # some start others
+            await asyncio.sleep(0)  # a task that is cancelled before its first step tells nobody
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -126,18 +128,14 @@ class Turns:
 
     async def _answer(self, admitted: Sequence[_Admitted]) -> None:
         """Answers queries that share a pass; if that fails, each alone, since one may be to blame for it."""
-        first = admitted[0].asking
-        together = first.deployed.together
-        if first.alarms or together is None:
+        together = admitted[0].asking.deployed.together
+        if len(admitted) == 1 or together is None:
             await self._alone(admitted[0])
             return
         rows = [one.asking.query.x for one in admitted]
         try:
-            answer = await together(rows[0] if len(rows) == 1 else np.concatenate(rows))
+            answer = await together(np.concatenate(rows))
         except Exception as error:
-            if len(rows) == 1:
-                await self._fail(admitted[0], error)
-                return
             log.warning("%d queries that failed together are answered alone: %s", len(rows), type(error).__name__)
             for one in admitted:
                 self._start(self._alone(one))

@@ -90,6 +90,7 @@ class Connection(HttpToolsProtocol):
         repeated = self._repeated(data)
         if repeated is not None:  # parsing its head would cost more than the rest of this connection's work
             self._answering = self.cycle = cast(Any, repeated)
+            self._unread = None
             repeated.receive(data[len(self._start) :])
             repeated.begin()
             return

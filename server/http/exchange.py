@@ -46,6 +46,7 @@ class Head(NamedTuple):
         caller: Who asks.
         deployed: The model, as the account meets it.
         length: Length of its body in bytes.
+        begun: How often the control log had been read from its beginning.
     """
 
     url: bytes
@@ -55,6 +56,7 @@ class Head(NamedTuple):
     caller: Caller
     deployed: Deployed
     length: int
+    begun: int
 
     @staticmethod
     def read(application: Application, url: bytes, given: Given) -> Head | None:
@@ -76,11 +78,12 @@ class Head(NamedTuple):
             return None
         if length > most_bytes(deployed, service.settings):
             return None
-        return Head(url, given, headers, target, caller, deployed, length)
+        return Head(url, given, headers, target, caller, deployed, length, service.control.begun)
 
     def holds(self, application: Application) -> bool:
         """Returns whether another request with this head may be answered as this one."""
-        return not application.draining and self.caller.position == application.service.control.position
+        control = application.service.control
+        return not application.draining and (self.caller.position, self.begun) == (control.position, control.begun)
 
 
 class Exchange:
@@ -98,7 +101,7 @@ class Exchange:
     response_started = response_complete = disconnected = False
     _begun: float
     _deployed: Deployed
-    _asked: Asked
+    _asked: Asked | None = None
     _task: asyncio.Task[None]
 
     def __init__(
@@ -109,7 +112,7 @@ class Exchange:
         *,
         keep_alive: bool,
     ) -> None:
-        """Counts the body that is to come.
+        """Admits a request whose body is to come.
 
         Args:
             application: The application.
@@ -124,19 +127,30 @@ class Exchange:
         self._refused: Refused | None = None
         try:
             self._held = application.intake.admit(head.caller.account.name)
-            self._held.more(head.length)
         except Refused as refused:
             self._refused = refused
 
     def receive(self, part: bytes) -> None:
         """Takes a part of the body; that of a refused request is dropped."""
-        if self._refused is None:
+        if self._refused is not None or self._held is None:
+            return
+        try:
+            self._held.more(len(part))
+        except Refused as refused:
+            self._refused = refused
+            self._forget()
+        else:
             self._parts.append(part)
 
     def leave(self) -> None:
         """Forgets a request whose client has left before its body arrived."""
+        self._forget()
+
+    def _forget(self) -> None:
+        """Lets go of the body, and counts a refusal."""
         if self._held is not None:
-            self._held.end(None)
+            self._held.end(self._refused)
+        self._held, self._parts = None, []
 
     def begin(self) -> None:
         """Asks, now that the body has arrived."""
@@ -151,13 +165,14 @@ class Exchange:
         service, head = self._application.service, self._head
         self._deployed = deployed
         try:
-            if self._refused is not None or self._held is None:
-                raise self._refused or ValueError("nothing is held")
+            if self._refused is not None:
+                raise self._refused
+            assert self._held is not None
             content = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            self._asked = self._held.read(
+            self._asked = asked = self._held.read(
                 head.target.protocol.read, head.headers, Body(content), deployed.card, service.settings.max_json
             )
-            service.submit(caller, deployed, self._asked.x, self._asked.id, self._done)
+            service.submit(caller, deployed, asked.x, asked.id, self._done)
         except Exception as error:
             asyncio.get_running_loop().call_soon(self._done, error)  # many may be pipelined
 
@@ -180,10 +195,13 @@ class Exchange:
         error = outcome if isinstance(outcome, Exception) else None
         if self._held is not None:
             self._held.end(error)
+        self._parts = []  # the connection keeps this object until the next request
         if isinstance(outcome, Reply):
             try:
+                asked, self._asked = self._asked, None
+                assert asked is not None
                 headers, content = written(
-                    self._head.target.protocol, self._deployed, self._asked, outcome.answer, outcome.limits, record
+                    self._head.target.protocol, self._deployed, asked, outcome.answer, outcome.limits, record
                 )
                 record.status = 200
                 application.service.store.answered(outcome.charge)

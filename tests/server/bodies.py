@@ -12,7 +12,7 @@ from server.app import create_app
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.settings import Settings
-from wire import Answer, Card
+from wire import Card
 from wire.tensors import HEADER_LENGTH
 
 SMALL = 2**16  # bytes of a body that must cost little
@@ -90,10 +90,8 @@ class _Batcher:
     def __init__(self, card):
         self.classes = card.classes
 
-    async def answer(self, x, change=None):
-        probs = np.full((len(x), self.classes), 1 / self.classes, np.float32)
-        answer = Answer(probs.argmax(axis=1), probs)
-        return answer if change is None else change(x, answer)
+    async def __call__(self, x):
+        return np.full((len(x), self.classes), 1 / self.classes, np.float32)
 
 
 def v2(model, entry, raw=None, **members):

@@ -49,12 +49,13 @@ def asked_until_killed(url, headers, rows, process):
 
 def test_what_killed_servers_left_unanswered_is_refunded(config, rows):
     (key,) = keys_of_new(config, a="paying")
-    answered, kills = [], 3
-    for _ in range(kills):
+    answered, kills, billed = [], 0, {"requests": 0}
+    while billed["requests"] <= len(answered) and kills < 15:  # until a kill leaves something
+        kills += 1
         with serving("--config", config, cwd=config.parent) as (url, process):
             answered += asked_until_killed(url, {"Authorization": f"Bearer {key}"}, rows, process)
-    billed = ledger(config)
-    assert billed["requests"] > len(answered) > kills * CLIENTS  # or else nothing was left
+        billed = ledger(config)
+    assert billed["requests"] > len(answered) > kills * CLIENTS
     reconciled = command("server", "--config", config, "accounts", "reconcile", "--idle", "0", cwd=config.parent)
     assert reconciled.returncode == 0, reconciled.stderr
     refunded = int(re.search(r"^a +open +(\d+) requests", reconciled.stdout)[1])

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from server.deployment.batcher import INLINE, WIDTH, Batcher
+from server.deployment.batcher import INLINE, Batcher
 from server.deployment.engine import Engine
-from wire import Answer
+
+WIDTH = 2  # passes at a time
 
 
 class Model:
@@ -35,7 +36,7 @@ def play(script, beside=True, rows=64, observe=None, model=None, known=True):
     async def run():
         with ThreadPoolExecutor(WIDTH) as executor:
             predict = model or Model()
-            batcher = Batcher(Engine(predict, "a test", rows, beside), executor, observe)
+            batcher = Batcher(Engine(predict, "a test", rows, beside, WIDTH), executor, observe)
             if known and not beside:
                 batcher._costs = [0.0] * len(batcher._costs)
             return predict, await script(batcher)
@@ -178,10 +179,12 @@ def test_a_slow_model_does_not_hold_up_a_fast_one():
     async def run():
         slow, fast = Held(), Model()
         with ThreadPoolExecutor(WIDTH) as one, ThreadPoolExecutor(WIDTH) as other:
-            held = Batcher(Engine(slow, "a test", 8, True), one)
+            held = Batcher(Engine(slow, "a test", 8, True, WIDTH), one)
             asked = [asyncio.create_task(held(numbers(0, 8))) for _ in range(4)]
             await until(lambda: slow.going == WIDTH)
-            answer = await asyncio.wait_for(Batcher(Engine(fast, "a test", 8, True), other)(numbers(0, 3)), 20)
+            answer = await asyncio.wait_for(
+                Batcher(Engine(fast, "a test", 8, True, WIDTH), other)(numbers(0, 3)), 20
+            )
             assert slow.passes == [] and len(answer) == 3
             slow.let_go.release(4)
             await asyncio.gather(*asked)
@@ -284,26 +287,3 @@ def test_passes_are_told_of(beside):
     assert [rows for rows, _, _ in told] == model.passes == [8, 3]
     for _, queue, forward in told:
         assert 0.02 <= queue < 1 and 0 < forward < 0.02
-
-
-@in_both
-def test_the_change_of_an_answer_runs_where_the_pass_does_and_its_error_is_its_own(beside):
-    threads = set()
-
-    def change(x, answer):
-        threads.add(threading.current_thread())
-        if x[0, 0] == 3:
-            raise ValueError("three")
-        return Answer(answer.labels + 1, answer.probs)
-
-    async def script(batcher):
-        asked = [batcher.answer(numbers(start, 2), change) for start in (1, 3, 5)]
-        asked += [batcher.answer(numbers(7, 70), change), batcher.answer(numbers(80, 1))]
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    model, (first, failed, third, long, bare) = play(script, beside)
-    assert threads == model.threads and isinstance(failed, ValueError)
-    for answer, x in ((first, numbers(1, 2)), (third, numbers(5, 2)), (long, numbers(7, 70))):
-        assert (answer.labels == 1).all()
-        np.testing.assert_array_equal(answer.probs[:, 0], x[:, 0])
-    assert bare.labels.tolist() == [0]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from parts import local_server
 
-from server.deployment.engine import Engine
 from server.http.application import MOST_ELSEWHERE
 from wire import Refused
 
@@ -171,18 +170,18 @@ def test_nothing_may_stand_behind_compressed_data(local, rows):
     assert reply.status_code == 400 and "4 bytes stand behind the end" in reply.json()["detail"]
 
 
-def test_what_nobody_foresaw_is_told_without_its_words_and_not_billed(local, rows, monkeypatch):
+def test_what_nobody_foresaw_is_told_without_its_words_and_not_billed(local, rows, caplog):
     headers = local.headers()
-    batcher = local.app.service._served["open"].batcher
+    deployed = local.app.service._served["open"].batcher
 
-    def broken(parts):
-        raise ValueError(f"secret {parts[0]}")
+    async def broken(x):
+        raise ValueError(f"secret {x[0]}")
 
-    monkeypatch.setattr(batcher, "_engine", Engine(broken, "a test", 64))
+    object.__setattr__(local.app.service._served["open"], "batcher", broken)
     reply = predict(local, headers, rows[:2])
     assert reply.status_code == 500 and "secret" not in reply.text
     assert reply.headers["Content-Type"] == "application/problem+json"
-    monkeypatch.undo()
+    object.__setattr__(local.app.service._served["open"], "batcher", deployed)
     assert predict(local, headers, rows[:2]).status_code == 200
     assert local.client.get("/v1/account", headers=headers).json()["rows"] == 2
 

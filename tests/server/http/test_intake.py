@@ -196,3 +196,22 @@ def test_a_long_trailer_is_cut_off_before_it_costs_anything(big):
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
     assert sum(process.cpu_times()[:2]) - begun < 1
+
+
+def test_heads_without_bodies_hold_nothing_of_others(config, rows):
+    """An account that announces bodies and sends none leaves room for the others, on the short way too."""
+    config.write_text("account_bodies = 1_000_000\nall_bodies = 1_500_000\n" + config.read_text())
+    greedy, other = keys_of_new(config, greedy="free", other="free")
+    head = f"POST /v1/models/open:predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {greedy}\r\n"
+    with serving("--config", config, cwd=config.parent) as (url, _), contextlib.ExitStack() as ending:
+        host, _, port = url.removeprefix("http://").partition(":")
+        for _ in range(20):
+            connection = ending.enter_context(socket.create_connection((host, int(port))))
+            connection.sendall(f"{head}Content-Length: 200000\r\n\r\n".encode())
+        for _ in range(3):
+            reply = httpx.post(
+                f"{url}/v1/models/open:predict",
+                json={"instances": rows[:1].tolist()},
+                headers={"Authorization": f"Bearer {other}"},
+            )
+            assert reply.status_code == 200, reply.text
