@@ -118,7 +118,7 @@ class Referenced:
         population: int | None = None,
         further: bool = False,
     ) -> Compared:
-        """Asks the victim about the population, then about the candidates in random order, and trains references.
+        """Asks the victim about the candidates in random order, then about the population, and trains references.
 
         Args:
             oracle: The victim's oracle.
@@ -145,12 +145,13 @@ class Referenced:
         order, q = rng.permutation(len(shadow)), len(copies(x[:1]))
         most = len(shadow) if oracle.left is None else oracle.left // (4 * q)  # candidates need the budget too
         first = order[: min(self.population if population is None else population, most)]
-        heard = some(oracle, copies(shadow.x[first])) if len(first) else Answer.join([])
+        asked = len(shadow) + rng.permutation(len(x))
+        room = None if oracle.left is None else oracle.left - q * len(first)
+        found = some(oracle, copies(rows.x[asked])[:room])  # first, since an alarm may end the answers
+        asked = asked[: len(found) // q]
+        heard = oracle.collect(copies(shadow.x[first])) if len(first) else Answer.join([])
         first = first[: len(heard) // q]
         heard = heard[: len(first) * q]
-        asked = len(shadow) + rng.permutation(len(x))
-        found = some(oracle, copies(rows.x[asked]))
-        asked = asked[: len(found) // q]
         models = self._models(oracle.card, rows, member, seeds, first, _every(heard, q), rng)
         columns = np.concatenate([first, asked, order[len(first) :] if further else order[:0]])
         victim, everything = Answer.join([heard, found[: len(asked) * q]]), copies(rows.x[columns])
