@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, MutableSequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from types import FrameType
@@ -113,6 +114,7 @@ def supervise(count: int, work: Work, *arguments: Any, release: Callable[[], Non
 
 def _start(process: ForkServerProcess) -> None:
     """Starts a process; the fork server, if it starts too, inherits the signals that are held back."""
+    resource_tracker.ensure_running()  # the fork server's start would start it too, and that lets SIGTERM in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
     try:
         for left in reversed(range(_TRIES)):

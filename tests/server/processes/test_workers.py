@@ -94,9 +94,18 @@ def test_a_replacement_does_not_import_again(parent):
     assert (parent.folder / "imports").read_text() == "once "
 
 
+def fork_server_of(worker):
+    return int(Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_the_fork_server_holds_sigterm_back(parent):
+    status = Path(f"/proc/{fork_server_of(parent.all_up()[0])}/status").read_text()
+    assert int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
 def test_the_end_of_the_fork_server_ends_no_service(parent):
     before = parent.all_up()
-    fork_server = int(Path(f"/proc/{before[0]}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    fork_server = fork_server_of(before[0])
     os.kill(fork_server, signal.SIGKILL)
     until(lambda: len(found := parent.workers()) == 2 and not set(found.values()) & set(before.values()))
     until(lambda: not any(map(lives, before.values())))
