@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +14,11 @@ from experiments import metrics
 from experiments.demo.place import NULL, POLICIES, Place
 from experiments.demo.sizes import Protocol
 from experiments.header import cores
-from experiments.null import NullFailed, blind, check
+from experiments.null import blind, check
 from experiments.parties import Job, Parties, Server
 from wire import Array, Labels
 from zoo import folder
 from zoo.data import Pool
-
-log = logging.getLogger(__name__)
 
 BASELINE = "knockoff"  # the attack whose rows are learned with their true labels, for comparison
 
@@ -130,16 +127,12 @@ def null(place: Place, truth: Array) -> dict[str, float]:
         place: The demo's folders, rows and sizes.
         truth: Which candidates are members, ``(n,)`` bool.
 
-    Where an interval does not hold 1/2, the log says so and the report shows the area: nothing that
-    was asked is thrown away for it.
+    Raises:
+        NullFailed: The interval of one of them does not hold 1/2.
     """
     scores = {run.attack: _scores(place, run.account)[0] for run in nulls(place.protocol)}
     scores["blind"] = blind(Pool.load(place.party("attacker") / "candidates.npz").x, truth)
-    try:
-        return check(scores, truth)
-    except NullFailed as failed:
-        log.warning("%s", failed)
-        return {name: metrics.auc(found, truth) for name, found in scores.items() if not np.isnan(found).any()}
+    return check(scores, truth)
 
 
 def baselines(place: Place, parties: Parties, victim: Labels) -> list[dict[str, Any]]:
