@@ -52,6 +52,14 @@ class Asking(NamedTuple):
     position: int
     done: Callable[[Reply | Exception], bool]
 
+    def tell(self, outcome: Reply | Exception) -> bool:
+        """Hands over the outcome; what fails then is this query's alone, and its charge stands."""
+        try:
+            return self.done(outcome)
+        except Exception:
+            log.exception("an outcome could not be handed over")
+            return True
+
 
 class _Admitted(NamedTuple):
     asking: Asking
@@ -107,14 +115,14 @@ class Turns:
             try:
                 bill = asking.deployed.admission.bill(asking.query, asking.alarms, asking.position)
             except Exception as error:
-                asking.done(error)
+                asking.tell(error)
             else:
                 billed.append((asking, bill))
         try:
             verdicts = await self._store.charge_all([bill.charge for _, bill in billed])
         except (Exception, asyncio.CancelledError) as error:
             for asking, _ in billed:
-                asking.done(error if isinstance(error, Exception) else closing())
+                asking.tell(error if isinstance(error, Exception) else closing())
             if not isinstance(error, Exception):
                 raise
             return []
@@ -123,7 +131,7 @@ class Turns:
             try:
                 admitted.append(_Admitted(asking, bill, bill.limits(verdict)))
             except Exception as error:
-                asking.done(error)
+                asking.tell(error)
         return admitted
 
     async def _answer(self, admitted: Sequence[_Admitted]) -> None:
@@ -162,12 +170,12 @@ class Turns:
             await self._tell(one, answer)
 
     async def _tell(self, one: _Admitted, answer: Answer) -> None:
-        if not one.asking.done(Reply(answer, one.limits, one.bill.charge)):
+        if not one.asking.tell(Reply(answer, one.limits, one.bill.charge)):
             await self._store.refund(one.bill.charge)
 
     async def _fail(self, one: _Admitted, error: Exception) -> None:
         await self._store.refund(one.bill.charge)
-        one.asking.done(error)
+        one.asking.tell(error)
 
 
 def _passes(admitted: Sequence[_Admitted]) -> list[list[_Admitted]]:

@@ -43,7 +43,7 @@ class Head(NamedTuple):
         given: Its headers as they were sent.
         headers: The same by their names.
         target: What it asks.
-        caller: Who asks.
+        caller: The authenticated client.
         deployed: The model, as the account meets it.
         length: Length of its body in bytes.
         begun: How often the control log had been read from its beginning.

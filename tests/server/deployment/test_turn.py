@@ -82,14 +82,16 @@ def play(script, path=":memory:"):
     return asyncio.run(run())
 
 
-async def asked(turns, model, *xs, account="a", alarms=(), leave=()):
-    """Asks in one turn; returns the outcomes."""
+async def asked(turns, model, *xs, account="a", alarms=(), leave=(), breaks=()):
+    """Asks in one turn; returns the outcomes. Those who leave say so when told; those who break raise then."""
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in xs]
     for number, (x, future) in enumerate(zip(xs, futures, strict=True)):
 
-        def done(outcome, future=future, stays=number not in leave):
+        def done(outcome, future=future, stays=number not in leave, breaks=number in breaks):
             future.set_result(outcome)
+            if breaks:
+                raise RuntimeError("an answer that cannot be written")
             return stays
 
         turns.add(Asking(Query(account, x, 1e6), model, alarms, 0, done))
@@ -185,6 +187,17 @@ def test_who_left_is_refunded():
         return await bill(store)
 
     assert play(script)["rows"] == 4
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_outcome_that_cannot_be_handed_over_holds_up_no_other(alone, caplog):
+    async def script(store, turns):
+        outcomes = await asked(turns, deployed(Victim(), alone=alone, quota=10), *rows(2, 9, 4, 1), breaks={0, 1})
+        return outcomes, await bill(store)
+
+    (_, refused, c, d), billed = play(script)
+    assert isinstance(refused, Refused) and len(c.answer) == 4 and len(d.answer) == 1
+    assert billed["rows"] == 7 and caplog.text.count("an answer that cannot be written") == 2
 
 
 @pytest.mark.parametrize("sizes", [(2,), (2, 3), (60, 60)])
