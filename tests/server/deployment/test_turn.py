@@ -197,7 +197,7 @@ def test_an_outcome_that_cannot_be_handed_over_holds_up_no_other(alone, caplog):
 
     (_, refused, c, d), billed = play(script)
     assert isinstance(refused, Refused) and len(c.answer) == 4 and len(d.answer) == 1
-    assert billed["rows"] == 7 and caplog.text.count("an answer that cannot be written") == 2
+    assert billed["rows"] == 7 and len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("sizes", [(2,), (2, 3), (60, 60)])
