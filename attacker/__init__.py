@@ -29,10 +29,13 @@ MEMBERSHIP: "Registry[Membership]" = Registry(
     {
         "confidence": "attacker.membership.confidence:Confidence",
         "gap": "attacker.membership.gap:Gap",
+        "imia": "attacker.membership.imia:Imia",
         "label-only": "attacker.membership.label_only:LabelOnly",
         "lira": "attacker.membership.lira:Lira",
+        "quantile": "attacker.membership.quantile:Quantile",
         "rmia": "attacker.membership.rmia:Rmia",
         "shadow": "attacker.membership.shadow:Shadow",
+        "union": "attacker.membership.union:Union",
     }
 )
 """Membership attacks, which return a score for each candidate, by the name of their command."""

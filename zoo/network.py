@@ -15,7 +15,7 @@ from zoo.augment import Change
 from zoo.early_stopping import EarlyStopping
 from zoo.model import Model
 from zoo.tensors import Tensors
-from zoo.training import Training, train
+from zoo.training import Loss, Training, train
 
 if TYPE_CHECKING:
     from zoo.families.family import Architecture, Family
@@ -151,18 +151,20 @@ class Network(Model):
         augment: Change | None = None,
         held_out: tuple[Array, Array] | None = None,
         patience: int = 10,
+        loss: Loss = functional.cross_entropy,
     ) -> Network:
         """Continues training from the current weights.
 
         Args:
             x: Rows, ``(n, *input_shape)``.
-            y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``.
+            y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``; for another loss, ``(n, m)``.
             training: Training parameters.
             seed: Seed of the order of the rows, and of their changes.
             label: Name of the progress bar.
             augment: Changes the rows of each step.
             held_out: Rows and labels that end the training: the weights are kept that fit these best.
             patience: Epochs without a better fit of the held-out rows, after which training ends.
+            loss: Of outputs and targets; held-out rows are judged by cross-entropy.
 
         Returns:
             This network.
@@ -179,12 +181,13 @@ class Network(Model):
         stopping = None if held_out is None else EarlyStopping(*self._pairs(*held_out), patience)
         self.checkpoints = train(
             self.module,
-            *self._pairs(x, y),
+            *self._pairs(x, y, free=loss is not functional.cross_entropy),
             training,
             seed=seed,
             label=label,
             augment=augment,
             stopping=stopping,
+            loss=loss,
         )
         self.training = training
         return self
@@ -261,9 +264,9 @@ class Network(Model):
             filled = torch.cat([part, part.new_zeros(missing, *self.input_shape)]) if missing else part
             yield filled.contiguous(memory_format=self._layout)
 
-    def _pairs(self, x: Array, y: Array) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns rows and their labels or probabilities, on the device."""
-        if len(x) != len(y) or y.shape[1:] not in ((), (self.classes,)):
+    def _pairs(self, x: Array, y: Array, free: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns rows and their labels or probabilities, on the device; other targets if ``free``."""
+        if len(x) != len(y) or not (free or y.shape[1:] in ((), (self.classes,))):
             raise ValueError(f"labels must be ({len(x)},) or ({len(x)}, {self.classes}), not {y.shape}")
         targets = torch.tensor(y, dtype=torch.int64 if y.ndim == 1 else torch.float32)
         return self._rows(x), targets.to(self.device)

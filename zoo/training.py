@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from zoo.early_stopping import EarlyStopping
 from zoo.tensors import Tensors
 
 MOST_CHECKPOINTS = 50
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,20 @@ def train(
     label: str = "",
     augment: Change | None = None,
     stopping: EarlyStopping | None = None,
+    loss: Loss = functional.cross_entropy,
 ) -> list[Tensors]:
-    """Trains a module in place by cross-entropy.
+    """Trains a module in place.
 
     Args:
         module: Maps rows to logits, ``(n, k)``.
         x: Rows, ``(n, *input_shape)``, on the module's device.
-        y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``.
+        y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``; or what the loss takes.
         training: Training parameters.
         seed: Seed of the order of the rows.
         label: Name of the progress bar.
         augment: Changes the rows of each step.
         stopping: Ends the training early, and restores the best weights.
+        loss: Of outputs, ``(n, k)``, and their targets: the mean over rows.
 
     Returns:
         The weights at all checkpoints but the last, on the CPU.
@@ -100,15 +104,15 @@ def train(
             loss_sum = torch.zeros((), device=x.device)
             for rows in torch.split(torch.randperm(len(x), generator=order).to(x.device), training.batch):
                 inputs = x[rows] if augment is None else augment(x[rows], order)
-                loss = functional.cross_entropy(module(inputs), y[rows])
+                mean = loss(module(inputs), y[rows])
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                mean.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 scheduler.step()
                 step += 1
                 if step in kept_after:
                     kept.append({name: tensor.cpu().clone() for name, tensor in module.state_dict().items()})
-                loss_sum += loss.detach() * len(rows)
+                loss_sum += mean.detach() * len(rows)
             bar.set_postfix_str(f"loss {loss_sum.item() / len(x):.3f}", refresh=False)
             bar.update()
             if stopping is not None and stopping.after_epoch(module):

@@ -9,14 +9,15 @@ each copy has a likelihood ratio of its own, which tells how hard it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from attacker.membership.copies import noisy, shifted
-from attacker.membership.references import Referenced
+from attacker.membership.references import Compared, Referenced
 from attacker.membership.signals import right
-from wire import Array, BadInput, Labels, Oracle
+from wire import Array, BadInput, Card, Labels, Oracle
 from zoo.data.pool import Pool
 
 
@@ -51,14 +52,19 @@ class LabelOnly(Referenced):
 
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
         """Returns the log-likelihood ratio of each candidate's labels; see :class:`Membership`."""
-
-        def copied(rows: Array) -> Array:
-            if self.copies == "shifts":
-                return shifted(rows, self.queries)
-            return noisy(rows, self.queries, self.noise, oracle.card)
-
         population = None if oracle.card.tells_probs else 0  # labels do not tell how long the victim was trained
-        found = self.compare(oracle, x, y, shadow, rng, copies=copied, population=population)
+        copies = partial(self.copied, oracle.card)
+        found = self.compare(oracle, x, y, shadow, rng, copies=copies, population=population)
+        return found.scores(self.values(found), len(x))
+
+    def copied(self, card: Card, rows: Array) -> Array:
+        """Returns each row itself, and copies that are shifted or noisy."""
+        if self.copies == "shifts":
+            return shifted(rows, self.queries)
+        return noisy(rows, self.queries, self.noise, card)
+
+    def values(self, found: Compared) -> Array:
+        """Returns the log-likelihood ratio of each row's labels."""
         victim, references, member = found.signals(right)
         outside = _share(references, ~member)
         if self.online:
@@ -66,7 +72,7 @@ class LabelOnly(Referenced):
             ratios = np.where(victim, np.log(inside / outside), np.log((1 - inside) / (1 - outside)))
         else:
             ratios = victim - outside
-        return found.scores(ratios.sum(axis=1), len(x))
+        return np.asarray(ratios.sum(axis=1))
 
 
 def _share(right: Array, chosen: Array) -> Array:

@@ -13,12 +13,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import norm
 
-from attacker.asking import needs_probs
 from attacker.membership.copies import shifted
-from attacker.membership.references import Referenced
-from attacker.membership.signals import log_odds
-from wire import Answer, Array, BadInput, Labels, Oracle
-from zoo.data.pool import Pool
+from attacker.membership.references import Compared, Referenced
+from wire import Array, BadInput, Card
 
 FEWEST = 32  # of models on one side, for a variance of its own
 
@@ -50,22 +47,20 @@ class Lira(Referenced):
         """The logarithm of equal likelihoods, if both are known."""
         return 0.0 if self.online else None
 
-    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Returns the log-likelihood ratio of each candidate; see :class:`Membership`."""
-        needs_probs(oracle.card)
-        found = self.compare(oracle, x, y, shadow, rng, copies=lambda rows: shifted(rows, self.queries))
+    def copied(self, card: Card, rows: Array) -> Array:
+        """Returns each row itself, and shifted images."""
+        return shifted(rows, self.queries)
 
-        def confidence(answer: Answer, labels: Labels) -> Array:
-            return log_odds(answer, labels, oracle.card.classes)
-
-        victim, references, member = found.signals(confidence)
+    def values(self, found: Compared) -> Array:
+        """Returns the log-likelihood ratio of each row."""
+        victim, references, member = found.confidences()
         outside = self._normal(references, ~member)
         if self.online:
             inside = self._normal(references, member)
             ratios = np.asarray(norm.logpdf(victim, *inside) - norm.logpdf(victim, *outside))
         else:
             ratios = -np.asarray(norm.logsf(victim, *outside))
-        return found.scores(ratios.mean(axis=1), len(x))
+        return np.asarray(ratios.mean(axis=1))
 
     def _normal(self, references: Array, chosen: Array) -> tuple[Array, Array]:
         """Fits normal distributions to the chosen models' signals.

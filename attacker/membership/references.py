@@ -8,13 +8,14 @@ Sources: Carlini, Chien, Nasr, Song, Terzis, Tramèr, "Membership Inference Atta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import ks_2samp
 
-from attacker.asking import some
+from attacker.asking import needs_probs, some
 from attacker.membership.match_policy import blurred
 from attacker.membership.signals import log_odds
 from attacker.surrogate import class_names, family_named, new_seed
@@ -37,6 +38,7 @@ class Compared:
     Attributes:
         candidates: Indices of the m candidates that the victim answered, ``(m,)``.
         population: Number of rows p of the population, which did not train the victim.
+        classes: Number of classes.
         y: True labels, ``(p + m,)``; then those of the rows about which only the reference models were asked.
         copies: Number of copies q of each row that were asked about.
         victim: The victim's answer, about ``(p + m) q`` rows; the copies of a row are together.
@@ -46,6 +48,7 @@ class Compared:
 
     candidates: Array
     population: int
+    classes: int
     y: Labels
     copies: int
     victim: Answer
@@ -59,6 +62,15 @@ class Compared:
         answers = [self.victim, *(answer[: len(self.victim)] for answer in self.references)]
         victim, *references = [of(answer, y).reshape(rows, self.copies) for answer in answers]
         return victim, np.stack(references), self.member[:, :rows]
+
+    def of_first_copies(self) -> Compared:
+        """Returns the same with a single copy of each row: the first, which is the row itself."""
+        victim, *references = (every(answer, self.copies) for answer in (self.victim, *self.references))
+        return replace(self, copies=1, victim=victim, references=references)
+
+    def confidences(self) -> tuple[Array, Array, Array]:
+        """Returns the logarithms of the odds of the true labels; see :meth:`signals`."""
+        return self.signals(lambda answer, y: log_odds(answer, y, self.classes))
 
     def scores(self, values: Array, candidates: int) -> Array:
         """Returns a score for each of the candidates, ``(n,)``, out of values of ``(p + m,)`` rows."""
@@ -106,6 +118,20 @@ class Referenced:
         if min(self.references, self.population, self.jobs, *self.epochs) < 1 or not self.epochs:
             raise BadInput(f"{self}: references, population, jobs and epochs must be at least 1")
 
+    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
+        """Returns the value of each candidate among the answers; see :class:`Membership`."""
+        needs_probs(oracle.card)
+        found = self.compare(oracle, x, y, shadow, rng, copies=partial(self.copied, oracle.card))
+        return found.scores(self.values(found), len(x))
+
+    def copied(self, card: Card, rows: Array) -> Array:
+        """Returns the copies of rows to ask about, ``(n q, *input_shape)``; by default, the rows themselves."""
+        return rows
+
+    def values(self, found: Compared) -> Array:
+        """Returns a value for each row of the population and each answered candidate, ``(p + m,)``."""
+        raise NotImplementedError
+
     def compare(
         self,
         oracle: Oracle,
@@ -152,13 +178,13 @@ class Referenced:
         heard = oracle.collect(copies(shadow.x[first])) if len(first) else Answer.join([])
         first = first[: len(heard) // q]
         heard = heard[: len(first) * q]
-        models = self._models(oracle.card, rows, member, seeds, first, _every(heard, q), rng)
+        models = self._models(oracle.card, rows, member, seeds, first, every(heard, q), rng)
         columns = np.concatenate([first, asked, order[len(first) :] if further else order[:0]])
         victim, everything = Answer.join([heard, found[: len(asked) * q]]), copies(rows.x[columns])
         told = [blurred(model.predict(everything), oracle.card, victim, rng) for model in models]
         assert rows.y is not None
         labels, mask = rows.y[columns], member[:, columns]
-        return Compared(asked - len(shadow), len(first), labels, q, victim, told, mask)
+        return Compared(asked - len(shadow), len(first), len(names), labels, q, victim, told, mask)
 
     def _models(
         self,
@@ -208,6 +234,6 @@ def halves(count: int, rows: int, rng: np.random.Generator) -> tuple[Array, list
     return np.stack(drawn[:count]), seeds[:count]
 
 
-def _every(answer: Answer, copies: int) -> Answer:
+def every(answer: Answer, copies: int) -> Answer:
     """Returns the answer about the first copy of each row."""
     return Answer(answer.labels[::copies], None if answer.probs is None else answer.probs[::copies])

@@ -16,11 +16,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from attacker.asking import needs_probs
-from attacker.membership.references import Referenced
-from attacker.membership.signals import log_odds
-from wire import Answer, Array, BadInput, Labels, Oracle
-from zoo.data.pool import Pool
+from attacker.membership.references import Compared, Referenced
+from wire import Array, BadInput
 
 SLOPES, TEMPERATURES = tuple(np.linspace(0, 1, 11)), (1.0, 2.0, 4.0)
 
@@ -55,18 +52,12 @@ class Rmia(Referenced):
         if self.online and self.references < 2:
             raise BadInput(f"{self}: online, references must be at least 2; offline, one is enough")
 
-    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Returns how much of the population each candidate's ratio exceeds; see :class:`Membership`."""
-        needs_probs(oracle.card)
-        found = self.compare(oracle, x, y, shadow, rng)
-
-        def confidence(answer: Answer, labels: Labels) -> Array:
-            return log_odds(answer, labels, oracle.card.classes)
-
-        victim, references, member = found.signals(confidence)
+    def values(self, found: Compared) -> Array:
+        """Returns how much of the population each row's ratio exceeds."""
+        victim, references, member = found.confidences()
         a, temperature = self._chosen(references[..., 0], member)
         ratios = self._ratios(victim[:, 0], references[..., 0], member, a, temperature)
-        return found.scores(self._exceeded(ratios, ratios[: found.population]), len(x))
+        return self._exceeded(ratios, ratios[: found.population])
 
     def _ratios(self, victim: Array, references: Array, member: Array, a: float, temperature: float) -> Array:
         """Returns each row's likelihood ratio, ``(n,)``; NaN without the models to estimate it.

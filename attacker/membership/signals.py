@@ -32,6 +32,23 @@ def log_odds(answer: Answer, y: Labels, classes: int) -> Array:
     return odds
 
 
+def margin(answer: Answer, y: Labels, classes: int) -> Array:
+    """Returns the margin of the true label, log p_y - max log of the other p, ``(n,)`` float64.
+
+    It is the margin of the logits. Source: Bertran et al., "Scalable Membership Inference Attacks via Quantile
+    Regression", NeurIPS 2023, section 3.
+
+    Args:
+        answer: The answer about ``n`` rows.
+        y: The true labels, ``(n,)``.
+        classes: Number of classes.
+    """
+    logs, rows = log_probs(answer, classes), np.arange(len(y))
+    true = logs[rows, y]
+    logs[rows, y] = -np.inf
+    return np.asarray(true - logs.max(axis=1))
+
+
 def log_probs(answer: Answer, classes: int) -> Array:
     """Returns the logarithm of all probabilities, ``(n, k)`` float64, with the same least probability.
 

@@ -19,6 +19,7 @@ from attacker.membership.lira import Lira
 from attacker.membership.references import Referenced, halves
 from attacker.membership.rmia import Rmia
 from attacker.membership.shadow import Shadow
+from attacker.membership.union import Union
 from experiments import metrics
 from wire import BadInput, Card
 from zoo.data.pool import Pool
@@ -60,6 +61,7 @@ def unseen(rows: Pool) -> Network:
         (Lira, {"online": False}, 0.65),
         (LabelOnly, {}, 0.68),
         (LabelOnly, {"online": False, "queries": 4}, 0.66),
+        (Union, {}, 0.72),
     ],
     ids=str,
 )
@@ -88,6 +90,19 @@ def test_more_information_gives_no_less(cls: type[Any], state: Path, memorised: 
     assert full > few - ERROR
     assert few > labels - ERROR
     assert full > labels
+
+
+def test_the_union_holds_its_rate_and_finds_what_one_attack_alone_finds(
+    state: Path, memorised: Network, unseen: Network, rows: Pool
+) -> None:
+    attack = Union(**settings(state), fpr=0.1)
+    called = spied(attack, unseen, rows) > attack.threshold
+    assert 0.02 < called.mean() < 0.2
+    found = spied(attack, memorised, rows)
+    for alone in (Lira(**settings(state)), Rmia(**settings(state))):
+        scores = spied(alone, memorised, rows)
+        best = np.argsort(-scores)[:10]  # ahead of the whole population by one attack, and so by the union
+        assert (found[best] > attack.threshold).all()
 
 
 @pytest.mark.parametrize("cls", [Rmia, Lira])
@@ -235,6 +250,7 @@ def test_copies_begin_with_the_row_itself() -> None:
         (lambda: Rmia(references=1), "references must be at least 2"),
         (lambda: Rmia(a=1.5), "a between 0 and 1"),
         (lambda: Lira(references=3), "references at least 4"),
+        (lambda: Union(fpr=1.0), "fpr must lie between"),
         (lambda: LabelOnly(noise=0.0), "noise must be positive"),
     ],
 )

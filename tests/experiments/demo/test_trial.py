@@ -33,8 +33,10 @@ SMALL = Protocol(
         "line-search": {"points": 50, "epochs": 2},
         **{
             name: {"references": 4, "family": "mlp", "epochs": (5,)}
-            for name in ("shadow", "label-only", "lira", "rmia")
+            for name in ("shadow", "label-only", "lira", "rmia", "union")
         },
+        "quantile": {"family": "mlp", "epochs": 2},
+        "imia": {"family": "mlp"},
     },
     quota=100,
     candidates=128,
