@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from attacker import ATTACKS, EXTRACTION
 from cli.command import Parser
 from cli.endpoint import add_endpoint, reach
 from cli.flags import add_fields, at_least, description, from_fields, summary
+from cli.keys import read_keys
+from cli.registry import outline
 
 if TYPE_CHECKING:
     from wire import Card
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 
 POOL = Path("pool.npz")
+TRANSPORTS = "attacker.transports.transports:Transports"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m attacker") -> None:
@@ -79,6 +82,7 @@ def _add_attack(command: Parser, name: str, cls: type) -> None:
             help="file of labelled rows from the candidates' distribution, to train shadow models on",
         )
     add_fields(command.add_argument_group("settings of the attack"), cls)
+    add_fields(command.add_argument_group("how its rows travel"), outline(TRANSPORTS))
     add_endpoint(command)
 
 
@@ -95,18 +99,23 @@ def _add_agreement(command: Parser) -> None:
 
 def _attack(arguments: argparse.Namespace) -> None:
     from attacker.runner import conduct, rescue
+    from attacker.transports.transports import Transports
 
     attack, out = from_fields(ATTACKS[arguments.attack], arguments), arguments.out
-    with closing(reach(arguments)) as endpoint:
-        pools = _pools(arguments, endpoint.card)
+    transports = from_fields(Transports, arguments)
+    keys = [None] if transports.keys is None else read_keys(transports.keys)
+    with ExitStack() as stack:
+        endpoints = [stack.enter_context(closing(reach(arguments, key=key))) for key in keys]
+        pools = _pools(arguments, endpoints[0].card)
         _make(out)
         _say_rescued(rescue(out))  # from an earlier run that was killed
         try:
             result = conduct(
                 arguments.attack,
                 attack,
-                endpoint,
+                endpoints,
                 pools,
+                transports=transports,
                 budget=arguments.budget,
                 patience=arguments.patience,
                 seed=arguments.seed,

@@ -9,7 +9,9 @@ import platform
 import re
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from filelock import FileLock, Timeout
 
 from attacker.asking import NotApplicable
 from attacker.extraction.extraction import Extraction
+from attacker.journal import Journal, save_transfer
 from attacker.membership.membership import Membership
-from attacker.transports import Journal, save_transfer
+from attacker.transports.transports import Transports
 from cli.meter import metered
 from wire import BadInput, BudgetSpent, Oracle, WireError
 from wire.fits import with_ranges
@@ -36,9 +39,10 @@ UNFINISHED, JOURNAL, LOCK = "unfinished", "journal.npy", ".lock"
 def conduct(
     name: str,
     attack: Extraction | Membership,
-    endpoint: Endpoint,
+    endpoints: Sequence[Endpoint],
     pools: dict[str, Pool],
     *,
+    transports: Transports = Transports(),  # noqa: B008
     budget: int,
     patience: float,
     seed: int,
@@ -54,10 +58,11 @@ def conduct(
     Args:
         name: The attack's name.
         attack: The attack.
-        endpoint: The victim's endpoint.
+        endpoints: The connection of each account to the victim.
         pools: The attacker's rows: ``pool`` for an extraction attack, ``candidates`` and ``shadow`` for
             membership.
-        budget: Maximum number of rows to query.
+        transports: How the rows travel.
+        budget: Maximum number of rows to send, copies and dummies included.
         patience: Longest wait for one request, in seconds.
         seed: Seed of all randomness.
         out: Folder of the results; it must exist and have no ``unfinished/``.
@@ -72,12 +77,15 @@ def conduct(
     new = out / UNFINISHED
     new.mkdir()
     for pool in pools.values():  # what the server does not tell, the attacker's rows do
-        endpoint.card = with_ranges(endpoint.card, pool.x)
-    rng = np.random.default_rng(seed)
+        for endpoint in endpoints:
+            endpoint.card = with_ranges(endpoint.card, pool.x)
+    endpoint = endpoints[0]
+    rng, theirs = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     settings = {"attack": name, "settings": dataclasses.asdict(attack), "seed": seed}
-    before, started = _account(endpoint), time.perf_counter()
-    journal = Journal(endpoint, new / JOURNAL, endpoint.card.classes)
-    metering = metered(endpoint, journal, budget=budget, patience=patience, label=name)
+    before, started = _accounts(endpoints), time.perf_counter()
+    journal = Journal(new / JOURNAL, endpoint.card.classes)
+    opened = partial(_opened, transports, endpoints, budget=budget, patience=patience, rng=theirs, journal=journal)
+    metering = metered(endpoint, opened, budget=budget, label=name)
     with FileLock(new / LOCK, timeout=0):
         with closing(journal), metering as oracle:
             try:
@@ -90,16 +98,17 @@ def conduct(
                     scores = attack.infer(oracle, candidates.x, candidates.y, pools["shadow"], rng)
                     threshold = np.nan if attack.threshold is None else attack.threshold
                     np.savez(new / "scores.npz", scores=scores, y=candidates.y, threshold=threshold)
-                status, reason = _end(oracle, budget, pools.get("pool"))
+                status, reason = _end(oracle, budget, transports, pools.get("pool"))
             except NotApplicable as why:
                 status, reason = "not applicable", str(why)
-            after = _account(endpoint)
+            after = _accounts(endpoints)
         if isinstance(attack, Extraction) and (new / JOURNAL).exists():
             save_transfer(new / JOURNAL, new / "transfer.npz")
         result = _plain(
             {
                 **settings,
                 "budget": budget,
+                "transports": dataclasses.asdict(transports),
                 "endpoint": {"url": re.sub("//[^/@]*@", "//", endpoint.base), "model": endpoint.model},
                 "card": dataclasses.asdict(endpoint.card),
                 "status": status,
@@ -157,10 +166,34 @@ def _replace(new: Path, out: Path) -> None:
     shutil.rmtree(new)
 
 
-def _end(oracle: Oracle, budget: int, pool: Pool | None) -> tuple[str, str | None]:
+def _opened(
+    transports: Transports,
+    endpoints: Sequence[Endpoint],
+    sleep: Callable[[float], object],
+    on_answer: Callable[[Oracle], None],
+    *,
+    budget: int,
+    patience: float,
+    rng: np.random.Generator,
+    journal: Journal,
+) -> Oracle:
+    return transports.oracle(
+        endpoints,
+        budget,
+        rng,
+        journal=journal,
+        dummies=transports.drawn(endpoints[0].card, rng),
+        patience=patience,
+        sleep=sleep,
+        on_answer=on_answer,
+    )
+
+
+def _end(oracle: Oracle, budget: int, transports: Transports, pool: Pool | None) -> tuple[str, str | None]:
     """Returns the status, ``done`` (also if the budget is spent) or ``stopped``, and a reason if there is one."""
     left = budget - oracle.spent
-    if oracle.ended is not None and not (isinstance(oracle.ended, BudgetSpent) and left == 0):
+    spent = isinstance(oracle.ended, BudgetSpent) and left < transports.rows_for_one
+    if oracle.ended is not None and not spent:
         return "stopped", str(oracle.ended)
     if pool is not None and left and oracle.spent == len(pool):
         return "done", f"the pool of {len(pool)} rows is exhausted; {left} rows of the budget were not spent"
@@ -172,12 +205,15 @@ def _bill(oracle: Oracle) -> dict[str, int | None]:
     return {"rows": oracle.spent, "requests": oracle.requests, "money": oracle.money}
 
 
-def _account(endpoint: Endpoint) -> dict[str, Any] | None:
-    """Returns the server's record of the account, if it discloses one."""
-    try:
-        return endpoint.account()
-    except WireError:
-        return None
+def _accounts(endpoints: Sequence[Endpoint]) -> dict[str, Any] | list[dict[str, Any] | None] | None:
+    """Returns the server's record of the account, if it discloses one; a list of them if there are several."""
+    found: list[dict[str, Any] | None] = []
+    for endpoint in endpoints:
+        try:
+            found.append(endpoint.account())
+        except WireError:
+            found.append(None)
+    return found[0] if len(found) == 1 else found
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

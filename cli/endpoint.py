@@ -46,12 +46,13 @@ def add_card_options(group: argparse._ArgumentGroup, prefix: str = "") -> None:
     add_fields(group, outline("wire.http:CardOptions"), prefix)
 
 
-def reach(arguments: argparse.Namespace, *, prefix: str = "") -> Endpoint:
+def reach(arguments: argparse.Namespace, *, prefix: str = "", key: str | None = None) -> Endpoint:
     """Opens the endpoint that the flags select.
 
     Args:
         arguments: Parsed flags of :func:`add_endpoint`.
         prefix: Prefix of the flags' names. An endpoint without a key of its own uses ``--key``.
+        key: A key to use in place of that of the flags.
 
     Raises:
         BadInput: The URL, the key or the model's description cannot be used.
@@ -65,6 +66,6 @@ def reach(arguments: argparse.Namespace, *, prefix: str = "") -> Endpoint:
     return Endpoint(
         given[prefix + "url"],
         model=given[prefix + "model"],
-        key=read_key(given[prefix + "key"] or arguments.key, arguments.key_file),
+        key=key or read_key(given[prefix + "key"] or arguments.key, arguments.key_file),
         options=from_fields(CardOptions, arguments, prefix),
     )

@@ -6,21 +6,27 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from cli.money import in_currency
 from wire.http import Endpoint
-from wire.oracle import Oracle, Transport
+from wire.oracle import Oracle
 from wire.patient import Patient
+
+Wait = Callable[[float], object]
+"""Waits for a number of seconds; a true result means that the wait was interrupted."""
+
+Answered = Callable[[Oracle], None]
+"""Is called with the oracle after every answered request."""
 
 
 @contextmanager
 def metered(
     endpoint: Endpoint,
-    transport: Transport | None = None,
+    opened: Callable[[Wait, Answered], Oracle] | None = None,
     *,
     budget: int | None = None,
     patience: float = 300.0,
@@ -33,7 +39,7 @@ def metered(
 
     Args:
         endpoint: The model.
-        transport: A transport that wraps the endpoint, to use instead of it.
+        opened: Makes the oracle, if its rows do not travel through the endpoint alone.
         budget: Maximum number of rows to query; None for no limit.
         patience: Longest wait for one request, in seconds.
         label: Name of the progress bar; default: the model's name.
@@ -47,13 +53,11 @@ def metered(
             bar.set_postfix_str(f"spent {in_currency(money)}", refresh=False)
         bar.update(oracle.spent - bar.n)
 
-    oracle = Oracle(
-        Patient(transport or endpoint, patience, stop.wait),
-        endpoint.card,
-        budget,
-        prices=endpoint.prices(),
-        on_answer=shown,
-    )
+    if opened is not None:
+        oracle = opened(stop.wait, shown)
+    else:
+        patient = Patient(endpoint, patience, stop.wait)
+        oracle = Oracle(patient, endpoint.card, budget, prices=endpoint.prices(), on_answer=shown)
 
     def interrupted(signum: int, frame: types.FrameType | None) -> None:
         if stop.is_set():

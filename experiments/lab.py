@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from attacker.extraction.extraction import Extraction
+from attacker.journal import Recording
 from attacker.membership.membership import Membership
-from attacker.transports import Recording
 from experiments import metrics
 from experiments.parties import Parties, Server
 from wire import Answer, Array, Oracle

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from attacker.transports import Journal, read_journal
+from attacker.journal import Journal, read_journal
 from cli.keys import read_key
 from defenses.monitoring.reference import Reference
 from defenses.watermarks.ledger import Opening
@@ -117,8 +117,8 @@ def loads(name):
 
 def journal(place):
     answer = Answer(np.zeros(5, np.int64), np.full((5, 3), 1 / 3, np.float32))
-    written = Journal(lambda x: answer, place / "journal.npy", 3)
-    written(np.zeros((5, 4), np.float32))
+    written = Journal(place / "journal.npy", 3)
+    written.record(np.zeros((5, 4), np.float32), answer)
     written.close()
 
 

@@ -34,8 +34,6 @@ class Oracle:
 
     Attributes:
         card: The model's card.
-        spent: Rows answered so far.
-        requests: Requests answered so far.
         ended: Why the last :meth:`collect` stopped early, or None.
     """
 
@@ -59,13 +57,22 @@ class Oracle:
         """
         self.card = card
         self.prices = prices
-        self.spent = 0
-        self.requests = 0
         self.ended: WireError | None = None
         self._transport = transport
         self._budget = budget
         self._halted: str | None = None
         self._on_answer = on_answer
+        self._spent = self._requests = 0
+
+    @property
+    def spent(self) -> int:
+        """Rows answered so far."""
+        return self._spent
+
+    @property
+    def requests(self) -> int:
+        """Requests answered so far."""
+        return self._requests
 
     @property
     def left(self) -> int | None:
@@ -121,7 +128,7 @@ class Oracle:
         affordable = len(x) if self.left is None else min(len(x), self.left)
         answer, self.ended = self._ask(x[:affordable])
         if self.ended is None and affordable < len(x):
-            self.ended = self._spent(len(x) - affordable)
+            self.ended = self._too_many(len(x) - affordable)
         return answer
 
     def _ask(self, x: Array) -> tuple[Answer, WireError | None]:
@@ -129,7 +136,7 @@ class Oracle:
         start, rows = 0, self.card.max_rows
         while start < len(x):
             if self._halted is not None:
-                return Answer.join(parts), self._spent(len(x) - start)
+                return Answer.join(parts), self._too_many(len(x) - start)
             try:
                 part = self._transport(x[start : start + rows])
             except Refused as refused:
@@ -142,17 +149,17 @@ class Oracle:
                 return Answer.join(parts), failed
             parts.append(part)
             start += len(part)
-            self.spent += len(part)
-            self.requests += 1
+            self._spent += len(part)
+            self._requests += 1
             if self._on_answer is not None:
                 self._on_answer(self)
         return Answer.join(parts), None
 
     def _afford(self, rows: int) -> None:
         if self.left is not None and rows > self.left:
-            raise self._spent(rows)
+            raise self._too_many(rows)
 
-    def _spent(self, rows: int) -> BudgetSpent:
+    def _too_many(self, rows: int) -> BudgetSpent:
         if self._halted is not None:
             return BudgetSpent(self._halted)
         return BudgetSpent(f"asked for {rows} rows with {self.left} left of a budget of {self._budget}")

@@ -92,6 +92,22 @@ def test_extraction_leaves_a_surrogate_its_transfer_set_and_a_result(
     ]
 
 
+def test_rows_travel_as_told(
+    attack: Callable[..., int], server: FakeServer, pool_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.txt").write_text(f"{server.key}\n")
+    ways = ["--keys", tmp_path / "keys.txt", "--repeats", 2, "--dummies", 0.5]
+    assert attack("knockoff", "--pool", pool_file, *ways, *QUICK) == 0
+    told = result(tmp_path)
+    assert told["rows"] == server.rows == 200 and told["status"] == "done"
+    assert (told["transports"]["repeats"], told["transports"]["dummies"]) == (2, 0.5)
+    with np.load(tmp_path / "out" / "transfer.npz") as transfer:
+        assert len(transfer["x"]) == 200  # 50 rows of the attack, twice, and as many dummies
+    assert attack("knockoff", "--pool", pool_file, "--jitter", 0.5, *QUICK) == 2
+    (tmp_path / "keys.txt").write_text("")
+    assert attack("knockoff", "--pool", pool_file, "--keys", tmp_path / "keys.txt", *QUICK) == 2
+
+
 def test_withheld_probabilities_are_nan_in_the_transfer_set(
     attack: Callable[..., int], server: FakeServer, pool_file: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from kinds import sentences, table
 from attacker.asking import fitting
 from attacker.extraction.jbda import Jbda
 from attacker.extraction.knockoff import Knockoff
-from attacker.transports import Journal, read_journal, save_transfer
+from attacker.journal import Journal, read_journal, save_transfer
 from wire import Answer, Array, BadInput, Oracle
 from zoo.data.pool import Pool
 from zoo.families.text import Tfidf
@@ -75,9 +75,10 @@ def test_answers_about_texts_are_kept(tmp_path: Path) -> None:
     def told(x: Array) -> Answer:
         return Answer(np.arange(len(x)))
 
-    with closing(Journal(told, tmp_path / "journal.npy", 3)) as journal:
-        journal(texts[:5])
-        journal(texts[5:])
+    with closing(Journal(tmp_path / "journal.npy", 3)) as journal:
+        ask = journal.recorded(told)
+        ask(texts[:5])
+        ask(texts[5:])
     x, answer = read_journal(tmp_path / "journal.npy")
     assert x.tolist() == texts.tolist() and answer.labels.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
     assert save_transfer(tmp_path / "journal.npy", tmp_path / "transfer.npz") == 9

@@ -1,4 +1,4 @@
-"""Transports that record every answered row with its answer."""
+"""Records of every answered row with its answer."""
 
 from __future__ import annotations
 
@@ -43,25 +43,33 @@ class Journal:
     in JSON, one a line.
     """
 
-    def __init__(self, transport: Transport, path: Path, classes: int) -> None:
-        """Wraps a transport.
+    def __init__(self, path: Path, classes: int) -> None:
+        """Takes the file.
 
         Args:
-            transport: The transport.
             path: The file, created with the first answer.
             classes: Number of classes k, for answers with labels only.
         """
-        self._transport, self._path, self._classes = transport, path, classes
+        self._path, self._classes = path, classes
         self._file: BinaryIO | None = None
         self._texts: BinaryIO | None = None
 
-    def __call__(self, x: Array) -> Answer:
-        """Returns the answer to the rows ``x``, ``(n, *input_shape)``, and records both.
+    def recorded(self, transport: Transport) -> Transport:
+        """Returns a transport that records each answer before it returns it; several may share the journal."""
+
+        def ask(x: Array) -> Answer:
+            answer = transport(x)
+            self.record(x, answer)
+            return answer
+
+        return ask
+
+    def record(self, x: Array, answer: Answer) -> None:
+        """Appends the rows ``x``, ``(n, *input_shape)``, and their answer.
 
         Raises:
             Malformed: The number of classes differs from that of the first answer.
         """
-        answer = self._transport(x)
         if self._file is None:
             self._begin(x, self._classes if answer.probs is None else answer.probs.shape[1])
         records = np.empty(len(answer), self._dtype)
@@ -78,7 +86,6 @@ class Journal:
         assert self._file is not None
         self._file.write(records.tobytes())
         self._file.flush()
-        return answer
 
     def close(self) -> None:
         """Closes the files."""
