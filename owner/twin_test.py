@@ -165,21 +165,24 @@ def dispute(labels: Labels, classes: int) -> Array:
 
 
 def similarity(probs: Array, labels: Labels, ridge: float) -> Array:
-    """Returns how much each model explains of a suspect: T, the coefficients of a ridge regression, ``(M + 1,)``.
+    """Returns how much each model explains of a suspect: T, the coefficients of a ridge regression.
 
     The suspect's deviations from the mean model, over all rows and classes, are regressed on those of the models.
 
     Args:
         probs: The models' probabilities, ``(M + 1, n, k)``.
-        labels: The suspect's labels, ``(n,)``.
+        labels: The suspect's labels, ``(n,)``, or those of several suspects, ``(s, n)``.
         ridge: Regularisation, as a share of the models' mean squared deviation.
+
+    Returns:
+        The similarities ``(M + 1,)``, or those of several suspects, ``(s, M + 1)``.
     """
     mean = probs.mean(axis=0)
     r = (probs - mean).reshape(len(probs), -1).astype(np.float64)
-    q = (np.eye(probs.shape[2])[labels] - mean).ravel()
+    q = (np.eye(probs.shape[2])[labels] - mean).reshape(*labels.shape[:-1], -1)
     gram = r @ r.T
     penalty = ridge * np.trace(gram) / len(gram)
-    return np.asarray(np.linalg.solve(gram + penalty * np.eye(len(gram)), r @ q))
+    return np.asarray(np.linalg.solve(gram + penalty * np.eye(len(gram)), r @ q.T).T)
 
 
 class Ranking(NamedTuple):

@@ -16,12 +16,14 @@ import numpy as np
 from experiments.claims.removal import pruned, shaken
 from experiments.studies.evasions import EVASIONS, Predict, averaged, worst_case
 from owner.twins.plan import drawn
-from wire import Array, Labels
+from wire import Array, BadInput, Labels
 from zoo import folder
 from zoo.cache import once
 from zoo.data.pool import Pool
 from zoo.families import NETWORKS
 from zoo.families.family import Architecture
+from zoo.families.logistic import Softmax
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
@@ -43,6 +45,8 @@ class Suspects:
         few: Rows of a small theft.
         cache: Folder of trained models.
         training: Training of victims and twins.
+        thief: Batch and learning rate of everything else.
+        architecture: Architecture of the victims; None for the family with its defaults.
     """
 
     held: Mapping[str, Pool]
@@ -53,6 +57,8 @@ class Suspects:
     few: int
     cache: Path
     training: Training = DEFAULT
+    thief: Training = DEFAULT
+    architecture: Architecture | None = None
 
     @cached_property
     def known(self) -> Pool:
@@ -74,11 +80,17 @@ class Suspects:
     def victim(self, number: int) -> Network:
         """Returns a victim or twin, by its number from 1."""
         seed = drawn(f"{self.seed:x}", number, 0, 0)[0]
-        recipe = Recipe(NETWORKS[self.family](), self.training, seed)
+        recipe = Recipe(self._own, self.training, seed)
         return trained(recipe, self.rows(number), self.cache, label=f"model {number}").network()
 
     def stolen(self, kind: str, number: int) -> Network:
-        """Returns a suspect of a kind that derives from a victim, one of those of a study of accusations."""
+        """Returns a suspect of a kind that derives from a victim.
+
+        Kinds such as ``labels, 2500`` and ``foreign logits, 2500`` are thefts by that many rows.
+        """
+        answer, _, count = kind.partition(", ")
+        if count.isdigit():
+            return self._by_rows(number, answer, int(count))
         victim, pool = self.victim(number), self.held["pool"]
         rng = np.random.default_rng([self.seed, number])
         if kind == "itself":
@@ -109,8 +121,22 @@ class Suspects:
             return self._taught(number, x, labels_of(self.stolen("labels", number).predict, x), epochs=self.epochs)
         x = self.foreign if kind == "foreign images" else pool.x
         answers = victim.predict(x) if kind in ("logits", "foreign images") else labels_of(victim.predict, x)
-        family = self._other if kind == "other family" else self.family
+        family = self._other if kind == "other family" else ""
         return self._taught(number, x, answers, epochs=self.epochs, family=family)
+
+    def _by_rows(self, number: int, answer: str, count: int) -> Network:
+        """Returns a theft by a number of rows, or the foreign ones, by ``labels`` or by ``logits``."""
+        x = self.foreign if answer.startswith("foreign") else self._thiefs
+        if count > len(x):
+            raise BadInput(f"a thief has {len(x)} rows, not {count}")
+        x = x[np.random.default_rng([self.seed, 5, number]).permutation(len(x))[:count]]
+        predict = self.victim(number).predict
+        y = labels_of(predict, x) if answer.endswith("labels") else predict(x)
+        return self._taught(4000 + number, x, y, epochs=self.epochs)
+
+    @cached_property
+    def _thiefs(self) -> Array:
+        return np.concatenate([self.held["pool"].x, self.held["shadow"].x])
 
     def answers(self, kind: str, number: int) -> Predict:
         """Returns the answers of a suspect that derives from a victim; some suspects change theirs to escape."""
@@ -132,6 +158,18 @@ class Suspects:
         assert chosen.y is not None
         return f"{family}, {role}", self._taught(1000 + number, chosen.x, chosen.y, family=family)
 
+    def varied(self, number: int) -> tuple[str, Network]:
+        """Returns one of many models that have nothing to do with a victim: other rows, sizes and shapes."""
+        shapes: tuple[Architecture, ...] = (self._own, Mlp((64,)), Mlp((384,)), Mlp((128, 64)), Softmax())
+        made = shapes[number % len(shapes)]
+        pools = self.held["pool"], self.held["shadow"]
+        assert all(pool.y is not None for pool in pools)
+        y = np.concatenate([pool.y for pool in pools if pool.y is not None])
+        size = len(y) // (8, 4, 2, 1)[number // len(shapes) % 4]
+        chosen = np.random.default_rng([self.seed, 4, number]).permutation(len(y))[:size]
+        name = f"{type(made).__name__.lower()} {getattr(made, 'hidden', ())}, {size} rows"
+        return name, self._taught(7000 + number, self._thiefs[chosen], y[chosen], epochs=12, made=made)
+
     def control(self, number: int) -> Network:
         """Returns one of the judge's own models."""
         pool = self.held["control"]
@@ -147,6 +185,10 @@ class Suspects:
         return self._taught(3000 + number, unseen.x, unseen.y)
 
     @property
+    def _own(self) -> Architecture:
+        return self.architecture or NETWORKS[self.family]()
+
+    @property
     def _other(self) -> str:
         return "cnn" if self.family == "mlp" else "mlp"
 
@@ -160,13 +202,15 @@ class Suspects:
         y: Array,
         *,
         epochs: int = 8,
-        lr: float = 4e-3,
+        lr: float | None = None,
         family: str = "",
+        made: Architecture | None = None,
         start: Network | None = None,
         robust: float = 0.0,
     ) -> Network:
-        made: Architecture = NETWORKS[family or self.family]()
-        training, seed = Training(epochs=epochs, lr=lr), self.seed * 10_000 + number
+        made = made or (NETWORKS[family]() if family else self._own)
+        training = dataclasses.replace(self.thief, epochs=epochs, lr=lr or self.thief.lr)
+        seed = self.seed * 10_000 + number
         parts = [
             type(made).__name__,
             json.dumps(dataclasses.asdict(made), sort_keys=True),

@@ -1,0 +1,232 @@
+"""``python -m experiments lotteries``: how often the twin test is right and wrong, over many victims.
+
+A lottery is a victim with its twins: M + 1 models of one recipe, with secret seeds and rows of their own. Several
+lotteries are drawn, and some models of each take the victim's part in turn. Each innocent suspect is compared with
+each victim. That gives false accusations for each victim, but no more independent trials than there are suspects:
+a suspect's rank among the M + 1 models of one lottery is a permutation. So the intervals count suspects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from tqdm import tqdm
+
+from experiments.header import header
+from experiments.studies.front_end import FrontEnd
+from experiments.studies.suspects import Suspects, labels_of
+from owner.twin_test import TwinTest, similarity
+from owner.twins.answers import Holdings
+from owner.twins.twins import Twins
+from wire import Array, Labels
+from zoo.data import Pool, load, roles
+from zoo.families import NETWORKS
+from zoo.families.mlp import Mlp
+from zoo.network import Network
+from zoo.training import Training
+
+LEVELS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
+THEFTS = ("itself", "fine-tuned", "pruned", "distilled", "logits, 10000", "labels, 10000")
+CURVE = tuple(f"{of}, {n}" for of in ("labels", "logits") for n in (1000, 2500, 4000, 5000, 20000))
+FOREIGN = ("foreign labels, 10000", "foreign logits, 10000")
+
+
+@dataclass(frozen=True)
+class Lotteries:
+    """The sizes of the study.
+
+    Attributes:
+        dataset: The victims' data set.
+        foreign: Data set of other images of the same shape, for thefts by foreign rows.
+        front_end: Whether the models stand on a fixed front end of grey images.
+        hidden: Widths of the victims' hidden layers.
+        rows: Number of rows that train a victim; 0 for all of its role.
+        epochs: Passes of victims and twins over their rows.
+        batch: Rows per step, for all models.
+        lr: Learning rate, for all models.
+        lotteries: Number of lotteries.
+        models: Number of models in each, M + 1.
+        victims: Number of models in each that are a victim in turn.
+        independents: Number of innocent suspects, the same for all lotteries.
+        controls: Number of the judge's models.
+        thief_epochs: Passes of a thief over the answered rows: those of the attack.
+        kinds: Kinds of suspects that derive from a victim.
+    """
+
+    dataset: str = "fashion_mnist"
+    foreign: str = "mnist"
+    front_end: bool = True
+    hidden: tuple[int, ...] = (192,)
+    rows: int = 0
+    epochs: int = 12
+    batch: int = 256
+    lr: float = 1e-2
+    lotteries: int = 8
+    models: int = 32
+    victims: int = 5
+    independents: int = 400
+    controls: int = 8
+    thief_epochs: int = 30
+    kinds: tuple[str, ...] = (*THEFTS, *CURVE, *FOREIGN)
+
+    def run(self, seed: int, data: Path | None, cache: Path, out: Path | None) -> dict[str, Any]:
+        """Runs the study; all models are kept, so that a run that was cut off goes on where it stopped."""
+        results = {**header(asdict(self), seeds=[seed]), "innocent": [], "lotteries": []}
+        held, foreign, seen = self._held(seed, data, cache)
+        training = Training(self.epochs, self.batch, self.lr)
+        every = [
+            Suspects(
+                held, foreign, "mlp", seed + n, self.thief_epochs, 0, cache, training, training, Mlp(self.hidden)
+            )
+            for n in range(self.lotteries)
+        ]
+        innocent = [every[0].varied(n) for n in tqdm(range(self.independents), desc="innocent", unit="model")]
+        controls = [every[0].control(n) for n in range(self.controls)]
+        results["innocent"] = [name for name, _ in innocent]
+        for suspects in every:
+            one = Lottery.drawn(suspects, self.models, seen)
+            results["lotteries"].append(self._played(one, suspects, [model for _, model in innocent], controls))
+            if out is not None:
+                out.write_text(json.dumps(results) + "\n")
+        return results
+
+    def _held(self, seed: int, data: Path | None, cache: Path) -> tuple[dict[str, Pool], Array, Seen]:
+        """Returns the roles' rows as the models take them, foreign rows, and the reference rows' original."""
+        drawn = roles.draw(load(self.dataset, data, cache), seed)
+        if self.rows:
+            drawn["victim"] = drawn["victim"].take(slice(self.rows))
+            drawn["unseen"] = drawn["unseen"].take(slice(self.rows // 4))
+        far = any(kind.startswith("foreign") for kind in self.kinds)
+        foreign = load(self.foreign, data, cache).pool.x if far else drawn["pool"].x
+        if not self.front_end:
+            return drawn, foreign, Seen(drawn["reference"], lambda x: x)
+        front = FrontEnd(drawn["evaluation"].x)
+        held = {role: Pool(front(pool.x), pool.y, pool.class_names) for role, pool in drawn.items()}
+        return held, front(foreign), Seen(drawn["reference"], front)
+
+    def _played(
+        self, lottery: Lottery, suspects: Suspects, innocent: Sequence[Network], controls: Sequence[Network]
+    ) -> dict[str, Any]:
+        """Compares all suspects with the models of a lottery."""
+        evaluation, victims = suspects.held["evaluation"], list(range(self.victims))
+        limits = lottery.z(controls).max(axis=0, initial=-np.inf)
+        everyone = lottery.z(innocent)
+        thefts, mistaken = list[dict[str, Any]](), [0, 0, 0]
+        given = [(kind, victim) for kind in self.kinds for victim in victims]
+        for kind, victim in tqdm(given, desc="thefts", unit="theft", leave=False):
+            model = suspects.stolen(kind, 1 + victim)
+            (z,) = lottery.z([model])
+            thefts.append(
+                {
+                    "kind": kind,
+                    "victim": victim,
+                    "rank": 1 + int((z > z[victim]).sum()),
+                    "z": round(float(z[victim]), 2),
+                    "accuracy": _accuracy(model, evaluation),
+                    "agreement": _agreement(model, lottery.models[victim], evaluation.x),
+                }
+            )
+            others = lottery.z([model], without=victim)[0]
+            for place, other in enumerate(n for n in range(self.models) if n != victim):
+                if other in victims:
+                    plain = others[place] == others.max() and t_tail(others[place], self.models - 2) <= 0.01
+                    judged = plain and others[place] > limits[other] + TwinTest().margin
+                    mistaken = [a + b for a, b in zip(mistaken, (1, int(plain), int(judged)), strict=True)]
+        p = t_tail(everyone, self.models - 1)
+        return {
+            "train": [_accuracy(lottery.models[n], suspects.rows(1 + n)) for n in victims],
+            "accuracy": [_accuracy(lottery.models[n], evaluation) for n in victims],
+            "chosen": lottery.chosen,
+            "queries": len(lottery.x),
+            "limits": np.round(limits[victims], 2).tolist(),
+            "z": np.round(everyone[:, victims], 2).tolist(),
+            "ranks": (1 + (everyone[:, None, :] > everyone[:, victims, None]).sum(axis=2)).tolist(),
+            "tail": [int((p <= level).sum()) for level in LEVELS],
+            "of": p.size,
+            "thefts": thefts,
+            "innocent thefts": mistaken,
+        }
+
+
+class Seen(NamedTuple):
+    """The reference rows as the world sees them, and what makes of rows those that the models take."""
+
+    reference: Pool
+    features: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Lottery:
+    """A victim with its twins, and their answers to the queries of the twin test.
+
+    Attributes:
+        models: All M + 1 models.
+        x: The queries, as the models take them.
+        chosen: Number of chosen reference rows.
+        probs: The models' probabilities for the queries, ``(M + 1, n, k)``.
+    """
+
+    models: Sequence[Network]
+    x: Array
+    chosen: int
+    probs: Array
+
+    @classmethod
+    def drawn(cls, suspects: Suspects, count: int, seen: Seen) -> Lottery:
+        """Trains the models, and chooses the queries by the rule of the twin test."""
+        models = [suspects.victim(1 + n) for n in tqdm(range(count), desc="twins", unit="model", leave=False)]
+        asked = [partial(_through, model, seen.features) for model in models]
+        test, card = TwinTest(), seen.reference.card()
+        twins = Twins(asked, 0, card, seen.reference, "", {"twin-test": test.committed()})
+        study = test.prepare(Holdings(twins, {}), np.random.default_rng(0))
+        return cls(models, seen.features(study.x), len(study.answers.chosen), study.answers.probs)
+
+    def z(self, suspects: Sequence[Network], without: int | None = None) -> Array:
+        """Returns the z of each model as the victim, ``(s, M + 1)``, perhaps without one of the models."""
+        probs = self.probs if without is None else np.delete(self.probs, without, axis=0)
+        found = [
+            standing(
+                similarity(probs, np.stack([labels_of(one.predict, self.x) for one in part]), TwinTest().ridge)
+            )
+            for part in _parts(suspects)
+        ]
+        return np.concatenate(found) if found else np.empty((0, len(probs)))
+
+
+def standing(similarities: Array) -> Array:
+    """Returns z of each model as the victim, of ``(s, M + 1)`` similarities; see :func:`owner.twin_test.ranking`."""
+    count = similarities.shape[1]
+    mean = (similarities.sum(axis=1, keepdims=True) - similarities) / (count - 1)
+    square = (np.square(similarities).sum(axis=1, keepdims=True) - np.square(similarities)) / (count - 1)
+    spread = np.sqrt((square - mean**2) * (count - 1) / (count - 2))
+    return np.asarray((similarities - mean) / (spread * np.sqrt(1 + 1 / (count - 1))))
+
+
+def t_tail(z: Array, twins: int) -> Array:
+    """Returns the p-values of Student's t for z."""
+    return np.asarray(stats.t.sf(z, twins - 1))
+
+
+def _parts(suspects: Sequence[Network], size: int = 25) -> Iterator[Sequence[Network]]:
+    for start in range(0, len(suspects), size):
+        yield suspects[start : start + size]
+
+
+def _through(model: Network, features: Any, x: Array) -> Array:
+    return model.predict(features(x))
+
+
+def _accuracy(model: Network, pool: Pool) -> float:
+    assert pool.y is not None
+    return round(float((labels_of(model.predict, pool.x) == pool.y).mean()), 4)
+
+
+def _agreement(model: Network, other: Network, x: Array) -> float:
+    return round(float((labels_of(model.predict, x) == labels_of(other.predict, x)).mean()), 4)
