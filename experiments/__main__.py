@@ -68,7 +68,8 @@ def parser(prog: str = "python -m experiments") -> Parser:
     suspects.set_defaults(run=_suspects)
 
     lotteries = commands.add_parser(
-        "lotteries", help="measure the twin test's power and level over many victims, and its power by the rows stolen"
+        "lotteries",
+        help="measure the twin test's power and level over many victims, and its power by the rows stolen",
     )
     add_fields(lotteries, outline("experiments.studies.lotteries:Lotteries"))
     lotteries.add_argument("--seed", type=at_least(1), default=101, help="seed of everything (default: 101)")

@@ -52,6 +52,9 @@ def judge(arguments: argparse.Namespace) -> str:
         run = Run(given, stack, {})
         suspect, independent = endpoint_of(run), independent_of(run)
         oracle = stack.enter_context(metered(suspect, patience=given.patience, label="suspect"))
+        if given.deployed_url:
+            served = metered(endpoint_of(run, "deployed_"), patience=given.patience, label="owner")
+            case = dataclasses.replace(case, deployed=stack.enter_context(served))
         found = judge_study(case, oracle, independent, remade, np.random.default_rng())
     found = found.at(suspect.base)
     found.save(given.out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -86,6 +86,16 @@ class KeepsStudy(Protocol[H_contra, S]):
             BadInput: The file is invalid, or was made under other conditions.
         """
         ...
+
+
+class Committing:
+    """The base of a method whose settings are committed to before there is a suspect."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def committed(self) -> dict[str, int | float]:
+        """Returns the settings to commit to: all but ``tries``, the number of suspects that were tested."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "tries"}
 
 
 def prove(

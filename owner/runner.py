@@ -30,8 +30,8 @@ from owner.log.log import Log
 from owner.ownership import KeepsStudy, Ownership
 from owner.twins import study as studies
 from owner.twins.known import Known
-from owner.twins.twins import Twins
-from wire import Answer, Array, BadInput, Malformed, Oracle, Refused, Unreachable
+from owner.twins.twins import Twins, answering
+from wire import Array, BadInput, Malformed, Oracle, Refused, Unreachable
 from wire.files import read_bytes
 from wire.http import Endpoint
 from wire.tensors import read_json
@@ -168,14 +168,10 @@ def of_folder(path: Path) -> Victim:
     """Opens a model from a folder."""
     model = folder.load(path)
 
-    def answer(x: Array) -> Answer:
-        probs = model.predict(x)
-        return Answer(probs.argmax(axis=1), probs)
-
     def activations(x: Array) -> Array:
         return penultimate(model.network()).logits(x)
 
-    oracle = Oracle(answer, dataclasses.replace(model.card(), model=str(path)))
+    oracle = Oracle(answering(model.predict), dataclasses.replace(model.card(), model=str(path)))
     return Victim(oracle, folder.fingerprint(model), activations)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from owner.evidence import Evidence
-from owner.ownership import About, MostRows
+from owner.ownership import About, Committing, MostRows
 from owner.twins.known import Ask, Known
 from owner.twins.selection import CAUTION, Selected, Selection
 from owner.twins.variants import variants
@@ -62,7 +62,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class SelectedInference:
+class SelectedInference(Committing):
     """Selected dataset inference: does a suspect tell private images that betray themselves from unseen ones?
 
     Attributes:
@@ -95,10 +95,6 @@ class SelectedInference:
     def most_rows(self) -> MostRows:
         """Returns the maximum number of rows that the suspect is asked about."""
         return MostRows(victim=0, suspect=2 * self.images * (self.variants if self.labels else 1))
-
-    def committed(self) -> dict[str, int | float]:
-        """Returns the settings to commit to before there is a suspect: all but ``tries``."""
-        return {name: value for name, value in asdict(self).items() if name != "tries"}
 
     def check(self, suspect: Card, holdings: Holdings) -> None:
         """Raises :class:`~wire.BadInput` if the settings are not those committed to, or a model does not fit."""

@@ -9,7 +9,7 @@ a suspect's rank among the M + 1 models of one lottery is a permutation. So the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,8 @@ from experiments.studies.suspects import Suspects, labels_of
 from owner.twin_test import TwinTest, similarity
 from owner.twins.answers import Holdings
 from owner.twins.twins import Twins
-from wire import Array, Labels
+from wire import Array
 from zoo.data import Pool, load, roles
-from zoo.families import NETWORKS
 from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
@@ -201,7 +200,7 @@ class Lottery:
 
 
 def standing(similarities: Array) -> Array:
-    """Returns z of each model as the victim, of ``(s, M + 1)`` similarities; see :func:`owner.twin_test.ranking`."""
+    """Returns z of each model as the victim, of ``(s, M + 1)`` similarities, as the twin test does."""
     count = similarities.shape[1]
     mean = (similarities.sum(axis=1, keepdims=True) - similarities) / (count - 1)
     square = (np.square(similarities).sum(axis=1, keepdims=True) - np.square(similarities)) / (count - 1)

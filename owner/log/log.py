@@ -1,7 +1,7 @@
 """The folder of a log: the owner's secret key, all entries, and the signed heads.
 
 ``entries.jsonl`` has one entry a line, and ``head-N.json`` is the head after N entries. Both are public.
-``key.pem`` is the owner's secret; who has it can sign in the owner's name.
+``key.pem`` is secret. Anyone who has it can sign in the owner's name.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from owner.twins import study as studies
 from owner.twins import training
 from owner.twins.plan import Plan
-from owner.twins.twins import untrained
-from wire import Answer, Array, BadInput, Oracle
+from owner.twins.twins import answering, untrained
+from wire import BadInput, Oracle
 from zoo import folder
 from zoo.data.pool import Pool
 from zoo.model import Model
@@ -73,7 +73,10 @@ class Remade:
             for kind, of in (("model", twins), ("theft", thefts))
         }
         own = range(self.controls if self.control is not None else 0)
-        controls = {f"control-{number}": _asking(folder.load(self._of("control", number))) for number in own}
+        controls = dict[str, Oracle]()
+        for number in own:
+            model = folder.load(self._of("control", number))
+            controls[f"control-{number}"] = Oracle(answering(model.predict), model.card())
         return found["model"], found["theft"], controls
 
     def _of(self, kind: str, number: int) -> Path:
@@ -106,11 +109,3 @@ def _control(study: Path, rows: Path, seed: int, path: Path) -> None:
     pool, recipe = Pool.load(rows), replace(studies.read(study).recipe(0), seed=seed)
     chosen = np.random.default_rng(seed).permutation(len(pool))[: max(1, int(SHARE * len(pool)))]
     folder.save(recipe.train(pool.take(chosen), label="control"), path)
-
-
-def _asking(model: Model) -> Oracle:
-    def answer(x: Array) -> Answer:
-        probs = model.predict(x)
-        return Answer(probs.argmax(axis=1), probs)
-
-    return Oracle(answer, model.card())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from owner.twins.kept import Kept
 from owner.twins.twins import Twins
-from wire import Array, Labels, Oracle
+from wire import Array, Labels, Malformed, Oracle
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,37 @@ class Study:
     holdings: Holdings
     answers: Answers
     x: Array
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the evidence says of the study."""
+        twins = self.holdings.twins
+        return {
+            "root": twins.root,
+            "models": twins.count,
+            "chosen": len(self.answers.chosen),
+            "guessable_seed": twins.guessable_seed,
+            "commitments": twins.commitments,
+        }
+
+    def ask(self, suspect: Oracle) -> Labels:
+        """Returns a suspect's labels for the queries, ``(n,)``, or for the first ones if it stops early.
+
+        Raises:
+            WireError: It answered none.
+            Malformed: It knows other classes than the models.
+        """
+        labels = suspect.collect(self.x).labels
+        if suspect.ended is not None and not len(labels):
+            raise suspect.ended
+        return self._checked(suspect, labels)
+
+    def ask_again(self, model: Oracle, count: int) -> Labels:
+        """Returns another model's labels for the first queries, ``(count,)``."""
+        return self._checked(model, model.query(self.x[:count]).labels)
+
+    def _checked(self, model: Oracle, labels: Labels) -> Labels:
+        classes = self.answers.probs.shape[2]
+        if labels.max() >= classes:
+            raise Malformed(f"{model.card.model} answered with class {labels.max()}; expected 0 to {classes - 1}")
+        return labels

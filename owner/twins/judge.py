@@ -7,7 +7,8 @@ published log binds, and does the rest again: trains the victim, some twins and 
 says, trains independent models of his own, derives the queries, asks the suspect, and reaches a new verdict.
 
 A model that is trained again on another processor differs in its last bits, and after some epochs in some labels.
-It is accepted if it agrees with the model of its number at least as often as with any other.
+It is accepted if it agrees with the model of its number at least as often as with any other. The owner's endpoint
+must besides give the victim's label in most of the rows that the models dispute, where other models do not.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from owner.judgement import Checks, Judgement, Rejected
 from owner.log.head import Head, is_signed
 from owner.log.timestamp import time_of
 from owner.selected_inference import SelectedInference
-from owner.twin_test import TwinTest, ranking, similarity
+from owner.twin_test import TwinTest, dispute, ranking, similarity
 from owner.twins import answers
 from owner.twins import study as studies
 from owner.twins.again import Remade
@@ -45,6 +46,8 @@ CAUTION = (
     "one, and tries counts every suspect that the owner tested. Its level is a rate over victims."
 )
 ADVISABLE = 8  # independent models
+DISPUTED = 1000  # rows to ask the owner's endpoint about
+SAME = 0.9  # share of its labels that are the victim's: defences change few of them, and no twin has as many
 
 DETAILS: dict[str, type] = {"twin-test": Ranks, "selected-inference": Selected}
 """The details of the evidence of each test that rests on a study."""
@@ -63,6 +66,7 @@ class Case:
         beacon: Value of the beacon that draws the victim, looked up by the judge; None if there is no beacon.
         tries: Number of suspects that the owner tested, as far as the judge knows; the evidence may admit more.
         retrained: Number of twins to train again, besides the victim, and of simulated thefts.
+        deployed: The owner's own endpoint, which should serve the victim; None if the judge has no access.
     """
 
     evidence: Evidence[Any]
@@ -73,6 +77,7 @@ class Case:
     beacon: str | None = None
     tries: int = 1
     retrained: int = 2
+    deployed: Oracle | None = None
 
 
 def judge(
@@ -156,8 +161,11 @@ def _check_time(case: Case, head: Head, checks: Checks) -> None:
 
 
 def _check_victim(case: Case, plan: Plan, twins: Twins, checks: Checks) -> None:
+    if case.deployed is not None:
+        _check_deployed(case.deployed, twins, checks)
+    was = "did so" if case.deployed is not None else "serves the committed victim, and did so"
+    checks.open.append(f"whether the owner's endpoint {was} before the suspect existed")
     if plan.beacon is None:
-        checks.open.append("whether the committed victim is the model that the owner deployed before the suspect")
         return
     if case.beacon is None:
         raise BadInput(f"the victim is drawn by {plan.beacon}: look its value up, and give it with --beacon")
@@ -166,6 +174,25 @@ def _check_victim(case: Case, plan: Plan, twins: Twins, checks: Checks) -> None:
         raise Rejected(f"the value of {plan.beacon} draws model {number}, but the study says {twins.victim}")
     checks.done.append(f"the victim is model {number} of {twins.count}, drawn by the value of {plan.beacon}")
     checks.open.append(f"whether the value of {plan.beacon} became known only after the commitment")
+
+
+def _check_deployed(deployed: Oracle, twins: Twins, checks: Checks) -> None:
+    """Asks the owner's endpoint about the rows that the committed models dispute most."""
+    disputed = dispute(twins.labels, twins.card.classes)
+    chosen = np.argsort(-disputed, kind="stable")[: min(DISPUTED, np.count_nonzero(disputed))]
+    told = deployed.query(twins.reference.x[chosen]).labels
+    agreement = (twins.labels[:, chosen] == told).mean(axis=1)
+    own, best = float(agreement[twins.victim]), int(agreement.argmax())
+    if own < SAME or own < agreement[best]:
+        raise Rejected(
+            f"the owner's endpoint gives the committed victim's label in {own:.1%} of {len(chosen)} disputed "
+            f"rows, and that of model {best} in {agreement[best]:.1%}; expected {SAME:.0%} or more of the "
+            "victim's: it serves another model"
+        )
+    checks.done.append(
+        f"the owner's endpoint gives the committed victim's label in {own:.1%} of {len(chosen)} disputed rows, "
+        f"and that of any other model in {np.delete(agreement, twins.victim).max():.1%} at most"
+    )
 
 
 def _repeated(

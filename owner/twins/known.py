@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from owner.twins.twins import Predict, Twins
+from owner.twins.twins import Predict, Twins, answering
 from wire import Answer, Array, BadInput, Labels
 from zoo.data.pool import Pool
 
@@ -58,7 +58,7 @@ class Known:
             for start in range(0, len(images), PART):
                 part = images[start : start + PART]
                 row[start : start + PART] = signal(
-                    _asking(model), self.pool.x[part], self.truth[part], self.twins.reference
+                    answering(model), self.pool.x[part], self.truth[part], self.twins.reference
                 )
         return found
 
@@ -77,11 +77,3 @@ class Known:
                 f"{count} of each: use more candidates, or fewer images"
             )
         return rng.permutation(np.concatenate([rng.permutation(side)[:count] for side in sides]))
-
-
-def _asking(predict: Predict) -> Ask:
-    def ask(x: Array) -> Answer:
-        probs = predict(x)
-        return Answer(probs.argmax(axis=1), probs)
-
-    return ask

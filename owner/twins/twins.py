@@ -11,11 +11,21 @@ import numpy as np
 from tqdm import tqdm
 
 from owner.commitment import Receipt
-from wire import Array, BadInput, Card, Labels
+from wire import Answer, Array, BadInput, Card, Labels
 from wire.fits import misfit
 from zoo.data.pool import Pool
 
 Predict = Callable[[Array], Array]
+
+
+def answering(predict: Predict) -> Callable[[Array], Answer]:
+    """Returns a model's labels and probabilities as an answer to rows."""
+
+    def answer(x: Array) -> Answer:
+        probs = predict(x)
+        return Answer(probs.argmax(axis=1), probs)
+
+    return answer
 
 
 @dataclass(frozen=True, eq=False)

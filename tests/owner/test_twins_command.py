@@ -136,6 +136,16 @@ def test_a_commitment_that_is_too_young_is_refused_and_nothing_is_asked(place, c
     assert load_judgement(place / "judged.json").outcome == "refused"
 
 
+def test_a_judge_asks_the_owners_own_endpoint(place, capsys):
+    prepare()
+    owner.command.main(["commit", "--study", "study"])
+    ask("victim", "--log", "log")
+    for deployed, outcome in (("victim", "derived"), ("other", "refused")):
+        owner.command.main([*JUDGE, "--independent", "other", "--deployed", f"http://{deployed}"])
+        assert load_judgement(place / "judged.json").outcome == outcome
+    assert "it serves another model" in capsys.readouterr().out
+
+
 def test_a_victim_can_be_drawn_after_the_commitment(place, capsys):
     prepare("--beacon", "round 7")
     owner.command.main(["commit", "--study", "study"])

@@ -70,7 +70,7 @@ def test_a_judge_reaches_the_same_verdict_from_the_commitment_alone(papers, tmp_
     assert details["z"] == pytest.approx(evidence.details.z) and details["independent"].keys() == {"one"}
     assert any("3 models were trained again" in one for one in found.checked)
     assert any("gave the label of the evidence in 100.0%" in one for one in found.checked)
-    assert any("is the model that the owner deployed" in one for one in found.unchecked)
+    assert any("endpoint serves the committed victim" in one for one in found.unchecked)
     assert any("the other 10 models" in one for one in found.unchecked)
     assert "not checked: whether the owner has other logs" in found.describe()
 
@@ -309,14 +309,14 @@ def test_a_drawn_victim_is_judged_by_the_beacon_alone(tmp_path):
     study, log = prepare(tmp_path, beacon="round 7"), tmp_path / "log"
     committed(study, log)
     entry = studies.read(study).entry
-    value = "00"
+    value = next(f"{v:02x}" for v in range(256) if drawn_victim(f"{v:02x}", entry.root, 13))
     number = studies.draw(study, value)
     victim = folder.load(studies.model_folder(study, number))
     evidence = accuse(study, victim, log)
-    assert evidence.details.rank == 1 and number > 0
+    assert number > 0
     case = case_of(evidence, study, log, beacon=value, retrained=1)
     found = judged(case, victim, tmp_path / "work")
-    assert found.found["details"]["rank"] == 1
+    assert found.found["details"]["rank"] == evidence.details.rank
     assert found.found["details"]["z"] == pytest.approx(evidence.details.z)
     assert any(
         f"the victim is model {number} of 13, drawn by the value of round 7" in one for one in found.checked
@@ -328,6 +328,22 @@ def test_a_drawn_victim_is_judged_by_the_beacon_alone(tmp_path):
     refused(
         judged(dataclasses.replace(case, beacon=other), victim, tmp_path / "work"), "the value of round 7 draws"
     )
+
+
+def test_the_owners_endpoint_must_serve_the_committed_victim(papers, tmp_path):
+    study, log, victim, evidence = papers
+    asked = []
+    case = case_of(evidence, study, log, deployed=oracle(victim, asked))
+    found = judged(case, victim, tmp_path / "work")
+    assert found.outcome == "derived" and sum(map(len, asked)) <= 500
+    assert any("committed victim's label in 100.0% of" in one for one in found.checked)
+    assert any("endpoint did so before the suspect existed" in one for one in found.unchecked)
+    unasked = judged(dataclasses.replace(case, deployed=None), victim, tmp_path / "unasked")
+    assert any("endpoint serves the committed victim, and did so" in one for one in unasked.unchecked)
+    twin = folder.load(studies.model_folder(study, 3))
+    for other in (twin, trained(POOLS["private"], 5)):  # a twin, and the same recipe with another seed
+        case = dataclasses.replace(case, deployed=oracle(other))
+        refused(judged(case, victim, tmp_path / "work"), "it serves another model")
 
 
 def test_the_evidence_that_is_judged_comes_from_its_file(papers, tmp_path):
