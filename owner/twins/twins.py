@@ -13,12 +13,13 @@ from tqdm import tqdm
 from owner.commitment import Receipt
 from wire import Answer, Array, BadInput, Card, Labels
 from wire.fits import misfit
+from wire.oracle import Transport
 from zoo.data.pool import Pool
 
 Predict = Callable[[Array], Array]
 
 
-def answering(predict: Predict) -> Callable[[Array], Answer]:
+def answering(predict: Predict) -> Transport:
     """Returns a model's labels and probabilities as an answer to rows."""
 
     def answer(x: Array) -> Answer:

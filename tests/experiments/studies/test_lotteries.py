@@ -19,11 +19,11 @@ from zoo.training import Training
 SMALL = Lotteries(
     dataset="digits",
     front_end=False,
-    hidden=(16,),
-    epochs=4,
+    hidden=(32,),
+    epochs=12,
     batch=32,
     lotteries=2,
-    models=6,
+    models=10,
     victims=2,
     independents=10,
     controls=2,
@@ -39,7 +39,7 @@ def test_every_suspect_is_compared_with_the_victims_of_every_lottery(tmp_path):
     assert json.loads(out.read_text()) == json.loads(json.dumps(results))
     assert len(results["lotteries"]) == 2 and len(results["innocent"]) == 10
     for lottery in results["lotteries"]:
-        assert np.shape(lottery["z"]) == np.shape(lottery["ranks"]) == (10, 2) and lottery["of"] == 60
+        assert np.shape(lottery["z"]) == np.shape(lottery["ranks"]) == (10, 2) and lottery["of"] == 100
         assert len(lottery["thefts"]) == 10 and lottery["innocent thefts"][0] == 10
         for one in lottery["thefts"][:2]:
             assert one["kind"] == "itself" and one["rank"] == 1 and one["agreement"] == 1 and one["z"] > 3
@@ -48,7 +48,7 @@ def test_every_suspect_is_compared_with_the_victims_of_every_lottery(tmp_path):
     assert plain.shape == judged.shape == (10, 4) and not (judged & ~plain).any()
     text = table(results)
     assert "| itself | 4 of 4 | 40% to 100% | 4 |" in text
-    assert "10 models, 4 victims, with the judge's line" in text and "(120 pairs)" in text
+    assert "10 models, 4 victims, with the judge's line" in text and "(200 pairs)" in text
 
 
 def test_a_cut_off_run_leaves_what_it_has(tmp_path, monkeypatch):
@@ -92,6 +92,7 @@ def test_the_front_end_depends_on_the_image_alone():
         FrontEnd(np.zeros((2, 3, 14, 14), np.float32))
 
 
+@pytest.mark.slow
 def test_ranks_of_trained_victims_are_uniform(tmp_path):
     """The null with real training: each trial draws everything again, rows, victim, twins and suspect."""
     digits, training, ranks = load("digits", None, tmp_path), Training(2, 32, 1e-2), []
