@@ -178,10 +178,23 @@ class Network(Model):
             raise BadInput(
                 f"{training.checkpoints} checkpoints need at least as many steps, not {steps}; use more epochs"
             )
+        if training.held_out and held_out is None:
+            order = np.random.default_rng(seed).permutation(len(x))
+            kept, ends = np.split(order, [len(x) - max(1, int(training.held_out * len(x)))])
+            held_out, patience = (x[ends], y[ends]), training.patience
+            x, y = x[kept], y[kept]
         stopping = None if held_out is None else EarlyStopping(*self._pairs(*held_out), patience)
+        self.training = training
+        rows, targets = self._pairs(x, y, free=loss is not functional.cross_entropy)
+        if training.noise:
+            from zoo.private import train_privately  # deferred: an extra
+
+            train_privately(self.module, rows, targets, training, seed=seed, label=label or "train", loss=loss)
+            return self
         self.checkpoints = train(
             self.module,
-            *self._pairs(x, y, free=loss is not functional.cross_entropy),
+            rows,
+            targets,
             training,
             seed=seed,
             label=label,
@@ -189,7 +202,6 @@ class Network(Model):
             stopping=stopping,
             loss=loss,
         )
-        self.training = training
         return self
 
     def earlier(self) -> Network:

@@ -36,6 +36,11 @@ class Training:
             2019); or step, which drops to a tenth after half and again after three quarters (He et al. 2016).
         checkpoints: Number of checkpoints to keep: one after a hundredth of the steps, the others evenly spaced;
             the last is the trained network itself. 0 keeps none; the detector HODA needs 11.
+        held_out: Share of the rows that do not train, but end the training: the weights are kept that fit them
+            best (early stopping).
+        patience: Epochs without a better fit of the held-out rows, after which training ends.
+        noise: Standard deviation of the noise of DP-SGD, in units of ``clip``; 0 trains without.
+        clip: Greatest norm of a row's gradient, for DP-SGD.
     """
 
     epochs: int = 8
@@ -46,12 +51,22 @@ class Training:
     weight_decay: float = 0.0
     schedule: Literal["one_cycle", "constant", "step"] = "one_cycle"
     checkpoints: int = 0
+    held_out: float = 0.0
+    patience: int = 10
+    noise: float = 0.0
+    clip: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1 or not 0 < self.lr < math.inf:
             raise BadInput(f"{self}: epochs must be at least 0, batch at least 1 and lr greater than 0 and finite")
         if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
             raise BadInput(f"{self}: momentum must lie between 0 and 1, and weight_decay be at least 0 and finite")
+        if not (0 <= self.held_out < 1 and self.patience >= 1 and 0 <= self.noise < math.inf and self.clip > 0):
+            raise BadInput(
+                f"{self}: held_out must lie between 0 and 1, noise be at least 0, patience and clip positive"
+            )
+        if self.noise and (self.held_out or self.checkpoints):
+            raise BadInput(f"{self}: DP-SGD keeps no checkpoints and holds out no rows, which would tell of them")
         if self.checkpoints and not 2 <= self.checkpoints <= MOST_CHECKPOINTS:
             raise BadInput(f"{self}: checkpoints must be 0, or between 2 and {MOST_CHECKPOINTS}")
 
@@ -96,8 +111,8 @@ def train(
     order = torch.Generator().manual_seed(seed)
     total, kept_after = training.steps(len(x)), training.kept_after(len(x))
     kept, step = list[Tensors](), 0
-    optimizer = _optimizer(module, training)
-    scheduler = _scheduler(optimizer, training, total)
+    optimizer = optimizer_of(module, training)
+    scheduler = scheduler_of(optimizer, training, total)
     module.train()
     with tqdm(total=training.epochs, desc=label or "train", unit="epoch", leave=False, dynamic_ncols=True) as bar:
         for _ in range(training.epochs):
@@ -123,7 +138,8 @@ def train(
     return kept
 
 
-def _optimizer(module: torch.nn.Module, training: Training) -> torch.optim.Optimizer:
+def optimizer_of(module: torch.nn.Module, training: Training) -> torch.optim.Optimizer:
+    """Returns the optimizer of a module's weights."""
     if training.optimizer == "adam":
         return torch.optim.Adam(module.parameters(), training.lr, weight_decay=training.weight_decay)
     return torch.optim.SGD(
@@ -131,7 +147,8 @@ def _optimizer(module: torch.nn.Module, training: Training) -> torch.optim.Optim
     )
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, training: Training, total: int) -> lr_scheduler.LRScheduler:
+def scheduler_of(optimizer: torch.optim.Optimizer, training: Training, total: int) -> lr_scheduler.LRScheduler:
+    """Returns the schedule of the learning rate over a number of steps."""
     if training.schedule == "one_cycle" and total:
         return lr_scheduler.OneCycleLR(optimizer, training.lr, total_steps=total + 1, cycle_momentum=False)
     drops = [total // 2, total * 3 // 4] if training.schedule == "step" else []

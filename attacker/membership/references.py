@@ -96,6 +96,7 @@ class Referenced:
         epochs: Passes of a reference model over its rows; of several numbers, the one with which its confidences
             about the population are most like the victim's. Labels do not tell them: then the greatest.
         lr: Greatest learning rate of the reference models (Adam, one cycle).
+        weight_decay: L2 penalty on the weights of the reference models.
         jobs: Number of processes that train reference models.
         state: Folder that keeps reference models for later runs; default: MLAAS_STATE, or ./state.
     """
@@ -106,6 +107,7 @@ class Referenced:
     family: str = "cnn"
     epochs: tuple[int, ...] = (4, 8, 16, 32)
     lr: float = 4e-3
+    weight_decay: float = 0.0
     jobs: int = 1
     state: Path | None = None
 
@@ -197,7 +199,7 @@ class Referenced:
         rng: np.random.Generator,
     ) -> list[Model]:
         """Trains the models for as many epochs as make the first one as sure of unseen rows as the victim is."""
-        choices = [Training(epochs, lr=self.lr) for epochs in self.epochs]
+        choices = [Training(epochs, lr=self.lr, weight_decay=self.weight_decay) for epochs in self.epochs]
         if heard.probs is None:
             choices = [max(choices, key=lambda training: training.epochs)]
         if len(choices) > 1:

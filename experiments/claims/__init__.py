@@ -29,6 +29,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "C4": "experiments.claims.dawn_removal:C4",
         "C6": "experiments.claims.dataset_inference:C6",
         "C7": "experiments.claims.dataset_inference:C7",
+        "E5": "experiments.claims.mitigations:E5",
         "E7": "experiments.claims.references:E7",
     }
 )

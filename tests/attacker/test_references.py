@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,12 @@ from attacker.membership.copies import noisy, shifted
 from attacker.membership.gap import Gap
 from attacker.membership.label_only import LabelOnly
 from attacker.membership.lira import Lira
-from attacker.membership.references import Referenced, halves
+from attacker.membership.references import Compared, Referenced, halves
 from attacker.membership.rmia import Rmia
 from attacker.membership.shadow import Shadow
 from attacker.membership.union import Union
 from experiments import metrics
-from wire import BadInput, Card
+from wire import Answer, BadInput, Card
 from zoo.data.pool import Pool
 from zoo.network import Network
 
@@ -227,6 +229,37 @@ def test_the_score_of_lira_is_the_ratio_of_two_normal_densities() -> None:
                 assert deviation[row, 1] == pytest.approx(inside.std(ddof=1))
         assert variance == "own" or np.ptp(deviation[:, 1]) == 0
     assert norm.logpdf(1.0, *(part[0, 0] for part in (mean, deviation))) < 0
+
+
+def test_the_values_of_lira_are_those_of_the_paper_s_equations() -> None:
+    """Plain loops over rows and models: equation 4 online, and the one-sided tail offline, with own variances."""
+    rng, n, k = RNG(0), 12, 3
+    answers = [
+        Answer(probs.argmax(axis=1), probs) for probs in rng.dirichlet(np.ones(k), (9, n)).astype(np.float32)
+    ]
+    victim, *references = answers
+    y, member = rng.integers(k, size=n), halves(8, n, rng)[0]
+    found = Compared(np.arange(n), 0, k, y, 1, victim, references, member)
+
+    def phi(answer: Answer, row: int) -> float:
+        assert answer.probs is not None
+        p = answer.probs[row].astype(float) / answer.probs[row].astype(float).sum()
+        return math.log(p[y[row]]) - math.log(sum(p[i] for i in range(k) if i != y[row]))
+
+    for online in (True, False):
+        values = Lira(references=8, variance="own", online=online).values(found)
+        for row in range(n):
+            parts = []
+            for side in (True, False):
+                phis = [phi(references[i], row) for i in range(8) if member[i, row] == side]
+                mean, deviation = statistics.mean(phis), statistics.stdev(phis)
+                parts.append((mean, deviation, statistics.NormalDist(mean, deviation)))
+            at = phi(victim, row)
+            if online:
+                expected = math.log(parts[0][2].pdf(at)) - math.log(parts[1][2].pdf(at))
+            else:
+                expected = -math.log(1 - parts[1][2].cdf(at))
+            assert values[row] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_copies_begin_with_the_row_itself() -> None:

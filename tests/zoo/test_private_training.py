@@ -1,0 +1,77 @@
+"""Trainings that protect the rows: early stopping, and DP-SGD with its accountant."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from wire import BadInput
+from zoo.families.mlp import Mlp
+from zoo.network import Network
+from zoo.training import Training
+
+RNG = np.random.default_rng
+ROWS, LABELS = RNG(0).random((200, 6), dtype=np.float32), RNG(1).integers(3, size=200)
+
+
+def fitted(training, x=ROWS, y=LABELS):
+    return Network.new(Mlp((64,)), (6,), ("a", "b", "c"), seed=0).fit(x, y, training, seed=0)
+
+
+def right(network):
+    return (network.predict(ROWS).argmax(axis=1) == LABELS).mean()
+
+
+def test_early_stopping_keeps_noise_from_being_learnt():
+    long = Training(200, batch=16, lr=0.02)
+    stopped = Training(200, batch=16, lr=0.02, held_out=0.2, patience=3)
+    assert right(fitted(long)) > 0.8 > right(fitted(stopped))
+
+
+def test_dp_sgd_learns_and_repeats_itself():
+    pytest.importorskip("opacus")
+    y = (ROWS[:, 0] > 0.5).astype(np.int64)
+    training = Training(40, batch=50, lr=0.05, noise=0.5)
+    networks = [fitted(training, y=y) for _ in range(2)]
+    assert (networks[0].predict(ROWS).argmax(axis=1) == y).mean() > 0.85
+    assert all(np.array_equal(*pair) for pair in zip(*(n.tensors().values() for n in networks), strict=True))
+    assert not any(hasattr(weights, "grad_sample") for weights in networks[0].module.parameters())
+
+
+def test_one_row_moves_the_weights_by_its_clipped_gradient_at_most():
+    """Without momentum, and all but without noise, a step is lr * clip / batch for one row."""
+    pytest.importorskip("opacus")
+    training = Training(
+        1, batch=200, lr=1.0, optimizer="sgd", momentum=0, schedule="constant", noise=1e-9, clip=0.1
+    )
+    other = ROWS.copy()
+    other[7] += 100
+    one, two = (fitted(training, x).tensors() for x in (ROWS, other))
+    distance = math.sqrt(sum(float((one[name] - two[name]).square().sum()) for name in one))
+    assert 0 < distance <= 2 * 0.1 / 200 + 1e-6
+
+
+def test_epsilon_falls_with_noise_and_rises_with_steps():
+    pytest.importorskip("opacus")
+    from zoo.private import epsilon
+
+    assert epsilon(Training(), 1000, 1e-4) == math.inf
+    some, more, longer = (
+        epsilon(Training(epochs, noise=noise), 1000, 1e-4) for epochs, noise in ((5, 1.0), (5, 2.0), (20, 1.0))
+    )
+    assert 0 < more < some < longer
+
+
+def test_what_cannot_be_private_is_refused():
+    with pytest.raises(BadInput, match="holds out no rows"):
+        Training(noise=1.0, held_out=0.1)
+    with pytest.raises(BadInput, match="held_out must lie"):
+        Training(held_out=1.0)
+    pytest.importorskip("opacus")
+    from zoo.families.resnet import Resnet
+
+    x = torch.zeros(8, 3, 32, 32).numpy()
+    network = Network.new(Resnet(), (3, 32, 32), ("a", "b"), seed=0)
+    with pytest.raises(BadInput, match="cannot be trained privately"):
+        network.fit(x, np.zeros(8, np.int64), Training(1, noise=1.0), seed=0)

@@ -1,0 +1,101 @@
+"""DP-SGD: gradients are clipped for each row, and noise is added to their sum.
+
+Source: Abadi, Chu, Goodfellow, McMahan, Mironov, Talwar, Zhang, "Deep Learning with Differential Privacy", CCS
+2016, algorithm 1; by the library opacus, which samples each row of a step with the same probability, as its
+accountant assumes. Needs the extra ``private``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from wire import BadInput
+from zoo.training import Loss, Training, optimizer_of, scheduler_of
+
+if TYPE_CHECKING:
+    from opacus import GradSampleModule
+
+
+def train_privately(
+    module: torch.nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    training: Training,
+    *,
+    seed: int,
+    label: str,
+    loss: Loss,
+) -> None:
+    """Trains a module in place by DP-SGD.
+
+    Args:
+        module: Maps rows to logits, ``(n, k)``.
+        x: Rows, ``(n, *input_shape)``, on the module's device.
+        y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``.
+        training: Training parameters: ``noise`` and ``clip`` among them.
+        seed: Seed of the samples and of the noise. The noise is that of a simulation: who knows the seed knows it.
+        label: Name of the progress bar.
+        loss: Of outputs and targets: the mean over rows.
+
+    Raises:
+        BadInput: The extra is not installed, or the module cannot be trained so (batch normalisation).
+    """
+    opacus = _opacus()
+    module.train()
+    faults = opacus.validators.ModuleValidator.validate(module)
+    if faults:
+        raise BadInput(f"this family cannot be trained privately ({faults[0]}); choose mlp, softmax or logistic")
+    order = torch.Generator().manual_seed(seed)
+    steps, share = training.steps(len(x)), min(training.batch / len(x), 1.0)
+    sampled: GradSampleModule = opacus.GradSampleModule(module)
+    optimizer = opacus.optimizers.DPOptimizer(
+        optimizer_of(module, training),
+        noise_multiplier=training.noise,
+        max_grad_norm=training.clip,
+        expected_batch_size=training.batch,
+        generator=torch.Generator(x.device).manual_seed(seed + 1),
+    )
+    scheduler = scheduler_of(optimizer.original_optimizer, training, steps)
+    with warnings.catch_warnings(), tqdm(total=steps, desc=label, unit="step", leave=False) as bar:
+        warnings.filterwarnings("ignore", message="Full backward hook")
+        for _ in range(steps):
+            rows = torch.nonzero(torch.rand(len(x), generator=order) < share)[:, 0].to(x.device)
+            optimizer.zero_grad(set_to_none=True)
+            if len(rows):
+                loss(sampled(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            scheduler.step()
+            bar.update()
+    sampled.to_standard_module()
+    module.eval()
+
+
+def epsilon(training: Training, rows: int, delta: float) -> float:
+    """Returns epsilon of a model's (epsilon, delta)-differential privacy; infinite without noise.
+
+    Args:
+        training: Training parameters.
+        rows: Number of rows that it trained on.
+        delta: Probability with which the bound may fail; less than one in the number of rows.
+    """
+    if not training.noise:
+        return math.inf
+    accountant: Any = _opacus().accountants.PRVAccountant()
+    accountant.history = [(training.noise, min(training.batch / rows, 1.0), training.steps(rows))]
+    return float(accountant.get_epsilon(delta))
+
+
+def _opacus() -> Any:
+    try:
+        import opacus
+        import opacus.validators
+    except ImportError:
+        raise BadInput(
+            "DP-SGD needs opacus; install the extra `private`: pip install 'mlaas-range[private]'"
+        ) from None
+    return opacus
