@@ -29,6 +29,8 @@ CLAIMS: "Registry[Claim]" = Registry(
         "C4": "experiments.claims.dawn_removal:C4",
         "C6": "experiments.claims.dataset_inference:C6",
         "C7": "experiments.claims.dataset_inference:C7",
+        "E2": "experiments.claims.overfitting:E2",
+        "E3": "experiments.claims.shadow_data:E3",
         "E5": "experiments.claims.mitigations:E5",
         "E7": "experiments.claims.references:E7",
     }
