@@ -6,6 +6,7 @@ Source: Shokri, Stronati, Song, Shmatikov, "Membership Inference Attacks Against
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +110,7 @@ class Synthesis:
 
     def _changed(self, oracle: Oracle, climbs: _Climbs, rng: np.random.Generator) -> Array:
         """Returns each climb's best row, with k features drawn anew."""
-        rows = climbs.kept.reshape(len(climbs.label), -1)
+        rows = climbs.kept.reshape(len(climbs.label), math.prod(climbs.kept.shape[1:]))
         ranks = rng.random(rows.shape).argsort(axis=1).argsort(axis=1)
         fresh = self._random(oracle, len(rows), rng).reshape(rows.shape)
         return np.where(ranks < climbs.k[:, None], fresh, rows).reshape(climbs.kept.shape).astype(np.float32)

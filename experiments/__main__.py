@@ -35,6 +35,11 @@ def parser(prog: str = "python -m experiments") -> Parser:
     report.add_argument("--out", type=Path, default=Path("out"), help="folder for the report (default: out)")
     report.set_defaults(run=_report)
 
+    draw = commands.add_parser("draw", help="draw the entropies of members and non-members that E2 found")
+    draw.add_argument("results", type=Path, metavar="RESULTS.json", help="what `reproduce E2 --json` wrote")
+    draw.add_argument("out", type=Path, metavar="FILE", help="the figure: .svg or .png")
+    draw.set_defaults(run=_draw)
+
     judge = commands.add_parser("judge", help="measure a membership attack's scores against the truth")
     judge.add_argument("scores", type=Path, help="the attack's scores.npz")
     judge.add_argument("truth", type=Path, help="truth.npz of the roles that the candidates belong to")
@@ -128,6 +133,15 @@ def _report(arguments: argparse.Namespace) -> None:
     from experiments.report.report import read, write
 
     print(write(read(arguments.results), arguments.out))
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    from experiments.report.entropies import draw
+
+    results = json.loads(arguments.results.read_text())
+    if "E2" not in results.get("claims", {}):
+        raise BadInput(f"{arguments.results}: expected the results of `experiments reproduce E2`")
+    draw(results, arguments.out)
 
 
 def _judge(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,75 @@
+"""The claims about membership inference, small: digits over HTTP."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.claims.command import reproduce, table
+from experiments.claims.mitigations import ANSWERS, E5, PUBLISHED, TRAININGS
+from experiments.claims.overfitting import E2
+from experiments.claims.shadow_data import E3
+from experiments.claims.spying import Division, encoded, entropy
+from experiments.report.entropies import draw
+from wire import Feature
+from zoo.data import Pool
+
+RNG = np.random.default_rng
+SMALL = {"references": 2, "choices": (5,), "attack_epochs": 2}
+
+
+def test_a_division_gives_each_row_to_one_side():
+    pool = Pool(np.arange(100, dtype=np.float32)[:, None], np.zeros(100, np.int64), ("a",))
+    division = Division.of(pool, 20, 50, seed=1)
+    held = [set(part.x[:, 0]) for part in (division.members, division.others, division.shadow)]
+    assert [len(part) for part in held] == [20, 20, 50] and len(set.union(*held)) == 90
+    assert {*division.candidates.x[division.member, 0]} == held[0]
+    assert {*division.unrelated.x[:, 0]} < held[2]
+
+
+def test_a_table_becomes_numbers():
+    features = (Feature("age"), Feature("kind", ("a", "b", "c")))
+    x = np.array([[20, 0], [40, 2], [np.nan, np.nan]], np.float32)
+    found = encoded(Pool(x, missing=True, features=features))
+    assert np.array_equal(found.x, [[0, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
+    assert not found.missing and not found.features
+
+
+def test_entropy_is_normalised():
+    assert np.allclose(entropy(np.array([[0.25] * 4, [1, 0, 0, 0], [0.5, 0.5, 0, 0]])), [1, 0, 0.5])
+
+
+def run(claim, tmp_path):
+    results = reproduce({claim.ID: claim}, out=tmp_path / "out", cache=tmp_path / "cache", data=None, seeds=range(1))
+    assert table(results)
+    return json.loads(json.dumps(results))
+
+
+@pytest.mark.slow
+def test_every_mitigation_is_measured_beside_its_null(tmp_path):
+    pytest.importorskip("opacus")
+    results = run(E5(data="digits", rows=200, shadow=600, population=60, epochs=5, **SMALL), tmp_path)
+    more = results["claims"]["E5"]["more"]
+    assert set(more["measured"]) == {*ANSWERS, *TRAININGS} > set(PUBLISHED)
+    assert "rmia" in more["measured"]["none"] and "rmia" not in more["measured"]["label only"]
+    assert any("epsilon" in note for note in results["claims"]["E5"]["notes"])
+
+
+@pytest.mark.slow
+def test_overfitting_is_measured_and_drawn(tmp_path):
+    claim = E2(data=("digits",), rows=(200,), shadow=(600,), epochs=(5,), population=60, **SMALL)
+    results = run(claim, tmp_path)
+    rows = {row["what"]: row for row in results["claims"]["E2"]["rows"]}
+    assert rows["training accuracy"]["measured"] > rows["test accuracy"]["measured"]
+    assert sum(results["claims"]["E2"]["more"]["entropies"]["digits"]["members"]) == pytest.approx(1)
+    draw(results, tmp_path / "entropies.svg")
+    assert "non-members" in (tmp_path / "entropies.svg").read_text()
+
+
+@pytest.mark.slow
+def test_shadow_data_comes_from_five_sources(tmp_path):
+    results = run(E3(data="digits", rows=200, shadow=300, epochs=5, steps=100, **SMALL), tmp_path)
+    measured = results["claims"]["E3"]["more"]["measured"]
+    assert set(measured) == {"real", "marginals", "synthesised", "10% flipped", "20% flipped"}
+    billed = [row for row in results["claims"]["E3"]["rows"] if "billed" in row["what"]]
+    assert [row["measured"] > 0 for row in billed] == [False, True, True, False, False]
