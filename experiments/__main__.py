@@ -15,6 +15,7 @@ from cli.command import Parser, run
 from cli.flags import add_fields, at_least, from_fields
 from cli.registry import outline
 from experiments.claims import CLAIMS
+from wire import BadInput
 
 
 def parser(prog: str = "python -m experiments") -> Parser:

@@ -106,7 +106,7 @@ class E5:
             for name, pair in tqdm(models.items(), desc=f"{self.ID}, seed {seed}", unit="mitigation"):
                 attacks = self._attacks(lab, name)
                 names = (pair[0][0], pair[1][0])
-                worth, found = spied(lab, server, names, attacks, division, _label(name))
+                worth, found = spied(lab, server, names, attacks, division, name)
                 empty |= found
                 tests.setdefault(name, {})[seed] = accuracy(pair[0][1][0], division.others)
                 for attack, of in worth.items():
@@ -196,13 +196,8 @@ class E5:
             )
         ]
         for attack in measured:
-            null = ", ".join(f"{of[f'{_label(name)}: {attack}']:.3f}" for of in nulls.values())
+            null = ", ".join(f"{of[f'{name}: {attack}']:.3f}" for of in nulls.values())
             baseline = f"AUC: gap {gap}; null {null}"
             kept = {"gap": ("auc", "precision"), "shadow": ("auc", *names), "rmia": ("auc", "0.01")}[attack]
             rows += figures(attack, setting, known if attack == "shadow" else {}, measured[attack], kept, baseline)
         return rows
-
-
-def _label(mitigation: str) -> str:
-    """Returns the part of an account's name that tells the mitigation."""
-    return mitigation.replace(" ", "-")

@@ -22,7 +22,7 @@ from experiments.claims.spying import Division, accuracy, checked, figures, spie
 from experiments.header import cores
 from experiments.lab import Lab
 from experiments.parties import Server
-from wire import Array, Oracle
+from wire import Array, BadInput, Oracle
 from wire.http import Endpoint
 from zoo.data import Pool
 from zoo.families.mlp import Mlp
@@ -49,6 +49,7 @@ class E3:
         choices: Numbers of epochs of the reference models to choose from.
         attack_epochs: Passes of an attack model.
         noise: Shares of flipped features of the noisy real data.
+        draws: Rows drawn from marginals for one that is kept.
         confidence: Least probability of a synthesised row's class.
         steps: Rows that a climb of the synthesis asks about before it is given up.
     """
@@ -68,6 +69,7 @@ class E3:
     choices: tuple[int, ...] = (10, 20, 40)
     attack_epochs: int = 10
     noise: tuple[float, ...] = (0.1, 0.2)
+    draws: int = 10
     confidence: float = 0.2
     steps: int = 1000
 
@@ -76,6 +78,7 @@ class E3:
         measured: dict[str, dict[int, dict[str, Any]]] = {}
         billed: dict[str, dict[int, float | None]] = {}
         made: dict[str, dict[int, float | None]] = {}
+        shares: dict[str, dict[int, float | None]] = {}
         nulls, victims = {}, {}
         for seed in lab.seeds:
             division = Division.of(lab.dataset(self.data).pool, self.rows, self.shadow, seed)
@@ -87,11 +90,21 @@ class E3:
             empty: dict[str, Array] = {}
             pools = self._pools(server, division)
             for name, (pool, rows) in tqdm(pools.items(), desc=f"{self.ID}, seed {seed}", unit="source"):
-                held = replace(division, shadow=pool)
-                worth, found = spied(
-                    lab, server, ("victim", "null"), self._attacks(lab), held, name.replace(" ", "-")
+                assert division.candidates.y is not None and pool.y is not None
+                covered = np.isin(division.candidates.y, pool.y)
+                if not covered.any():
+                    raise BadInput(f"shadow data, {name}: not a single row was found; allow more steps")
+                held = replace(
+                    division,
+                    shadow=pool,
+                    candidates=division.candidates.take(covered),
+                    member=division.member[covered],
                 )
-                empty |= found
+                worth, found = spied(lab, server, ("victim", "null"), self._attacks(lab), held, name)
+                for attack, scores in found.items():
+                    empty[attack] = np.full(len(covered), np.nan)
+                    empty[attack][covered] = scores
+                shares.setdefault(name, {})[seed] = float(covered.mean())
                 measured.setdefault(name, {})[seed] = worth
                 billed.setdefault(name, {})[seed], made.setdefault(name, {})[seed] = rows, len(pool)
             nulls[seed] = checked(empty, division)
@@ -100,12 +113,17 @@ class E3:
                 "train_accuracy": accuracy(victim, division.members),
             }
         return Findings(
-            tuple(row for name in measured for row in self._rows(name, measured[name], billed[name], made[name])),
+            tuple(
+                row
+                for name in measured
+                for row in self._rows(name, measured[name], billed[name], made[name], shares[name])
+            ),
             {},
             victims,
             (
                 "Published: Purchase-100 on Google's service, whose records are not public; ours is other data.",
-                "Rows of marginals are labelled by the victim; synthesised ones by their climb. Both are billed.",
+                "Rows of marginals are labelled by the victim; synthesised ones by their climb. Both are billed. "
+                "Candidates of classes without a shadow row are left out.",
             ),
             {"measured": measured, "null": nulls},
         )
@@ -114,11 +132,10 @@ class E3:
         """Returns the shadow pool of each source, and the rows that were asked about for it."""
         rng = np.random.default_rng([division.seed, 3])
         real, rows = division.shadow, len(division.shadow)
-        drawn = from_marginals(real, rows, rng)
         labelling, climbing = (
             self._oracle(server, f"{name}-{division.seed}") for name in ("marginals", "synthesis")
         )
-        marginals = replace(real, x=drawn, y=labelling.query(drawn).labels)
+        marginals = self._labelled(labelling, real, rng)
         synthesis = Synthesis(rows=rows, confidence=self.confidence, steps=self.steps)
         synthesised = replace(synthesis.synthesise(climbing, rng), class_names=real.class_names)
         return {
@@ -127,6 +144,14 @@ class E3:
             "synthesised": (synthesised, climbing.spent),
             **{f"{share:.0%} flipped": (flipped(real, share, rng), 0) for share in self.noise},
         }
+
+    def _labelled(self, oracle: Oracle, real: Pool, rng: np.random.Generator) -> Pool:
+        """Returns rows drawn from marginals, equally many of each class as far as the victim finds any."""
+        drawn = from_marginals(real, self.draws * len(real), rng)
+        labels = oracle.query(drawn).labels
+        classes = np.unique(labels)
+        kept = [np.flatnonzero(labels == label)[: -(-len(real) // len(classes))] for label in classes]
+        return replace(real, x=drawn, y=labels).take(np.concatenate(kept)[: len(real)])
 
     def _oracle(self, server: Server, account: str) -> Oracle:
         key = server.account(account, "client")
@@ -151,6 +176,7 @@ class E3:
         measured: Mapping[int, Mapping[str, Any]],
         billed: Mapping[int, float | None],
         made: Mapping[int, float | None],
+        shares: Mapping[int, float | None],
     ) -> list[Finding]:
         setting = f"{self.data}, MLP, {self.rows:,} members among as many others; shadow data: {name}"
         gap = ", ".join(f"{of['gap']['auc']:.3f}" for of in measured.values())
@@ -159,6 +185,7 @@ class E3:
         worth = {seed: of["shadow"] for seed, of in measured.items()}
         return [
             over_seeds("shadow rows", setting, "none", made, baseline="none"),
+            over_seeds("candidates of their classes", setting, "none", shares, baseline="none", unit="share"),
             over_seeds("rows billed to make them", setting, "none", billed, baseline="none"),
             *figures("shadow", setting, published, worth, ("auc", "precision", "recall"), f"AUC of the gap {gap}"),
         ]

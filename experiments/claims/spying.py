@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,12 +92,13 @@ def spied(
     """
     worth: dict[str, dict[str, Any]] = {}
     empty: dict[str, Array] = {}
+    account = re.sub(r"[^\w.-]+", "-", label)
     for name, attack in attacks.items():
         scores = [
             lab.infer(
                 server,
                 model,
-                f"{label}-{name}-{model}",
+                f"{account}-{name}-{model}",
                 attack,
                 division.candidates,
                 division.shadow,
