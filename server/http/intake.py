@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from time import monotonic, thread_time
+from time import monotonic, perf_counter, process_time
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -37,6 +37,7 @@ class Intake:
         self._held: Counter[str] = Counter()
         self._all = 0
         self._full_at: dict[str, float] = {}  # when the bucket of an account will be full again
+        self._processor = process_time()  # at the last refusal
 
     def admit(self, account: str) -> Held:
         """Admits a request of an account.
@@ -64,10 +65,14 @@ class Intake:
                 )
 
     def refused(self, account: str, spent: float = 0.0) -> None:
-        """Counts a request of an account that was refused after so many seconds of a processor were spent on it.
+        """Counts a request of an account that was refused after so many seconds.
 
-        One that took several milliseconds counts as so many, so that few accounts cannot keep a processor busy.
+        One that took several milliseconds of a processor counts as so many, so that few accounts cannot keep a
+        processor busy. Those that passed while others had the processor do not count: no refusal took more than
+        this process has had since the last one. To ask for that at every request would cost as much as its charge.
         """
+        processor = process_time()
+        spent, self._processor = min(spent, processor - self._processor), processor
         now, count = self._clock(), max(1, int(spent * 1000))
         full_at = max(self._full_at.get(account, now), now)
         self._full_at[account] = full_at + count / self._settings.refusals_per_second
@@ -137,8 +142,8 @@ class Held:
             TooOften: They were.
         """
         self._intake.expect(self._account)
-        begun = thread_time()
+        begun = perf_counter()
         try:
             return read(*args, **more)
         finally:
-            self._spent += thread_time() - begun
+            self._spent += perf_counter() - begun

@@ -87,6 +87,18 @@ def test_a_refusal_that_took_long_counts_as_many():
     intake.admit("a")
 
 
+def test_the_time_that_others_had_the_processor_does_not_count():
+    intake = Intake(settings(refusals_burst=100, refusals_per_second=5), Clock(1e6))
+
+    def waits():
+        time.sleep(0.06)
+        raise Malformed("so")
+
+    for _ in range(5):
+        with contextlib.suppress(Malformed), intake.admit("a") as held:
+            held.read(waits)
+
+
 def test_what_is_answered_or_fails_on_the_server_s_side_is_no_refusal():
     intake = Intake(settings(refusals_burst=1), Clock(1e6))
     for error in (None, Refused("away", status=503), RuntimeError(), ConnectionError()):
