@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from defenses.companions import Companions
+from defenses.reactions.alarm import StandingAlarm
 from defenses.store import Store
 from wire import Card
 
 
 class Alarms(Protocol):
     """Raises and counts alarms for monitors."""
+
+    def standing(self, account: str, model: str) -> Sequence[StandingAlarm]:
+        """Returns the alarms of an account at a model."""
+        ...
 
     def clears(self, account: str, model: str, detector: str) -> int:
         """Returns how often an account's alarm was cleared."""

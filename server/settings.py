@@ -155,6 +155,8 @@ class Settings(_Strict):
         max_body: Most bytes of a request's body, before and after decompression.
         max_json: Most bytes of JSON in it; larger requests send tensors in binary.
         account_bodies: Most bytes that the bodies of an account's requests in flight may take.
+        account_rows: Most rows that an account may have in flight in a worker; a lone request may have more. It
+            bounds what an account is told before an alarm that another worker raises.
         all_bodies: Most bytes that the bodies of all requests in flight may take.
         refusals_burst: How many requests of an account may be refused at once; the next ones are not read. A
             request that took several milliseconds to read counts as so many.
@@ -182,6 +184,7 @@ class Settings(_Strict):
     max_body: int = Field(64 * 2**20, ge=1024)
     max_json: int = Field(2**20, ge=1024)
     account_bodies: int = Field(128 * 2**20, ge=1024)
+    account_rows: int = Field(16_384, ge=1)
     all_bodies: int = Field(512 * 2**20, ge=1024)
     refusals_burst: int = Field(100, ge=1)
     refusals_per_second: float = Field(5, gt=0, allow_inf_nan=False)

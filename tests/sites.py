@@ -1,6 +1,7 @@
 """Where tests bind defences."""
 
 from defenses import Consequence, Monitored, Site, compose
+from defenses.reactions.alarm import Alarmed
 from wire import Answer, Card, Query
 
 KEY = b"k" * 16
@@ -22,6 +23,14 @@ def bound(*defenses, at=None):
         return [defense.bind(at) for defense in defenses]
     keys = [KEY + bytes([i]) for i in range(len(defenses))]
     return [defense.bind(site(secret=key)) for defense, key in zip(defenses, reversed(keys), strict=True)]
+
+
+async def observed(monitor, query, victim):
+    """Returns what a monitor answers, whether or not an alarm concerns the query."""
+    try:
+        return await monitor(query, victim)
+    except Alarmed as alarmed:
+        return alarmed.answer
 
 
 async def ask(layers, x, probs, account="a"):

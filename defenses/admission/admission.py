@@ -9,6 +9,7 @@ from typing import NamedTuple
 from defenses.admission.limit import Limit
 from defenses.admission.price import ENTRIES, Price
 from defenses.reactions.alarm import StandingAlarm
+from defenses.reactions.refuse import refused
 from defenses.reactions.slow import Slowed
 from defenses.store import Charge, Counter, Level, Verdict, VersionConflict
 from defenses.store.open_charges import OpenCharge
@@ -121,8 +122,7 @@ class Admission:
         rows, at = len(query.x), query.at
         if any(alarm.reaction == "refuse" for alarm in alarms):  # only if the log has not grown since
             nothing = Charge(query.account, (), at, log_position=log_position)
-            why = f"this account raised an alarm, and model {self.model} no longer answers it"
-            return Bill(nothing, rows, refused=Refused(why, status=403))
+            return Bill(nothing, rows, refused=refused(self.model))
         limits = self._limits
         if alarms:
             limits += tuple(self._kept(Slowed(alarm.at)) for alarm in alarms if alarm.reaction == "slow")[:1]

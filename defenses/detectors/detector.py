@@ -87,6 +87,10 @@ class CrossAccountDetector(Protocol):
         """Folds more rows into a state, as :meth:`Detector.observe`; ``accounts`` names each row's sender."""
         ...
 
+    def sent(self, state: Any, account: str) -> int:
+        """Returns how many rows an account has sent since it was last forgotten."""
+        ...
+
     def forget(self, state: Any, account: str) -> Any:
         """Clears an account's evidence and alarm; its rows still count as other accounts' neighbours."""
         ...

@@ -173,6 +173,10 @@ class Sybils:
         """Returns the distance ratios of rows, ``(n,)``; inf if the nearest row is the account's own."""
         return np.where(self.own | (found.owners != found.senders), found.ratios, np.inf)
 
+    def sent(self, state: State, account: str) -> int:
+        """Returns how many rows an account has sent since it was last forgotten."""
+        return state.accounts[account].rows if account in state.accounts else 0
+
     def forget(self, state: State, account: str) -> State:
         """Clears an account's evidence, alarm and row count; its rows still count as others' neighbours."""
         state.alarms.pop(account, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ class AccountState:
         state: The detector's state.
         position: Position up to which the log is folded.
         nbytes: Memory of the state, in bytes.
-        take: Logs and folds an entry; concurrent entries share the next trip to the store.
+        take: Logs and folds an entry, and returns the number of rows that the account had sent before it, or None
+            for an entry that was observed before; concurrent entries share the next trip to the store.
     """
 
     def __init__(self, monitor: Monitor, name: str) -> None:
@@ -51,7 +53,7 @@ class AccountState:
         settings = hashlib.sha256(started.encode()).hexdigest()[:16]
         self.log = f"watch/{monitor.site.model}/{monitor.kind}/{settings}/{name}"
         self.nbytes = _BESIDE
-        self.take = MicroBatch[bytes, None](self._take)
+        self.take = MicroBatch[bytes, int | None](self._take)
         self._restart()
 
     def _restart(self) -> None:
@@ -61,8 +63,11 @@ class AccountState:
         self._keys: dict[str, None] = {}  # idempotency keys of the last requests, in order
         self._clears: dict[str, int] = {}  # how often each account had been cleared, according to its entries
 
-    async def catch_up(self) -> None:
+    async def catch_up(self) -> Mapping[int, int]:
         """Folds new entries of the log; only one call may run at a time.
+
+        Returns:
+            What :attr:`take` returns for new entries, by their positions.
 
         Raises:
             Refused: The store is unavailable, or the log cannot be read (503).
@@ -71,61 +76,78 @@ class AccountState:
         if found.start < self.position:
             self._restart_after_loss(found.end)
             found = await self._monitor.site.store.read(self.log)
-        await self._fold(found.entries, found.start, found.snapshot)
+        return await self._fold(found.entries, found.start, found.snapshot)
 
     def _restart_after_loss(self, end: int) -> None:
         log.error("%s ends at %d, but was read up to %d: reading it again", self.log, end, self.position)
         self._restart()
 
-    async def _take(self, entries: Sequence[bytes]) -> list[None]:
+    async def _take(self, entries: Sequence[bytes]) -> list[int | None]:
         site = self._monitor.site
         end = await site.store.append(self.log, entries)
         if end < self.position + len(entries):
             self._restart_after_loss(end - len(entries))
         if end == self.position + len(entries):
-            await self._fold(entries, self.position)
+            before = await self._fold(entries, self.position)
         else:
-            await self.catch_up()
+            before = await self.catch_up()
         for account in list(self._alarms()):
             look, clears = partial(self._look, account), self._clears.get(account, 0)
             await site.alarms.raise_alarm(account, site.model, self._monitor.kind, clears, look)
         if self._fresh >= max(_COMPACTED, self.state.rows - self._fresh):
             await site.store.compact(self.log, self.position, await asyncio.to_thread(self._snapshot))
             self._fresh = 0
-        return [None] * len(entries)
+        return [before.get(position) for position in range(end - len(entries), end)]
 
-    async def _fold(self, entries: Sequence[bytes], start: int, saved: bytes | None = None) -> None:
+    async def _fold(
+        self, entries: Sequence[bytes], start: int, saved: bytes | None = None
+    ) -> Mapping[int, int]:
         try:
             if saved is None and sum(map(len, entries)) * (self.state.rows + 1) < _SHORT:
-                self._fold_now(entries, start, saved)
+                before = self._fold_now(entries, start, saved)
             else:
-                await asyncio.to_thread(self._fold_now, entries, start, saved)
+                before = await asyncio.to_thread(self._fold_now, entries, start, saved)
         except ValueError as fault:
             log.error("account %s gets no answers: %s: %s", self._name, self.log, fault)
             self._restart()  # some entries may have been folded
             raise Refused("the log of this account cannot be read", status=503) from fault
         self._monitor.resize(self._name, self, _BESIDE + _KEY * len(self._keys) + self.state.nbytes)
+        return before
 
-    def _fold_now(self, entries: Sequence[bytes], start: int, saved: bytes | None) -> None:
+    def _fold_now(self, entries: Sequence[bytes], start: int, saved: bytes | None) -> dict[int, int]:
         if saved is not None:
             keys, self._clears, state = read_snapshot(saved)
             self.state, self.position, self._fresh = load(self._monitor.detector.begin(), state), start, 0
             self._keys = dict.fromkeys(keys)
         parts: list[Entry] = []  # many small entries are folded at once
-        for read in map(read_entry, entries):
+        waiting: Counter[str] = Counter()  # rows of each account among them
+        before: dict[int, int] = {}
+        for position, read in enumerate(map(read_entry, entries), self.position):
             account = self._name if read.account is None else read.account
             cleared = read.clears > self._clears.get(account, 0)
             if parts and (cleared or read.rows.dtype != parts[0].rows.dtype):
                 self._observe(parts)
                 parts = []
+                waiting.clear()
             if cleared:
                 self._clear(account, read.clears)
             self._fresh += len(read.labels)
-            if self._is_new(read):
-                parts.append(read)
+            if not self._is_new(read):
+                continue
+            before[position] = self._sent(account) + waiting[account]
+            waiting[account] += len(read.labels)
+            parts.append(read)
         if parts:
             self._observe(parts)
         self.position += len(entries)
+        return before
+
+    def _sent(self, account: str) -> int:
+        """Returns the number of rows of an account that the state has seen."""
+        detector = self._monitor.detector
+        if isinstance(detector, CrossAccountDetector):
+            return detector.sent(self.state, account)
+        return self.state.rows
 
     def _clear(self, account: str, clears: int) -> None:
         """Resets the detector's state of an account."""

@@ -14,6 +14,7 @@ from defenses.defense import Handler, Layer, Stage
 from defenses.detectors.detector import CrossAccountDetector, Detector, Features, Featurizer
 from defenses.monitoring.account_state import AccountState
 from defenses.monitoring.records import entry
+from defenses.reactions.alarm import Alarmed, StandingAlarm
 from defenses.site import Site
 from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
 
@@ -28,9 +29,10 @@ class Consequence:
     """The reaction to an alarm, and the treatment of rows that cannot be logged.
 
     Attributes:
-        reaction: How to serve the account from its next request on: as before (``log``), not at all (``refuse``),
-            more and more slowly (``slow``), with labels only or rounded probabilities (``coarsen``), or with
-            shuffled probabilities (``deceive``).
+        reaction: How to serve the account from the row on that raised the alarm: as before (``log``), not at all
+            (``refuse``), more and more slowly (``slow``), with labels only or rounded probabilities
+            (``coarsen``), or with shuffled probabilities (``deceive``). ``refuse`` and ``slow`` also refuse the
+            whole request in which the alarm falls, and those that are still to be answered.
         digits: Number of decimals for ``coarsen``; by default, it leaves labels only.
         open: Whether to answer rows that cannot be logged, unmonitored, instead of refusing them.
     """
@@ -113,22 +115,35 @@ class Monitor:
         """Answers after the rows are in the account's log.
 
         Raises:
+            Alarmed: An alarm concerns the query.
             Refused: The store is unavailable, or the log cannot be read (503).
         """
         if self._features is None:
             await self.start()
         assert self._features is not None
-        answer = await handle(query)
+        places: dict[StandingAlarm, int] = {}
+        try:
+            answer = await handle(query)
+        except Alarmed as inside:
+            answer, places = inside.answer, dict(inside.places)
         rows = await self._features(query.x, answer.labels)
         clears = self.site.alarms.clears(query.account, self.site.model, self.kind)
         name = query.account if self.together else None
         record = entry(rows, answer.labels, query.idempotency_key, name, clears)
+        before = None
         try:
-            await self.account(query.account).take(record)
+            before = await self.account(query.account).take(record)
         except Refused as refused:
             if not self.consequence.open:
                 raise
             log.error("model %s: rows of account %s were not logged: %s", self.site.model, query.account, refused)
+        for alarm in self.site.alarms.standing(query.account, self.site.model):
+            if alarm.detector == self.kind and alarm.reaction != "log":
+                at = 0 if before is None else max(0, alarm.row - 1 - before)
+                if at < len(query.x) or alarm.reaction == "refuse":
+                    places[alarm] = at
+        if places:
+            raise Alarmed(answer, places)
         return answer
 
     def account(self, name: str) -> AccountState:

@@ -71,7 +71,7 @@ class Service:
         self.control = ControlLog(store, clock, self._redeploy)
         self._served, self._secret, self._timed = served, secret, timed
         self._probed = float("-inf")
-        self._turns = Turns(store)
+        self._turns = Turns(store, self.control.alarms.standing, settings.account_rows)
         self._configured: dict[str, Tables] = {victim.name: victim.defenses for victim in settings.victims}
         self._stacks: dict[str, Tables] = dict(self._configured)
         self._deployments: dict[str, Deployment | None] = {

@@ -22,7 +22,6 @@ from defenses import (
     Stage,
     Starting,
     check_order,
-    compose,
     compose_row_wise,
     disclosed,
 )
@@ -239,12 +238,13 @@ def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: 
     overall = [limit for _, limit in outer.limits]
     admission = Admission(site.model, limits, price_of(plan), overall)
     timed = [bound.timed for bound in layers]
-    unmarked = [bound.timed for bound in layers if bound.defense.stage is not Stage.WATERMARK]
     reaction = Reaction(
         served.card.classes,
         layer_secret(secret, site.model, "deceive"),
-        compose(timed, served),
-        compose(unmarked, served),
+        served,
+        [bound.timed for bound in layers if bound.defense.stage < Stage.WATERMARK],
+        [bound.timed for bound in layers if bound.defense.stage is Stage.WATERMARK],
+        [bound.timed for bound in layers if bound.defense.stage is Stage.MONITOR],
     )
     return Deployed(
         admission.disclose(card),

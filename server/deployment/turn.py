@@ -11,6 +11,7 @@ import numpy as np
 
 from defenses.admission.admission import Bill
 from defenses.reactions.alarm import StandingAlarm
+from defenses.reactions.refuse import refused
 from defenses.store import Store
 from defenses.store.counters import Charge
 from server.deployment.stack import Deployed
@@ -71,12 +72,22 @@ class Turns:
     """Gathers the queries of each turn, and answers them.
 
     All are charged in one step of the store. Those to one victim behind layers that change each row by itself
-    share passes, and each layer changes all rows of a pass at once. Any other goes through its layers alone.
+    share passes, and each layer changes all rows of a pass at once. Any other goes through its layers alone. An
+    alarm that was raised meanwhile refuses an answer that has not left.
     """
 
-    def __init__(self, store: Store) -> None:
-        """Takes the store of the counters."""
-        self._store = store
+    def __init__(
+        self, store: Store, standing: Callable[[str, str], Sequence[StandingAlarm]], account_rows: int
+    ) -> None:
+        """Answers nothing yet.
+
+        Args:
+            store: The store of the counters.
+            standing: Returns the alarms of an account at a model; the same object until one is raised or cleared.
+            account_rows: Most rows that an account may have in flight; a lone request may have more.
+        """
+        self._store, self._standing, self._most = store, standing, account_rows
+        self._rows: dict[str, int] = {}  # in flight, by account
         self._waiting: list[Asking] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -112,17 +123,20 @@ class Turns:
         """Charges the queries of a turn, and tells those that are refused."""
         billed: list[tuple[Asking, Bill]] = []
         for asking in turn:
+            if (crowd := self._enter(asking)) is not None:
+                asking.tell(crowd)
+                continue
             try:
                 bill = asking.deployed.admission.bill(asking.query, asking.alarms, asking.position)
             except Exception as error:
-                asking.tell(error)
+                self._leave(asking, error)
             else:
                 billed.append((asking, bill))
         try:
             verdicts = await self._store.charge_all([bill.charge for _, bill in billed])
         except (Exception, asyncio.CancelledError) as error:
             for asking, _ in billed:
-                asking.tell(error if isinstance(error, Exception) else closing())
+                self._leave(asking, error if isinstance(error, Exception) else closing())
             if not isinstance(error, Exception):
                 raise
             return []
@@ -131,8 +145,31 @@ class Turns:
             try:
                 admitted.append(_Admitted(asking, bill, bill.limits(verdict)))
             except Exception as error:
-                asking.tell(error)
+                self._leave(asking, error)
         return admitted
+
+    def _enter(self, asking: Asking) -> Refused | None:
+        """Counts the rows of a query that comes in; returns the refusal if its account has too many."""
+        account, n = asking.query.account, len(asking.query.x)
+        held = self._rows.get(account, 0)
+        if held and held + n > self._most:
+            return Refused(
+                f"the account has {held} rows in flight; with {n} more, it would have more than {self._most}",
+                status=429,
+                retry_after=1,
+            )
+        self._rows[account] = held + n
+        return None
+
+    def _leave(self, asking: Asking, outcome: Reply | Exception) -> bool:
+        """Tells an outcome; returns whether somebody still waits for it."""
+        account = asking.query.account
+        left = self._rows[account] - len(asking.query.x)
+        if left:
+            self._rows[account] = left
+        else:
+            del self._rows[account]
+        return asking.tell(outcome)
 
     async def _answer(self, admitted: Sequence[_Admitted]) -> None:
         """Answers queries that share a pass; if that fails, each alone, since one may be to blame for it."""
@@ -170,12 +207,19 @@ class Turns:
             await self._tell(one, answer)
 
     async def _tell(self, one: _Admitted, answer: Answer) -> None:
-        if not one.asking.tell(Reply(answer, one.limits, one.bill.charge)):
+        asking = one.asking
+        standing = self._standing(asking.query.account, asking.deployed.card.model)
+        if standing is not asking.alarms:
+            new = [alarm for alarm in standing if alarm.reaction == "refuse" and alarm not in asking.alarms]
+            if new:
+                await self._fail(one, refused(new[0].model))
+                return
+        if not self._leave(asking, Reply(answer, one.limits, one.bill.charge)):
             await self._store.refund(one.bill.charge)
 
     async def _fail(self, one: _Admitted, error: Exception) -> None:
         await self._store.refund(one.bill.charge)
-        one.asking.tell(error)
+        self._leave(one.asking, error)
 
 
 def _passes(admitted: Sequence[_Admitted]) -> list[list[_Admitted]]:

@@ -176,6 +176,9 @@ class Raised(list):
     def clears(self, account, model, detector):
         return 0
 
+    def standing(self, account, model):
+        return ()
+
     async def raise_alarm(self, account, model, detector, clears, look):
         self.append((account, await look()))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sites import watching
+from sites import observed, watching
 
 from defenses import Sybils
 from defenses.monitoring import account_state
@@ -306,7 +306,7 @@ async def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils
         *monitors, late = [await started(sybils, *pair, reaction="refuse") for pair in pairs]
         queries = [Query(names[i], x[i : i + 1], 0.0) for i in range(300)]
         for i in range(0, 300, 50):  # some at once
-            await asyncio.gather(*[monitors[j % 2](query, victim) for j, query in enumerate(queries[i : i + 50])])
+            await asyncio.gather(*[observed(monitors[j % 2], query, victim) for j, query in enumerate(queries[i : i + 50])])
         for monitor, worker in zip(monitors, workers, strict=False):
             await monitor.account("s0").catch_up()
             await worker.catch_up()
@@ -316,7 +316,7 @@ async def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils
         assert sorted(raised) == [f"s{i}" for i in range(5)]
         await workers[1].alarms.clear("s2", "m", "sybils", "root")
         await workers[0].catch_up()  # as a charge makes it do
-        await monitors[0](Query("s2", harmless(1, 91), 0.0), victim)
+        await observed(monitors[0], Query("s2", harmless(1, 91), 0.0), victim)
         await monitors[1].account("s0").catch_up()
         for monitor in monitors:
             assert set(monitor.account("s0").state.alarms) == {"s0", "s1", "s3", "s4"}

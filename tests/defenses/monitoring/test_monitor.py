@@ -29,6 +29,9 @@ class Raised:
     def clears(self, account, model, detector):
         return self.cleared
 
+    def standing(self, account, model):
+        return ()
+
     async def raise_alarm(self, account, model, detector, clears, look):
         self.found.append((account, model, detector, await look()))
 

@@ -314,7 +314,7 @@ def test_nothing_that_changes_an_answer_stands_inside(inside):
 
 async def test_a_deceived_account_is_not_marked():
     async with opened_store() as store:
-        reaction = Reaction(5, SECRET, compose([dawn(store)], victim), victim)
+        reaction = Reaction(5, SECRET, victim, marks=[dawn(store)])
         deceived = [StandingAlarm("bad", "m", "prada", 0.0, 1, 0.5, "deceive")]
         for account, alarms in (("bad", deceived), ("good", [])):
             await reaction.around(alarms)(Query(account, X, 0.0))

@@ -67,7 +67,7 @@ def test_both_keys_of_a_theft_are_refused_and_one_that_is_cleared_begins_anew(wa
         for alarm in found:
             assert alarm["detector"] == "sybils" and alarm["statistic"] > 17
             rows = asked[0 if alarm["account"] == "one" else 1]
-            assert rows - 10 < alarm["row"] <= rows  # the request in which it was found was answered, no other
+            assert rows < alarm["row"] <= rows + 5  # the request in which it was found was not answered
         reply = client.delete("/admin/alarms/one/watched/sybils", headers=admin)
         assert reply.json()["account"] == "one"
         again = 0
@@ -79,7 +79,7 @@ def test_both_keys_of_a_theft_are_refused_and_one_that_is_cleared_begins_anew(wa
                 again += 5
         assert 5 <= again <= 60
         alarms = {alarm["account"]: alarm for alarm in client.get("/admin/alarms", headers=admin).json()}
-        assert set(alarms) == {"one", "two"} and alarms["one"]["row"] <= again
+        assert set(alarms) == {"one", "two"} and again < alarms["one"]["row"] <= again + 5
 
 
 @pytest.mark.parametrize(("shape", "fault"), [(None, "no such file"), ((3, 8, 8), "rows of shape")])

@@ -15,7 +15,6 @@ from defenses import (
     Rounding,
     RowWise,
     TopK,
-    compose,
     compose_row_wise,
 )
 from defenses.admission.admission import ledgers
@@ -64,7 +63,7 @@ class Counting:
 
 
 def deployed(victim, layers=(), alone=False, pass_rows=64, quota=10_000):
-    reaction = Reaction(5, b"key", compose(layers, victim), compose(layers, victim))
+    reaction = Reaction(5, b"key", victim, layers)
     together = None if alone else compose_row_wise(layers, victim.answer)
     return Deployed(
         CARD, Admission("m", [Quota(quota)], Price(3, 100)), reaction, together, pass_rows, "a test", ()
@@ -75,7 +74,7 @@ def play(script, path=":memory:"):
     async def run():
         store = Counting(open_store(f"sqlite:///{path}"))
         try:
-            return await asyncio.wait_for(script(store, Turns(store)), 30)
+            return await asyncio.wait_for(script(store, Turns(store, lambda *_: (), 1000)), 30)
         finally:
             await store.close()
 
