@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
+from defenses.answers.grid import Grid
 from defenses.companions import Companions
 from defenses.reactions.alarm import StandingAlarm
 from defenses.store import Store
@@ -55,6 +57,9 @@ class Site:
         store: The store of the layers' state.
         alarms: Raises alarms.
         companions: Models that can be evaluated beside the served one.
+        former: The key that earlier versions gave the layer, which knew a model by its name.
+        place: Name under which state about accounts is kept; the same for all names under which the weights are
+            served.
     """
 
     model: str
@@ -64,3 +69,10 @@ class Site:
     store: Store
     alarms: Alarms
     companions: Companions
+    former: bytes = field(default=b"", repr=False)
+    place: str = ""
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The grid to which rows are rounded before anything is keyed by them."""
+        return Grid.of(self.card)

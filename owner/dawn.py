@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from defenses.answers.grid import Grid
 from defenses.watermarks.ledger import Mark, Opening, WatermarkParameters
+from defenses.watermarks.mapping import points
 from defenses.watermarks.verification import chance_bound, marks_needed, tail
 from owner.evidence import Evidence
 from owner.marks_held import CAUTION, MarksHeld
@@ -132,14 +134,14 @@ class Dawn:
 def counted(opening: Opening) -> tuple[WatermarkParameters, list[Mark]]:
     """Returns the parameters of an account's marks, and the marks that count.
 
-    Rows of one cell share a decision, so they hold or fail together; only the first of them counts.
+    Rows of one cell or point share a decision, so they hold or fail together; only the first of them counts.
 
     Raises:
         Broken: The marks do not match the root.
         BadInput: There are no marks.
     """
     parameters, marks = opening.verified()
-    if parameters.mapping == "median":
+    if parameters.mapping == "median" or parameters.grid is not None:
         marks = list({mapped(parameters, mark): mark for mark in reversed(marks)}.values())[::-1]
     if not marks:
         raise BadInput("the account has no marks")
@@ -147,9 +149,12 @@ def counted(opening: Opening) -> tuple[WatermarkParameters, list[Mark]]:
 
 
 def mapped(parameters: WatermarkParameters, mark: Mark) -> tuple[str, bytes]:
-    """Returns form and bytes of a mark's mapped input: its row, or its cell."""
+    """Returns form and bytes of a mark's mapped input: its row, its nearest point of a grid, or its cell."""
     if parameters.mapping == "exact":
-        return mark.form, mark.row
+        if parameters.grid is None:
+            return mark.form, mark.row
+        form, (point,) = points(mark.x[None], Grid.parse(parameters.grid))
+        return form, point
     try:
         return f"median {len(parameters.limits)}", bytes.fromhex(mark.cell or "")
     except ValueError:

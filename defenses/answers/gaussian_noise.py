@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from scipy.special import ndtri
 
+from defenses.answers.grid import ANY, Grid
 from defenses.answers.renormalised import needs_probabilities, probs_of, renormalised
 from defenses.answers.row_noise import row_noise
 from defenses.defense import Layer, RowWise, Stage
@@ -40,13 +41,13 @@ class GaussianNoise:
 
         def noisy(x: Array, answer: Answer) -> Answer:
             probs = probs_of(answer)
-            return renormalised(probs + self.noise(site.secret, x, probs.shape[1]))
+            return renormalised(probs + self.noise(site.secret, x, probs.shape[1], site.grid))
 
         return RowWise(noisy)
 
-    def noise(self, secret: bytes, x: Array, k: int) -> Array:
+    def noise(self, secret: bytes, x: Array, k: int, grid: Grid = ANY) -> Array:
         """Returns the noise for rows ``x``, ``(n, ...)``, and k classes: ``(n, k)``."""
-        return self.sigma * ndtri(row_noise(secret, x, k))
+        return self.sigma * ndtri(row_noise(secret, x, k, grid))
 
     def disclose(self, card: Card) -> Card:
         """Returns the card with the noise; the layer must stand inside top-k, rounding and label-only."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from defenses.answers.grid import ANY, Grid
 from defenses.answers.renormalised import probs_of
 from defenses.answers.row_noise import row_noise
 from defenses.defense import Layer, RowWise, Stage
@@ -36,11 +37,11 @@ class LabelFlips:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that flips labels with the site's key."""
-        return RowWise(lambda x, answer: self.flip(site.secret, x, answer.labels, probs_of(answer)))
+        return RowWise(lambda x, answer: self.flip(site.secret, x, answer.labels, probs_of(answer), site.grid))
 
-    def flip(self, secret: bytes, x: Array, labels: Array, probs: Array) -> Answer:
+    def flip(self, secret: bytes, x: Array, labels: Array, probs: Array, grid: Grid = ANY) -> Answer:
         """Flips the labels ``(n,)`` and swaps the probabilities ``(n, k)`` of some rows of ``x``, ``(n, ...)``."""
-        decision, choice = row_noise(secret, x, 2).T
+        decision, choice = row_noise(secret, x, 2, grid).T
         rows = np.flatnonzero(decision < self.rate)
         others = (choice * (probs.shape[1] - 1)).astype(np.int64)
         others += others >= labels  # every class but the label's

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from defenses.answers.grid import ANY, Grid
 from defenses.answers.renormalised import needs_probabilities, probs_of, renormalised
 from defenses.answers.row_noise import row_noise
 from defenses.defense import Layer, RowWise, Stage
@@ -41,13 +42,13 @@ class LaplaceNoise:
 
         def noisy(x: Array, answer: Answer) -> Answer:
             probs = probs_of(answer)
-            return renormalised(probs + self.noise(site.secret, x, probs.shape[1]))
+            return renormalised(probs + self.noise(site.secret, x, probs.shape[1], site.grid))
 
         return RowWise(noisy)
 
-    def noise(self, secret: bytes, x: Array, k: int) -> Array:
+    def noise(self, secret: bytes, x: Array, k: int, grid: Grid = ANY) -> Array:
         """Returns the noise for rows ``x``, ``(n, ...)``, and k classes: ``(n, k)``."""
-        centred = row_noise(secret, x, k) - 0.5
+        centred = row_noise(secret, x, k, grid) - 0.5
         return np.asarray(-self.scale * np.sign(centred) * np.log1p(-2 * np.abs(centred)))
 
     def disclose(self, card: Card) -> Card:

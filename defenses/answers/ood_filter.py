@@ -64,7 +64,7 @@ class _Filtering:
         if not len(rows):
             return answer
         probs, labels = probs_of(answer).copy(), answer.labels.copy()
-        order = row_noise(self._site.secret, query.x[rows], probs.shape[1]).argsort(axis=1)
+        order = row_noise(self._site.secret, query.x[rows], probs.shape[1], self._site.grid).argsort(axis=1)
         probs[rows] = np.take_along_axis(probs[rows], order, axis=1)
         labels[rows] = probs[rows].argmax(axis=1)
         return Answer(labels, probs)

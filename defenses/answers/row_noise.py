@@ -1,8 +1,9 @@
 """Pseudo-random numbers that depend only on a secret and a row, so that repeating a query reveals nothing new.
 
 Fresh noise for each query averages out when a row is sent repeatedly. As DAWN does for its decisions (Szyller et
-al., ACM MM 2021, section 4.2), this module derives noise from a keyed hash of the row. A row that differs in one
-bit gets different noise, so the answers to many neighbours of a row still reveal their average.
+al., ACM MM 2021, section 4.2), this module derives noise from a keyed hash of the row, rounded to a grid
+(:mod:`defenses.answers.grid`). A row with another nearest point of the grid gets different noise, so the answers
+to many neighbours of a row still reveal their average.
 
 The hash is that of AES-GCM (GMAC with a constant nonce), whose 16 bytes are hashed again by keyed BLAKE2b. The
 first is universal and fast, the second hides it: two rows collide with probability below 2^-100, and nobody sees
@@ -19,6 +20,7 @@ from hashlib import blake2b
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from defenses.answers.grid import ANY, Grid
 from wire import Array
 
 _INFINITY = {
@@ -30,18 +32,18 @@ _NUMBERS = 16  # 32-bit numbers in one BLAKE2b digest
 _NONCE = bytes(12)
 
 
-def row_noise(secret: bytes, x: Array, k: int) -> Array:
+def row_noise(secret: bytes, x: Array, k: int, grid: Grid = ANY) -> Array:
     """Returns numbers strictly between 0 and 1, ``(n, k)``, that depend only on the secret and the row of ``x``.
 
-    Rows that no model distinguishes get equal numbers: rows that differ only in the sign of a zero, or in the bits
-    of a NaN for a missing feature. Each use needs its own secret.
+    Rows with the same nearest point of the grid get equal numbers. Each use needs its own secret.
 
     Args:
         secret: The key, 1 to 64 bytes.
         x: Rows, ``(n, ...)``, of numbers or text.
         k: Number of values per row.
+        grid: The grid; a site has that of its model's rows.
     """
-    rows = _texts(x) if x.dtype.kind in "OU" else canonical(x)
+    rows = _texts(x) if x.dtype.kind in "OU" else grid.points(x)
     short = _universal(secret).encrypt
     digests = [blake2b(short(_NONCE, b"", row), key=secret, person=b"numbers").digest() for row in rows]
     if k > _NUMBERS:

@@ -51,7 +51,8 @@ class AccountState:
         self._monitor, self._name = monitor, name
         started = f"{monitor.detector}\n{monitor.site.fingerprint}\n{schema(type(monitor.detector.begin()))}"
         settings = hashlib.sha256(started.encode()).hexdigest()[:16]
-        self.log = f"watch/{monitor.site.model}/{monitor.kind}/{settings}/{name}"
+        place = monitor.site.place or monitor.site.model
+        self.log = f"watch/{place}/{monitor.kind}/{settings}/{name}"
         self.nbytes = _BESIDE
         self.take = MicroBatch[bytes, int | None](self._take)
         self._restart()
@@ -99,9 +100,7 @@ class AccountState:
             self._fresh = 0
         return [before.get(position) for position in range(end - len(entries), end)]
 
-    async def _fold(
-        self, entries: Sequence[bytes], start: int, saved: bytes | None = None
-    ) -> Mapping[int, int]:
+    async def _fold(self, entries: Sequence[bytes], start: int, saved: bytes | None = None) -> Mapping[int, int]:
         try:
             if saved is None and sum(map(len, entries)) * (self.state.rows + 1) < _SHORT:
                 before = self._fold_now(entries, start, saved)

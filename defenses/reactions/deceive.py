@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from defenses.answers.grid import ANY, Grid
 from defenses.answers.row_noise import row_noise
 from wire import Answer, Array
 
 _TOP = 3  # number of classes to shuffle
 
 
-def shuffled(secret: bytes, x: Array, answer: Answer, classes: int) -> Answer:
+def shuffled(secret: bytes, x: Array, answer: Answer, classes: int, grid: Grid = ANY) -> Answer:
     """Shuffles the likeliest classes of each row, always the same way for the same row.
 
     If an answer has labels only, the classes that follow the label stand in for the next likeliest ones.
@@ -20,9 +21,10 @@ def shuffled(secret: bytes, x: Array, answer: Answer, classes: int) -> Answer:
         x: The rows, ``(n, ...)``.
         answer: The answer before shuffling.
         classes: Number of classes.
+        grid: The grid of the model's rows.
     """
     top = min(_TOP, classes)
-    drawn = row_noise(secret, x, top).argsort(axis=1)  # rank i gets the probability of rank drawn[i]
+    drawn = row_noise(secret, x, top, grid).argsort(axis=1)  # rank i gets the probability of rank drawn[i]
     rows = np.arange(len(x))
     to = drawn.argmin(axis=1)  # the rank of the class that becomes the label
     if answer.probs is None:

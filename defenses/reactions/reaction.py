@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from defenses.answers.grid import ANY, Grid
 from defenses.defense import Handler, Layer, compose
 from defenses.reactions.alarm import Alarmed, StandingAlarm
 from defenses.reactions.coarsen import coarsened
@@ -28,6 +29,7 @@ class Reaction:
         layers: The layers around it, outermost first, apart from
         marks: the watermark, which stands inside these, and
         monitors: those that watch, which stand innermost.
+        grid: The grid of the model's rows.
     """
 
     classes: int
@@ -36,6 +38,7 @@ class Reaction:
     layers: Sequence[Layer] = ()
     marks: Sequence[Layer] = ()
     monitors: Sequence[Layer] = ()
+    grid: Grid = ANY
 
     def around(self, alarms: Sequence[StandingAlarm]) -> Handler:
         """Returns the handler for an account with these alarms.
@@ -85,7 +88,7 @@ class Reaction:
         """Changes the rows from each alarm on."""
         if (at := _deceived_from(places, query)) < len(query.x):
             answer = Answer.join(
-                [answer[:at], shuffled(self.secret, query.x[at:], answer[at:], self.classes)][at == 0 :]
+                [answer[:at], shuffled(self.secret, query.x[at:], answer[at:], self.classes, self.grid)][at == 0 :]
             )
         for alarm, at in places.items():
             if alarm.reaction == "coarsen":

@@ -11,7 +11,7 @@ Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking 
 
 Decision and label depend on key and input only: all accounts get the same answer, and neither comparing nor
 repeating queries reveals a mark. The authors' code hashes 25 bytes of x and compares 16 bits. This implementation
-hashes the whole row, with its dtype and shape, and compares 128 bits. The paper derives the label by a keyed
+hashes the whole row, rounded to a grid, with its shape, and compares 128 bits. The paper derives the label by a keyed
 permutation from other bits of the same HMAC; here, decision and label have separate keys.
 
 Limits: an attacker with a good model of the task can see that a marked answer is wrong, and more confident than
@@ -118,22 +118,26 @@ class Watermark:
             false_label = self._key.false_label(form, points[i], label, classes)  # B_V(x)
             cell = points[i].hex() if self._dawn.mapping == "median" else None
             marks.append(Mark(row_form, row, label, false_label, query.at, cell))
-        await self._begin()
         await self._ledger.add(query.account, marks)
         return relabelled(answer, np.array(marked), np.array([mark.told_label for mark in marks]))
 
     async def _mapping(self) -> Mapping:
-        if self._dawn.mapping == "exact":
-            return exact
         parameters = await self._begin()
+        if self._dawn.mapping == "exact":
+            return exact(None if parameters.grid is None else self._site.grid)
         return median(await self._site.companions.activation_bits(parameters.limits))
 
     async def _begin(self) -> WatermarkParameters:
         """Creates the ledger unless it exists."""
         if self._parameters is None:
             site, dawn = self._site, self._dawn
+            begun, former = await self._ledger.begun(), WatermarkKey(site.former)
+            if begun is not None and begun.key == former.commitment:  # by an earlier version
+                self._key = former
+            earlier = begun is not None and begun.grid is None
+            grid = None if earlier or dawn.mapping == "median" else site.grid.name
             wanted = WatermarkParameters(
-                site.model, dawn.rate, site.card.classes, self._key.commitment, site.fingerprint
+                site.model, dawn.rate, site.card.classes, self._key.commitment, site.fingerprint, grid=grid
             )
             compute = None if dawn.mapping == "exact" else partial(medians, dawn.pool, dawn.rate, site)
             self._parameters = await self._ledger.begin(wanted, compute)

@@ -1,7 +1,7 @@
 """DAWN's mapping function M_V, on which the decision to mark an input is based.
 
 Source: Szyller et al., ACM MM 2021, "Mapping function". With the exact mapping, each distinct row is decided
-separately, near-duplicates included. With the median mapping, the decision depends on bits that say which units of
+separately, after rounding to a grid (:mod:`defenses.answers.grid`), near-duplicates on other points included. With the median mapping, the decision depends on bits that say which units of
 the victim's penultimate layer are above their medians; rows with the same bits form a cell and are marked
 together.
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from defenses.answers.grid import Grid
 from defenses.companions import Forward
 from defenses.site import Site
 from defenses.watermarks.ledger import encode_rows
@@ -37,9 +38,22 @@ Mapping = Callable[[Array], Awaitable[tuple[str, Sequence[bytes]]]]
 """Maps rows ``(n, ...)`` to the form of the mapped inputs and the bytes of each."""
 
 
-async def exact(x: Array) -> tuple[str, Sequence[bytes]]:
-    """Maps each row to itself."""
-    return encode_rows(x)
+def exact(grid: Grid | None) -> Mapping:
+    """Returns the mapping of each row to its nearest point of a grid, or to itself."""
+
+    async def mapping(x: Array) -> tuple[str, Sequence[bytes]]:
+        return points(x, grid)
+
+    return mapping
+
+
+def points(x: Array, grid: Grid | None) -> tuple[str, Sequence[bytes]]:
+    """Encodes the nearest points of rows ``(n, ...)``. No row has this form."""
+    if grid is None or x.dtype.kind in "OU":
+        return encode_rows(x)
+    nearest = grid.points(x)
+    axes = "x".join(map(str, x.shape[1:]))
+    return f"point {axes}", nearest.view(np.dtype((np.void, nearest.shape[1]))).ravel().tolist()
 
 
 def median(activation_bits: Forward) -> Mapping:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +18,30 @@ class Alarms:
     """The alarms that stand, and how often each was cleared.
 
     This alone says what was cleared. Monitors write the number of clears into their logs with each request, and
-    start anew with an account where that number has risen.
+    start anew with an account where that number has risen. Names under which the same weights are served share
+    their alarms.
     """
 
-    def __init__(self, log: ControlLog) -> None:
-        """Knows no alarm yet."""
-        self._log = log
+    def __init__(self, log: ControlLog, places: Mapping[str, str]) -> None:
+        """Knows no alarm yet.
+
+        Args:
+            log: The control log.
+            places: For each model, the name that stands for all with its weights.
+        """
+        self._log, self._places = log, places
         self.reset({})
 
     def reset(self, saved: dict[str, Any]) -> None:
         """Takes its part of a snapshot."""
-        self._standing: dict[tuple[str, str], tuple[StandingAlarm, ...]] = {
-            (account, model): tuple(map(StandingAlarm.of, raised.values()))
-            for account, models in saved.get("alarms", {}).items()
-            for model, raised in models.items()
-        }
-        self._clears: dict[tuple[str, str, str], int] = {
-            (account, model, detector): clears for account, model, detector, clears in saved.get("clears", [])
-        }
+        self._standing: dict[tuple[str, str], tuple[StandingAlarm, ...]] = {}
+        for account, models in saved.get("alarms", {}).items():
+            for model, raised in models.items():
+                for event in raised.values():
+                    self._stand(account, model, StandingAlarm.of(event))
+        self._clears: Counter[tuple[str, str, str]] = Counter()
+        for account, model, detector, clears in saved.get("clears", []):
+            self._clears[account, self.place(model), detector] += clears
         self._all: Sequence[StandingAlarm] | None = None
 
     def save(self) -> dict[str, Any]:
@@ -49,25 +56,36 @@ class Alarms:
         if event["do"] not in ("raise alarm", "clear alarm"):
             return False
         self._all = None
-        place = event["account"], event["model"]
-        others = tuple(alarm for alarm in self.standing(*place) if alarm.detector != event["detector"])
+        account, model, detector = event["account"], event["model"], event["detector"]
         if event["do"] == "raise alarm":
-            self._standing[place] = (*others, StandingAlarm.of(event))
+            self._stand(account, model, StandingAlarm.of(event))
+            return True
+        place = account, self.place(model)
+        self._clears[*place, detector] += 1
+        if others := self._others(account, model, detector):
+            self._standing[place] = others
         else:
-            self._clears[(*place, event["detector"])] = self.clears(*place, event["detector"]) + 1
-            if others:
-                self._standing[place] = others
-            else:
-                self._standing.pop(place, None)
+            self._standing.pop(place, None)
         return True
+
+    def place(self, model: str) -> str:
+        """Returns the name that stands for all names under which a model's weights are served."""
+        return self._places.get(model, model)
+
+    def _stand(self, account: str, model: str, alarm: StandingAlarm) -> None:
+        others = self._others(account, model, alarm.detector)
+        self._standing[account, self.place(model)] = (*others, alarm)
+
+    def _others(self, account: str, model: str, detector: str) -> tuple[StandingAlarm, ...]:
+        return tuple(alarm for alarm in self.standing(account, model) if alarm.detector != detector)
 
     def standing(self, account: str, model: str) -> tuple[StandingAlarm, ...]:
         """Returns the alarms of an account at a model."""
-        return self._standing.get((account, model), ())
+        return self._standing.get((account, self._places.get(model, model)), ())
 
     def clears(self, account: str, model: str, detector: str) -> int:
         """Returns how often an account's alarm was cleared."""
-        return self._clears.get((account, model, detector), 0)
+        return self._clears[account, self.place(model), detector]
 
     def all(self) -> Sequence[StandingAlarm]:
         """Lists all alarms, oldest first; the same object until one is raised or cleared."""

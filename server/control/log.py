@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -68,6 +68,7 @@ class ControlLog:
         store: Store,
         clock: Callable[[], float] | None = None,
         changed: Callable[[], None] = lambda: None,
+        places: Mapping[str, str] | None = None,
     ) -> None:
         """Has read nothing yet.
 
@@ -75,9 +76,10 @@ class ControlLog:
             store: The store that keeps the log.
             clock: Returns the time for events, in seconds since the epoch; by default the store's.
             changed: Called after events were folded, before anybody can charge at the new position.
+            places: For each model, the name that stands for all with its weights; by default its own.
         """
         self.store, self._clock, self._changed = store, clock or store.now, changed
-        self.accounts, self.alarms, self.stacks = Accounts(self), Alarms(self), Stacks(self)
+        self.accounts, self.alarms, self.stacks = Accounts(self), Alarms(self, places or {}), Stacks(self)
         self._views: tuple[View, ...] = (self.accounts, self.alarms, self.stacks)
         self.audit: deque[Event] = deque(maxlen=AUDITED)
         self.position = self.begun = 0

@@ -13,6 +13,8 @@ import orjson
 from fastapi import Request
 
 from defenses.store import Store
+from defenses.watermarks.key import WatermarkKey
+from defenses.watermarks.ledger import MarkLedger
 from server.control.accounts import Account
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
@@ -68,7 +70,9 @@ class Service:
             BadInput: A stack contradicts itself.
         """
         self.settings, self.store, self.clock = settings, store, clock
-        self.control = ControlLog(store, clock, self._redeploy)
+        first: dict[str, str] = {}  # by the weights, the first name under which they are served
+        places = {name: first.setdefault(model.weights, name) for name, model in served.items()}
+        self.control = ControlLog(store, clock, self._redeploy, places)
         self._served, self._secret, self._timed = served, secret, timed
         self._probed = float("-inf")
         self._turns = Turns(store, self.control.alarms.standing, settings.account_rows)
@@ -108,10 +112,14 @@ class Service:
         except BadInput as error:
             raise BadInput(f"victim {model}: {error}") from None
 
-    def marks_key(self, model: str) -> bytes:
+    async def marks_key(self, model: str) -> bytes:
         """Returns the key of a model's marks."""
         self.stack(model)  # whether there is such a model
-        return layer_secret(self._secret, model, "dawn")
+        former = layer_secret(self._secret, model, "dawn")
+        begun = await MarkLedger(self.store, model).begun()
+        if begun is not None and begun.key == WatermarkKey(former).commitment:
+            return former
+        return layer_secret(self._secret, f"weights/{self._served[model].weights}", "dawn")
 
     async def catch_up(self) -> None:
         """Reads the changes of administrators and other workers."""
@@ -184,6 +192,7 @@ class Service:
             self._secret,
             self.control,
             self._timed,
+            self.control.alarms.place(model),
         )
 
     def deployed(self, account: Account, model: str, version: str | None = None) -> Deployed:

@@ -71,9 +71,13 @@ class Stack:
     def of(tables: Tables, scope: str, secret: bytes, site: Site, timed: Timed) -> Stack:
         """Binds a stack.
 
+        A layer's key depends on the weights, not on the model's name: weights that are served under two names get
+        the same noise and marks from the same settings, so comparing the two tells nothing. Noise of other
+        settings has another key, since the difference of two multiples of the same noise would tell it.
+
         Args:
             tables: The defences, outermost first, each with its ``type`` and its fields.
-            scope: Names the stack among those that share the secret.
+            scope: Begins the name of the stack among those that share the secret.
             secret: The server's secret; every layer gets a key of its own from it.
             site: Where the defences are bound, with any key.
             timed: Returns a layer that counts its time.
@@ -90,7 +94,10 @@ class Stack:
                 limits.append((kind, defense))
                 continue
             number = sum(bound.kind == kind for bound in layers)
-            layer = defense.bind(replace(site, secret=layer_secret(secret, scope, kind, number)))
+            settings = f"{kind} {defense}" if defense.stage is Stage.NOISE else kind
+            key = layer_secret(secret, f"{scope}weights/{site.fingerprint}", settings, number)
+            former = layer_secret(secret, f"{scope}{site.model}", kind, number)
+            layer = defense.bind(replace(site, secret=key, former=former))
             layers.append(Bound(kind, defense, layer, timed(kind, layer)))
         return Stack(limits, layers)
 
@@ -188,6 +195,7 @@ def deploy(
     secret: bytes,
     control: ControlLog,
     timed: Timed,
+    place: str,
 ) -> Deployment:
     """Puts a victim behind its defences, and in front of the plans.
 
@@ -199,18 +207,19 @@ def deploy(
         secret: The server's secret.
         control: The control log, and the alarms in it.
         timed: Returns a layer that counts its time.
+        place: Name under which state about accounts is kept.
 
     Raises:
         BadInput: A stack contradicts itself.
     """
     model = served.card.model
-    site = Site(model, served.card, served.weights, b"", store, control.alarms, served.companions)
+    site = Site(model, served.card, served.weights, b"", store, control.alarms, served.companions, place=place)
     with _naming(model):
-        stack = Stack.of(tables, model, secret, site, timed)
+        stack = Stack.of(tables, "", secret, site, timed)
     outer, deployed = {}, {}
     for name, plan in plans.items():
         with _naming(model, name):
-            outer[name] = Stack.of(plan.defenses, f"plan/{model}", secret, site, timed)
+            outer[name] = Stack.of(plan.defenses, "plan/", secret, site, timed)
             deployed[name] = _on_plan(served, stack, plan, outer[name], site, secret)
     return Deployment(stack, outer, deployed)
 
@@ -240,11 +249,12 @@ def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: 
     timed = [bound.timed for bound in layers]
     reaction = Reaction(
         served.card.classes,
-        layer_secret(secret, site.model, "deceive"),
+        layer_secret(secret, f"weights/{site.fingerprint}", "deceive"),
         served,
         [bound.timed for bound in layers if bound.defense.stage < Stage.WATERMARK],
         [bound.timed for bound in layers if bound.defense.stage is Stage.WATERMARK],
         [bound.timed for bound in layers if bound.defense.stage is Stage.MONITOR],
+        site.grid,
     )
     return Deployed(
         admission.disclose(card),

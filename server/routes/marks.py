@@ -44,7 +44,8 @@ async def commit(model: str, by: Administrator, service: ServiceDep) -> Committe
 @router.post("/open", status_code=201)
 async def open_key(model: str, by: Administrator, service: ServiceDep) -> Opened:
     """Opens the key of the marks, for a judge. The audit records it: a key that others have is spent."""
-    key = service.marks_key(model).hex()
+    with _refusing():
+        key = (await service.marks_key(model)).hex()
     await service.control.note({"do": "open the key of marks", "model": model}, by.name)
     return Opened(key=key)
 

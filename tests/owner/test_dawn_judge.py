@@ -25,7 +25,7 @@ from zoo.data.pool import Pool  # noqa: F401  # zoo before torch
 
 SECRET = bytes(range(32))
 KEY = SECRET.hex()
-CARD = Card("victim", (6,), 10)
+CARD = Card("victim", (6,), 10, low=None, high=None)
 X = np.random.default_rng(0).standard_normal((1200, 6)).astype(np.float32)
 PLANES = np.random.default_rng(1).standard_normal((6, 10))
 
@@ -59,7 +59,11 @@ async def _opening(steps):
     return opening
 
 
-def served(rows=X):
+def common(rate=0.2, grid=None):
+    return WatermarkParameters("victim", rate, 10, WatermarkKey(SECRET).commitment, "ab", grid=grid)
+
+
+def served(rows=X, grid=None):
     """The labels that the thief got, and the ledger's opening."""
     told = {}
 
@@ -70,6 +74,7 @@ def served(rows=X):
             probs[np.arange(len(labels)), labels] = 0.55
             return Answer(labels, probs)
 
+        await MarkLedger(store, "victim").begin(common(grid=grid))
         layer = Watermark(0.2).bind(Site("victim", CARD, "ab", SECRET, store, None, None))
         await layer.start()
         answer = await compose([layer], victim)(Query("thief", rows, 1.0))
@@ -84,7 +89,7 @@ def forged(marks, rate=0.2, medians=None):
     async def steps(store):
         ledger = MarkLedger(store, "victim")
         made = None if medians is None else lambda: asyncio.sleep(0, medians)
-        await ledger.begin(WatermarkParameters("victim", rate, 10, WatermarkKey(SECRET).commitment, "ab"), made)
+        await ledger.begin(common(rate), made)
         for mark in marks:
             await ledger.add("thief", [mark])
             ledger._held["thief"].rows.clear()  # a forger need not register a row only once
@@ -181,6 +186,17 @@ def test_the_judge_finds_what_the_owner_found():
     assert judged(suspect=OTHERS["other 11"])[0].verdict == "inconclusive"
     unseen, _ = judged(victim=Victim(VICTIM))
     assert unseen.verdict == "accused" and "weights were not compared" in unseen.caution
+
+
+def test_marks_on_a_grid_are_judged_by_their_points():
+    _, opening = served(X, grid="bits")
+    found, held = judged(opening, suspect=oracle(lambda x: told_on_the_grid(x, opening)))
+    assert found.verdict == "accused" and held.matches == held.marks > 150
+
+
+def told_on_the_grid(x, opening):
+    marks = {mark.row: mark.told_label for mark in opening.verified()[1]}
+    return np.array([marks.get(row.tobytes(), label) for row, label in zip(x, truth(x), strict=True)])
 
 
 def hand_picked():

@@ -72,6 +72,15 @@ class MarkLedger:
                 )
         return self.parameters
 
+    async def begun(self) -> WatermarkParameters | None:
+        """Returns the parameters of the ledger; None if it does not exist.
+
+        Raises:
+            Broken: The ledger is inconsistent.
+        """
+        await self._index.catch_up()
+        return self.parameters
+
     async def read(self) -> State:
         """Reads the whole ledger and returns the state of each account's log.
 

@@ -27,6 +27,8 @@ class WatermarkParameters:
         key: SHA-256 of the watermark key, in hexadecimal.
         victim: SHA-256 of the victim's weights, in hexadecimal.
         medians: Medians of the victim's penultimate layer, float32 in hexadecimal; None with the exact mapping.
+        grid: Name of the grid of the exact mapping (:mod:`defenses.answers.grid`); None with the median mapping.
+            Earlier versions had no grid: each row was its own point, as a text is.
     """
 
     model: str
@@ -35,6 +37,7 @@ class WatermarkParameters:
     key: str
     victim: str
     medians: str | None = None
+    grid: str | None = None
 
     @property
     def mapping(self) -> str:
@@ -60,7 +63,7 @@ class WatermarkParameters:
 
     def fixed(self) -> dict[str, Any]:
         """Returns, by name, the values that must not change at a later start: all but the medians."""
-        return {**asdict(replace(self, medians=None)), "mapping": self.mapping}
+        return {"mapping": self.mapping, **asdict(replace(self, medians=None))}
 
 
 @dataclass(frozen=True)

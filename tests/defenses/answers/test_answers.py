@@ -164,7 +164,7 @@ def test_noised_answers_are_distributions_and_the_label_is_their_greatest():
 def test_where_noise_cuts_everything_off_the_greatest_is_certain():
     x = np.random.default_rng(3).random((2000, 4), np.float32)
     defense, probs = GaussianNoise(5.0), np.full((2000, 2), 0.5, np.float32)
-    values = probs + defense.noise(KEY, x, 2)
+    values = probs + defense.noise(KEY, x, 2, site().grid)
     lost = (values < 0).all(axis=1)
     assert lost.sum() > 300
     answer = through(defense, probs=probs, x=x)
@@ -173,7 +173,7 @@ def test_where_noise_cuts_everything_off_the_greatest_is_certain():
 
 def test_noise_has_the_size_that_was_asked_for():
     probs = np.full((500, 5), 0.2, np.float32)
-    added = NOISE.noise(KEY, X, 5)
+    added = NOISE.noise(KEY, X, 5, site().grid)
     told = np.maximum(probs + added, 0)
     np.testing.assert_allclose(
         through(NOISE, probs=probs).probs, told / told.sum(axis=1, keepdims=True), rtol=1e-5

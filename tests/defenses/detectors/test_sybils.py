@@ -306,7 +306,9 @@ async def test_two_workers_come_to_one_state_and_accuse_each_account_once(sybils
         *monitors, late = [await started(sybils, *pair, reaction="refuse") for pair in pairs]
         queries = [Query(names[i], x[i : i + 1], 0.0) for i in range(300)]
         for i in range(0, 300, 50):  # some at once
-            await asyncio.gather(*[observed(monitors[j % 2], query, victim) for j, query in enumerate(queries[i : i + 50])])
+            await asyncio.gather(
+                *[observed(monitors[j % 2], query, victim) for j, query in enumerate(queries[i : i + 50])]
+            )
         for monitor, worker in zip(monitors, workers, strict=False):
             await monitor.account("s0").catch_up()
             await worker.catch_up()

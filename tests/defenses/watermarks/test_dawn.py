@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import hmac
+import math
 import sqlite3
+import struct
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -34,12 +36,13 @@ from defenses import (
 from defenses.answers.renormalised import relabelled
 from defenses.store import open_store
 from defenses.watermarks.key import WatermarkKey
-from defenses.watermarks.ledger import MarkLedger
+from defenses.watermarks.ledger import MarkLedger, WatermarkParameters
 from defenses.watermarks.ledger.commitment import log_of
+from owner.dawn import counted, mapped
 from wire import Answer, BadInput, Card, Query, Refused
 
 SECRET = bytes(range(32))
-CARD = Card("m", (4,), 5)
+CARD = Card("m", (4,), 5, low=None, high=None)
 X = np.random.default_rng(0).standard_normal((400, 4)).astype(np.float32)
 
 
@@ -60,7 +63,9 @@ async def victim(query):
 
 def expected(row, label, classes, rate):
     """The false label of a float32 row, or None: by the standard library alone."""
-    message = f"<f4 {'x'.join(map(str, row.shape))}\n".encode() + row.tobytes()
+    parts = [math.frexp(number) for number in row.ravel().tolist()]
+    numbers = [math.ldexp(round(significand * 2**12), exponent - 12) for significand, exponent in parts]
+    message = f"point {'x'.join(map(str, row.shape))}\n".encode() + struct.pack(f"<{row.size}f", *numbers)
     keys = [hmac.digest(SECRET, use, "sha256") for use in (b"dawn decision", b"dawn label")]
     first, second = (hmac.new(key, message, hashlib.sha256).digest() for key in keys)
     if int.from_bytes(first[:16], "big") >= rate * 2**128:
@@ -160,10 +165,46 @@ async def test_rows_that_no_model_tells_apart_are_one_row():
         return Answer(np.zeros(400, np.int64), np.full((400, 2), 0.5, np.float32))
 
     async with opened_store() as store:
-        answer = await asked(store, x, handle=handle, rate=0.5)
+        answer = await asked(store, x, handle=handle, rate=0.5, card=Card("m", (2,), 2, missing=True))
     np.testing.assert_array_equal(answer.labels[::2], answer.labels[1::2])
     assert 0 < answer.labels.sum() < 400
     np.testing.assert_array_equal(answer.probs.argmax(axis=1), answer.labels)  # even where all were alike
+
+
+async def test_copies_of_a_row_that_differ_in_denormals_are_marked_alike_and_count_once():
+    x = np.zeros((256, 4), np.float32)
+    x[:, 0] = np.arange(256, dtype=np.float32) * np.float32(1e-45)
+    for secret in (bytes([i]) * 32 for i in range(9)):
+        async with opened_store() as store:
+            labels = (await asked(store, x, handle=one_class, rate=0.5, secret=secret)).labels
+            assert len(set(labels)) == 1
+            if labels[0] == 0:
+                continue
+            await MarkLedger(store, "m").commit(9.0)
+            opening = await MarkLedger(store, "m").open("a")
+        parameters, marks = counted(opening)
+        assert len(opening.verified()[1]) == 256 and len(marks) == 1
+        form, point = mapped(parameters, marks[0])
+        assert WatermarkKey(secret).marked(0.5, form, [point]) == [0]
+
+
+async def one_class(query):
+    n = len(query.x)
+    return Answer(np.zeros(n, np.int64), np.eye(5, dtype=np.float32)[np.zeros(n, int)])
+
+
+async def test_a_ledger_that_was_begun_without_a_grid_stays_without():
+    x = np.zeros((256, 4), np.float32)
+    x[:, 0] = np.arange(256, dtype=np.float32) * np.float32(1e-45)
+    async with opened_store() as store:
+        parameters = WatermarkParameters("m", 0.5, 5, WatermarkKey(SECRET).commitment, "ab")
+        await MarkLedger(store, "m").begin(parameters)
+        labels = (await asked(store, x, handle=one_class, rate=0.5)).labels
+        await MarkLedger(store, "m").commit(9.0)
+        opening = await MarkLedger(store, "m").open("a")
+    parameters, marks = counted(opening)
+    assert parameters.grid is None and 80 < len(marks) == (labels != 0).sum() < 176
+    assert all(mapped(parameters, mark) == (mark.form, mark.row) for mark in marks)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "text"])
@@ -273,7 +314,7 @@ async def test_workers_and_tasks_share_an_account(store_url):
 async def test_another_model_has_other_marks_under_its_own_key():
     async with opened_store() as store:
         one = await asked(store, X)
-        other = await asked(store, X, model="n", card=Card("n", (4,), 5), secret=bytes(32))
+        other = await asked(store, X, model="n", card=replace(CARD, model="n"), secret=bytes(32))
     both = ((one.labels != LABELS) & (other.labels != LABELS)).sum()
     assert stats.binomtest(int(both), len(X), 0.04).pvalue > 1e-3
 

@@ -133,7 +133,7 @@ async def test_workers_that_start_at_once_have_the_medians_of_one(store_url, tmp
 async def test_an_exact_ledger_stays_what_it_was(url, pool):
     _, opening = await asked(url, X, mapping="exact")
     said = {"model": "m", "rate": 0.3, "classes": 5, "key": hashlib.sha256(b"dawn key\n" + SECRET).hexdigest()}
-    assert opening.parameters == orjson.dumps({**said, "victim": "ab"})
+    assert opening.parameters == orjson.dumps({**said, "victim": "ab", "grid": "0.0 1.0"})
     entry = orjson.loads(opening.entries[0].partition(b"\n")[0])
     assert list(entry) == ["previous", "form", "said", "told", "at"]
     with pytest.raises(BadInput, match="made with mapping exact, not median"):

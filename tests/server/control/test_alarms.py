@@ -132,10 +132,10 @@ def test_detectors_and_reactions_go_on_after_a_restart(config, network, thief):
     for _ in range(2):
         with local_server(config) as server:
             again = Endpoint("http://local", model="watched", key=key, client=server.client)
-            rows = thief[middle : expected.row] if not server_alarms(server) else thief
+            rows = thief[middle : expected.row - 1] if not server_alarms(server) else thief
             labels = [again(rows[at : at + 50]) for at in range(0, len(rows), 50)] if rows is not thief else []
             with pytest.raises(Refused, match="raised an alarm"):
-                again(thief[:1])
+                again(thief[expected.row - 1 : expected.row])
             assert [alarm.row for alarm in server_alarms(server)] == [expected.row]
             assert labels or rows is thief
 
@@ -156,7 +156,8 @@ def test_two_workers_raise_one_alarm_and_both_refuse(config, network, thief):
         key = one.account("bad", "free")
         ends = [Endpoint("http://local", model="watched", key=key, client=s.client) for s in (one, two)]
         for i, at in enumerate(range(0, expected.row, 10)):
-            ends[i % 2](thief[at : at + 10])
+            with contextlib.suppress(Refused):  # the last one raises it
+                ends[i % 2](thief[at : at + 10])
         for end in ends:
             with pytest.raises(Refused, match="raised an alarm"):
                 end(thief[:1])

@@ -45,7 +45,7 @@ def test_plans_share_one_monitor_with_one_reference_and_one_state(config, rows):
         await service.begin()
         deployed = [service.of_plan(plan)["watched"] for plan in service.settings.plans]
         for number, each in enumerate(deployed):
-            await each.reaction.handle(Query(f"account {number}", rows[200 + 10 * number :][:10], 0.0))
+            await each.reaction.around(())(Query(f"account {number}", rows[200 + 10 * number :][:10], 0.0))
         await server.store.close()
         return deployed
 

@@ -17,8 +17,10 @@ import owner.command
 from defenses import Prada
 from defenses.monitoring.records import read_entry
 from defenses.store import open_store
+from defenses.answers.grid import Grid
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Opening
+from defenses.watermarks.mapping import points
 from owner.evidence import load
 from owner.marks_held import MarksHeld
 from server.control.log import ControlLog
@@ -91,7 +93,7 @@ def test_all_accounts_get_the_same_answers_and_the_ledger_has_the_marks(local, n
 
     key = local.client.post("/admin/models/marked/marks/open", headers=admin).json()["key"]
     keys = WatermarkKey(bytes.fromhex(key))
-    assert keys.marked(0.3, marks[0].form, [row.tobytes() for row in rows]) == told.tolist()
+    assert keys.marked(0.3, *points(rows, Grid.parse(common.grid))) == told.tolist()
     done = [(event["do"], event["by"]) for event in local.client.get("/admin/audit", headers=admin).json()]
     assert done[-2:] == [("commit to marks", "root"), ("open the key of marks", "root")]
 
@@ -157,6 +159,7 @@ def test_a_plan_cannot_mark(marked):
 def test_a_store_that_is_away_fails_closed(local, rows):
     endpoint = local.endpoint("marked", "free", "one")
     honest = answers(local.endpoint("marked", "owner", "owner"), rows)
+    endpoint(rows[-1:])  # the ledger is begun at a start
 
     async def away(*arguments, **options):
         raise Refused("the store is unavailable", status=503, retry_after=1)
