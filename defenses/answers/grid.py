@@ -1,13 +1,14 @@
 """The grid to which rows are rounded before anything is keyed by them.
 
-A key that depends on each bit of a row gives fresh noise for the same picture: copies that differ by 1e-45 average it
-out. So noise and marks depend on the nearest point of a grid. Where a card says what range features have, the grid
-has 255 steps from the least to the greatest value, and a picture is its own nearest point. Other numbers are rounded
-to 12 significant bits, and those below 2^-24 to zero.
+A key that depends on each bit of a row gives fresh noise for the same picture: copies that differ by 1e-45
+average it out. So noise and marks depend on the nearest point of a grid. Where a card says what range features
+have, the grid has 255 steps from the least to the greatest value, and a picture is its own nearest point. Other
+numbers are rounded to 12 significant bits, and those below 2^-24 to zero.
 
-Two rows beside a border of the grid are still keyed apart, however near they are, and so are two rows that differ by a
-step in one feature. An attacker who knows this gets fresh noise for nearly the same row; the grid only keeps him from
-getting it for exactly the same answer. Rows so near to one another are what PRADA and sybils look for.
+Two rows beside a border of the grid are still keyed apart, however near they are, and so are two rows that
+differ by a step in one feature. An attacker who knows this gets fresh noise for nearly the same row; the grid
+only keeps him from getting it for exactly the same answer. Rows so near to one another are what PRADA and sybils
+look for.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _rounded(x: Array) -> Array:
     with np.errstate(over="ignore"):
         bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     size = bits & _SIGNLESS
-    nearest = bits + (2 ** (_DROPPED - 1) - 1) + (bits >> _DROPPED & 1) & ~np.uint32(2**_DROPPED - 1)
+    nearest: Array = bits + (2 ** (_DROPPED - 1) - 1) + (bits >> _DROPPED & 1) & ~np.uint32(2**_DROPPED - 1)
     nearest[size < _LEAST] = 0
     nearest[size > _INFINITY] = _NAN
     return nearest

@@ -19,8 +19,8 @@ from wire import Answer, Query
 class Reaction:
     """Coarsens or shuffles the answers to accounts with alarms, without disclosing it on the card.
 
-    Admission handles ``refuse`` and ``slow`` for alarms that stood when a query was admitted. An alarm that a query
-    itself raises, or that another raises meanwhile, refuses it, or applies to its rows from the alarm on.
+    Admission handles ``refuse`` and ``slow`` for alarms that stood when a query was admitted. An alarm that a
+    query itself raises, or that another raises meanwhile, refuses it, or applies to its rows from the alarm on.
 
     Attributes:
         classes: Number of the model's classes.

@@ -10,9 +10,9 @@ Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking 
 5. The answer is returned, with the probabilities of the two labels exchanged.
 
 Decision and label depend on key and input only: all accounts get the same answer, and neither comparing nor
-repeating queries reveals a mark. The authors' code hashes 25 bytes of x and compares 16 bits. This implementation
-hashes the whole row, rounded to a grid, with its shape, and compares 128 bits. The paper derives the label by a keyed
-permutation from other bits of the same HMAC; here, decision and label have separate keys.
+repeating queries reveals a mark. The authors' code hashes 25 bytes of x and compares 16 bits. This
+implementation hashes the whole row, rounded to a grid, with its shape, and compares 128 bits. The paper derives
+the label by a keyed permutation from other bits of the same HMAC; here, decision and label have separate keys.
 
 Limits: an attacker with a good model of the task can see that a marked answer is wrong, and more confident than
 the victim's own errors; answers with labels only, or with few and rounded probabilities, show less. Once the layer

@@ -1,9 +1,9 @@
 """DAWN's mapping function M_V, on which the decision to mark an input is based.
 
 Source: Szyller et al., ACM MM 2021, "Mapping function". With the exact mapping, each distinct row is decided
-separately, after rounding to a grid (:mod:`defenses.answers.grid`), near-duplicates on other points included. With the median mapping, the decision depends on bits that say which units of
-the victim's penultimate layer are above their medians; rows with the same bits form a cell and are marked
-together.
+separately, after rounding to a grid (:mod:`defenses.answers.grid`), near-duplicates on other points included.
+With the median mapping, the decision depends on bits that say which units of the victim's penultimate layer are
+above their medians; rows with the same bits form a cell and are marked together.
 
 The bits are computed beside the victim on the CPU, so they depend on the row alone, whichever engine answers.
 Other processors or library versions may round differently: a row with a unit very close to its median may then
@@ -51,9 +51,9 @@ def points(x: Array, grid: Grid | None) -> tuple[str, Sequence[bytes]]:
     """Encodes the nearest points of rows ``(n, ...)``. No row has this form."""
     if grid is None or x.dtype.kind in "OU":
         return encode_rows(x)
-    nearest = grid.points(x)
-    axes = "x".join(map(str, x.shape[1:]))
-    return f"point {axes}", nearest.view(np.dtype((np.void, nearest.shape[1]))).ravel().tolist()
+    nearest = grid.points(x) axes = "x".join(map(str, x.shape[1:])) encoded: list[bytes] =
+    nearest.view(np.dtype((np.void, nearest.shape[1]))).ravel().tolist()  # type: ignore[assignment] return
+    f"point {axes}", encoded
 
 
 def median(activation_bits: Forward) -> Mapping:

@@ -30,7 +30,6 @@ from defenses import (
     Temperature,
     TopK,
     check_order,
-    compose,
     disclosed,
 )
 from defenses.answers.renormalised import relabelled

@@ -1,4 +1,4 @@
-"""Weights that are served under two names: comparing them tells nothing, and an alarm at one holds at the other."""
+"""Weights under two names: comparing them tells nothing, and an alarm at one holds at the other."""
 
 import asyncio
 
@@ -44,7 +44,7 @@ def test_both_tell_the_same(config, network, images, layer):
 
 def test_noise_of_another_strength_is_other_noise(config, network, images):
     """One and two times the same noise would tell it."""
-    layers = ('{ type = "gaussian_noise", sigma = %s }' % sigma for sigma in (0.001, 0.002))
+    layers = (f'{{ type = "gaussian_noise", sigma = {sigma} }}' for sigma in (0.001, 0.002))
     with local_server(config_of(config, **dict(zip(("one", "two"), layers, strict=True)))) as server:
         one, two = (server.endpoint(name, "free")(images).probs for name in ("one", "two"))
     said = network.predict(images)

@@ -15,9 +15,9 @@ from plain_prada import naive
 
 import owner.command
 from defenses import Prada
+from defenses.answers.grid import Grid
 from defenses.monitoring.records import read_entry
 from defenses.store import open_store
-from defenses.answers.grid import Grid
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Opening
 from defenses.watermarks.mapping import points
