@@ -51,9 +51,8 @@ def points(x: Array, grid: Grid | None) -> tuple[str, Sequence[bytes]]:
     """Encodes the nearest points of rows ``(n, ...)``. No row has this form."""
     if grid is None or x.dtype.kind in "OU":
         return encode_rows(x)
-    nearest = grid.points(x) axes = "x".join(map(str, x.shape[1:])) encoded: list[bytes] =
-    nearest.view(np.dtype((np.void, nearest.shape[1]))).ravel().tolist()  # type: ignore[assignment] return
-    f"point {axes}", encoded
+    nearest, axes = grid.points(x), "x".join(map(str, x.shape[1:]))
+    return f"point {axes}", [point.tobytes() for point in nearest]
 
 
 def median(activation_bits: Forward) -> Mapping:
