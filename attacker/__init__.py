@@ -7,6 +7,7 @@ from cli.registry import Registry
 
 if TYPE_CHECKING:
     from attacker.extraction.extraction import Extraction
+    from attacker.inversion.inversion import Inversion
     from attacker.membership.membership import Membership
 
 EXTRACTION: "Registry[Extraction]" = Registry(
@@ -40,7 +41,12 @@ MEMBERSHIP: "Registry[Membership]" = Registry(
 )
 """Membership attacks, which return a score for each candidate, by the name of their command."""
 
-ATTACKS: "Registry[Extraction | Membership]" = Registry({**EXTRACTION.targets, **MEMBERSHIP.targets})
+INVERSION: "Registry[Inversion]" = Registry({"mi-face": "attacker.inversion.mi_face:MiFace"})
+"""Inversion attacks, which return a row that stands for a class, by the name of their command."""
+
+ATTACKS: "Registry[Extraction | Membership | Inversion]" = Registry(
+    {**EXTRACTION.targets, **MEMBERSHIP.targets, **INVERSION.targets}
+)
 
 
 def __getattr__(name: str) -> Any:

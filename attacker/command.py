@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attacker import ATTACKS, EXTRACTION
+from attacker import ATTACKS, EXTRACTION, INVERSION
 from cli.command import Parser
 from cli.endpoint import add_endpoint, reach
 from cli.flags import add_fields, at_least, description, from_fields, summary
@@ -67,6 +67,10 @@ def _add_attack(command: Parser, name: str, cls: type) -> None:
             metavar="PATH",
             help=f"file of rows to draw queries from (default: {POOL}, if there is one)",
         )
+    elif name in INVERSION:
+        command.add_argument(
+            "--label", type=at_least(0), required=True, metavar="N", help="index of the class to reconstruct"
+        )
     else:
         command.add_argument(
             "--candidates",
@@ -120,6 +124,7 @@ def _attack(arguments: argparse.Namespace) -> None:
                 patience=arguments.patience,
                 seed=arguments.seed,
                 out=out,
+                label=getattr(arguments, "label", 0),
             )
         except BaseException:
             _say_rescued(rescue(out))
@@ -175,6 +180,8 @@ def _outcome(result: dict[str, Any], out: Path) -> str:
         lines += [f"{copy}: the copy; {transfer}: the rows and answers it was trained on"]
         words = ["mlaas-range", "attack", "agreement", str(copy), "--rows", "FILE", "--url", url, "--model", model]
         lines += [f"next: {shlex.join(words)}"]
+    if (out / "inverted.npz").exists():
+        lines += [f"{out / 'inverted.npz'}: the row that stands for the class"]
     if scores.exists():
         lines += [f"{scores}: a score for each candidate, higher for members"]
         lines += [f"next: {shlex.join(['mlaas-range', 'experiments', 'judge', str(scores), 'truth.npz'])}"]
@@ -192,8 +199,13 @@ def _pools(arguments: argparse.Namespace, card: Card) -> dict[str, Pool]:
     import numpy as np
 
     from attacker.asking import fitting
+    from wire import BadInput
     from zoo.data.pool import Pool, texts
 
+    if arguments.attack in INVERSION:
+        if card.classes and arguments.label >= card.classes:
+            raise BadInput(f"--label {arguments.label}: the model has the classes 0 to {card.classes - 1}")
+        return {}
     if arguments.attack in EXTRACTION:
         if arguments.pool is None and not POOL.exists():
             none = np.empty((0, *card.input_shape), np.float32)

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from attacker.asking import NotApplicable
 from attacker.extraction.extraction import Extraction
+from attacker.inversion.inversion import Inversion
 from attacker.journal import Journal, save_transfer
 from attacker.membership.membership import Membership
 from attacker.transports.transports import Transports
@@ -32,13 +33,13 @@ from zoo import folder
 from zoo.data.pool import Pool
 
 PACKAGES = ("numpy", "torch", "httpx")
-RESULTS = ("result.json", "scores.npz", "transfer.npz")
+RESULTS = ("result.json", "inverted.npz", "scores.npz", "transfer.npz")
 UNFINISHED, JOURNAL, LOCK = "unfinished", "journal.npy", ".lock"
 
 
 def conduct(
     name: str,
-    attack: Extraction | Membership,
+    attack: Extraction | Membership | Inversion,
     endpoints: Sequence[Endpoint],
     pools: dict[str, Pool],
     *,
@@ -47,13 +48,15 @@ def conduct(
     patience: float,
     seed: int,
     out: Path,
+    label: int = 0,
 ) -> dict[str, Any]:
     """Runs an attack with a progress bar, and writes its results.
 
     An extraction attack writes ``surrogate/`` and ``transfer.npz``; a membership attack writes ``scores.npz``
     (``scores``, ``(n,)`` float64, and ``y``, ``(n,)`` int64, in the order of the candidates; ``threshold``, NaN
-    if the attack has none). Both write ``result.json``. The results replace those of an earlier run only when the
-    attack has ended. Until then, all files, the answers included, are in ``unfinished/``, for :func:`rescue`.
+    if the attack has none); an inversion attack writes ``inverted.npz``, a file of one row. All write
+    ``result.json``. The results replace those of an earlier run only when the attack has ended. Until then, all
+    files, the answers included, are in ``unfinished/``, for :func:`rescue`.
 
     Args:
         name: The attack's name.
@@ -66,6 +69,7 @@ def conduct(
         patience: Longest wait for one request, in seconds.
         seed: Seed of all randomness.
         out: Folder of the results; it must exist and have no ``unfinished/``.
+        label: The class that an inversion attack reconstructs.
 
     Returns:
         The content of ``result.json``.
@@ -92,6 +96,10 @@ def conduct(
                 if isinstance(attack, Extraction):
                     surrogate = attack.extract(oracle, pools["pool"], rng)
                     folder.save(surrogate, new / "surrogate", **_plain({**settings, "bill": _bill(oracle)}))
+                elif isinstance(attack, Inversion):
+                    settings["label"] = label
+                    row = attack.invert(oracle, label, rng)
+                    Pool(row[None], np.array([label]), endpoint.card.class_names).save(new / "inverted.npz")
                 else:
                     candidates = pools["candidates"]
                     assert candidates.y is not None

@@ -172,7 +172,7 @@ def _default(field: Any) -> str:
 
 def methods() -> Iterator[str]:
     """Yields every registered method with its fields and its source."""
-    from attacker import EXTRACTION, MEMBERSHIP
+    from attacker import EXTRACTION, INVERSION, MEMBERSHIP
     from defenses import DEFENSES, DETECTORS, Consequence
     from owner import PROOFS
 
@@ -180,6 +180,7 @@ def methods() -> Iterator[str]:
     kinds: tuple[tuple[str, Mapping[str, type]], ...] = (
         ("Extraction attacks", EXTRACTION),
         ("Membership attacks", MEMBERSHIP),
+        ("Inversion attacks", INVERSION),
         ("Defences", DEFENSES),
         ("Detectors", DETECTORS),
         ("What every detector's table also takes", {"": Consequence}),

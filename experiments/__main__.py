@@ -15,7 +15,6 @@ from cli.command import Parser, run
 from cli.flags import add_fields, at_least, from_fields
 from cli.registry import outline
 from experiments.claims import CLAIMS
-from wire import BadInput
 
 
 def parser(prog: str = "python -m experiments") -> Parser:
@@ -36,8 +35,8 @@ def parser(prog: str = "python -m experiments") -> Parser:
     report.add_argument("--out", type=Path, default=Path("out"), help="folder for the report (default: out)")
     report.set_defaults(run=_report)
 
-    draw = commands.add_parser("draw", help="draw the entropies of members and non-members that E2 found")
-    draw.add_argument("results", type=Path, metavar="RESULTS.json", help="what `reproduce E2 --json` wrote")
+    draw = commands.add_parser("draw", help="draw what E2 or E10 found")
+    draw.add_argument("results", type=Path, metavar="RESULTS.json", help="what `reproduce --json` wrote")
     draw.add_argument("out", type=Path, metavar="FILE", help="the figure: .svg or .png")
     draw.set_defaults(run=_draw)
 
@@ -137,12 +136,9 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _draw(arguments: argparse.Namespace) -> None:
-    from experiments.report.entropies import draw
+    from experiments.report.drawings import draw
 
-    results = json.loads(arguments.results.read_text())
-    if "E2" not in results.get("claims", {}):
-        raise BadInput(f"{arguments.results}: expected the results of `experiments reproduce E2`")
-    draw(results, arguments.out)
+    draw(json.loads(arguments.results.read_text()), arguments.out)
 
 
 def _judge(arguments: argparse.Namespace) -> None:

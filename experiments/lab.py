@@ -156,6 +156,12 @@ class Lab:
             surrogate = attack.extract(oracle, pool if labelled else replace(pool, y=None), rng).network()
         return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), surrogate, oracle.requests)
 
+    def oracle(self, server: Server, model: str, account: str) -> Oracle:
+        """Returns an oracle under a new account, without a budget."""
+        key = server.account(account, "client")
+        endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
+        return Oracle(endpoint, endpoint.card)
+
     def infer(
         self,
         server: Server,
@@ -167,11 +173,9 @@ class Lab:
         seed: int,
     ) -> Array:
         """Runs a membership attack over HTTP under a new account, with its own seed; returns its scores."""
-        key = server.account(account, "client")
-        endpoint = Endpoint(server.url, model=model, key=key, client=server.client)
         assert candidates.y is not None
         rng = np.random.default_rng([seed, 1])
-        return attack.infer(Oracle(endpoint, endpoint.card), candidates.x, candidates.y, shadow, rng)
+        return attack.infer(self.oracle(server, model, account), candidates.x, candidates.y, shadow, rng)
 
     def about(self, network: Network, data: str, rows: int, evaluation: Pool) -> dict[str, Any]:
         """Describes a victim, for the results."""

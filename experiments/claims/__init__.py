@@ -33,6 +33,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "E3": "experiments.claims.shadow_data:E3",
         "E5": "experiments.claims.mitigations:E5",
         "E7": "experiments.claims.references:E7",
+        "E10": "experiments.claims.faces:E10",
     }
 )
 """The claims, by the name that the command knows them by."""

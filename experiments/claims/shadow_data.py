@@ -23,7 +23,6 @@ from experiments.header import cores
 from experiments.lab import Lab
 from experiments.parties import Server
 from wire import Array, BadInput, Oracle
-from wire.http import Endpoint
 from zoo.data import Pool
 from zoo.families.mlp import Mlp
 from zoo.training import Training
@@ -88,7 +87,7 @@ class E3:
             )
             server = lab.serve(f"victims-{seed}", {"victim": (victim, ""), "null": (null, "")})
             empty: dict[str, Array] = {}
-            pools = self._pools(server, division)
+            pools = self._pools(lab, server, division)
             for name, (pool, rows) in tqdm(pools.items(), desc=f"{self.ID}, seed {seed}", unit="source"):
                 assert division.candidates.y is not None and pool.y is not None
                 covered = np.isin(division.candidates.y, pool.y)
@@ -128,12 +127,12 @@ class E3:
             {"measured": measured, "null": nulls},
         )
 
-    def _pools(self, server: Server, division: Division) -> dict[str, tuple[Pool, int]]:
+    def _pools(self, lab: Lab, server: Server, division: Division) -> dict[str, tuple[Pool, int]]:
         """Returns the shadow pool of each source, and the rows that were asked about for it."""
         rng = np.random.default_rng([division.seed, 3])
         real, rows = division.shadow, len(division.shadow)
         labelling, climbing = (
-            self._oracle(server, f"{name}-{division.seed}") for name in ("marginals", "synthesis")
+            lab.oracle(server, "victim", f"{name}-{division.seed}") for name in ("marginals", "synthesis")
         )
         marginals = self._labelled(labelling, real, rng)
         synthesis = Synthesis(rows=rows, confidence=self.confidence, steps=self.steps)
@@ -152,11 +151,6 @@ class E3:
         classes = np.unique(labels)
         kept = [np.flatnonzero(labels == label)[: -(-len(real) // len(classes))] for label in classes]
         return replace(real, x=drawn, y=labels).take(np.concatenate(kept)[: len(real)])
-
-    def _oracle(self, server: Server, account: str) -> Oracle:
-        key = server.account(account, "client")
-        endpoint = Endpoint(server.url, model="victim", key=key, client=server.client)
-        return Oracle(endpoint, endpoint.card)
 
     def _attacks(self, lab: Lab) -> dict[str, Membership]:
         shadow = Shadow(

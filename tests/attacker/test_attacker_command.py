@@ -141,6 +141,23 @@ def test_membership_leaves_scores(
     assert result(tmp_path)["rows"] == 60
 
 
+def test_inversion_leaves_a_row_of_the_class(
+    attack: Callable[..., int],
+    server: FakeServer,
+    victim: Network,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert attack("mi-face", "--label", 3, "--waves", 8, budget=3000) == 0
+    made = Pool.load(tmp_path / "out" / "inverted.npz")
+    assert made.x.shape == (1, *victim.input_shape) and made.y is not None and made.y.tolist() == [3]
+    assert victim.predict(made.x)[0, 3] > 0.5
+    assert result(tmp_path)["label"] == 3
+    assert "inverted.npz" in capsys.readouterr().out
+    assert attack("mi-face", "--label", 10) == 2
+    assert "the model has the classes 0 to 9" in capsys.readouterr().err
+
+
 def test_an_attack_that_needs_confidences_does_not_apply_to_labels_only(
     attack: Callable[..., int], server: FakeServer, pool_file: Path, tmp_path: Path
 ) -> None:

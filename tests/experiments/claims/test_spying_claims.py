@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from attacker.inversion.mi_face import MiFace
 from experiments.claims.command import reproduce, table
+from experiments.claims.faces import E10
 from experiments.claims.mitigations import ANSWERS, E5, PUBLISHED, TRAININGS
 from experiments.claims.overfitting import E2
 from experiments.claims.shadow_data import E3
 from experiments.claims.spying import Division, encoded, entropy
-from experiments.report.entropies import draw
-from wire import Feature
+from experiments.report.drawings import draw
+from wire import BadInput, Feature
 from zoo.data import Pool
 
 RNG = np.random.default_rng
@@ -75,3 +77,19 @@ def test_shadow_data_comes_from_five_sources(tmp_path):
     assert set(measured) == {"real", "marginals", "synthesised", "10% flipped", "20% flipped"}
     billed = [row for row in results["claims"]["E3"]["rows"] if "billed" in row["what"]]
     assert [row["measured"] > 0 for row in billed] == [False, True, True, False, False]
+
+
+@pytest.mark.slow
+def test_images_of_classes_stand_beside_baselines_and_are_drawn(tmp_path):
+    results = run(E10(data="digits", rows=300, epochs=5, budget=100, attack=MiFace(steps=4, waves=8)), tmp_path)
+    found = results["claims"]["E10"]
+    rows = {(row["setting"].rpartition("row by ")[2], row["what"]): row["measured"] for row in found["rows"]}
+    assert rows["mean of the class", "distance to the class's mean"] == 0
+    assert rows["surrogate", "rows billed"] <= 100 + 10 * 5 < rows["confidences", "rows billed"]
+    draw(results, tmp_path / "faces.png")
+    assert (tmp_path / "faces.png").stat().st_size > 1000
+
+
+def test_other_results_are_not_drawn(tmp_path):
+    with pytest.raises(BadInput, match="E2 or E10"):
+        draw({"claims": {"E5": {}}}, tmp_path / "none.svg")

@@ -1,0 +1,1 @@
+"""Model inversion: attacks that reconstruct what a class looks like."""
