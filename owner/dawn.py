@@ -4,9 +4,13 @@ Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking 
 2021 (arXiv 1906.00830), "Watermark verification". The marks are made in ``defenses/watermarks/dawn.py``.
 
 The suspect is queried with all marked rows of the account. A mark holds if the suspect returns the false label.
-The mark error L is the share of marks that do not hold. The suspect is accused if L < e, and if a model that was
-not stolen would reach L <= e with a probability below 2^-bits. The paper uses 1/m as the probability that a mark
-holds by chance; here, it is measured on independent models.
+The mark error L is the share of marks that do not hold. The suspect is accused if L < e, and if the exact p-value,
+the probability that a model that was not stolen holds at least as many marks, is below 2^-bits. As an owner can
+choose the account that suits him best, the p-value is multiplied by the number of accounts with marks.
+
+What differs from the paper: it asks how many marks a model that was not stolen needs to reach L <= e, whatever was
+observed, which takes four times as many marks where all hold. It uses 1/m as the probability that a mark holds by
+chance; here, it is measured on independent models.
 """
 
 from __future__ import annotations
@@ -104,12 +108,14 @@ class Dawn:
         held = suspect.query(rows_of(marks)).labels == told_labels(marks)
         matches, chance = int((held & ~study.doubtful).sum()), 2.0**-self.bits
         loss = 1 - matches / n  # the paper's L
-        enough = tail(n, self.error, study.p0) < chance
-        needed = n if enough else marks_needed(self.error, study.p0, chance, least=n)
+        accounts = max(1, len(claim.opening.accounts))
+        p_value = min(1.0, accounts * tail(n, loss, study.p0))
+        enough = p_value < chance
+        needed = n if enough else marks_needed(loss, study.p0, chance / accounts, least=n)
         return Evidence(
             method="dawn",
             verdict="accused" if enough and loss < self.error else "inconclusive",
-            p_value=tail(n, loss, study.p0),
+            p_value=p_value,
             alpha=chance,
             suspect=suspect.card.model,
             suspect_queries=n,

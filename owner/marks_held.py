@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from defenses.watermarks.ledger import Opening
+from defenses.watermarks.verification import tail
 
 SPENT = "The key of these marks is spent: anyone who has it can distinguish marked rows from others."
 CAUTION = (
@@ -21,9 +22,11 @@ class MarksHeld:
         marks: Number of marks that count.
         matches: Number of marks that hold: the suspect returns the false label.
         mark_error: Share of marks that do not hold; the paper's L.
-        tail: Probability that the mark error of a model that was not stolen is at most the threshold.
+        tail: Probability that the mark error of a model that was not stolen is at most the threshold: the paper's
+            measure, which does not depend on what was observed.
         p0: Probability that a mark holds in a model that was not stolen.
-        missing: Number of additional marks that a verdict needs; 0 if these suffice, None if no number would.
+        missing: Number of additional marks that a verdict needs if as large a share of them holds; 0 if these
+            suffice, None if no number would.
         independent: Number of marks that hold in each independent model; without any, p0 is that of guessing.
         doubtful: Number of marks that a judge counts as failed, because the victim now answers differently or maps
             the row to another cell.
@@ -49,13 +52,15 @@ class MarksHeld:
         lines = [
             f"{self.matches} of {self.marks} marks of account {self.opening.account} hold: mark error "
             f"{self.mark_error:.3f}",
-            f"a model that was not stolen is accused with probability {self.tail:.3g}, at p0 {self.p0:.4f}",
+            f"a model that was not stolen holds as many with probability "
+            f"{tail(self.marks, self.mark_error, self.p0):.3g}, at p0 {self.p0:.4f}",
+            f"the account is one of {len(self.opening.accounts)} with marks, which multiplies the p-value",
             *(f"independent model {name}: {held} marks hold" for name, held in self.independent.items()),
         ]
         if not self.independent:
             lines.append("no independent model was queried: p0 is that of guessing")
-        if self.doubtful:
-            lines.append(f"{self.doubtful} marks count as failed: the victim now answers differently")
+        if self.doubtful: lines.append(f"{self.doubtful} marks count as failed: the victim now answers
+            differently, or as was told")
         if self.repeated:
             lines.append(f"{self.repeated} more marks do not count: near-duplicates, which share a decision")
         if verdict == "inconclusive" and self.missing is None:
