@@ -59,8 +59,8 @@ class MarksHeld:
         ]
         if not self.independent:
             lines.append("no independent model was queried: p0 is that of guessing")
-        if self.doubtful: lines.append(f"{self.doubtful} marks count as failed: the victim now answers
-            differently, or as was told")
+        if self.doubtful:
+            lines.append(f"{self.doubtful} marks count as failed: the victim's answer is not the recorded one")
         if self.repeated:
             lines.append(f"{self.repeated} more marks do not count: near-duplicates, which share a decision")
         if verdict == "inconclusive" and self.missing is None:
