@@ -46,21 +46,30 @@ class FrontEnd:
         self._seen: dict[int, tuple[Array, Array]] = {}
 
     def __call__(self, x: Array) -> Array:
-        """Returns the features of images, ``(n, kept)`` float32; those of the same array are computed once."""
+        """Returns the features of images, ``(n, kept)`` float32; those of the latest arrays are kept."""
         if id(x) not in self._seen:
+            while len(self._seen) > 2:
+                self._seen.pop(next(iter(self._seen)))
             self._seen[id(x)] = x, ((described(x) - self.mean) @ self.axes).astype(np.float32)
         return self._seen[id(x)][1]
+
+    def tensor(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns the features of images as a tensor, which can be differentiated."""
+        mean, axes = (torch.from_numpy(part.astype(np.float32)) for part in (self.mean, self.axes))
+        return (_described(rows) - mean) @ axes
 
 
 @torch.inference_mode()
 def described(x: Array) -> Array:
     """Returns the features of grey images before they are decorrelated, ``(n, d)``."""
+    parts = [_described(rows) for rows in torch.split(torch.from_numpy(np.ascontiguousarray(x)), PASS)]
+    return np.asarray(torch.cat(parts).numpy(), np.float64)
+
+
+def _described(rows: torch.Tensor) -> torch.Tensor:
     across = torch.tensor([[0.0, 0, 0], [-1, 0, 1], [0, 0, 0]])
     angles = [direction * 2 * math.pi / DIRECTIONS for direction in range(DIRECTIONS)]
     kernels = torch.stack([math.cos(angle) * across + math.sin(angle) * across.T for angle in angles])[:, None]
-    parts = []
-    for rows in torch.split(torch.from_numpy(np.ascontiguousarray(x)), PASS):
-        slopes = functional.conv2d(rows, kernels, padding=1).relu()
-        cells = 4 * functional.avg_pool2d(slopes, CELL)
-        parts.append(torch.cat([cells.flatten(1), functional.avg_pool2d(rows, 2).flatten(1)], dim=1))
-    return np.asarray(torch.cat(parts).numpy(), np.float64)
+    slopes = functional.conv2d(rows, kernels, padding=1).relu()
+    cells = 4 * functional.avg_pool2d(slopes, CELL)
+    return torch.cat([cells.flatten(1), functional.avg_pool2d(rows, 2).flatten(1)], dim=1)

@@ -9,17 +9,19 @@ a suspect's rank among the M + 1 models of one lottery is a permutation. So the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy import stats
 from tqdm import tqdm
 
 from experiments.header import header
+from experiments.studies.designs import Design, climbed, mixed
 from experiments.studies.front_end import FrontEnd
 from experiments.studies.suspects import Suspects, labels_of
 from owner.twin_test import TwinTest, similarity
@@ -57,6 +59,8 @@ class Lotteries:
         controls: Number of the judge's models.
         thief_epochs: Passes of a thief over the answered rows: those of the attack.
         kinds: Kinds of suspects that derive from a victim.
+        design: The queries besides the disputed rows: their copies, as in the twin test; mixtures of them; or
+            mixtures that were moved to where the models disagree more.
     """
 
     dataset: str = "fashion_mnist"
@@ -74,6 +78,7 @@ class Lotteries:
     controls: int = 8
     thief_epochs: int = 30
     kinds: tuple[str, ...] = (*THEFTS, *CURVE, *FOREIGN)
+    design: Design = "copies"
 
     def run(self, seed: int, data: Path | None, cache: Path, out: Path | None) -> dict[str, Any]:
         """Runs the study; all models are kept, so that a run that was cut off goes on where it stopped."""
@@ -90,7 +95,7 @@ class Lotteries:
         controls = [every[0].control(n) for n in range(self.controls)]
         results["innocent"] = [name for name, _ in innocent]
         for suspects in every:
-            one = Lottery.drawn(suspects, self.models, seen)
+            one = Lottery.drawn(suspects, self.models, seen, self.design)
             results["lotteries"].append(self._played(one, suspects, [model for _, model in innocent], controls))
             if out is not None:
                 out.write_text(json.dumps(results) + "\n")
@@ -105,10 +110,10 @@ class Lotteries:
         far = any(kind.startswith("foreign") for kind in self.kinds)
         foreign = load(self.foreign, data, cache).pool.x if far else drawn["pool"].x
         if not self.front_end:
-            return drawn, foreign, Seen(drawn["reference"], lambda x: x)
+            return drawn, foreign, Seen(drawn["reference"], lambda x: x, lambda rows: rows)
         front = FrontEnd(drawn["evaluation"].x)
         held = {role: Pool(front(pool.x), pool.y, pool.class_names) for role, pool in drawn.items()}
-        return held, front(foreign), Seen(drawn["reference"], front)
+        return held, front(foreign), Seen(drawn["reference"], front, front.tensor)
 
     def _played(
         self, lottery: Lottery, suspects: Suspects, innocent: Sequence[Network], controls: Sequence[Network]
@@ -158,7 +163,8 @@ class Seen(NamedTuple):
     """The reference rows as the world sees them, and what makes of rows those that the models take."""
 
     reference: Pool
-    features: Any
+    features: Callable[[Array], Array]
+    tensor: Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,14 +184,20 @@ class Lottery:
     probs: Array
 
     @classmethod
-    def drawn(cls, suspects: Suspects, count: int, seen: Seen) -> Lottery:
-        """Trains the models, and chooses the queries by the rule of the twin test."""
+    def drawn(cls, suspects: Suspects, count: int, seen: Seen, design: Design = "copies") -> Lottery:
+        """Trains the models, and chooses the queries by the rule of the twin test, or by another design."""
         models = [suspects.victim(1 + n) for n in tqdm(range(count), desc="twins", unit="model", leave=False)]
         asked = [partial(_through, model, seen.features) for model in models]
-        test, card = TwinTest(), seen.reference.card()
+        test, card = TwinTest(copies=design == "copies"), seen.reference.card()
         twins = Twins(asked, 0, card, seen.reference, "", {"twin-test": test.committed()})
         study = test.prepare(Holdings(twins, {}), np.random.default_rng(0))
-        return cls(models, seen.features(study.x), len(study.answers.chosen), study.answers.probs)
+        if design == "copies":
+            return cls(models, seen.features(study.x), len(study.answers.chosen), study.answers.probs)
+        made = mixed(seen.reference.x, twins.labels, twins.predict)
+        if design == "climbed":
+            made = climbed(made, [partial(_logits, model, seen.tensor) for model in models])
+        x = np.concatenate([study.x, made])
+        return cls(models, seen.features(x), len(study.answers.chosen), twins.predict(x))
 
     def z(self, suspects: Sequence[Network], without: int | None = None) -> Array:
         """Returns the z of each model as the victim, ``(s, M + 1)``, perhaps without one of the models."""
@@ -218,8 +230,13 @@ def _parts(suspects: Sequence[Network], size: int = 25) -> Iterator[Sequence[Net
         yield suspects[start : start + size]
 
 
-def _through(model: Network, features: Any, x: Array) -> Array:
+def _through(model: Network, features: Callable[[Array], Array], x: Array) -> Array:
     return model.predict(features(x))
+
+
+def _logits(model: Network, tensor: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model.module(tensor(rows))
+    return logits
 
 
 def _accuracy(model: Network, pool: Pool) -> float:

@@ -2,8 +2,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from experiments.studies.designs import climbed
 from experiments.studies.front_end import FrontEnd
 from experiments.studies.lotteries import Lotteries, Lottery, Seen, standing
 from experiments.studies.lotteries_table import ends, false_accusations, table
@@ -92,6 +94,32 @@ def test_the_front_end_depends_on_the_image_alone():
         FrontEnd(np.zeros((2, 3, 14, 14), np.float32))
 
 
+@pytest.mark.parametrize("design", ["mixed", "climbed"])
+def test_made_queries_treat_all_models_alike(tmp_path, monkeypatch, design):
+    monkeypatch.setattr("experiments.studies.designs.CANDIDATES", 300)
+    monkeypatch.setattr("experiments.studies.designs.KEPT", 50)
+    monkeypatch.setattr("experiments.studies.designs.PARENTS", 60)
+    settings = {**vars(SMALL), "design": design, "lotteries": 1, "kinds": ("itself",)}
+    (lottery,) = Lotteries(**settings).run(3, None, tmp_path / "cache", None)["lotteries"]
+    assert lottery["queries"] == lottery["chosen"] + 50
+    assert [one["rank"] for one in lottery["thefts"]] == [1, 1]
+
+
+def test_climbing_makes_models_disagree_more_whatever_their_order():
+    rng = np.random.default_rng(0)
+    modules = [torch.nn.Linear(6, 3) for _ in range(4)]
+    x = rng.random((20, 6)).astype(np.float32)
+
+    def spread(rows):
+        with torch.no_grad():
+            probs = torch.stack([module(torch.from_numpy(rows)).softmax(1) for module in modules])
+        return float((probs - probs.mean(0)).square().sum())
+
+    moved = climbed(x, modules)
+    assert spread(moved) > spread(x) and moved.min() >= 0 and moved.max() <= 1
+    np.testing.assert_allclose(climbed(x, modules[::-1]), moved, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_ranks_of_trained_victims_are_uniform(tmp_path):
     """The null with real training: each trial draws everything again, rows, victim, twins and suspect."""
@@ -100,7 +128,7 @@ def test_ranks_of_trained_victims_are_uniform(tmp_path):
         held = roles.draw(digits, trial)
         held["victim"], held["unseen"] = held["victim"].take(slice(120)), held["unseen"].take(slice(40))
         made = Suspects(held, held["pool"].x, "softmax", 1 + trial, 2, 0, tmp_path, training, training, Softmax())
-        lottery = Lottery.drawn(made, 4, Seen(held["reference"], lambda x: x))
+        lottery = Lottery.drawn(made, 4, Seen(held["reference"], lambda x: x, lambda x: x))
         (z,) = lottery.z([made.control(0)])
         ranks.append(int((z > z[0]).sum()))
     assert stats.chisquare(np.bincount(ranks, minlength=4)).pvalue > 0.001
