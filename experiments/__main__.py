@@ -65,22 +65,14 @@ def parser(prog: str = "python -m experiments") -> Parser:
     _add_json(sybils)
     sybils.set_defaults(run=_sybils)
 
-    suspects = commands.add_parser("suspects", help="measure which suspects the twin test accuses, and falsely")
-    add_fields(suspects, outline("experiments.studies.ownership:Accusations"))
-    suspects.add_argument("--seed", type=at_least(1), default=11, help="seed of everything (default: 11)")
+    suspects = commands.add_parser(
+        "suspects", help="measure which suspects the twin test accuses, and falsely, over many victims"
+    )
+    add_fields(suspects, outline("experiments.studies.lotteries:Lotteries"))
+    suspects.add_argument("--seed", type=at_least(1), default=101, help="seed of everything (default: 101)")
     _add_folders(suspects)
     _add_json(suspects)
     suspects.set_defaults(run=_suspects)
-
-    lotteries = commands.add_parser(
-        "lotteries",
-        help="measure the twin test's power and level over many victims, and its power by the rows stolen",
-    )
-    add_fields(lotteries, outline("experiments.studies.lotteries:Lotteries"))
-    lotteries.add_argument("--seed", type=at_least(1), default=101, help="seed of everything (default: 101)")
-    _add_folders(lotteries)
-    _add_json(lotteries)
-    lotteries.set_defaults(run=_lotteries)
 
     mapping = commands.add_parser("mapping", help="measure how alike DAWN's mappings treat near-duplicates")
     mapping.add_argument("--datasets", nargs="+", default=["fashion_mnist"], metavar="NAME", help="of grey images")
@@ -171,14 +163,6 @@ def _sybils(arguments: argparse.Namespace) -> None:
 
 
 def _suspects(arguments: argparse.Namespace) -> None:
-    from experiments.studies.ownership import Accusations, table
-
-    state, data = _folders(arguments)
-    results = from_fields(Accusations, arguments).run(arguments.seed, data, state / "cache", arguments.json)
-    print(table(results))
-
-
-def _lotteries(arguments: argparse.Namespace) -> None:
     from experiments.studies.lotteries import Lotteries
     from experiments.studies.lotteries_table import table
 

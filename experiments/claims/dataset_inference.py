@@ -19,11 +19,10 @@ from tqdm import tqdm
 
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.lab import Lab
-from experiments.studies.ownership import Panel
+from experiments.studies.lotteries import Lottery, Seen, t_tail
 from experiments.studies.suspects import Suspects
 from owner.dataset_inference.as_published import ROWS, Inferred, infer, min_gd
 from owner.dataset_inference.dataset_inference import DatasetInference
-from owner.twin_test import TwinTest, ranking
 from wire import Answer, Array, Oracle
 from zoo.network import Network
 from zoo.training import Training
@@ -89,11 +88,11 @@ class Sizes:
         held = dict(lab.roles(self.data, seed))
         held |= {role: held[role].take(slice(self.rows)) for role in ("victim", "unseen")}
         foreign = lab.dataset(self.foreign).pool.x if "foreign images" in self.kinds else held["pool"].x
-        source = Suspects(held, foreign, self.family, 1 + seed, 10, 2500, lab.cache, self.training)
+        source = Suspects(held, foreign, self.family, 1 + seed, 10, lab.cache, self.training)
         models = {kind: source.stolen(kind, 1) for kind in ("itself", *self.kinds)}
         models[CONTROL] = source.comparison(1)
         models |= {f"independent {n}": source.independent(n)[1] for n in range(self.independents)}
-        panel = Panel([source.victim(1 + number) for number in range(self.models)], held)
+        lottery = Lottery.drawn(source, self.models, Seen.unchanged(held["reference"]))
         private, unseen, rng = source.rows(1), source.unseen(1), np.random.default_rng([seed, 7])
         features: dict[str, dict[str, Side]] = {WALK: {}, GRADIENT: {}}
         for name, model in tqdm(models.items(), desc=f"seed {seed}", unit="suspect", dynamic_ncols=True):
@@ -107,10 +106,9 @@ class Sizes:
             for rows, to_rows in ROWS.items() if sides else ():
                 for name, one in infer(sides["itself"], sides, to_rows, rng).items():
                     found[name][feature, rows] = one
-        test, tested = TwinTest(), {}
-        for name, model in models.items():
-            place = ranking(np.array(panel.similarities(model.predict, test.ridge)["all"]), 0)
-            tested[name] = Tested(found[name], place.p_t, place.rank == 1)
+        tested = {}
+        for name, z in zip(models, lottery.z([model.predict for model in models.values()]), strict=True):
+            tested[name] = Tested(found[name], float(t_tail(z[0], self.models - 1)), bool(z.argmax() == 0))
         return tested, models
 
     def about(self, lab: Lab, seed: int, models: Mapping[str, Network]) -> dict[str, object]:

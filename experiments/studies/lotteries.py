@@ -1,4 +1,4 @@
-"""``python -m experiments lotteries``: how often the twin test is right and wrong, over many victims.
+"""``python -m experiments suspects``: which suspects the twin test accuses, and how many of them falsely.
 
 A lottery is a victim with its twins: M + 1 models of one recipe, with secret seeds and rows of their own. Several
 lotteries are drawn, and some models of each take the victim's part in turn. Each innocent suspect is compared with
@@ -22,12 +22,13 @@ from tqdm import tqdm
 
 from experiments.header import header
 from experiments.studies.designs import Design, climbed, mixed
+from experiments.studies.evasions import Predict
 from experiments.studies.front_end import FrontEnd
 from experiments.studies.suspects import Suspects, labels_of
 from owner.twin_test import TwinTest, similarity
 from owner.twins.answers import Holdings
 from owner.twins.twins import Twins
-from wire import Array
+from wire import Array, BadInput
 from zoo.data import Pool, load, roles
 from zoo.families.mlp import Mlp
 from zoo.network import Network
@@ -46,8 +47,9 @@ class Lotteries:
     Attributes:
         dataset: The victims' data set.
         foreign: Data set of other images of the same shape, for thefts by foreign rows.
+        family: Family of the victims and most suspects.
+        hidden: Widths of the hidden layers of an MLP.
         front_end: Whether the models stand on a fixed front end of grey images.
-        hidden: Widths of the victims' hidden layers.
         rows: Number of rows that train a victim; 0 for all of its role.
         epochs: Passes of victims and twins over their rows.
         batch: Rows per step, for all models.
@@ -65,8 +67,9 @@ class Lotteries:
 
     dataset: str = "fashion_mnist"
     foreign: str = "mnist"
-    front_end: bool = True
+    family: str = "mlp"
     hidden: tuple[int, ...] = (192,)
+    front_end: bool = True
     rows: int = 0
     epochs: int = 12
     batch: int = 256
@@ -85,18 +88,17 @@ class Lotteries:
         results = {**header(asdict(self), seeds=[seed]), "innocent": [], "lotteries": []}
         held, foreign, seen = self._held(seed, data, cache)
         training = Training(self.epochs, self.batch, self.lr)
+        made = Mlp(self.hidden) if self.family == "mlp" else None
         every = [
-            Suspects(
-                held, foreign, "mlp", seed + n, self.thief_epochs, 0, cache, training, training, Mlp(self.hidden)
-            )
+            Suspects(held, foreign, self.family, seed + n, self.thief_epochs, cache, training, training, made)
             for n in range(self.lotteries)
         ]
-        innocent = [every[0].varied(n) for n in tqdm(range(self.independents), desc="innocent", unit="model")]
-        controls = [every[0].control(n) for n in range(self.controls)]
-        results["innocent"] = [name for name, _ in innocent]
+        named = [every[0].varied(n) for n in tqdm(range(self.independents), desc="innocent", unit="model")]
+        controls = [every[0].control(n).predict for n in range(self.controls)]
+        results["innocent"], innocent = [name for name, _ in named], [model.predict for _, model in named]
         for suspects in every:
             one = Lottery.drawn(suspects, self.models, seen, self.design)
-            results["lotteries"].append(self._played(one, suspects, [model for _, model in innocent], controls))
+            results["lotteries"].append(self._played(one, suspects, innocent, controls))
             if out is not None:
                 out.write_text(json.dumps(results) + "\n")
         return results
@@ -109,14 +111,16 @@ class Lotteries:
             drawn["unseen"] = drawn["unseen"].take(slice(self.rows // 4))
         far = any(kind.startswith("foreign") for kind in self.kinds)
         foreign = load(self.foreign, data, cache).pool.x if far else drawn["pool"].x
+        if foreign.shape[1:] != drawn["pool"].input_shape:
+            raise BadInput(f"{self.foreign} has rows of another shape than {self.dataset}")
         if not self.front_end:
-            return drawn, foreign, Seen(drawn["reference"], lambda x: x, lambda rows: rows)
+            return drawn, foreign, Seen.unchanged(drawn["reference"])
         front = FrontEnd(drawn["evaluation"].x)
         held = {role: Pool(front(pool.x), pool.y, pool.class_names) for role, pool in drawn.items()}
         return held, front(foreign), Seen(drawn["reference"], front, front.tensor)
 
     def _played(
-        self, lottery: Lottery, suspects: Suspects, innocent: Sequence[Network], controls: Sequence[Network]
+        self, lottery: Lottery, suspects: Suspects, innocent: Sequence[Predict], controls: Sequence[Predict]
     ) -> dict[str, Any]:
         """Compares all suspects with the models of a lottery."""
         evaluation, victims = suspects.held["evaluation"], list(range(self.victims))
@@ -125,7 +129,7 @@ class Lotteries:
         thefts, mistaken = list[dict[str, Any]](), [0, 0, 0]
         given = [(kind, victim) for kind in self.kinds for victim in victims]
         for kind, victim in tqdm(given, desc="thefts", unit="theft", leave=False):
-            model = suspects.stolen(kind, 1 + victim)
+            model = suspects.answers(kind, 1 + victim)
             (z,) = lottery.z([model])
             thefts.append(
                 {
@@ -134,7 +138,7 @@ class Lotteries:
                     "rank": 1 + int((z > z[victim]).sum()),
                     "z": round(float(z[victim]), 2),
                     "accuracy": _accuracy(model, evaluation),
-                    "agreement": _agreement(model, lottery.models[victim], evaluation.x),
+                    "agreement": _agreement(model, lottery.models[victim].predict, evaluation.x),
                 }
             )
             others = lottery.z([model], without=victim)[0]
@@ -145,8 +149,8 @@ class Lotteries:
                     mistaken = [a + b for a, b in zip(mistaken, (1, int(plain), int(judged)), strict=True)]
         p = t_tail(everyone, self.models - 1)
         return {
-            "train": [_accuracy(lottery.models[n], suspects.rows(1 + n)) for n in victims],
-            "accuracy": [_accuracy(lottery.models[n], evaluation) for n in victims],
+            "train": [_accuracy(lottery.models[n].predict, suspects.rows(1 + n)) for n in victims],
+            "accuracy": [_accuracy(lottery.models[n].predict, evaluation) for n in victims],
             "chosen": lottery.chosen,
             "queries": len(lottery.x),
             "limits": np.round(limits[victims], 2).tolist(),
@@ -165,6 +169,11 @@ class Seen(NamedTuple):
     reference: Pool
     features: Callable[[Array], Array]
     tensor: Callable[[torch.Tensor], torch.Tensor]
+
+    @staticmethod
+    def unchanged(reference: Pool) -> Seen:
+        """Returns rows that the models take as they are."""
+        return Seen(reference, lambda x: x, lambda rows: rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +208,11 @@ class Lottery:
         x = np.concatenate([study.x, made])
         return cls(models, seen.features(x), len(study.answers.chosen), twins.predict(x))
 
-    def z(self, suspects: Sequence[Network], without: int | None = None) -> Array:
+    def z(self, suspects: Sequence[Predict], without: int | None = None) -> Array:
         """Returns the z of each model as the victim, ``(s, M + 1)``, perhaps without one of the models."""
         probs = self.probs if without is None else np.delete(self.probs, without, axis=0)
         found = [
-            standing(
-                similarity(probs, np.stack([labels_of(one.predict, self.x) for one in part]), TwinTest().ridge)
-            )
+            standing(similarity(probs, np.stack([labels_of(one, self.x) for one in part]), TwinTest().ridge))
             for part in _parts(suspects)
         ]
         return np.concatenate(found) if found else np.empty((0, len(probs)))
@@ -225,7 +232,7 @@ def t_tail(z: Array, twins: int) -> Array:
     return np.asarray(stats.t.sf(z, twins - 1))
 
 
-def _parts(suspects: Sequence[Network], size: int = 25) -> Iterator[Sequence[Network]]:
+def _parts(suspects: Sequence[Predict], size: int = 25) -> Iterator[Sequence[Predict]]:
     for start in range(0, len(suspects), size):
         yield suspects[start : start + size]
 
@@ -239,10 +246,10 @@ def _logits(model: Network, tensor: Callable[[torch.Tensor], torch.Tensor], rows
     return logits
 
 
-def _accuracy(model: Network, pool: Pool) -> float:
+def _accuracy(model: Predict, pool: Pool) -> float:
     assert pool.y is not None
-    return round(float((labels_of(model.predict, pool.x) == pool.y).mean()), 4)
+    return round(float((labels_of(model, pool.x) == pool.y).mean()), 4)
 
 
-def _agreement(model: Network, other: Network, x: Array) -> float:
-    return round(float((labels_of(model.predict, x) == labels_of(other.predict, x)).mean()), 4)
+def _agreement(model: Predict, other: Predict, x: Array) -> float:
+    return round(float((labels_of(model, x) == labels_of(other, x)).mean()), 4)

@@ -42,7 +42,6 @@ class Suspects:
         family: Family of the victims and of most suspects.
         seed: The secret of victims and twins, and the seed of everything else.
         epochs: Passes of a thief over the answered rows.
-        few: Rows of a small theft.
         cache: Folder of trained models.
         training: Training of victims and twins.
         thief: Batch and learning rate of everything else.
@@ -54,7 +53,6 @@ class Suspects:
     family: str
     seed: int
     epochs: int
-    few: int
     cache: Path
     training: Training = DEFAULT
     thief: Training = DEFAULT
@@ -109,9 +107,6 @@ class Suspects:
             rows = self.rows(number)
             assert rows.y is not None
             return self._taught(number, rows.x, rows.y, family=self._other)
-        if kind == "labels, few":
-            x = pool.x[rng.permutation(len(pool))[: self.few]]
-            return self._taught(number, x, labels_of(victim.predict, x), epochs=30)
         if kind == "adversarial":
             return self._taught(
                 number, pool.x, labels_of(victim.predict, pool.x), epochs=self.epochs, robust=ROBUST
