@@ -36,6 +36,7 @@ MEMBERSHIP: "Registry[Membership]" = Registry(
         "quantile": "attacker.membership.quantile:Quantile",
         "rmia": "attacker.membership.rmia:Rmia",
         "shadow": "attacker.membership.shadow:Shadow",
+        "threshold": "attacker.membership.threshold:Threshold",
         "union": "attacker.membership.union:Union",
     }
 )

@@ -21,6 +21,7 @@ from attacker.membership.lira import Lira
 from attacker.membership.references import Compared, Referenced, halves
 from attacker.membership.rmia import Rmia
 from attacker.membership.shadow import Shadow
+from attacker.membership.threshold import Threshold, _best
 from attacker.membership.union import Union
 from experiments import metrics
 from wire import Answer, BadInput, Card
@@ -64,6 +65,7 @@ def unseen(rows: Pool) -> Network:
         (LabelOnly, {}, 0.68),
         (LabelOnly, {"online": False, "queries": 4}, 0.66),
         (Union, {}, 0.72),
+        (Threshold, {"online": False}, 0.66),
     ],
     ids=str,
 )
@@ -92,6 +94,22 @@ def test_more_information_gives_no_less(cls: type[Any], state: Path, memorised: 
     assert full > few - ERROR
     assert few > labels - ERROR
     assert full > labels
+
+
+def test_the_modified_entropy_is_that_of_the_paper() -> None:
+    p, y = RNG(0).dirichlet(np.ones(4), 6), RNG(1).integers(4, size=6)
+    found = Threshold()._signal(Answer(p.argmax(axis=1), p.astype(np.float32)), y, 4)
+    for row in range(6):
+        true = p[row, y[row]]
+        others = sum(q * math.log(1 - q) for i, q in enumerate(p[row]) if i != y[row])
+        assert -found[row] == pytest.approx(-(1 - true) * math.log(true) - others, rel=1e-4)
+
+
+def test_a_threshold_tells_best_and_every_class_has_its_own(state: Path, memorised: Network, rows: Pool) -> None:
+    assert _best(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])) == pytest.approx(0.5)
+    attack = Threshold(**settings(state, online=False))
+    called = spied(attack, memorised, rows) > attack.threshold
+    assert called[MEMBER].mean() > called[~MEMBER].mean() + 0.2
 
 
 def test_the_union_holds_its_rate_and_finds_what_one_attack_alone_finds(

@@ -33,7 +33,7 @@ SMALL = Protocol(
         "line-search": {"points": 50, "epochs": 2},
         **{
             name: {"references": 4, "family": "mlp", "epochs": (5,)}
-            for name in ("shadow", "label-only", "lira", "rmia", "union")
+            for name in ("shadow", "label-only", "lira", "rmia", "threshold", "union")
         },
         "quantile": {"family": "mlp", "epochs": 2},
         "imia": {"family": "mlp"},
