@@ -114,16 +114,24 @@ def _add_calibration(parser: Parser) -> None:
     parser.add_argument("victim", help="name of the victim in the configuration")
     parser.add_argument("--detector", required=True, choices=keys("defenses:DETECTORS"), help="the detector")
     parser.add_argument(
-        "--rows", type=Path, required=True, help="file of harmless rows (npz) that the victim was not trained on"
+        "--rows",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="files of harmless rows (npz) that the victim was not trained on; with an array account, or with one "
+        "file for each account, the rows of each account are a stream",
     )
     parser.add_argument(
         "--fpr",
         type=float,
         default=0.01,
-        help="greatest share of harmless streams to accuse (default: %(default)s)",
+        help="greatest share of harmless streams of any kind to accuse (default: %(default)s)",
     )
     parser.add_argument(
-        "--stream", type=at_least(1), default=500, help="rows that an account sends (default: %(default)s)"
+        "--stream",
+        type=at_least(1),
+        default=500,
+        help="rows of a stream that is drawn from rows without accounts (default: %(default)s)",
     )
     parser.add_argument(
         "--streams",

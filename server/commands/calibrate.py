@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +16,11 @@ from tqdm import tqdm
 
 from defenses import DETECTORS, Monitored
 from defenses.detectors.calibration import Calibrated, Calibration
-from defenses.detectors.detector import Featurizer
+from defenses.detectors.detector import CrossAccountDetector, Featurizer
+from server.commands.harmless import Harmless, Stream
 from server.settings import Settings, Victim, defense_of, layer_placed
-from wire import Array, BadInput, Card, Labels, Malformed, Query
-from wire.fits import as_bytes, misfit
-from zoo.data.pool import Pool
+from wire import Array, BadInput, Labels, Query
+from zoo.exact_interval import exact_interval
 
 if TYPE_CHECKING:
     from server.deployment.models import LoadedModel
@@ -51,34 +53,70 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     untuned = defense_of({**table, **CALIBRATED[kind].uncalibrated})
     assert isinstance(untuned, Monitored) and isinstance(untuned.detector, Calibrated)
     untuned.disclose(served.card)
-    x = _rows(arguments["rows"], served.card)
+    harmless = Harmless.read(arguments["rows"], served.card)
+    rows, labels = asyncio.run(_observed(untuned.detector, served, harmless.x))
+    rng = np.random.default_rng(arguments["seed"])
+    if harmless.streams:
+        chosen, held_out = harmless.halves(rng)
+    else:
+        chosen, held_out = _drawn(harmless.x, arguments, rng)
+    streams, others = ([(rows[one.rows], labels[one.rows]) for one in of] for of in (chosen, held_out))
+    fewest = min(_by_kind(chosen).values())
+    # Of all streams so small a share that it is at most the share asked for of any kind.
+    tuned, found = untuned.detector.calibrated(streams, others, arguments["fpr"] * fewest / len(chosen))
+    table |= {field: getattr(tuned, field) for field in CALIBRATED[kind].uncalibrated}
+    lines = _described(found, arguments, len(chosen), table)
+    if harmless.streams:
+        lines[-1:-1] = _accusations(tuned, held_out, others)
+    elif 2 * sum(len(one.rows) for one in held_out) > len(harmless.x):
+        lines.insert(-1, "these streams share rows, so the interval is narrower than it should be: give more rows")
+    return "\n".join(lines)
+
+
+def _drawn(x: Array, arguments: dict[str, Any], rng: np.random.Generator) -> tuple[list[Stream], list[Stream]]:
+    """Draws streams from either half of rows that nobody sent."""
     size, count = arguments["stream"], arguments["streams"]
     if len(x) < 2 * size:
         raise BadInput(
-            f"{arguments['rows']}: it has {len(x)} rows; expected at least {2 * size}, for streams of {size} from "
-            "either half"
+            f"{arguments['rows'][0]}: it has {len(x)} rows; expected at least {2 * size}, for streams of {size} "
+            "from either half"
         )
-    rows, labels = asyncio.run(_observed(untuned.detector, served, x))
-    rng = np.random.default_rng(arguments["seed"])
     halves = np.array_split(rng.permutation(len(x)), 2)
-    draws = [[rng.permutation(half)[:size] for _ in range(count)] for half in halves]
-    chosen, held_out = ([(rows[at], labels[at]) for at in of] for of in draws)
-    tuned, found = untuned.detector.calibrated(chosen, held_out, arguments["fpr"])
-    table |= {field: getattr(tuned, field) for field in CALIBRATED[kind].uncalibrated}
-    return "\n".join(_described(found, arguments, count * size > len(halves[1]), table))
+    first, second = ([Stream("", rng.permutation(half)[:size]) for _ in range(count)] for half in halves)
+    return first, second
 
 
-def _described(found: Calibration, arguments: dict[str, Any], overlap: bool, table: dict[str, Any]) -> list[str]:
-    lines = [
-        f"threshold {found.delta:.6g}, chosen to accuse at most {arguments['fpr']:.2%} of {arguments['streams']} "
-        f"streams of {arguments['stream']} rows",
+def _by_kind(streams: Sequence[Stream]) -> Counter[str]:
+    return Counter(stream.kind for stream in streams)
+
+
+def _accusations(detector: Any, held_out: Sequence[Stream], streams: Sequence[tuple[Array, Labels]]) -> list[str]:
+    """Returns a line for each kind of customer: how many of the held-out accounts are accused."""
+    if isinstance(detector, CrossAccountDetector):
+        together: Any = detector
+        alarms = {int(name) for name in together.accused(streams)}
+    else:
+        states = (detector.observe(detector.begin(), rows, labels) for rows, labels in streams)
+        alarms = {number for number, state in enumerate(states) if state.alarm is not None}
+    accused = Counter(held_out[number].kind for number in alarms)
+    lines = []
+    for kind, count in _by_kind(held_out).items():
+        share, low, high = exact_interval(accused[kind], count)
+        lines.append(
+            f"  {kind}: {accused[kind]} of {count} accounts accused, {share:.2%} (95 % interval {low:.2%} to "
+            f"{high:.2%})"
+        )
+    return lines
+
+
+def _described(found: Calibration, arguments: dict[str, Any], streams: int, table: dict[str, Any]) -> list[str]:
+    fields = ", ".join(f"{field} = {json.dumps(value, default=str)}" for field, value in table.items())
+    return [
+        f"threshold {found.delta:.6g}, chosen to accuse at most {arguments['fpr']:.2%} of {streams} streams",
         f"held out: {found.accused} of {found.streams} other streams accused, {found.accused / found.streams:.2%} "
         f"(95 % interval {found.low:.2%} to {found.high:.2%})",
+        f"{{ {fields} }}",
     ]
-    if overlap:
-        lines.append("these streams share rows, so the interval is narrower than it should be: give more rows")
-    fields = ", ".join(f"{field} = {json.dumps(value, default=str)}" for field, value in table.items())
-    return [*lines, f"{{ {fields} }}"]
 
 
 def _victim(settings: Settings, name: str) -> Victim:
@@ -98,19 +136,6 @@ def _field(given: str) -> dict[str, Any]:
         with suppress(tomllib.TOMLDecodeError):
             return tomllib.loads(written)
     raise BadInput(f"--set {given}: expected FIELD=VALUE as in TOML")
-
-
-def _rows(path: Path, card: Card) -> Array:
-    """Reads harmless rows, in the type in which the victim takes them."""
-    x = Pool.load(path).x
-    try:
-        if card.dtype == "UINT8":
-            x = as_bytes(x)
-    except Malformed as error:
-        raise BadInput(f"{path}: {error}") from None
-    if wrong := misfit(x, card):
-        raise BadInput(f"{path}: {wrong}")
-    return x
 
 
 async def _observed(detector: object, served: LoadedModel, x: Array) -> tuple[Array, Labels]:
