@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from defenses.answers.row_noise import canonical
 from defenses.watermarks.ledger.chain import Broken, Record
 from wire import Array
+
+_INFINITY = {
+    2: 0x7C00,
+    4: 0x7F80_0000,
+    8: 0x7FF0_0000_0000_0000,
+}  # its bit pattern, by the size of a float in bytes
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,15 @@ def encode_rows(x: Array) -> tuple[str, Sequence[bytes]]:
     form, row = _form(x.dtype, x.shape[1:])
     if row is None:
         return form, [json.dumps(texts).encode() for texts in x.reshape(len(x), -1).tolist()]
-    return form, canonical(x).view(row).ravel().tolist()
+    return form, _canonical(x).view(row).ravel().tolist()
+
+
+def _canonical(x: Array) -> Array:
+    """Returns the bytes of numeric rows, ``(n, bytes)`` uint8; equal for rows that no model distinguishes."""
+    # Tests for negative values, -0.0 and NaN; for a single row, the ufunc takes half the time of the method.
+    if x.dtype.kind == "f" and np.maximum.reduce(x.view(f"u{x.itemsize}"), axis=None) > _INFINITY[x.itemsize]:
+        x = np.where(np.isnan(x), x.dtype.type(np.nan), x) + x.dtype.type(0)  # -0.0 becomes 0.0
+    return np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
 
 
 @lru_cache(256)
