@@ -30,9 +30,7 @@ from zoo.network import Network
 from zoo.training import Training
 
 VICTIMS: Mapping[str, Family] = {"softmax": Softmax(), "mlp": Mlp()}
-PUBLISHED = (
-    "95 % of faces picked out by skilled workers (softmax), 60 % or so (mlp); AT&T faces, with the gradient"
-)
+PUBLISHED = "95 %: skilled workers pick the face out of a line-up (AT&T faces)"
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,10 @@ class E10:
                     billed = spent + self.budget * (how == "surrogate")
                     for what, value in self._measured(x, billed, model, judge, own).items():
                         found.setdefault((name, how), {}).setdefault(what, {})[seed] = value
-                pictures[f"{name}-{seed}"] = {how: _as_bytes(x) for how, (x, _) in made.items()}
-                pictures[f"{name}-{seed}"]["nearest"] = _as_bytes(_nearest(made["confidences"][0], own))
+                if seed == lab.seeds[0]:
+                    del made["random"]
+                    pictures[name] = {how: _as_bytes(x) for how, (x, _) in made.items()}
+                    pictures[name]["nearest in training"] = _as_bytes(_nearest(made["confidences"][0], own))
                 victims[f"{name}-{seed}"] = lab.about(model, self.data, len(own), held["evaluation"])
         return Findings(
             tuple(row for key, measured in found.items() for row in self._rows(*key, measured)),
@@ -130,7 +130,9 @@ class E10:
             over_seeds(
                 what,
                 setting,
-                PUBLISHED if what == "recognised by the judge" and how == "confidences" else "none",
+                PUBLISHED
+                if (what, how, name) == ("recognised by the judge", "confidences", "softmax")
+                else "none",
                 values,
                 baseline=real,
                 unit="share" if what in ("victim's confidence", "recognised by the judge") else "",

@@ -30,7 +30,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         raise BadInput(f"these are no results of {' or '.join(DRAWINGS)}, which can be drawn")
     figure = DRAWINGS[name](results["claims"][name]["more"])
     with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        figure.savefig(
+            path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=80, bbox_inches="tight"
+        )
 
 
 def _entropies(more: Mapping[str, Any]) -> Figure:
@@ -52,14 +54,13 @@ def _entropies(more: Mapping[str, Any]) -> Figure:
 
 
 def _images(more: Mapping[str, Any]) -> Figure:
-    """Draws the rows that were made of each class, a line for each method, of the first victim of each kind."""
-    victims = {name.rpartition("-")[0]: name for name in reversed(more["pictures"])}
-    lines = [(victim, how, x) for victim, name in victims.items() for how, x in more["pictures"][name].items()]
+    """Draws the rows that were made of each class, a line for each method, of each victim."""
+    lines = [(victim, how, x) for victim, made in more["pictures"].items() for how, x in made.items()]
     side = round(len(lines[0][2][0]) ** 0.5)
     figure = Figure(figsize=(0.5 * len(lines[0][2]) + 2, 0.55 * len(lines)), layout="constrained")
     for axes, (victim, how, x) in zip(figure.subplots(len(lines), 1), lines, strict=True):
         strip = np.concatenate([np.reshape(row, (side, side)) for row in x], axis=1)
-        axes.imshow(strip, cmap="gray_r", vmin=0, vmax=255)
+        axes.imshow(strip, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
