@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from defenses.store import Charge, Counter, Store, VersionConflict
+from server.control.notices import Notices
 from server.deployment.models import LoadedModel
 from server.deployment.service import Service
 from server.http import openapi, problems
@@ -51,6 +52,7 @@ def create_app(
         await app.state.service.catch_up()
         yield
         await app.state.service.close()
+        await notices.close()
         await store.close()
 
     app = FastAPIOffline(  # the pages at /docs load nothing from elsewhere
@@ -63,6 +65,7 @@ def create_app(
     )
     telemetry, clock = telemetry or Telemetry(VERSION), clock or store.now
     app.state.service = service = Service(settings, store, served, secret, clock, telemetry.timed)
+    service.control.alarms.notify = notices = Notices(telemetry.alarm, settings.alarm_webhook)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     for routes in (home, account, admin_accounts, stacks, alarms, marks):

@@ -20,6 +20,9 @@ class Alarms:
     This alone says what was cleared. Monitors write the number of clears into their logs with each request, and
     start anew with an account where that number has risen. Names under which the same weights are served share
     their alarms.
+
+    Attributes:
+        notify: Called with each alarm that this worker has raised.
     """
 
     def __init__(self, log: ControlLog, places: Mapping[str, str]) -> None:
@@ -30,6 +33,7 @@ class Alarms:
             places: For each model, the name that stands for all with its weights.
         """
         self._log, self._places = log, places
+        self.notify: Callable[[StandingAlarm], None] = lambda alarm: None
         self.reset({})
 
     def reset(self, saved: dict[str, Any]) -> None:
@@ -116,13 +120,21 @@ class Alarms:
             stands = self._find(account, model, detector) is not None
             return stands or self.clears(account, model, detector) > clears
 
+        written = False
+
         async def event() -> Event | None:
-            if settled() or (found := await look()) is None:
+            nonlocal written
+            found = None if settled() else await look()
+            written = found is not None
+            if found is None:
                 return None
             return {"do": "raise alarm", "account": account, "model": model, "detector": detector, **found}
 
-        if not settled():
-            await self._log.write(event, detector)
+        if settled():
+            return
+        await self._log.write(event, detector)
+        if written and (alarm := self._find(account, model, detector)) is not None:
+            self.notify(alarm)
 
     async def clear(self, account: str, model: str, detector: str, by: str) -> StandingAlarm:
         """Clears an alarm; the detector starts anew with the account.

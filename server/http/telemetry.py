@@ -80,6 +80,8 @@ class Telemetry:
                 "defence_seconds", "Time in a defence, less that in the layers inside; sampled.", "defence"
             ).labels
         )
+        alarms = Counter("range_alarms", "Alarms raised.", ("detector", "model", "reaction"), registry=registry)
+        self._alarms = alarms.labels
         self._trips = histogram("store_seconds", "Time of a round trip to the store.")
         self._charges = histogram("store_charges", "Charges that shared a round trip.", buckets=_SIZES)
         self._gpu_memory = gpu_memory
@@ -98,6 +100,10 @@ class Telemetry:
     def refused(self, reason: str) -> None:
         """Counts a refusal by its reason: a limit's name, ``key``, ``malformed``, ``store``, ``drain``..."""
         self._refusals(reason).inc()
+
+    def alarm(self, detector: str, model: str, reaction: str) -> None:
+        """Counts an alarm that was raised."""
+        self._alarms(detector, model, reaction).inc()
 
     def forward(self, model: str, rows: int, queue_seconds: float, forward_seconds: float) -> None:
         """Counts a forward pass."""

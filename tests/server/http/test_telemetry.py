@@ -64,6 +64,7 @@ def used():
     seen.refused("rate_limit")
     seen.forward("open", 96, 0.0002, 0.003)
     seen.trip(0.0007, 3)
+    seen.alarm("prada", "open", "refuse")
     asyncio.run(seen.timed("rounding", Plain())("rows", victim))
     return seen
 
@@ -185,7 +186,7 @@ def test_the_dashboard_asks_for_what_is_counted():
         name
         for panel in DASHBOARD["panels"]
         for target in panel["targets"]
-        for name in re.findall(r"\bmlaas_\w+", target["expr"])
+        for name in re.findall(r"\b(?:mlaas|range)_\w+", target["expr"])
     }
     assert asked and asked <= shown, asked - shown
     families = {family.name.removeprefix("mlaas_") for family in used().registry.collect()}
