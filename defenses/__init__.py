@@ -9,6 +9,7 @@ from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.label_only import LabelOnly
 from defenses.answers.laplace_noise import LaplaceNoise
+from defenses.answers.memguard import MemGuard
 from defenses.answers.ood_filter import OodFilter
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
@@ -49,6 +50,7 @@ DEFENSES: dict[str, type[Limit] | type[Defense]] = {
     "laplace_noise": LaplaceNoise,
     "reverse_sigmoid": ReverseSigmoid,
     "label_flips": LabelFlips,
+    "memguard": MemGuard,
     "ood_filter": OodFilter,
     "dawn": Dawn,
 }
@@ -78,6 +80,7 @@ __all__ = [
     "LaplaceNoise",
     "Layer",
     "Limit",
+    "MemGuard",
     "Monitor",
     "Monitored",
     "Ood",

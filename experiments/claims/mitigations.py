@@ -16,11 +16,13 @@ from attacker.membership.gap import Gap
 from attacker.membership.membership import Membership
 from attacker.membership.rmia import Rmia
 from attacker.membership.shadow import Shadow
+from defenses.answers.memguard import train_classifier
 from experiments.claims.claim import Finding, Findings, over_seeds
 from experiments.claims.spying import Division, accuracy, checked, figures, spied
 from experiments.header import cores
 from experiments.lab import Lab
 from wire import Array
+from zoo import folder
 from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.private import epsilon
@@ -36,6 +38,7 @@ ANSWERS: Mapping[str, str] = {
     "temperature 5": '{ type = "temperature", temperature = 5.0 }',
     "temperature 20": '{ type = "temperature", temperature = 20.0 }',
 }
+MEMGUARD = "MemGuard"
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "L2 1e-4": {"weight_decay": 1e-4},
     "L2 1e-3": {"weight_decay": 1e-3},
@@ -72,6 +75,7 @@ class E5:
         choices: Numbers of epochs of the reference models to choose from.
         population: Rows of the shadow pool to query.
         attack_epochs: Passes of an attack model.
+        budget: MemGuard's mean sum of absolute changes of a row's probabilities.
     """
 
     ID: ClassVar[str] = "E5"
@@ -90,6 +94,7 @@ class E5:
     choices: tuple[int, ...] = (10, 20, 40)
     population: int = 1000
     attack_epochs: int = 10
+    budget: float = 1.0
 
     def run(self, lab: Lab) -> Findings:
         """Attacks each victim over HTTP; see :class:`~experiments.claims.claim.Claim`."""
@@ -123,6 +128,8 @@ class E5:
                 "Every attack was also run against a model that saw no candidate, and a forest was trained on the "
                 "rows alone; the run fails where an interval does not hold 0.5.",
                 f"DP-SGD: epsilon {self._epsilon():.1f} at delta 1e-4 for each row.",
+                "MemGuard's classifier learns from half of the members and as many rows of the attacker's, for want "
+                "of others.",
                 "Reference models have the victim's L2 penalty, and no other mitigation of its training.",
             ),
             {"measured": measured, "null": nulls},
@@ -136,19 +143,19 @@ class E5:
         """Returns for each mitigation the victim and the model of the null: name, network and answer layers."""
         plain = Training(self.epochs, lr=self.lr)
         models: dict[str, list[tuple[str, tuple[Network, str]]]] = {}
-        for number, name in enumerate([*ANSWERS, *TRAININGS]):
+        reference = division.shadow.take(slice(-self.rows // 2, None)).x  # of the owner; no candidate
+        for number, name in enumerate([*ANSWERS, MEMGUARD, *TRAININGS]):
             training = replace(plain, **TRAININGS.get(name, {}))
-            pools = {"victim": division.members, "null": division.unrelated}
-            models[name] = [
-                (
-                    f"{sort}-{number}",
-                    (
-                        lab.train(pool, division.seed, family=Mlp(), training=training, label=f"{sort}, {name}"),
-                        ANSWERS.get(name, ""),
-                    ),
-                )
-                for sort, pool in pools.items()
-            ]
+            models[name] = []
+            for sort, pool in (("victim", division.members), ("null", division.unrelated)):
+                model = lab.train(pool, division.seed, family=Mlp(), training=training, label=f"{sort}, {name}")
+                layers = ANSWERS.get(name, "")
+                if name == MEMGUARD:
+                    path = lab.parties.folder / f"memguard-{sort}-{division.seed}"
+                    own = pool.x[: len(reference)]
+                    folder.save(train_classifier(model, own, reference, seed=division.seed), path)
+                    layers = f'{{ type = "memguard", folder = "{path.resolve()}", budget = {self.budget} }}'
+                models[name].append((f"{sort}-{number}", (model, layers)))
         return models
 
     def _attacks(self, lab: Lab, name: str) -> dict[str, Membership]:
