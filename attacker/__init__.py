@@ -18,6 +18,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "active-thief": "attacker.extraction.active_thief:ActiveThief",
         "copycat": "attacker.extraction.copycat:Copycat",
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
+        "relu": "attacker.extraction.relu:Relu",
         "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
         "path-finding": "attacker.extraction.path_finding:PathFinding",
         "retraining": "attacker.extraction.retraining:Retraining",

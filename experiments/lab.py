@@ -92,6 +92,26 @@ class Lab:
         made = FAMILIES[family]() if isinstance(family, str) else family
         return trained(Recipe(made, training or Training(), seed), pool, self.cache, label=label).network()
 
+    def victims(
+        self, data: str, family: str | Family, training: Training | None = None
+    ) -> tuple[dict[int, dict[str, Pool]], dict[int, Network]]:
+        """Draws the roles of each seed, and trains its victim; both by seed."""
+        held = {seed: self.roles(data, seed) for seed in self.seeds}
+        made = {
+            seed: self.train(pools["victim"], seed, family=family, training=training, label="victim")
+            for seed, pools in held.items()
+        }
+        return held, made
+
+    def about_all(
+        self, victims: Mapping[int, Network], data: str, held: Mapping[int, Mapping[str, Pool]]
+    ) -> dict[str, Any]:
+        """Describes the victims of :meth:`victims`, for the results."""
+        return {
+            f"victim-{seed}": self.about(network, data, len(held[seed]["victim"]), held[seed]["evaluation"])
+            for seed, network in victims.items()
+        }
+
     def serve(self, name: str, victims: Mapping[str, tuple[Network, str]]) -> Server:
         """Starts a server.
 

@@ -40,6 +40,23 @@ def total_variation(probs: Array, others: Array) -> float:
     return float(np.abs(probs.astype(np.float64) - others).sum(axis=1).mean() / 2)
 
 
+def logit_difference(logits: Array, others: Array) -> tuple[float, float]:
+    """Returns the median over rows, and the maximum, of the greatest difference of a logit.
+
+    Logits mean something only up to a constant of each row, so each row's mean is taken off.
+
+    Source: Jagielski et al., "High Accuracy and High Fidelity Extraction of Neural Networks", USENIX Security 2020,
+    section 3.2 (functional equivalence).
+
+    Args:
+        logits: Logits of a model, ``(n, k)``.
+        others: Logits of the other model for the same rows, ``(n, k)``.
+    """
+    centred = [part.astype(np.float64) - part.mean(axis=1, keepdims=True) for part in (logits, others)]
+    far = np.abs(centred[0] - centred[1]).max(axis=1)
+    return float(np.median(far)), float(far.max())
+
+
 def transfer(before: Labels, after: Labels, targets: Labels | None = None) -> Interval:
     """Returns how often adversarial examples made for a surrogate deceive the victim.
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from attacker.asking import needs_probs, some
+from attacker.extraction.lbfgs import minimise
 from attacker.extraction.targets import targets
 from attacker.surrogate import class_names, new_seed, numbers, own_model
 from wire import Array, BadInput, Oracle
@@ -90,7 +91,8 @@ class EquationSolving:
             if np.abs(solved.predict(x) - p).max() < EXPLAINED:
                 return solved
         y = targets(answer, networks[0].classes)
-        found = min((_fitted(network, x, y, self.steps) for network in networks), key=lambda fit: fit[0])[1]
+        losses = [minimise(network, x, y, functional.cross_entropy, self.steps) for network in networks]
+        found = networks[losses.index(min(losses))]
         return _machines(found) if form == "one_vs_rest" else found
 
 
@@ -126,28 +128,3 @@ def _machines(network: Network) -> Network:
     tensors = {"weight": linear.weight, "bias": linear.bias, "sigmoid": sigmoid}
     plain = {name: tensor.detach().double().cpu() for name, tensor in tensors.items()}
     return Svm("linear").restore(network.card(), plain, device=str(network.device))
-
-
-def _fitted(network: Network, x: Array, y: Array, steps: int) -> tuple[float, Network]:
-    """Minimises the cross-entropy with the answers, ``(n, k)``, from the network's weights; returns it too."""
-    module = network.module.double().train()
-    rows, wanted = (torch.from_numpy(part).double().to(network.device) for part in (x, y))
-    search = torch.optim.LBFGS(
-        module.parameters(),
-        max_iter=steps,
-        tolerance_grad=1e-10,
-        tolerance_change=1e-14,
-        history_size=30,
-        line_search_fn="strong_wolfe",
-    )
-
-    def loss() -> torch.Tensor:
-        search.zero_grad()
-        value = functional.cross_entropy(module(rows), wanted)
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    search.step(loss)  # type: ignore[no-untyped-call]
-    left = loss().item()
-    module.float().eval()
-    return left, network

@@ -23,6 +23,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
         "A8": "experiments.claims.adaptive_knockoff:A8",
+        "A14": "experiments.claims.goals:A14",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
         "B1": "experiments.claims.prada_detection:B1",
         "B2": "experiments.claims.prada_hoda:B2",

@@ -59,11 +59,7 @@ class ActiveLearning:
 
     def run(self, lab: Lab) -> Findings:
         """Steals each victim by every strategy over HTTP; see :class:`~experiments.claims.claim.Claim`."""
-        held = {seed: lab.roles(self.data, seed) for seed in lab.seeds}
-        victims = {
-            seed: lab.train(pools["victim"], seed, family=self.family, training=self.training, label="victim")
-            for seed, pools in held.items()
-        }
+        held, victims = lab.victims(self.data, self.family, self.training)
         server = lab.serve("victims", {f"victim-{seed}": (network, "") for seed, network in victims.items()})
         strategies: tuple[Strategy, ...] = get_args(Strategy)
         runs = [(n, strategy, seed) for n in self.queries for strategy in strategies for seed in lab.seeds]
@@ -95,12 +91,7 @@ class ActiveLearning:
                     "rows": len(held[lab.seeds[0]]["pool"]),
                 }
             },
-            {
-                f"victim-{seed}": lab.about(
-                    network, self.data, len(held[seed]["victim"]), held[seed]["evaluation"]
-                )
-                for seed, network in victims.items()
-            },
+            lab.about_all(victims, self.data, held),
             (
                 "The paper steals with other data (down-sampled ImageNet, WikiText-2) and more rows. The pool "
                 "here is of the victim's own distribution, which leaves the least to choose.",

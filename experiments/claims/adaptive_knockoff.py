@@ -51,12 +51,8 @@ class A8:
 
     def run(self, lab: Lab) -> Findings:
         """Steals each victim by both strategies over HTTP; see :class:`~experiments.claims.claim.Claim`."""
-        held = {seed: lab.roles(self.data, seed) for seed in lab.seeds}
+        held, victims = lab.victims(self.data, self.family, self.training)
         other = lab.dataset(self.other).pool
-        victims = {
-            seed: lab.train(pools["victim"], seed, family=self.family, training=self.training, label="victim")
-            for seed, pools in held.items()
-        }
         server = lab.serve("victims", {f"victim-{seed}": (network, "") for seed, network in victims.items()})
         pools = {(OWN, seed): held[seed]["pool"] for seed in lab.seeds}
         pools |= {(MIXED, seed): mixed(held[seed]["pool"], other, seed) for seed in lab.seeds}
@@ -77,12 +73,7 @@ class A8:
         return Findings(
             tuple(self._found(found)),
             {kind: {"is": kind, "rows": len(pools[kind, lab.seeds[0]])} for kind in (OWN, MIXED)},
-            {
-                f"victim-{seed}": lab.about(
-                    network, self.data, len(held[seed]["victim"]), held[seed]["evaluation"]
-                )
-                for seed, network in victims.items()
-            },
+            lab.about_all(victims, self.data, held),
             (
                 "The paper's pool is ImageNet or OpenImages, its budget 60,000 queries, its surrogate a "
                 "pretrained ResNet-34. The adaptive thief knows the classes of the pool's images.",

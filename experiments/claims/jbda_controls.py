@@ -62,11 +62,7 @@ class A6:
 
     def run(self, lab: Lab) -> Findings:
         """Steals each victim by every variant over HTTP; see :class:`~experiments.claims.claim.Claim`."""
-        held = {seed: lab.roles(self.data, seed) for seed in lab.seeds}
-        victims = {
-            seed: lab.train(pools["victim"], seed, family=self.family, training=self.training, label="victim")
-            for seed, pools in held.items()
-        }
+        held, victims = lab.victims(self.data, self.family, self.training)
         server = lab.serve("victims", {f"victim-{seed}": (network, "") for seed, network in victims.items()})
         runs = [(family, name, seed) for family in self.families for name in VARIANTS for seed in lab.seeds]
         found: dict[tuple[str, str], dict[int, float | None]] = {}
@@ -82,12 +78,7 @@ class A6:
         return Findings(
             tuple(self._finding(key, found, held[lab.seeds[0]]) for key in found),
             {name: {"is": str(dict(VARIANTS[name]) or "the defaults"), "rows": n} for name, n in asked.items()},
-            {
-                f"victim-{seed}": lab.about(
-                    network, self.data, len(held[seed]["victim"]), held[seed]["evaluation"]
-                )
-                for seed, network in victims.items()
-            },
+            lab.about_all(victims, self.data, held),
             self._notes(held[lab.seeds[0]]),
         )
 

@@ -60,13 +60,9 @@ class A5:
 
     def run(self, lab: Lab) -> Findings:
         """Steals each victim over HTTP; see :class:`~experiments.claims.claim.Claim`."""
-        held = {seed: lab.roles(self.data, seed) for seed in lab.seeds}
+        held, victims = lab.victims(self.data, self.family, self.training)
         shape = held[lab.seeds[0]]["pool"].input_shape
         other = lab.dataset(self.other).pool.x
-        victims = {
-            seed: lab.train(pools["victim"], seed, family=self.family, training=self.training, label="victim")
-            for seed, pools in held.items()
-        }
         server = lab.serve(
             "victims",
             {f"victim-{seed}": (network, '{ type = "label_only" }') for seed, network in victims.items()},
@@ -101,12 +97,7 @@ class A5:
                 RELATED: {"is": f"the pool role of {self.data}"},
                 UNRELATED: {"is": f"{self.other}, whose images are of another kind"},
             },
-            {
-                f"victim-{seed}": lab.about(
-                    network, self.data, len(held[seed]["victim"]), held[seed]["evaluation"]
-                )
-                for seed, network in victims.items()
-            },
+            lab.about_all(victims, self.data, held),
             (
                 "The paper steals other tasks with up to three million photographs, by a pretrained VGG-16; "
                 f"nothing is pretrained here. Of n < 1,000 images, there are {self.epochs} * 1,000 / n passes.",

@@ -1,0 +1,167 @@
+"""A14: accuracy, fidelity and functional equivalence are three different goals of a theft.
+
+Source: Jagielski, Carlini, Berthelot, Kurakin, Papernot, "High Accuracy and High Fidelity Extraction of Neural
+Networks", USENIX Security 2020, sections 3 and 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from tqdm import tqdm
+
+from attacker.extraction.active_thief import ActiveThief
+from attacker.extraction.equation_solving import EquationSolving
+from attacker.extraction.extraction import Extraction
+from attacker.extraction.jbda import Jbda
+from attacker.extraction.knockoff import Knockoff
+from attacker.extraction.relu import Relu
+from attacker.extraction.t_rnd import TRnd
+from experiments import metrics
+from experiments.claims.active_learning import knowing
+from experiments.claims.claim import Finding, Findings, over_seeds
+from experiments.lab import Lab
+from wire import Array
+from wire.fits import uniform
+from zoo.data import Pool
+from zoo.families.mlp import Mlp
+from zoo.network import Network
+from zoo.training import Training
+
+TRUE = "the pool's true labels, without the API"
+SHUFFLED = "Knockoff, answers shuffled"
+EPSILON = 0.1  # of the range, for adversarial examples
+SHARES = ("accuracy", "fidelity, test rows", "fidelity, uniform rows", "transfer", "transfer of random signs")
+
+
+@dataclass(frozen=True)
+class A14:
+    """Accuracy, fidelity, equivalence and adversarial transfer of surrogates, by method.
+
+    Attributes:
+        data: The data set; its features lie between 0 and 1.
+        hidden: Hidden units of the victims, in one layer.
+        training: Training of the victims.
+        knockoff: Rows that Knockoff and ActiveThief ask about.
+        seeds: Rows that JbDA and T-RND begin with.
+        rounds: Their doublings.
+        ratio: Rows per unknown parameter for equation solving.
+        budget: Most rows of functionally equivalent extraction.
+        uniform_rows: Uniformly random rows on which the two are compared.
+    """
+
+    ID: ClassVar[str] = "A14"
+    SAYS: ClassVar[str] = (
+        "Accuracy, fidelity and functional equivalence are different goals: learning from answers does not reach "
+        "the victim's function, and the direct attack on one hidden ReLU layer does"
+    )
+    SOURCE: ClassVar[str] = "Jagielski et al., USENIX Security 2020"
+
+    data: str = "mnist"
+    hidden: int = 32
+    training: Training = field(default_factory=Training)
+    knockoff: int = 5000
+    seeds: int = 100
+    rounds: int = 5
+    ratio: float = 0.5
+    budget: int = 2_000_000
+    uniform_rows: int = 5000
+
+    def run(self, lab: Lab) -> Findings:
+        """Steals each victim by every method over HTTP; see :class:`~experiments.claims.claim.Claim`."""
+        family = Mlp((self.hidden,))
+        held, victims = lab.victims(self.data, family, self.training)
+        server = lab.serve("victims", {f"victim-{seed}": (network, "") for seed, network in victims.items()})
+        learner = Knockoff("mlp", epochs=30)
+        methods: dict[str, Extraction] = {
+            "functionally equivalent extraction": Relu(),
+            "equation solving (form known, rows of the pool)": EquationSolving(
+                "mlp", (self.hidden,), self.ratio, "pool", steps=300, starts=1
+            ),
+            "Knockoff": learner,
+            "ActiveThief": ActiveThief(self.knockoff, 5, family="mlp", epochs=100, early_stopping=20),
+            "JbDA": Jbda(self.seeds, self.rounds, family="mlp"),
+            "T-RND": TRnd(self.seeds, self.rounds, family="mlp"),
+        }
+        found: dict[str, dict[str, dict[int, float | None]]] = {}
+        runs = [(name, seed) for name in methods for seed in lab.seeds]
+        for name, seed in tqdm(runs, desc=self.ID, unit="theft", dynamic_ncols=True):
+            pools, victim, attack = held[seed], victims[seed], methods[name]
+            budget = self.budget if isinstance(attack, Relu | EquationSolving) else self.knockoff
+            account = f"{[*methods].index(name)}-{seed}"
+            stolen = lab.attack(server, f"victim-{seed}", account, attack, pools["pool"], budget, seed)
+            copies = {name: (stolen.model, len(stolen.x))}
+            if attack is learner:
+                rng = np.random.default_rng([seed, 1])
+                shuffled = Pool(stolen.x, rng.permutation(stolen.answer.labels), pools["pool"].class_names)
+                for control, rows in ((TRUE, pools["pool"]), (SHUFFLED, shuffled)):
+                    copy = attack.extract(knowing(rows, victim, budget), rows, rng).network()
+                    copies[control] = copy, 0 if control == TRUE else len(shuffled)
+            for whose, (copy, asked) in copies.items():
+                for what, value in {**self._measured(copy, victim, pools, seed), "rows": float(asked)}.items():
+                    found.setdefault(whose, {}).setdefault(what, {})[seed] = value
+        most = max(float(np.bincount(_labels(v, held[s]["evaluation"].x)).max()) for s, v in victims.items())
+        constant = most / len(held[lab.seeds[0]]["evaluation"])
+        return Findings(
+            tuple(self._found(found, constant)),
+            {
+                "pool": {"is": "the pool role, of the victim's own distribution"},
+                "uniform rows": {"is": "features uniform over the card's range", "rows": self.uniform_rows},
+            },
+            lab.about_all(victims, self.data, held),
+            (
+                "Functionally equivalent extraction and equation solving take rows of the pool as ends of lines, "
+                "or as rows; the others learn from them, or from a few of them. Surrogates that learn are "
+                "perceptrons of 256 and 128 hidden units; equation solving is told the victim's one hidden layer.",
+                "Logits are compared up to a constant of each row. Answers are probabilities in float32, which "
+                "bounds how close any attack can come.",
+                f"Transfer: one step of {EPSILON:g} per feature along the sign of the surrogate's gradient (FGSM), "
+                "clipped; a success is a row whose label the victim changes. Random signs are its null.",
+                "A row limit of some methods is not reached where the pool is smaller.",
+            ),
+        )
+
+    def _measured(self, copy: Network, victim: Network, pools: Mapping[str, Pool], seed: int) -> dict[str, float]:
+        rng, test = np.random.default_rng([seed, 3]), pools["evaluation"]
+        assert test.y is not None
+        random = uniform(victim.card(), self.uniform_rows, rng)
+        before = _labels(victim, test.x)
+        steps = -np.sign(copy.gradient(test.x, before, of="log_probability"))
+        noise = rng.choice([-1.0, 1.0], size=test.x.shape)
+        median, most = metrics.logit_difference(copy.logits(test.x), victim.logits(test.x))
+        moved = [np.clip(test.x + EPSILON * sign, 0, 1).astype(np.float32) for sign in (steps, noise)]
+        return {
+            "accuracy": metrics.agreement(_labels(copy, test.x), test.y).rate,
+            "fidelity, test rows": metrics.agreement(_labels(copy, test.x), before).rate,
+            "fidelity, uniform rows": metrics.agreement(_labels(copy, random), _labels(victim, random)).rate,
+            "difference of a logit, median": median,
+            "difference of a logit, most": most,
+            "transfer": metrics.transfer(before, _labels(victim, moved[0])).rate,
+            "transfer of random signs": metrics.transfer(before, _labels(victim, moved[1])).rate,
+        }
+
+    def _found(
+        self, found: Mapping[str, Mapping[str, Mapping[int, float | None]]], constant: float
+    ) -> Iterator[Finding]:
+        for method, measured in found.items():
+            for what, values in measured.items():
+                known = [value for value in found[TRUE][what].values() if value is not None]
+                share = what in SHARES
+                baseline = "none" if what == "rows" else f"without the API {np.median(known):.3g}"
+                if what == "fidelity, test rows":
+                    baseline += f", one class always at most {constant:.1%}"
+                yield over_seeds(
+                    what,
+                    f"{self.data}, victim mlp with {self.hidden} hidden units; {method}",
+                    "none in this setting",
+                    values,
+                    baseline=baseline,
+                    unit="share" if share else "rows" if what == "rows" else "",
+                )
+
+
+def _labels(network: Network, x: Array) -> Array:
+    return np.asarray(network.predict(x).argmax(axis=1))
