@@ -45,8 +45,8 @@ def logit_difference(logits: Array, others: Array) -> tuple[float, float]:
 
     Logits mean something only up to a constant of each row, so each row's mean is taken off.
 
-    Source: Jagielski et al., "High Accuracy and High Fidelity Extraction of Neural Networks", USENIX Security 2020,
-    section 3.2 (functional equivalence).
+    Source: Jagielski et al., "High Accuracy and High Fidelity Extraction of Neural Networks", USENIX Security
+    2020, section 3.2 (functional equivalence).
 
     Args:
         logits: Logits of a model, ``(n, k)``.

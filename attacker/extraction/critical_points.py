@@ -12,6 +12,8 @@ from wire import Array, Oracle
 LEAST = 1e-30  # a probability below it may have lost digits
 ROUNDING = 2e-7  # least error of a logarithm of a float32
 SIDE = 1 / 8  # share of an interval over which the slope at either end is measured
+FAIR = 0.01  # greatest relative error of a bend
+TRIES = 4  # step sizes at a critical point
 NARROW = 1e-4  # shortest interval, in units of the rows
 
 
@@ -53,11 +55,21 @@ class Logits:
             raise Stopped
         return logs
 
-    def asked(self) -> tuple[Array, Array]:
-        """Returns all rows with complete answers, ``(n, d)`` float64, and their logits, ``(n, k)``."""
-        x, told = np.concatenate(self._x).astype(np.float64), np.concatenate(self._told)
-        whole = np.isfinite(told).all(axis=1)
-        return x[whole], told[whole]
+    def asked(self, most: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Returns rows with complete answers, ``(n, d)`` float64, and their logits, ``(n, k)``.
+
+        Args:
+            most: Most rows; if there are more, some are drawn.
+            rng: Draws them.
+        """
+        told = np.concatenate(self._told)
+        (whole,) = np.nonzero(np.isfinite(told).all(axis=1))
+        chosen = np.sort(rng.permutation(whole)[:most])
+        ends = np.cumsum([len(part) for part in self._x])
+        parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+        starts = ends - [len(part) for part in self._x]
+        x = [part[rows - start] for part, rows, start in zip(self._x, parts, starts, strict=True)]
+        return np.concatenate(x).astype(np.float64), told[chosen]
 
     def measure_noise(self, starts: Array, ends: Array) -> None:
         """Measures how far five points on very short segments are from a line, and sets :attr:`noise`."""
@@ -132,6 +144,48 @@ def kinks(logits: Logits, starts: Array, ends: Array) -> list[Kink]:
             which, a, b = np.tile(which, 2), np.concatenate([a, middle]), np.concatenate([middle, b])
             fa, fb = np.concatenate([fa, told]), np.concatenate([told, fb])
     return found
+
+
+def gradient_jump(logits: Logits, kink: Kink, low: Array, high: Array) -> Array | None:
+    """Measures the incoming weights of the unit at a critical point, ``(d,)``, up to a factor.
+
+    Each feature is moved by one and by two steps, on both sides of the point. Where the second step does not
+    change the logits as the first did, or where the jump of the slope is not parallel to ``bend``, another unit
+    came between, and smaller steps are made.
+
+    Returns:
+        The weights, or None if no step was small enough.
+
+    Raises:
+        Stopped: Not all rows were answered.
+    """
+    features, out = len(low), kink.bend / np.linalg.norm(kink.bend)
+    jump, left = np.zeros(features), np.arange(features)
+    inward = np.where(kink.x < (low + high) / 2, 1.0, -1.0)
+    apart, steps = kink.room / 2, inward * np.minimum(kink.room / 4, (high - low) / 8)
+    size = np.linalg.norm(kink.bend)
+    if logits.noise / np.abs(steps).max() > FAIR * size:
+        return None
+    for _ in range(TRIES):
+        moves = np.zeros((len(left), features))
+        moves[np.arange(len(left)), left] = steps[left]
+        sides = [np.clip(kink.x + side * apart * kink.along, low, high) for side in (-1, 1)]
+        rows = np.concatenate([part for at in sides for part in (at[None], at + moves, at + 2 * moves)])
+        told = np.stack(np.split(logits(rows), 2))  # (2, 1 + 2 n, k)
+        once, twice = told[:, 1 : 1 + len(left)] - told[:, :1], told[:, 1 + len(left) :] - told[:, :1]
+        curved = np.abs(twice - 2 * once).max(axis=(0, 2))
+        change = twice[1] - twice[0]  # (n, k)
+        along = change @ out
+        beside = np.abs(change - along[:, None] * out).max(axis=1)
+        linear = (curved < 12 * logits.noise) & (beside < 12 * logits.noise)
+        jump[left[linear]] = along[linear] / (2 * steps[left[linear]])
+        left = left[~linear]
+        if not len(left):
+            unsure = np.linalg.norm(logits.noise / steps)  # of the jump's length
+            fair = abs(jump @ kink.along - size) < FAIR * size and unsure < FAIR * np.linalg.norm(jump)
+            return jump if fair else None
+        steps[left] /= 4
+    return None
 
 
 def _far(one: Array, other: Array) -> Array:

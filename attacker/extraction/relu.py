@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from attacker.asking import NotApplicable, needs_probs
-from attacker.extraction.critical_points import Kink, Logits, Stopped, kinks
+from attacker.extraction.critical_points import Kink, Logits, Stopped, gradient_jump, kinks
 from attacker.extraction.lbfgs import minimise
 from attacker.surrogate import new_seed, numbers, own_model
 from wire import Array, BadInput, Card, Oracle
@@ -29,9 +29,7 @@ from zoo.families.mlp import Mlp
 from zoo.network import Network
 
 ALIKE = 0.99  # least cosine of two directions that are the same
-FAIR = 0.01  # greatest relative error of a bend
 NEAR = 1e-3  # distance of a critical point from its unit's hyperplane, in units of the rows
-TRIES = 4  # step sizes at a critical point
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,8 @@ class Relu:
                     break
         except Stopped:
             pass  # what was found is fitted to what was answered
-        x, told = logits.asked()
-        some = rng.permutation(len(x))[: self.rows]
-        return solved(oracle.card, units, x[some], told[some], self.steps, seed=new_seed(rng))
+        x, told = logits.asked(self.rows, rng)
+        return solved(oracle.card, units, x, told, self.steps, seed=new_seed(rng))
 
 
 def _points(n: int, low: Array, high: Array, own: Array, rng: np.random.Generator) -> Array:
@@ -145,48 +142,6 @@ class Units:
         self.weight = np.vstack([self.weight, weight])
         self.bias = np.append(self.bias, -weight @ kink.x)
         self.out = out[None] if self.out is None else np.vstack([self.out, out])
-
-
-def gradient_jump(logits: Logits, kink: Kink, low: Array, high: Array) -> Array | None:
-    """Measures the incoming weights of the unit at a critical point, ``(d,)``, up to a factor.
-
-    Each feature is moved by one and by two steps, on both sides of the point. Where the second step does not
-    change the logits as the first did, or where the jump of the slope is not parallel to ``bend``, another unit
-    came between, and smaller steps are made.
-
-    Returns:
-        The weights, or None if no step was small enough.
-
-    Raises:
-        Stopped: Not all rows were answered.
-    """
-    features, out = len(low), kink.bend / np.linalg.norm(kink.bend)
-    jump, left = np.zeros(features), np.arange(features)
-    inward = np.where(kink.x < (low + high) / 2, 1.0, -1.0)
-    apart, steps = kink.room / 2, inward * np.minimum(kink.room / 4, (high - low) / 8)
-    size = np.linalg.norm(kink.bend)
-    if logits.noise / np.abs(steps).max() > FAIR * size:
-        return None
-    for _ in range(TRIES):
-        moves = np.zeros((len(left), features))
-        moves[np.arange(len(left)), left] = steps[left]
-        sides = [np.clip(kink.x + side * apart * kink.along, low, high) for side in (-1, 1)]
-        rows = np.concatenate([part for at in sides for part in (at[None], at + moves, at + 2 * moves)])
-        told = np.stack(np.split(logits(rows), 2))  # (2, 1 + 2 n, k)
-        once, twice = told[:, 1 : 1 + len(left)] - told[:, :1], told[:, 1 + len(left) :] - told[:, :1]
-        curved = np.abs(twice - 2 * once).max(axis=(0, 2))
-        change = twice[1] - twice[0]  # (n, k)
-        along = change @ out
-        beside = np.abs(change - along[:, None] * out).max(axis=1)
-        linear = (curved < 12 * logits.noise) & (beside < 12 * logits.noise)
-        jump[left[linear]] = along[linear] / (2 * steps[left[linear]])
-        left = left[~linear]
-        if not len(left):
-            unsure = np.linalg.norm(logits.noise / steps)  # of the jump's length
-            fair = abs(jump @ kink.along - size) < FAIR * size and unsure < FAIR * np.linalg.norm(jump)
-            return jump if fair else None
-        steps[left] /= 4
-    return None
 
 
 def solved(card: Card, units: Units, x: Array, told: Array, steps: int, *, seed: int) -> Network:

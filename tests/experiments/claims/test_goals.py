@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.claims.command import reproduce, table
-from experiments.claims.goals import SHUFFLED, TRUE, A14
+from experiments.claims.goals import A14, SHUFFLED, TRUE
 from zoo.training import Training
 
 TINY = A14(
