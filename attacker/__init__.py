@@ -18,6 +18,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "active-thief": "attacker.extraction.active_thief:ActiveThief",
         "copycat": "attacker.extraction.copycat:Copycat",
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
+        "data-free": "attacker.extraction.data_free:DataFree",
         "relu": "attacker.extraction.relu:Relu",
         "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
         "path-finding": "attacker.extraction.path_finding:PathFinding",

@@ -89,7 +89,7 @@ class DataFree:
         ends = ranges(oracle.card)
         low, high = (torch.tensor(end, dtype=torch.float32) for end in ends)
         network = own_model(oracle.card, family_named(self.family), seed=new_seed(rng))
-        seed = new_seed(rng)
+        seed, generated = new_seed(rng), self.queries == "generator"
         randomness = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -103,6 +103,9 @@ class DataFree:
             raw: torch.Tensor = makes(noise)
             return raw
 
+        def uniform() -> torch.Tensor:
+            return low + (high - low) * torch.rand((self.batch, *low.shape), generator=randomness)
+
         def told(x: torch.Tensor) -> torch.Tensor:
             rows = x.numpy()
             answer = oracle.collect(rows) if oracle.spent else some(oracle, rows)
@@ -115,30 +118,21 @@ class DataFree:
             far: torch.Tensor = (network.module(x.to(network.device)).cpu() - told(x)).abs().mean(dim=1)
             return far
 
-        students, made_by = list(network.module.parameters()), list(makes.parameters())
-        optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.SGD(students, self.lr, momentum=0.9, weight_decay=5e-4),
-            torch.optim.Adam(made_by, self.generator_lr),
-        ]
         asks = self.surrogate_steps
-        asks += self.generator_steps * (self.directions + 1) if self.queries == "generator" else 0
+        asks += self.generator_steps * (self.directions + 1) if generated else 0
         iterations = max(self.rows // (self.batch * asks), 1)
-        drops = [max(round(share * iterations), 1) for share in DROPS]
-        schedules = [lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.3) for optimizer in optimizers]
+        learns = torch.optim.SGD(network.module.parameters(), self.lr, momentum=0.9, weight_decay=5e-4)
+        leads = torch.optim.Adam(makes.parameters(), self.generator_lr)
+        schedules = [
+            _falling(optimizer, iterations) for optimizer in ((learns, leads) if generated else (learns,))
+        ]
         network.module.train()
         try:
             for _ in tqdm(range(iterations), desc="data-free", unit="iteration", leave=False, dynamic_ncols=True):
-                if self.queries == "generator":
-                    for _ in range(self.generator_steps):
-                        raw = made()
-                        _step(optimizers[1], lambda raw=raw: self._ascent(raw, bounded, distance, randomness))
+                for _ in range(self.generator_steps if generated else 0):
+                    _step(leads, self._ascent(made(), bounded, distance, randomness))
                 for _ in range(self.surrogate_steps):
-                    x = (
-                        bounded(made().detach())
-                        if self.queries == "generator"
-                        else _uniform(low, high, self.batch, randomness)
-                    )
-                    _step(optimizers[0], lambda x=x: distance(x).mean())
+                    _step(learns, distance(bounded(made().detach()) if generated else uniform()).mean())
                 for schedule in schedules:
                     schedule.step()
         except _Stopped:
@@ -165,11 +159,12 @@ class DataFree:
         return -(raw * estimate).sum() / len(raw)
 
 
-def _uniform(low: torch.Tensor, high: torch.Tensor, n: int, randomness: torch.Generator) -> torch.Tensor:
-    return low + (high - low) * torch.rand((n, *low.shape), generator=randomness)
+def _falling(optimizer: torch.optim.Optimizer, iterations: int) -> lr_scheduler.LRScheduler:
+    drops = [max(round(share * iterations), 1) for share in DROPS]
+    return lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.3)
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]) -> None:
+def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
-    loss().backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

@@ -45,7 +45,8 @@ def generator(shape: tuple[int, ...], latent: int, width: int) -> nn.Module:
 def directions(like: torch.Tensor, randomness: torch.Generator) -> torch.Tensor:
     """Draws a direction of length 1 for each row, ``(n, *shape)``."""
     drawn = torch.randn(like.shape, generator=randomness)
-    return drawn / drawn.flatten(1).norm(dim=1).reshape(-1, *[1] * (like.dim() - 1))
+    unit: torch.Tensor = drawn / drawn.flatten(1).norm(dim=1).reshape(-1, *[1] * (like.dim() - 1))
+    return unit
 
 
 def _block(before: int, width: int) -> list[nn.Module]:

@@ -25,6 +25,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A8": "experiments.claims.adaptive_knockoff:A8",
         "A14": "experiments.claims.goals:A14",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
+        "DFME": "experiments.claims.without_data:Dfme",
         "B1": "experiments.claims.prada_detection:B1",
         "B2": "experiments.claims.prada_hoda:B2",
         "C4": "experiments.claims.dawn_removal:C4",

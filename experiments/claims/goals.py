@@ -111,9 +111,9 @@ class A14:
             },
             lab.about_all(victims, self.data, held),
             (
-                "Functionally equivalent extraction takes rows of the pool as ends of lines, equation solving takes "
-                "uniform rows; the others learn from the pool, or from a few of its rows. Surrogates that learn are "
-                "perceptrons of 256 and 128 hidden units; equation solving is told the victim's one hidden layer.",
+                "Functionally equivalent extraction takes rows of the pool as ends of lines, equation solving "
+                "takes uniform rows; the others learn from the pool, or from a few of its rows. Surrogates that "
+                "learn are perceptrons of 256 and 128 hidden units; equation solving is told the victim's layer.",
                 "Logits are compared up to a constant of each row. Answers are probabilities in float32, which "
                 "bounds how close any attack can come.",
                 f"Transfer: one step of {EPSILON:g} per feature along the sign of the surrogate's gradient. A "

@@ -1,0 +1,23 @@
+"""Data-free extraction over HTTP, small."""
+
+import pytest
+
+from experiments.claims.command import reproduce, table
+from experiments.claims.without_data import NAMES, TRUE, Dfme
+
+TINY = Dfme(family="mlp", rows=(2000,), batch=16, width=8)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    base = tmp_path_factory.mktemp("dfme")
+    return reproduce({"DFME": TINY}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
+
+
+def test_each_theft_stands_beside_its_null_and_its_price(results):
+    rows = {row["what"].removeprefix("agreement: "): row for row in results["claims"]["DFME"]["rows"]}
+    assert set(rows) == {*NAMES.values(), TRUE}
+    assert "1,904 rows asked, 0.19 at 0.0001 a row" in rows["DFME"]["setting"]
+    assert "0 rows asked" in rows[TRUE]["setting"] and rows[TRUE]["measured"] > 0.5
+    assert f"random rows: {rows[NAMES['random']]['measured']:.1%}" in rows["DFME"]["baseline"]
+    assert "one class always" in table(results)
