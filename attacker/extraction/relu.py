@@ -45,20 +45,20 @@ class Relu:
     Attributes:
         lines: Lines to search in each round.
         rounds: Most rounds.
-        patience: Rounds without a new hidden unit after which the search ends.
+        idle: Rounds without a new hidden unit after which the search ends.
         rows: Most of the answered rows that the weights are fitted to.
         steps: Most iterations of L-BFGS.
     """
 
     lines: int = 16
     rounds: int = 50
-    patience: int = 8
+    idle: int = 8
     rows: int = 20_000
     steps: int = 100
 
     def __post_init__(self) -> None:
-        if min(self.lines, self.rounds, self.patience, self.rows) < 1 or self.steps < 0:
-            raise BadInput(f"{self}: lines, rounds, patience and rows must be at least 1, and steps at least 0")
+        if min(self.lines, self.rounds, self.idle, self.rows) < 1 or self.steps < 0:
+            raise BadInput(f"{self}: lines, rounds, idle and rows must be at least 1, and steps at least 0")
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
         """Finds the hidden units, and solves for the weights; see :class:`Extraction`.
@@ -76,7 +76,7 @@ class Relu:
         logits, units = Logits(oracle), Units(len(low))
         try:
             logits.measure_noise(_points(8, low, high, own, rng), _points(8, low, high, own, rng))
-            idle = 0
+            without = 0
             for _ in range(self.rounds):
                 before = len(units)
                 ends = _points(2 * self.lines, low, high, own, rng)
@@ -86,8 +86,8 @@ class Relu:
                         jump = gradient_jump(logits, kink, low, high)
                         if jump is not None:
                             units.add(kink, jump)
-                idle = 0 if len(units) > before else idle + 1
-                if idle == self.patience:
+                without = 0 if len(units) > before else without + 1
+                if without == self.idle:
                     break
         except Stopped:
             pass  # what was found is fitted to what was answered

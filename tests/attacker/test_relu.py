@@ -69,7 +69,7 @@ def test_critical_points_are_where_a_hidden_unit_is_zero() -> None:
 def test_a_linear_victim_has_no_hidden_units() -> None:
     network = victim(4, always=4)
     oracle, _ = told(network)
-    copy = Relu(patience=1).extract(oracle, NONE, np.random.default_rng(1))
+    copy = Relu(idle=1).extract(oracle, NONE, np.random.default_rng(1))
     assert difference(copy, network) < 2e-3 and copy.family.hidden[0] <= 3
 
 
@@ -88,7 +88,7 @@ def test_the_same_seed_asks_the_same_rows() -> None:
     asked = []
     for _ in range(2):
         oracle, recorder = told(victim(3))
-        Relu(patience=1, steps=0).extract(oracle, NONE, np.random.default_rng(2))
+        Relu(idle=1, steps=0).extract(oracle, NONE, np.random.default_rng(2))
         asked.append(recorder.rows)
     assert np.array_equal(*asked)
 
