@@ -30,6 +30,7 @@ from defenses.defense import (
 )
 from defenses.detectors.detector import CrossAccountDetector, Detector
 from defenses.detectors.hoda import Hoda
+from defenses.detectors.mmd import Mmd
 from defenses.detectors.ood import Ood
 from defenses.detectors.prada import Prada
 from defenses.detectors.sybils import Sybils
@@ -60,6 +61,7 @@ DETECTORS: dict[str, type[Detector | CrossAccountDetector]] = {
     "hoda": Hoda,
     "ood": Ood,
     "sybils": Sybils,
+    "mmd": Mmd,
 }
 """Detectors; :class:`Monitored` turns one into a defence."""
 
@@ -81,6 +83,7 @@ __all__ = [
     "Layer",
     "Limit",
     "MemGuard",
+    "Mmd",
     "Monitor",
     "Monitored",
     "Ood",
