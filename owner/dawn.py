@@ -6,7 +6,8 @@ Source: Szyller, Atli, Marchal, Asokan, "DAWN: Dynamic Adversarial Watermarking 
 The suspect is queried with all marked rows of the account. A mark holds if the suspect returns the false label.
 The mark error L is the share of marks that do not hold. The suspect is accused if L < e, and if the exact p-value,
 the probability that a model that was not stolen holds at least as many marks, is below 2^-bits. As an owner can
-choose the account that suits him best, the p-value is multiplied by the number of accounts with marks.
+choose the account that suits him best, the p-value is multiplied by the number of accounts with marks; for a
+theft that was split over k of N accounts, by the number of ways to choose k of N.
 
 What differs from the paper: it asks how many marks a model that was not stolen needs to reach L <= e, whatever was
 observed, which takes four times as many marks where all hold. It uses 1/m as the probability that a mark holds by
@@ -15,7 +16,8 @@ chance; here, it is measured on independent models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -38,11 +40,13 @@ class Claim:
         opening: The account's marks, with the proof that a commitment binds them.
         independent: Models known not to be stolen, by name.
         key: Reveals the watermark key for a judge; called after the suspect has answered. None keeps it secret.
+        others: The marks of further accounts, which the same commitment binds: a theft may be split over several.
     """
 
     opening: Opening
     independent: Mapping[str, Oracle]
     key: Callable[[], str] | None = None
+    others: tuple[Opening, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +92,13 @@ class Dawn:
 
     def check(self, suspect: Card, holdings: Claim) -> None:
         """Raises :class:`~wire.BadInput` if the marks do not match the commitment, or do not fit a model."""
-        parameters, marks = counted(holdings.opening)
+        parameters, marks = counted(holdings.opening, holdings.others)
         for card in (suspect, *(model.card for model in holdings.independent.values())):
             check_fit(card, parameters, marks)
 
     def prepare(self, holdings: Claim, rng: np.random.Generator) -> Study:
         """Measures on the independent models how often a mark holds by chance."""
-        parameters, marks = counted(holdings.opening)
+        parameters, marks = counted(holdings.opening, holdings.others)
         x, false = rows_of(marks), told_labels(marks)
         agreed = {
             name: int((model.query(x).labels == false).sum()) for name, model in holdings.independent.items()
@@ -108,10 +112,10 @@ class Dawn:
         held = suspect.query(rows_of(marks)).labels == told_labels(marks)
         matches, chance = int((held & ~study.doubtful).sum()), 2.0**-self.bits
         loss = 1 - matches / n  # the paper's L
-        accounts = max(1, len(claim.opening.accounts))
-        p_value = min(1.0, accounts * tail(n, loss, study.p0))
+        choices = ways(claim.opening, claim.others)
+        p_value = min(1.0, choices * tail(n, loss, study.p0))
         enough = p_value < chance
-        needed = n if enough else marks_needed(loss, study.p0, chance / accounts, least=n)
+        needed = n if enough else marks_needed(loss, study.p0, chance / choices, least=n)
         return Evidence(
             method="dawn",
             verdict="accused" if enough and loss < self.error else "inconclusive",
@@ -130,27 +134,47 @@ class Dawn:
                 missing=None if needed is None or loss >= self.error else needed - n,
                 independent=study.independent,
                 doubtful=int(study.doubtful.sum()),
-                repeated=len(claim.opening.entries) - n,
+                repeated=sum(len(opening.entries) for opening in (claim.opening, *claim.others)) - n,
                 opening=claim.opening,
+                others=claim.others,
                 key=None if claim.key is None else claim.key(),
             ),
         )
 
 
-def counted(opening: Opening) -> tuple[WatermarkParameters, list[Mark]]:
-    """Returns the parameters of an account's marks, and the marks that count.
+def ways(opening: Opening, others: Sequence[Opening] = ()) -> int:
+    """Returns in how many ways the owner could choose as many accounts among those with marks."""
+    return max(1, math.comb(len(opening.accounts), 1 + len(others)))
 
-    Rows of one cell or point share a decision, so they hold or fail together; only the first of them counts.
+
+def counted(opening: Opening, others: Sequence[Opening] = ()) -> tuple[WatermarkParameters, list[Mark]]:
+    """Returns the parameters of the marks of one or more accounts, and the marks that count.
+
+    Rows of one cell or point share a decision, so they hold or fail together, whichever account asked; only the
+    first of them counts.
 
     Raises:
         Broken: The marks do not match the root.
-        BadInput: There are no marks.
+        BadInput: There are no marks, or not all are of other accounts under the same root.
     """
+    accounts = [one.account for one in (opening, *others)]
+    if len(set(accounts)) < len(accounts) or {one.root for one in others} - {opening.root}:
+        raise BadInput(f"expected marks of different accounts under one root, not of {', '.join(accounts)}")
+    parameters, marks = _counted(opening)
+    of_points = {mapped(parameters, mark): mark for mark in reversed(marks)}
+    for other in others:
+        for mark in _counted(other)[1]:
+            if of_points.setdefault(mapped(parameters, mark), mark) is mark:
+                marks.append(mark)
+    if not marks:
+        raise BadInput("the account has no marks")
+    return parameters, marks
+
+
+def _counted(opening: Opening) -> tuple[WatermarkParameters, list[Mark]]:
     parameters, marks = opening.verified()
     if parameters.mapping == "median" or parameters.grid is not None:
         marks = list({mapped(parameters, mark): mark for mark in reversed(marks)}.values())[::-1]
-    if not marks:
-        raise BadInput("the account has no marks")
     return parameters, marks
 
 

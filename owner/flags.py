@@ -49,8 +49,10 @@ def add_dawn(parser: Parser) -> None:
     parser.add_argument(
         "--marks",
         required=True,
+        nargs="+",
         metavar="FILE|URL",
-        help="the account's marks: a file with the answer of GET /admin/models/MODEL/marks/ACCOUNT, or its URL",
+        help="the account's marks: a file with the answer of GET /admin/models/MODEL/marks/ACCOUNT, or its URL; "
+        "several, for a theft that was split over accounts",
     )
     parser.add_argument(
         "--marks-key",

@@ -28,7 +28,7 @@ import numpy as np
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Mark, WatermarkParameters
 from defenses.watermarks.mapping import cells
-from owner.dawn import Claim, Dawn, check_fit, counted, mapped, rows_of, told_labels
+from owner.dawn import Claim, Dawn, check_fit, counted, mapped, rows_of, told_labels, ways
 from owner.evidence import Evidence
 from owner.judgement import Rejected
 from owner.marks_held import MarksHeld
@@ -36,7 +36,7 @@ from wire import Array, Oracle
 
 NEAR = 1e-4  # times (1 + median): exceeds the rounding differences between processors and libraries
 CAUTION = "The verdict holds if the root was published before the owner could query the suspect."
-CHOSEN = "The owner could have chosen the best of {} accounts: the p-value is multiplied by that."
+CHOSEN = "The owner could have chosen the best {} of {} accounts: the p-value is multiplied by {}."
 MOST_OWN = 0.5  # largest share of marks that may be the victim's own answers; on bisected rows 42 % were
 UNSEEN = "The victim's weights were not compared with the committed ones: give its folder, not its URL."
 
@@ -82,13 +82,14 @@ def judge(
     opening, key = evidence.details.opening, evidence.details.key
     if opening.root != root.lower():
         raise Rejected(f"the marks belong to the commitment {opening.root}, but {root} was published")
-    parameters, marks = counted(opening)
+    others = evidence.details.others
+    parameters, marks = counted(opening, others)
     _check_marks(parameters, marks, key)
     if victim.fingerprint not in (None, parameters.victim):
         raise Rejected(
             f"the victim's weights have SHA-256 {victim.fingerprint}, but the marks belong to {parameters.victim}"
         )
-    claim = Claim(opening, independent)
+    claim = Claim(opening, independent, others=others)
     method.check(suspect.card, claim)
     check_fit(victim.oracle.card, parameters, marks)
     moved = _moved(parameters, marks, victim.activations)
@@ -102,8 +103,12 @@ def judge(
     doubtful = moved | (labels != np.array([mark.victim_label for mark in marks]))
     rng = np.random.default_rng(0)
     found = method.accuse(suspect, replace(method.prepare(claim, rng), doubtful=doubtful), rng)
-    accounts = len(opening.accounts)
-    cautions = [CAUTION, *[CHOSEN.format(accounts)] * (accounts > 1), *[UNSEEN] * (victim.fingerprint is None)]
+    accounts, choices = len(opening.accounts), ways(opening, others)
+    cautions = [
+        CAUTION,
+        *[CHOSEN.format(1 + len(others), accounts, choices)] * (choices > 1),
+        *[UNSEEN] * (victim.fingerprint is None),
+    ]
     return replace(found, details=replace(found.details, key=key), caution=" ".join(cautions))
 
 

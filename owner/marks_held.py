@@ -32,6 +32,7 @@ class MarksHeld:
             the row to another cell.
         repeated: Number of marks that do not count, because another mark has the same cell.
         opening: The account's marks, with the proof that a commitment binds them.
+        others: The marks of further accounts under the same commitment, likewise.
         key: The watermark key in hexadecimal, for a judge; None if it was not revealed.
     """
 
@@ -45,16 +46,18 @@ class MarksHeld:
     doubtful: int
     repeated: int
     opening: Opening = field(repr=False)
+    others: tuple[Opening, ...] = field(default=(), repr=False)
     key: str | None = None
 
     def describe(self, verdict: str) -> list[str]:
         """Returns the measurements and the next step, as lines."""
+        accounts = ", ".join(one.account for one in (self.opening, *self.others))
         lines = [
-            f"{self.matches} of {self.marks} marks of account {self.opening.account} hold: mark error "
-            f"{self.mark_error:.3f}",
+            f"{self.matches} of {self.marks} marks of account {accounts} hold: mark error {self.mark_error:.3f}",
             f"a model that was not stolen holds as many with probability "
             f"{tail(self.marks, self.mark_error, self.p0):.3g}, at p0 {self.p0:.4f}",
-            f"the account is one of {len(self.opening.accounts)} with marks, which multiplies the p-value",
+            f"{1 + len(self.others)} of {len(self.opening.accounts)} accounts with marks: the number of ways to "
+            "choose so many multiplies the p-value",
             *(f"independent model {name}: {held} marks hold" for name, held in self.independent.items()),
         ]
         if not self.independent:

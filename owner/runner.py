@@ -133,7 +133,10 @@ def _key(arguments: argparse.Namespace) -> str | None:
 
 
 def _opening(run: Run) -> Opening:
-    place = run.arguments.marks
+    return _opening_at(run, run.arguments.marks[0])
+
+
+def _opening_at(run: Run, place: str) -> Opening:
     if run.arguments.open and not _is_url(place):
         raise BadInput("--open needs the victim's server: give the marks' URL, not a file")
     content = _asked("GET", place, run.arguments.marks_key) if _is_url(place) else _read(Path(place))
@@ -144,7 +147,7 @@ def _marks_key(run: Run) -> Callable[[], str] | None:
     """Returns a function that reveals the marks' key through the victim's server, with --open; else None."""
     if not run.arguments.open:
         return None
-    url = run.arguments.marks.partition("?")[0].rpartition("/")[0] + "/open"
+    url = run.arguments.marks[0].partition("?")[0].rpartition("/")[0] + "/open"
     return lambda: str(read_json(_asked("POST", url, run.arguments.marks_key))["key"])
 
 
@@ -193,6 +196,7 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "private": lambda run: Pool.load(run.arguments.private),
     "unseen": lambda run: Pool.load(run.arguments.unseen),
     "opening": _opening,
+    "others": lambda run: tuple(_opening_at(run, place) for place in run.arguments.marks[1:]),
     "independent": independent_of,
     "key": _marks_key,
     "twins": lambda run: _receipted(run, studies.load(run.arguments.study)),

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from defenses.store import open_store
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Broken, Mark, MarkLedger, WatermarkParameters, encode_rows
 from defenses.watermarks.mapping import cells
-from owner.dawn import Claim, Dawn
+from owner.dawn import Claim, Dawn, counted
 from owner.evidence import describe, load
 from owner.judge import Rejected, Victim, judge
 from owner.marks_held import MarksHeld
@@ -200,6 +201,57 @@ def test_the_owners_choice_of_an_account_is_counted():
     assert found.verdict == "inconclusive" and held.missing == 3
     judge_found, _ = judged(asyncio.run(_opening(steps)), others={})
     assert judge_found.p_value == found.p_value and "multiplied" in judge_found.caution
+
+
+def split_over(accounts, named="thief"):
+    """The openings of a theft that was split over accounts, beside 20 customers, under one root."""
+
+    async def steps(store):
+        ledger = MarkLedger(store, "victim")
+        await ledger.begin(common())
+        for i in range(accounts):
+            await ledger.add(f"{named} {i}", MARKS[i : 2 * 6 * accounts : accounts])
+        for i in range(20):
+            await ledger.add(f"customer {i}", MARKS[150 + i : 152 + i])
+        await ledger.commit(1.0)
+        return [await ledger.open(f"{named} {i}") for i in range(accounts)]
+
+    async def run():
+        store = open_store("sqlite://")
+        try:
+            return await steps(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def test_a_claim_over_the_accounts_of_one_theft_counts_their_choice():
+    first, *others = split_over(4)
+    alone, _ = accused(surrogate(), first, {})
+    assert alone.details.marks == 12 and alone.verdict == "inconclusive"
+    claim = Claim(first, {}, others=tuple(others))
+    found = prove(Dawn(), surrogate(), claim, np.random.default_rng(0))
+    assert found.details.marks == found.details.matches == 48
+    assert found.p_value == pytest.approx(math.comb(24, 4) * 1e-48) and found.verdict == "accused"
+    assert "thief 0, thief 1, thief 2, thief 3" in describe(found)
+    details = dataclasses.replace(found.details, key=KEY)
+    again = judge(
+        Dawn(), dataclasses.replace(found, details=details), first.root, Victim(VICTIM, "ab"), surrogate(), {}
+    )
+    assert again.p_value == found.p_value and "best 4 of 24 accounts" in again.caution
+    innocent = prove(Dawn(), OTHERS["other 11"], claim, np.random.default_rng(0))
+    assert innocent.verdict == "inconclusive"
+
+
+def test_accounts_of_a_claim_are_different_and_under_one_root():
+    first, second = split_over(2)
+    (elsewhere,) = split_over(1, named="else")
+    for others in ((first,), (elsewhere,)):
+        with pytest.raises(BadInput, match="different accounts under one root"):
+            accused_of = Claim(first, {}, others=others)
+            prove(Dawn(), surrogate(), accused_of, np.random.default_rng(0))
+    assert counted(first, (second,))[1] == MARKS[:24:2] + MARKS[1:24:2]
 
 
 def test_the_judge_finds_what_the_owner_found():
@@ -440,4 +492,4 @@ async def test_a_judge_says_that_the_owner_could_have_chosen_the_account():
             await ledger.add(account, MARKS)
 
     found, _ = judged(await _opening(steps))
-    assert "best of 3 accounts" in found.caution and "accounts" not in judged()[0].caution
+    assert "best 1 of 3 accounts" in found.caution and "accounts" not in judged()[0].caution
