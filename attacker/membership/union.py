@@ -18,6 +18,7 @@ from attacker.membership.rmia import Rmia
 from wire import Array, BadInput, Card
 
 MEMBERS: tuple[type[Referenced], ...] = (Lira, Rmia, LabelOnly)
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Union(Referenced):
             values = attack(**shared).values(seen)
             shares.append(_share(-values, -values[: found.population]))
         least = np.min(shares, axis=0)
-        return -_share(least, least[: found.population])
+        ties = TIE * np.mean(shares, axis=0)  # rows ahead of the whole population are ordered by all attacks
+        return -_share(least, least[: found.population]) - ties
 
 
 def _share(values: Array, population: Array) -> Array:

@@ -128,8 +128,8 @@ class E5:
                 "Every attack was also run against a model that saw no candidate, and a forest was trained on the "
                 "rows alone; the run fails where an interval does not hold 0.5.",
                 f"DP-SGD: epsilon {self._epsilon():.1f} at delta 1e-4 for each row.",
-                "MemGuard's classifier learns from half of the members, as many of the attacker's rows, for want "
-                "of others.",
+                "MemGuard's classifier learns from half of the members and as many of the attacker's rows, for "
+                "want of others.",
                 "Reference models have the victim's L2 penalty, and no other mitigation of its training.",
             ),
             {"measured": measured, "null": nulls},
