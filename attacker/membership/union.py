@@ -64,7 +64,7 @@ class Union(Referenced):
             shares.append(_share(-values, -values[: found.population]))
         least = np.min(shares, axis=0)
         ties = TIE * np.mean(shares, axis=0)  # rows ahead of the whole population are ordered by all attacks
-        return -_share(least, least[: found.population]) - ties
+        return np.asarray(-_share(least, least[: found.population]) - ties)
 
 
 def _share(values: Array, population: Array) -> Array:
