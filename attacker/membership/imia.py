@@ -8,6 +8,7 @@ likelihood ratio, with one variance for all rows.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,17 +107,13 @@ class Imia:
         """Trains a pair of models: one that imitates a victim without the rows in ``other``, and one with them."""
         start, order = new_seed(rng), new_seed(rng)
         first = np.column_stack([y, told]).astype(np.float32)[~other]
-        models = []
-        for _ in range(2):  # the same weights after the same steps
-            model = own_model(oracle.card, family_named(self.family), seed=start)
-            models.append(
-                model.fit(x[~other], y[~other], Training(self.warm_up, lr=self.lr), seed=order, label="warm-up")
-            )
+        out = own_model(oracle.card, family_named(self.family), seed=start)
+        out.fit(x[~other], y[~other], Training(self.warm_up, lr=self.lr), seed=order, label="warm-up")
+        into = deepcopy(out)
 
         def imitation(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return _imitation(logits, target, self.alpha, self.weight)
 
-        out, into = models
         out.fit(x[~other], first, Training(self.imitation, lr=self.lr), seed=order, label="out", loss=imitation)
         into.fit(x[other], y[other], Training(self.memorising, lr=self.lr), seed=order, label="in")
         return out, into
