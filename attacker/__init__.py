@@ -23,6 +23,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
         "path-finding": "attacker.extraction.path_finding:PathFinding",
         "retraining": "attacker.extraction.retraining:Retraining",
+        "informed": "attacker.extraction.informed:Informed",
         "line-search": "attacker.extraction.line_search:LineSearch",
     }
 )

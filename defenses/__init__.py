@@ -9,7 +9,11 @@ from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.label_only import LabelOnly
 from defenses.answers.laplace_noise import LaplaceNoise
+from defenses.answers.mad import Mad
 from defenses.answers.memguard import MemGuard
+from defenses.answers.misinformation import Misinformation
+from defenses.answers.modelguard_s import ModelguardS
+from defenses.answers.modelguard_w import ModelguardW
 from defenses.answers.ood_filter import OodFilter
 from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
@@ -53,6 +57,10 @@ DEFENSES: dict[str, type[Limit] | type[Defense]] = {
     "label_flips": LabelFlips,
     "memguard": MemGuard,
     "ood_filter": OodFilter,
+    "misinformation": Misinformation,
+    "mad": Mad,
+    "modelguard_w": ModelguardW,
+    "modelguard_s": ModelguardS,
     "dawn": Dawn,
 }
 
@@ -82,8 +90,12 @@ __all__ = [
     "LaplaceNoise",
     "Layer",
     "Limit",
+    "Mad",
     "MemGuard",
     "Mmd",
+    "Misinformation",
+    "ModelguardS",
+    "ModelguardW",
     "Monitor",
     "Monitored",
     "Ood",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def parser(prog: str = "python -m experiments") -> Parser:
     _add_folders(suspects)
     _add_json(suspects)
     suspects.set_defaults(run=_suspects)
+
+    extraction = commands.add_parser("extraction", help="measure what each attack steals, by rows and by money")
+    add_fields(extraction, outline("experiments.studies.extraction:Thefts"))
+    extraction.add_argument("--out", type=Path, help="folder for logs and stores (default: removed)")
+    extraction.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures there, as PNG or SVG")
+    extraction.add_argument("--results", type=Path, metavar="FILE", help="print and draw these, and run nothing")
+    _add_folders(extraction)
+    _add_json(extraction)
+    extraction.set_defaults(run=_extraction)
 
     mapping = commands.add_parser("mapping", help="measure how alike DAWN's mappings treat near-duplicates")
     mapping.add_argument("--datasets", nargs="+", default=["fashion_mnist"], metavar="NAME", help="of grey images")
@@ -168,6 +178,22 @@ def _suspects(arguments: argparse.Namespace) -> None:
 
     state, data = _folders(arguments)
     print(table(from_fields(Lotteries, arguments).run(arguments.seed, data, state / "cache", arguments.json)))
+
+
+def _extraction(arguments: argparse.Namespace) -> None:
+    from experiments.studies.extraction import Thefts, read, table
+
+    if arguments.results is not None:
+        results = read(arguments.results)
+    else:
+        state, data = _folders(arguments)
+        write = partial(_write_json, arguments.json)
+        results = from_fields(Thefts, arguments).run(arguments.out, state / "cache", data, write)
+    if arguments.plot is not None:
+        from experiments.studies.extraction_plot import plot
+
+        plot(results, arguments.plot)
+    print(table(results))
 
 
 def _mapping(arguments: argparse.Namespace) -> None:

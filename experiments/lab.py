@@ -26,8 +26,11 @@ from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
 
-PLANS = """
+PRICES = ("0.0001", "0.001")  # of a row and of a request, as units of the currency
+PLANS = f"""
 [plans.client]
+price_per_row = "{PRICES[0]}"
+price_per_request = "{PRICES[1]}"
 [plans.owner]
 skip = ["dawn"]
 [plans.admin]
@@ -44,12 +47,14 @@ class Asked:
         answer: The answer about them.
         model: The attack's surrogate.
         requests: Number of requests.
+        money: Micro-cents that the theft cost.
     """
 
     x: Array
     answer: Answer
     model: Network
     requests: int = 0
+    money: int = 0
 
 
 @dataclass
@@ -171,10 +176,11 @@ class Lab:
             bar.update(oracle.spent - bar.n)
 
         with bar:
-            oracle = Oracle(recording, endpoint.card, budget, on_answer=shown)
+            oracle = Oracle(recording, endpoint.card, budget, prices=endpoint.prices(), on_answer=shown)
             rng = np.random.default_rng([seed, 1])
             surrogate = attack.extract(oracle, pool if labelled else replace(pool, y=None), rng).network()
-        return Asked(np.concatenate(recording.asked), Answer.join(recording.answers), surrogate, oracle.requests)
+        asked, answer = np.concatenate(recording.asked), Answer.join(recording.answers)
+        return Asked(asked, answer, surrogate, oracle.requests, oracle.money or 0)
 
     def oracle(self, server: Server, model: str, account: str) -> Oracle:
         """Returns an oracle under a new account, without a budget."""

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from wire import Array, Labels
+from wire import Array, BadInput, Labels
 from zoo.exact_interval import Interval, exact_interval
 
 
 def agreement(labels: Labels, others: Labels) -> Interval:
     """Returns how often two lists of labels, ``(n,)`` each, agree; accuracy if one is the truth."""
     return exact_interval(int((labels == others).sum()), len(labels))
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Returns the mean of a share over seeds, with the 95 % interval of Student's t, within 0 and 1.
+
+    Raises:
+        BadInput: There are fewer than two seeds.
+    """
+    if len(values) < 2:
+        raise BadInput(f"an interval over seeds needs at least 2, not {len(values)}")
+    mean = float(np.mean(values))
+    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 def top_agreement(labels: Labels, probs: Array, k: int = 5) -> Interval:

@@ -1,0 +1,1 @@
+"""Models that defences need beside the victim."""
