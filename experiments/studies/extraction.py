@@ -19,6 +19,7 @@ from attacker.extraction.active_thief import ActiveThief
 from attacker.extraction.copycat import Copycat
 from attacker.extraction.equation_solving import EquationSolving
 from attacker.extraction.extraction import Extraction
+from attacker.extraction.informed import Informed
 from attacker.extraction.jbda import Jbda
 from attacker.extraction.knockoff import Knockoff
 from attacker.extraction.line_search import LineSearch
@@ -38,6 +39,7 @@ from zoo.families import FAMILIES, Family
 from zoo.families.logistic import Logistic
 from zoo.families.trees import Tree
 from zoo.model import Model
+from zoo.recipe import LONG
 from zoo.training import Training
 
 ANSWERS: Mapping[str, str] = {
@@ -51,6 +53,7 @@ ANSWERS: Mapping[str, str] = {
 }
 """What the victim tells, in TOML."""
 
+SPARE = ("unseen", "shadow", "control", "reference", "evaluation")  # roles that train neither victim nor thief
 OWN, FOREIGN, NONE = "own", "foreign", "none"
 NULL = "true labels, no API"
 
@@ -121,6 +124,7 @@ class Thefts:
         yield Way("active-thief", "images", OWN, own, lambda n: _active(n, own))
         yield Way("jbda", "images", OWN, own, lambda n: Jbda(_seeds(n), 6, family=own, epochs=20))
         yield Way("t-rnd", "images", OWN, own, lambda n: TRnd(_seeds(n), 6, family=own, **_SEARCHED))
+        yield Way("informed", "images", OWN, own, lambda n: Informed(expects="noise", family=own, epochs=20))
         yield Way("retraining", "images", NONE, own, lambda n: Retraining(n, 5, family=own))
         yield Way("line-search", "images", NONE, own, lambda n: LineSearch(n // 2, lines=n, family=own))
         yield Way("equation-solving", "vectors", NONE, "softmax", lambda n: EquationSolving(ratio=n / 650))
@@ -198,9 +202,11 @@ class _Robbed:
     def __init__(self, study: Thefts, lab: Lab, name: str) -> None:
         self.study, self.lab, self.name, self._accounts = study, lab, name, 0
         data, family = study.victims()[name]
+        training = LONG if name == "table" else Training()
         self.pools = {seed: lab.roles(data, seed) for seed in lab.seeds}
         self.victims = {
-            seed: lab.train(pools["victim"], seed, family=family, label=name) for seed, pools in self.pools.items()
+            seed: lab.train(pools["victim"], seed, family=family, training=training, label=name)
+            for seed, pools in self.pools.items()
         }
         served = {
             f"{seed}-{number}": (victim, layers)
@@ -242,7 +248,7 @@ class _Robbed:
             attack = way.attack(n)
             stolen = self.lab.attack(self.server, model, account, attack, pool, n, seed)
             copy, bill = stolen.model, {"asked": len(stolen.x), "requests": stolen.requests, "money": stolen.money}
-        x = pools["evaluation"].x
+        x = np.concatenate([pools[role].x for role in SPARE])
         labels, truth = copy.predict(x).argmax(axis=1), victim.predict(x).argmax(axis=1)
         constant = float(np.bincount(truth).max() / len(truth))
         return {"agreement": metrics.agreement(labels, truth).rate, "constant": constant, **bill}

@@ -21,7 +21,7 @@ Y = RNG.dirichlet(np.full(6, 0.3), 4000)
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_an_imitation_tells_distributions_and_leaves_the_answer_as_it_is(name: str, strength: float) -> None:
     before = Y.copy()
-    told = imitations.IMITATIONS[name](Y, strength, np.random.default_rng(0))  # type: ignore[index]
+    told = imitations.IMITATIONS[name](Y, strength, np.random.default_rng(1))  # type: ignore[index]
     assert told.shape == Y.shape and told.min() >= 0 and np.allclose(told.sum(axis=1), 1)
     assert np.array_equal(Y, before) and not np.array_equal(told, before)
 
@@ -42,17 +42,19 @@ def test_imitations_do_what_the_papers_say() -> None:
     assert np.allclose(np.sort(changed), np.sort(Y)) and 0.2 < (changed.argmax(1) == Y.argmax(1)).mean() < 0.5
 
 
-@pytest.mark.parametrize("recover", [partial_bayes, d_dae])
-@pytest.mark.parametrize(("name", "strength"), [("reverse_sigmoid", 0.9), ("noise", 0.15), ("rounding", 1)])
+@pytest.mark.parametrize(
+    ("recover", "name", "strength"),
+    [(partial_bayes, "reverse_sigmoid", 0.9), (d_dae, "reverse_sigmoid", 0.9), (partial_bayes, "bounded", 1.0)],
+)
 def test_recovered_answers_are_nearer_to_the_true_ones(recover, name: str, strength: float) -> None:  # type: ignore[no-untyped-def]
     change = imitations.IMITATIONS[name]  # type: ignore[index]
-    others = np.random.default_rng(1).dirichlet(np.full(6, 0.3), 6000).astype(np.float32)
+    others = np.random.default_rng(1).dirichlet(np.full(6, 0.3), 2000).astype(np.float32)
     pairs = others, change(others.astype(float), strength, RNG).astype(np.float32)
     told = change(Y, strength, RNG).astype(np.float32)
     recovered = recover(told, *pairs)
     assert np.allclose(recovered.sum(axis=1), 1, atol=1e-4)
     before, after = (np.abs(part - Y).sum(axis=1).mean() for part in (told, recovered))
-    assert after < before * (1.02 if name == "rounding" else 0.9)
+    assert after < 0.75 * before
 
 
 def test_rows_that_a_surrogate_contradicts_are_dropped() -> None:
@@ -74,13 +76,18 @@ def agreement(attack: Informed | Knockoff, victim: Network, told, digits: Pool) 
 
 def test_labels_that_lie_are_overcome_by_dropping_and_smoothing(victim: Network, digits: Pool) -> None:
     def flipped(x: Array) -> Array:
-        return imitations.flips(victim.predict(x), 0.3, np.random.default_rng(5))
+        return imitations.flips(victim.predict(x), 0.4, np.random.default_rng(5))
 
     settings = {"family": "mlp", "epochs": 30}
-    naive = agreement(Informed("none", **settings), victim, flipped, digits)  # type: ignore[arg-type]
-    dropping = agreement(Informed("top_1", drop=0.3, **settings), victim, flipped, digits)  # type: ignore[arg-type]
-    smoothing = agreement(Informed("smoothing", "flips", 0.3, **settings), victim, flipped, digits)  # type: ignore[arg-type]
-    assert dropping > naive + 0.02 and smoothing > naive - 0.02
+    naive, dropping, smoothing = (
+        agreement(attack, victim, flipped, digits)
+        for attack in (
+            Informed("top_1", **settings),  # type: ignore[arg-type]
+            Informed("top_1", drop=0.4, **settings),  # type: ignore[arg-type]
+            Informed("smoothing", "flips", 0.4, **settings),  # type: ignore[arg-type]
+        )
+    )
+    assert dropping > naive and smoothing > naive
 
 
 @pytest.mark.parametrize("recover", ["none", "top_1", "smoothing", "partial_bayes", "d_dae"])
