@@ -84,6 +84,13 @@ def parser(prog: str = "python -m experiments") -> Parser:
     _add_json(extraction)
     extraction.set_defaults(run=_extraction)
 
+    answers = commands.add_parser("answers", help="measure what changed answers cost customers and thieves")
+    add_fields(answers, outline("experiments.studies.answer_defences:AnswerDefences"))
+    answers.add_argument("--out", type=Path, help="folder for logs and stores (default: removed)")
+    _add_folders(answers)
+    _add_json(answers)
+    answers.set_defaults(run=_answers)
+
     mapping = commands.add_parser("mapping", help="measure how alike DAWN's mappings treat near-duplicates")
     mapping.add_argument("--datasets", nargs="+", default=["fashion_mnist"], metavar="NAME", help="of grey images")
     mapping.add_argument("--keys", type=at_least(1), default=3, help="number of keys (default: 3)")
@@ -194,6 +201,14 @@ def _extraction(arguments: argparse.Namespace) -> None:
 
         plot(results, arguments.plot)
     print(table(results))
+
+
+def _answers(arguments: argparse.Namespace) -> None:
+    from experiments.studies.answer_defences import AnswerDefences, table
+
+    state, data = _folders(arguments)
+    write = partial(_write_json, arguments.json)
+    print(table(from_fields(AnswerDefences, arguments).run(arguments.out, state / "cache", data, write)))
 
 
 def _mapping(arguments: argparse.Namespace) -> None:
