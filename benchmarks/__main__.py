@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.command import Parser, run
-from cli.flags import at_least
+from cli.flags import add_fields, at_least, from_fields
+from cli.registry import outline
 
 # The parts of ``serving``, as :data:`benchmarks.serving.cases.PARTS` defines them; help loads none of that.
 PARTS = ("headline", "open-loop", "connections", "victims", "workers", "history", "engines", "rivals")
@@ -58,6 +59,16 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
     detectors.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     detectors.set_defaults(run=_detectors)
 
+    attacks = commands.add_parser("attacks", help="time Knockoff beside the Adversarial Robustness Toolbox")
+    add_fields(attacks, outline("benchmarks.attacks:Attacks"))
+    attacks.add_argument("--install", action="store_true", help="only install the toolbox")
+    attacks.add_argument(
+        "--cache", type=Path, help="folder of the toolbox and of the victims (default: ~/.cache/mlaas-range)"
+    )
+    attacks.add_argument("--data", type=Path, help="folder that holds data sets (MLAAS_DATA)")
+    attacks.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    attacks.set_defaults(run=_attacks)
+
     gpu = commands.add_parser("gpu", help="check passes, server and workers on a GPU, in ten minutes")
     gpu.add_argument("--seconds", type=float, default=2.0, help="length of a measurement (default: 2)")
     gpu.add_argument(
@@ -79,8 +90,7 @@ def _serving(arguments: argparse.Namespace) -> None:
 
     if not 0.1 <= arguments.seconds <= 600:
         raise BadInput(f"--seconds {arguments.seconds:g}: expected 0.1 to 600")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = arguments.cache or home / "mlaas-range"
+    cache = _cache(arguments)
     if arguments.install:
         from benchmarks.serving import environments
 
@@ -96,6 +106,25 @@ def _serving(arguments: argparse.Namespace) -> None:
         from benchmarks.serving.plot import plot
 
         plot(results, arguments.plot)
+    print(table(results))
+
+
+def _cache(arguments: argparse.Namespace) -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(arguments.cache or home / "mlaas-range")
+
+
+def _attacks(arguments: argparse.Namespace) -> None:
+    from benchmarks.attacks import Attacks, install, table
+    from zoo.data import data_folder
+
+    cache = _cache(arguments)
+    if arguments.install:
+        install(cache)
+        return
+    results = from_fields(Attacks, arguments).run(cache, data_folder(arguments.data))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,8 +28,13 @@ _DONE = "installed.txt"
 
 def python(rival: str, cache: Path) -> Path | None:
     """Returns a rival's interpreter, or None if the rival is not installed as required."""
-    home = _home(rival, cache)
-    found = (home / _DONE).exists() and (home / _DONE).read_text() == _wanted(rival)
+    return python_of(rival, _wanted(rival), cache)
+
+
+def python_of(name: str, wanted: str, cache: Path) -> Path | None:
+    """Returns an environment's interpreter, or None if it does not hold what is wanted, one requirement a line."""
+    home = _home(name, cache)
+    found = (home / _DONE).exists() and (home / _DONE).read_text() == wanted
     return home / "bin" / "python" if found else None
 
 
@@ -38,20 +44,20 @@ def install(cache: Path) -> None:
     Raises:
         BadInput: pip failed for some; the others are installed.
     """
-    failed = [
-        rival for rival in RIVALS if python(rival, cache) is None and not _installed(_home(rival, cache), rival)
-    ]
+    failed = [rival for rival in RIVALS if python(rival, cache) is None and not made(rival, _wanted(rival), cache)]
     if failed:
         raise BadInput(f"not installed: {', '.join(failed)}; pip's messages are above")
 
 
-def _installed(home: Path, rival: str) -> bool:
+def made(name: str, wanted: str, cache: Path, flags: Sequence[str] = ()) -> bool:
+    """Makes an environment anew, and returns whether pip could install what is wanted, with further flags."""
+    home = _home(name, cache)
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *_wanted(rival).splitlines()]
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *flags, *wanted.splitlines()]
     if subprocess.run(pip).returncode:
         return False
-    (home / _DONE).write_text(_wanted(rival))
+    (home / _DONE).write_text(wanted)
     return True
 
 

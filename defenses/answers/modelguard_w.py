@@ -42,7 +42,7 @@ class ModelguardW:
 
     def bind(self, site: Site) -> Layer:
         """Returns the layer that changes probabilities."""
-        return RowWise(lambda x, answer: Answer(answer.labels, self.changed(answer).probs))
+        return RowWise(lambda x, answer: self.changed(answer))
 
     def changed(self, answer: Answer) -> Answer:
         """Returns the changed answer."""
@@ -55,7 +55,9 @@ class ModelguardW:
             lower = left <= right
             lower &= np.isfinite(left)
             low, high = np.where(lower, low, low + third), np.where(lower, high - third, high)
-        return renormalised(self._cost(y, answer.labels, high)[1])
+        told = probs_of(renormalised(self._cost(y, answer.labels, high)[1]))
+        told[rows, answer.labels] = told.max(axis=1)  # equal ones may differ in the last bit
+        return Answer(answer.labels, told)
 
     def _cost(self, y: Array, labels: Array, t: Array) -> tuple[Array, Array]:
         """Returns the least value where the label has ``t``, ``(n,)``, infinite out of reach, and the answers."""
