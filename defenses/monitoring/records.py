@@ -37,21 +37,29 @@ def entry(
     account: str | None = None,
     clears: int = 0,
 ) -> bytes:
-    """Writes rows ``(n, ...)`` and labels ``(n,)``: a line of JSON, then bytes or float32."""
+    """Writes rows ``(n, ...)`` and labels ``(n,)``: a line of JSON, then pixels as bytes, other rows as float32."""
     rows = x.reshape(len(x), -1)
+    parts, mixed = [rows], None
     if rows.dtype != np.uint8:
         rows = rows.astype("<f4", copy=False)
         same, shifted = pixels(rows)
+        octets = shifted.view(np.uint8) ^ 128
         if same.all():
-            rows = (shifted.view(np.uint8)) ^ 128
-    head = {"labels": labels.tolist(), "pixels": rows.dtype == np.uint8}
+            parts = [octets]
+        elif same.any():
+            parts, mixed = [octets[same], rows[~same]], np.packbits(same).tobytes().hex()
+        else:
+            parts = [rows]
+    head = {"labels": labels.tolist(), "pixels": parts[-1].dtype == np.uint8}
+    if mixed is not None:  # which rows are pixels
+        head["mixed"] = mixed
     if idempotency_key is not None:
         head["receipt"] = idempotency_key
     if account is not None:
         head["account"] = account
     if clears:
         head["clears"] = clears
-    return orjson.dumps(head) + b"\n" + np.ascontiguousarray(rows).tobytes()
+    return orjson.dumps(head) + b"\n" + b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
 def read_entry(content: bytes) -> Entry:
@@ -64,10 +72,26 @@ def read_entry(content: bytes) -> Entry:
     try:
         head = orjson.loads(line)
         labels = np.array(head["labels"], np.int64)
-        rows = np.frombuffer(octets, "u1" if head["pixels"] else "<f4").reshape(len(labels), -1)
+        if "mixed" in head:
+            rows = _mixed(
+                octets, np.unpackbits(np.frombuffer(bytes.fromhex(head["mixed"]), np.uint8)), len(labels)
+            )
+        else:
+            rows = np.frombuffer(octets, "u1" if head["pixels"] else "<f4").reshape(len(labels), -1)
         return Entry(rows, labels, head.get("receipt"), head.get("account"), head.get("clears", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not an entry: {error}") from None
+
+
+def _mixed(octets: bytes, bits: Array, n: int) -> Array:
+    """Returns rows of which some were written as pixels, as bits ``(n,)`` say, ``(n, d)`` float32."""
+    same = bits[:n].astype(bool)
+    d = len(octets) // int(same.sum() + 4 * (~same).sum())
+    end = int(same.sum()) * d
+    rows = np.empty((n, d), np.float32)
+    rows[same] = np.frombuffer(octets[:end], np.uint8).reshape(-1, d) / np.float32(255)
+    rows[~same] = np.frombuffer(octets[end:], "<f4").reshape(-1, d)
+    return rows
 
 
 class Snapshot(NamedTuple):

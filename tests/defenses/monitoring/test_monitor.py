@@ -92,8 +92,14 @@ def test_an_entry_is_read_as_it_was_written():
     np.testing.assert_array_equal(read, np.rint(x.reshape(8, 16) * 255))
     np.testing.assert_array_equal(of, labels)
     x[3, 0, 0] = 0.1234
-    read = read_entry(entry(x, labels)).rows
+    content = entry(x, labels)
+    assert len(content) < 7 * 16 + 64 + 80  # the other rows are still bytes
+    read = read_entry(content).rows
     np.testing.assert_array_equal(read, x.reshape(8, 16))
+    others = x + np.float32(0.001)
+    np.testing.assert_array_equal(read_entry(entry(others, labels)).rows, others.reshape(8, 16))
+    with pytest.raises(ValueError, match="not an entry"):
+        read_entry(content[:-3])
     read = read_entry(entry((x * 255).astype(np.uint8), labels)).rows
     assert read.dtype == np.uint8
     assert read_entry(entry(x, labels, account="a", clears=2))[3:] == ("a", 2)
