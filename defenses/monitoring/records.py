@@ -37,7 +37,7 @@ def entry(
     account: str | None = None,
     clears: int = 0,
 ) -> bytes:
-    """Writes rows ``(n, ...)`` and labels ``(n,)``: a line of JSON, then pixels as bytes, other rows as float32."""
+    """Writes rows ``(n, ...)`` and labels ``(n,)``: a line of JSON, then pixels as bytes, others as float32."""
     rows = x.reshape(len(x), -1)
     parts, mixed = [rows], None
     if rows.dtype != np.uint8:
