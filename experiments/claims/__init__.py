@@ -23,6 +23,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
         "A8": "experiments.claims.adaptive_knockoff:A8",
+        "A13": "experiments.claims.blueprints:A13",
         "A14": "experiments.claims.goals:A14",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
         "DFME": "experiments.claims.without_data:Dfme",

@@ -1,0 +1,1 @@
+"""Inspection: attacks that read off a model's answers how it was built."""
