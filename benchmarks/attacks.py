@@ -129,7 +129,7 @@ def joined(runs: list[dict[str, float]], found: Mapping[str, list[dict[str, floa
 
 def wanted() -> str:
     """Returns what ART's environment holds: the same torch as ours."""
-    return "\n".join([f"torch=={version('torch')}", ART])
+    return "\n".join([f"torch=={version('torch')}", ART, "packaging"])  # which ART imports and does not require
 
 
 def install(cache: Path) -> None:

@@ -16,8 +16,8 @@ from attacker.asking import some
 from attacker.extraction.imitations import IMITATIONS, Defence
 from attacker.extraction.recovery import d_dae, likely, partial_bayes, smoothed_loss
 from attacker.extraction.targets import targets
-from attacker.surrogate import family_named, new_seed, numbers, own_model
-from wire import Array, BadInput, Oracle
+from attacker.surrogate import class_names, family_named, new_seed, numbers, own_model
+from wire import Array, BadInput, Labels, Oracle
 from zoo.data.pool import Pool
 from zoo.network import Network
 from zoo.training import Training
@@ -75,16 +75,15 @@ class Informed:
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
         """Queries the pool, each row at most once, recovers the answers and trains; see :class:`Extraction`."""
         x = numbers(pool.x)[rng.permutation(len(pool))]
-        told = targets(some(oracle, x), own_model(oracle.card, family_named(self.family), seed=0).classes)
-        x = x[: len(told)]
-        y = self._recovered(oracle, x, told, rng)
+        answer = some(oracle, x)
+        told, x = targets(answer, len(class_names(oracle.card))), x[: len(answer)]
+        y = self._recovered(oracle, x, told, answer.labels, rng)
         if self.drop and len(x) >= 4:
             kept = likely(told, self._across(oracle, x, y, rng), self.drop)
             x, y = x[kept], y[kept]
         return self._trained(oracle, x, y, rng, "surrogate")
 
-    def _recovered(self, oracle: Oracle, x: Array, told: Array, rng: np.random.Generator) -> Array:
-        labels: Array = told.argmax(axis=1).astype(np.int64)
+    def _recovered(self, oracle: Oracle, x: Array, told: Array, labels: Labels, rng: np.random.Generator) -> Array:
         if self.recover == "none":
             return told
         if self.recover in ("top_1", "smoothing") or len(x) < 4:

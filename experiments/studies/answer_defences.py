@@ -19,7 +19,7 @@ from experiments import metrics
 from experiments.header import header
 from experiments.lab import Lab
 from experiments.parties import Parties, Server
-from wire import Array, BadInput
+from wire import Answer, Array, BadInput
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data import Pool
@@ -38,14 +38,14 @@ LAYERS: Mapping[str, tuple[str, Defence, float]] = {
         "misinformation",
         0.9,
     ),
-    "MAD": ('{ type = "mad", folder = "SURROGATE", epsilon = 1.0 }', "bounded", 1.0),
+    "MAD": ('{ type = "mad", folder = "SURROGATE", epsilon = 0.9 }', "bounded", 0.9),
     "MAD, label kept": (
-        '{ type = "mad", folder = "SURROGATE", epsilon = 1.0, keep_label = true }',
+        '{ type = "mad", folder = "SURROGATE", epsilon = 0.9, keep_label = true }',
         "bounded",
-        1.0,
+        0.9,
     ),
-    "ModelGuard-W": ('{ type = "modelguard_w", epsilon = 1.0 }', "bounded", 1.0),
-    "ModelGuard-S": ('{ type = "modelguard_s", epsilon = 1.0 }', "bounded", 1.0),
+    "ModelGuard-W": ('{ type = "modelguard_w", epsilon = 0.9 }', "bounded", 0.9),
+    "ModelGuard-S": ('{ type = "modelguard_s", epsilon = 0.9 }', "bounded", 0.9),
 }
 """Each defence in TOML, and what a thief who knows it expects, with its strength."""
 
@@ -125,10 +125,11 @@ class AnswerDefences:
             tqdm(LAYERS.items(), desc=f"seed {seed}", unit="defence", dynamic_ncols=True)
         ):
             told = self._told(server, f"victim-{number}", f"customer-{number}", x[: self.test])
+            assert told.probs is not None
             record: dict[str, Any] = {
                 "defence": name,
-                "l1": float(np.abs(told - truth[: self.test]).sum(axis=1).mean()),
-                "accuracy": metrics.agreement(told.argmax(axis=1), y[: self.test]).rate,
+                "l1": float(np.abs(told.probs - truth[: self.test]).sum(axis=1).mean()),
+                "accuracy": metrics.agreement(told.labels, y[: self.test]).rate,
                 "bare accuracy": metrics.agreement(truth[: self.test].argmax(axis=1), y[: self.test]).rate,
             }
             for place, (thief, informed) in enumerate(THIEVES.items()):
@@ -155,12 +156,11 @@ class AnswerDefences:
             f"victims-{seed}", {f"victim-{number}": (victim, text) for number, text in enumerate(layers)}
         )
 
-    def _told(self, server: Server, model: str, account: str, x: Array) -> Array:
-        """Returns what a customer is told, ``(n, k)``."""
+    def _told(self, server: Server, model: str, account: str, x: Array) -> Answer:
+        """Returns what a customer is told."""
         endpoint = Endpoint(server.url, model=model, key=server.account(account, "client"), client=server.client)
         size = endpoint.card.max_rows
-        told = [endpoint(x[start : start + size]).probs for start in range(0, len(x), size)]
-        return np.concatenate([part for part in told if part is not None])
+        return Answer.join([endpoint(x[start : start + size]) for start in range(0, len(x), size)])
 
 
 def _joined(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

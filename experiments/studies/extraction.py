@@ -129,7 +129,7 @@ class Thefts:
         yield Way("line-search", "images", NONE, own, lambda n: LineSearch(n // 2, lines=n, family=own))
         yield Way("equation-solving", "vectors", NONE, "softmax", lambda n: EquationSolving(ratio=n / 650))
         yield Way("retraining", "vectors", NONE, "softmax", lambda n: Retraining(n, 5, family="softmax"))
-        yield Way("lowd-meek", "table", NONE, "logistic", lambda n: LowdMeek(points=n))
+        yield Way("lowd-meek", "table", NONE, "logistic", lambda n: LowdMeek(points=n // 4))
         yield Way("path-finding", "tree", NONE, "tree", lambda n: PathFinding())
         for victim, family in (("images", own), ("vectors", "softmax"), ("table", "logistic")):
             yield Way(NULL, victim, OWN, family, None)
