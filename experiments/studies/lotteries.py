@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,9 +35,6 @@ from zoo.network import Network
 from zoo.training import Training
 
 LEVELS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
-THEFTS = ("itself", "fine-tuned", "pruned", "distilled", "logits, 10000", "labels, 10000")
-CURVE = tuple(f"{of}, {n}" for of in ("labels", "logits") for n in (1000, 2500, 4000, 5000, 20000))
-FOREIGN = ("foreign labels, 10000", "foreign logits, 10000")
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,13 @@ class Lotteries:
     independents: int = 400
     controls: int = 8
     thief_epochs: int = 30
-    kinds: tuple[str, ...] = (*THEFTS, *CURVE, *FOREIGN)
-    design: Design = "copies"
+    kinds: tuple[str, ...] = (
+        *("itself", "fine-tuned", "pruned", "distilled"),
+        *("labels, 1000", "labels, 2500", "labels, 4000", "labels, 5000", "labels, 10000", "labels, 20000"),
+        *("logits, 1000", "logits, 2500", "logits, 4000", "logits, 5000", "logits, 10000", "logits, 20000"),
+        *("foreign labels, 10000", "foreign logits, 10000"),
+    )
+    design: Literal["copies", "mixed", "climbed"] = "copies"
 
     def run(self, seed: int, data: Path | None, cache: Path, out: Path | None) -> dict[str, Any]:
         """Runs the study; all models are kept, so that a run that was cut off goes on where it stopped."""
