@@ -53,6 +53,15 @@ for words in {HELPS}:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_another_package_of_the_name_benchmarks_is_not_ours(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").touch()
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    program = "from cli.__main__ import main; main(['benchmarks', 'serving', '--help'])"
+    ended = python(program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize("target", [*ATTACKS.targets.values(), *PROOFS.targets.values(), *FAMILIES.values()])
 def test_an_outline_has_the_fields_and_the_documentation_of_its_class(target):
     cls, twin = resolve(target), outline(target)
