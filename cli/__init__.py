@@ -2,9 +2,10 @@
 
 import os
 import sys
+from pathlib import Path
 
 # Same as wire.openmp, but without importing numpy, so that Ctrl-C cannot interrupt a slow import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-"""opacus installs a package ``benchmarks`` of its own, which a checkout's would come after."""
+# opacus installs a package named benchmarks, too, which would hide that of an editable install.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
