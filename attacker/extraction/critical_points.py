@@ -46,7 +46,10 @@ class Logits:
         rows = x.astype(np.float32)
         shaped = rows.reshape(-1, *self._oracle.card.input_shape)
         answer = self._oracle.collect(shaped) if self._x else some(self._oracle, shaped)
-        probs = answer.probs if answer.probs is not None else np.zeros((0, 2), np.float32)
+        probs = answer.probs
+        if probs is None:  # an account with an alarm may get labels only
+            classes = self._told[-1].shape[1] if self._told else self._oracle.card.classes
+            probs = np.full((len(answer), classes), np.nan, np.float32)
         logs = np.log(np.where(probs > LEAST, probs, np.nan).astype(np.float64))
         logs -= logs.mean(axis=1, keepdims=True)
         self._x.append(rows[: len(answer)])

@@ -52,6 +52,18 @@ def test_the_copy_is_functionally_equivalent(hidden: int, always: int) -> None:
     assert 0 <= extra <= 3  # the linear map of three classes
 
 
+def test_answers_that_become_labels_only_count_as_withheld() -> None:
+    oracle, _ = told(victim(3))
+    logits = Logits(oracle)
+    logits(TEST[:5].astype(np.float64))
+    collect = oracle.collect
+    oracle.collect = lambda x: replace(collect(x), probs=None)  # type: ignore[method-assign]
+    assert np.isnan(logits(TEST[5:9].astype(np.float64))).all()
+    x, known = logits.asked(100, np.random.default_rng(0))
+    np.testing.assert_array_equal(x, TEST[:5])
+    assert known.shape == (5, 3)
+
+
 def test_critical_points_are_where_a_hidden_unit_is_zero() -> None:
     network = victim(10)
     oracle, _ = told(network)
