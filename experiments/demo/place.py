@@ -24,7 +24,8 @@ from zoo.network import Network
 
 FOLDERS = ("attacker", "owner", "victims", "suspects", "baselines", "logs")
 
-# PRADA's delta is what harmless streams of 200 rows of Fashion-MNIST allow (0.89 to 0.91, docs/results.md).
+# PRADA's delta is what harmless streams of 200 rows of Fashion-MNIST allow (0.89 to 0.91, docs/results.md). An alarm
+# refuses the whole request in which it falls, so requests are small: some rows are answered before it.
 POLICIES: dict[str, str] = {
     "open": "",
     "top3": """defenses = [
@@ -36,7 +37,8 @@ POLICIES: dict[str, str] = {
     { type = "quota", rows = QUOTA, per = "day" },
     { type = "label_only" },
 ]""",
-    "guarded": """defenses = [
+    "guarded": """max_rows = 32
+defenses = [
     { type = "dawn", rate = 0.02 },
     { type = "prada", delta = 0.9, reaction = "refuse" },
 ]""",
