@@ -112,7 +112,8 @@ def _membership(scored: Sequence[Run]) -> str:
         return "No membership attack other than the baseline could be run."
     run = max(attacks, key=auc)
     baseline = [own for own in scored if (own["attack"], own["policy"]) == (BASELINE, run["policy"])]
-    sharp = max(attacks, key=lambda own: float(own["tpr_at"]["0.001"][0]))
+    enough = [own for own in attacks if own["others"] >= 1000] or attacks  # of fewer, 0.1 % is less than one
+    sharp = max(enough, key=lambda own: float(own["tpr_at"]["0.001"][0]))
     return (
         f"The best of {len(attacks)} membership attacks is {run['attack']} at {run['policy']}: AUC {auc(run):.3f} "
         f"± {1.96 * run['auc_error']:.3f}, where chance is 0.5"
