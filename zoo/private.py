@@ -38,7 +38,8 @@ def train_privately(
         x: Rows, ``(n, *input_shape)``, on the module's device.
         y: Class indices, ``(n,)`` int64, or class probabilities, ``(n, k)``.
         training: Training parameters: ``noise`` and ``clip`` among them.
-        seed: Seed of the samples and of the noise. The noise is that of a simulation: who knows the seed knows it.
+        seed: Seed of the samples and of the noise. Anyone who knows it can compute the noise, so the guarantee
+            holds only if it stays secret.
         label: Name of the progress bar.
         loss: Of outputs and targets: the mean over rows.
 

@@ -1,7 +1,7 @@
 """Recovers a victim's answers from what a defence told of them.
 
-Both methods need pairs of an answer and of what is told of it. A thief makes them: answers by models of his own,
-changed as he expects the defence to change them.
+Both methods need pairs: an answer before and after the defence changed it. A thief makes them from the answers of
+his own models, which he changes as he expects the defence to.
 
 Source: partial Bayes: Tang et al., "ModelGuard", USENIX Security 2024, section 4. D-DAE: Chen et al., "D-DAE:
 Defense-Penetrating Model Extraction Attacks", IEEE S&P 2023, section IV (the recovery network).

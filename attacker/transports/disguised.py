@@ -143,8 +143,8 @@ def averaged(copies: Sequence[Answer]) -> Answer:
         copies: An answer for each copy, the longest first.
 
     Returns:
-        The mean of what is told of each probability, with the label that has most of it; of labels alone, the most
-        frequent, and of several the first that was told.
+        The mean of each probability over the copies that disclose it, with the class of the greatest mean as
+        label. If all copies disclose labels only, the most frequent label, and of several the first received.
     """
     if len(copies) < 2:
         return Answer.join(copies)

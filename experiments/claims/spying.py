@@ -1,4 +1,4 @@
-"""What the claims about membership inference share: who holds which rows, and attacks beside their null."""
+"""Shared by the claims about membership inference: the division of rows, and attacks beside their null."""
 
 from __future__ import annotations
 

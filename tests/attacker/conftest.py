@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from memorised import ignorant, memorising, mislabelled
 from sklearn.datasets import load_digits
 
 from zoo.data.pool import Pool
@@ -25,3 +28,27 @@ def victim(digits: Pool) -> Network:
     network = Network.new(Mlp((64,)), digits.input_shape, digits.class_names, seed=1)
     assert digits.y is not None
     return network.fit(digits.x[:800], digits.y[:800], training, seed=2)
+
+
+@pytest.fixture(scope="session")
+def rows(digits: Pool) -> Pool:
+    """The digits, some with wrong labels, which a victim can only memorise."""
+    return mislabelled(digits)
+
+
+@pytest.fixture(scope="session")
+def memorised(rows: Pool) -> Network:
+    """A victim that memorised its rows."""
+    return memorising(rows)
+
+
+@pytest.fixture(scope="session")
+def unseen(rows: Pool) -> Network:
+    """A model that saw no candidate."""
+    return ignorant(rows)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder that the attacks of a file share, so that their reference models are trained once."""
+    return tmp_path_factory.mktemp("state")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from memorised import MEMBER, SIZE, ignorant, memorising, mislabelled, oracle_of, spied
+from memorised import MEMBER, SIZE, oracle_of, spied
 from scipy.stats import norm
 from torch.nn import functional
 
@@ -32,21 +32,6 @@ IMIA: dict[str, Any] = {
     "memorising": 40,
     "population": 400,
 }
-
-
-@pytest.fixture(scope="module")
-def rows(digits: Pool) -> Pool:
-    return mislabelled(digits)
-
-
-@pytest.fixture(scope="module")
-def memorised(rows: Pool) -> Network:
-    return memorising(rows)
-
-
-@pytest.fixture(scope="module")
-def unseen(rows: Pool) -> Network:
-    return ignorant(rows)
 
 
 @pytest.mark.parametrize(("attack", "least"), [(Quantile(**QUANTILE), 0.6), (Imia(**IMIA), 0.65)], ids=str)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memorised import EPOCHS, MEMBER, SIZE, ignorant, memorising, mislabelled, oracle_of, settings, spied
+from memorised import EPOCHS, MEMBER, SIZE, oracle_of, settings, spied
 from scipy.special import expit
 from scipy.stats import norm
 
@@ -31,27 +31,6 @@ from zoo.network import Network
 RNG = np.random.default_rng
 BOUND = metrics.null_bound(12, SIZE, SIZE)
 ERROR = metrics.auc_error(0.75, SIZE, SIZE)
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state folder that the attacks of this file share, so that their references are trained once."""
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="module")
-def rows(digits: Pool) -> Pool:
-    return mislabelled(digits)
-
-
-@pytest.fixture(scope="module")
-def memorised(rows: Pool) -> Network:
-    return memorising(rows)
-
-
-@pytest.fixture(scope="module")
-def unseen(rows: Pool) -> Network:
-    return ignorant(rows)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memorised import MEMBER, ignorant, memorising, mislabelled, oracle_of, settings, spied
+from memorised import MEMBER, ignorant, oracle_of, settings, spied
 from sklearn.metrics import roc_auc_score
 
 from attacker import Shadow
@@ -19,31 +19,15 @@ RNG = np.random.default_rng
 NAN = np.nan
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state folder that the attacks of this file share, so that their shadow models are trained once."""
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="module")
-def rows(digits: Pool) -> Pool:
-    return mislabelled(digits)
-
-
-@pytest.fixture(scope="module")
-def overfit(rows: Pool) -> Network:
-    return memorising(rows)
-
-
 def small(state: Path, **changed: object) -> Shadow:
     return Shadow(**settings(state, **{"attack_epochs": 5, **changed}))
 
 
 @pytest.mark.parametrize(("policy", "least"), [("full", 0.6), ("noisy", 0.6), ("labels", 0.6)])
 def test_members_of_an_overfit_model_are_told_from_others(
-    policy: str, least: float, state: Path, overfit: Network, rows: Pool
+    policy: str, least: float, state: Path, memorised: Network, rows: Pool
 ) -> None:
-    scores = spied(small(state), overfit, rows, policy)
+    scores = spied(small(state), memorised, rows, policy)
     assert np.isfinite(scores).all()
     assert roc_auc_score(MEMBER, scores) > least
     called = scores > small(state).threshold
@@ -67,7 +51,7 @@ def test_each_class_has_an_attack_model_of_its_own() -> None:
 
 @pytest.mark.parametrize(("online", "pairs"), [(False, 8 * 800), (True, 8 * 1400)])
 def test_the_attack_set_is_balanced_and_leaves_out_candidates_that_trained_no_model(
-    online: bool, pairs: int, state: Path, overfit: Network, rows: Pool, monkeypatch: pytest.MonkeyPatch
+    online: bool, pairs: int, state: Path, memorised: Network, rows: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[Array] = []
     recognised = Shadow._recognised
@@ -77,7 +61,7 @@ def test_the_attack_set_is_balanced_and_leaves_out_candidates_that_trained_no_mo
         return recognised(self, attack_set, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Shadow, "_recognised", kept)
-    spied(small(state, online=online, attack_epochs=1), overfit, rows)
+    spied(small(state, online=online, attack_epochs=1), memorised, rows)
     answers, labels, member = learned
     assert answers.shape == (pairs, 11) and len(labels) == pairs and member.mean() == 0.5
 
@@ -87,9 +71,9 @@ def test_the_attack_set_is_balanced_and_leaves_out_candidates_that_trained_no_mo
     [(slice(0, 0), "has no row of class"), (slice(0, 5), "has no row of class")],
 )
 def test_a_shadow_pool_that_will_not_do_costs_no_rows(
-    part: slice, message: str, state: Path, overfit: Network, rows: Pool
+    part: slice, message: str, state: Path, memorised: Network, rows: Pool
 ) -> None:
-    oracle, record = oracle_of(overfit)
+    oracle, record = oracle_of(memorised)
     assert rows.y is not None
     with pytest.raises(BadInput, match=message):
         small(state).infer(oracle, rows.x, rows.y, rows.take(part), RNG(0))

@@ -1,4 +1,4 @@
-"""A calibration on the streams of accounts, some of whom ask about one class only."""
+"""Calibration on streams of several accounts, of which some query a single class."""
 
 import tomllib
 
