@@ -9,7 +9,7 @@ import pytest
 from sites import site
 
 from defenses import Consequence, Monitored, Prada
-from defenses.monitoring import account_state, monitor
+from defenses.monitoring import account_state, fold, monitor
 from defenses.monitoring.records import entry, read_entry
 from defenses.monitoring.snapshots import dump
 from defenses.reactions.coarsen import coarsened
@@ -231,7 +231,7 @@ async def test_a_request_that_is_retried_under_its_id_is_observed_once(store_url
 
 
 async def test_an_idempotency_key_is_remembered_for_as_many_requests_however_they_are_read(store_url, monkeypatch):
-    monkeypatch.setattr(account_state, "_KEYS", 3)
+    monkeypatch.setattr(fold, "_KEYS", 3)
     names = ["a", "b", "a", "c", "d", "a", None, "a", "b"]  # "d" made "a" be forgotten, the second "a" then "b"
 
     async def script():
