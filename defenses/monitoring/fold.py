@@ -1,4 +1,4 @@
-"""The fold of a detector over the entries of a log, without a store: the same live and when a log is read again."""
+"""The fold of a detector over the entries of a log, without a store: the same live as when a log is replayed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Fold:
         """Folds entries, small ones together.
 
         Returns:
-            For each entry that was not observed before, by its index: how many rows its account had sent before it.
+            By the index of each entry that was not observed before: how many rows its account had sent before.
 
         Raises:
             ValueError: The rows do not match earlier ones; some entries may have been folded.
