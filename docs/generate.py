@@ -139,6 +139,7 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 def configuration() -> Iterator[str]:
     """Yields the tables of the server's TOML, from its settings."""
+    from server.http.origins import OriginSettings
     from server.settings import Plan, Recipe, Settings, Victim
 
     yield (
@@ -150,6 +151,7 @@ def configuration() -> Iterator[str]:
         ("`[plans.NAME]`", Plan),
         ("`[[victims]]`", Victim),
         ("`recipe`", Recipe),
+        ("`[origins]`", OriginSettings),
     ):
         yield f"## {title}"
         yield _paragraphs((inspect.getdoc(cls) or "").partition("\nAttributes:")[0])

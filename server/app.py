@@ -13,8 +13,10 @@ from defenses.store import Charge, Counter, Store, VersionConflict
 from server.control.notices import Notices
 from server.deployment.models import LoadedModel
 from server.deployment.service import Service
+from server.deployment.stack import layer_secret
 from server.http import openapi, problems
 from server.http.application import Application
+from server.http.origins import Origins
 from server.http.telemetry import Telemetry
 from server.protocols import PROTOCOLS
 from server.routes import account, admin_accounts, alarms, home, marks, stacks
@@ -72,7 +74,10 @@ def create_app(
         app.include_router(routes.router)
     problems.install(app)
     openapi.install(app, [operation for protocol in PROTOCOLS for operation in protocol.operations])
-    return Application(service, app, telemetry, access_log=settings.log == "json")
+    application = Application(service, app, telemetry, access_log=settings.log == "json")
+    if settings.origins is not None:
+        application.origins = Origins(settings.origins, layer_secret(secret, "", "origins"))
+    return application
 
 
 async def server_secret(store: Store) -> bytes:

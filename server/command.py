@@ -88,6 +88,7 @@ def _add_accounts(parser: Parser) -> None:
         type=Path,
         help="write the key there instead of printing it; if it stands there already, nothing is done",
     )
+    create.add_argument("--payment", metavar="TOKEN", help="who pays, for detectors of linked accounts; hashed")
     listing = commands.add_parser("list", help="list accounts, their plans and the ids of their keys")
     plan = commands.add_parser("plan", help="put an account on another plan")
     plan.add_argument("name")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from cli.money import MICRO
 from defenses import DEFENSES, DETECTORS, Consequence, Defense, Limit, Monitored
+from server.http.origins import OriginSettings
 from wire import BadInput
 from wire.files import TEXT, read_bytes
 
@@ -167,6 +168,7 @@ class Settings(_Strict):
         read_seconds: How long a client may take to read an answer.
         drain_seconds: How long a stopping server answers 503 before it closes its port.
         workers: Number of processes that serve; several need Redis as their store.
+        origins: Notes where each request comes from; without this table, nothing is noted.
         alarm_webhook: URL to which each alarm is posted as JSON.
         metrics_port: Port of the metrics for Prometheus, on the same host; none by default.
         log: The log's form; ``json`` also logs every request.
@@ -195,6 +197,7 @@ class Settings(_Strict):
     read_seconds: float = Field(60, gt=0, allow_inf_nan=False)
     drain_seconds: float = Field(1, ge=0, allow_inf_nan=False)
     workers: int = Field(1, ge=1, le=1024)
+    origins: OriginSettings | None = None
     alarm_webhook: str | None = Field(None, pattern=r"^https?://")
     metrics_port: int | None = Field(None, ge=0, le=65535)
     log: Literal["text", "json"] = "text"

@@ -3,7 +3,7 @@
 import wire.openmp  # noqa: F401
 from wire.errors import BadInput, BudgetSpent, Malformed, Refused, Unreachable, WireError
 from wire.oracle import Oracle, Prices, Transport
-from wire.types import Answer, Array, Card, Feature, Labels, Query
+from wire.types import Answer, Array, Card, Feature, Labels, Origin, Query
 
 __all__ = [
     "Answer",
@@ -15,6 +15,7 @@ __all__ = [
     "Labels",
     "Malformed",
     "Oracle",
+    "Origin",
     "Prices",
     "Query",
     "Refused",

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
+
+
+class Origin(NamedTuple):
+    """What a server knows of a request's sender besides the account; an attribute that it does not know is empty.
+
+    Attributes:
+        prefix: Keyed hash of the network prefix.
+        fingerprint: Keyed hash of what the client's software shows of itself.
+        plan: Name of the account's plan.
+        opened: When the account was made, in seconds since the epoch, to the hour.
+        payment: Keyed hash of the payment token that the operator gave the account.
+    """
+
+    prefix: str = ""
+    fingerprint: str = ""
+    plan: str = ""
+    opened: int = 0
+    payment: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -23,12 +41,14 @@ class Query:
         at: Seconds since the epoch, set once by the route: the only clock that a defence reads.
         idempotency_key: Identifies a request of the account, so that a retry is billed once; None if the client
             gave none.
+        origin: Where it comes from; None unless the server notes that.
     """
 
     account: str
     x: Array
     at: float
     idempotency_key: str | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

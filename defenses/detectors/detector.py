@@ -7,12 +7,12 @@ lists, dicts and dataclasses of these, which :mod:`defenses.monitoring.snapshots
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from defenses.companions import Companions
-from wire import Array, Card, Labels
+from wire import Array, Card, Labels, Origin
 
 Features = Callable[[Array, Labels], Awaitable[Array]]
 """Maps rows ``(n, *input_shape)`` and the model's labels ``(n,)`` to the features that a detector observes.
@@ -93,6 +93,31 @@ class CrossAccountDetector(Protocol):
 
     def forget(self, state: Any, account: str) -> Any:
         """Clears an account's evidence and alarm; its rows still count as other accounts' neighbours."""
+        ...
+
+
+class Sent(NamedTuple):
+    """When a row came, and from where.
+
+    Attributes:
+        at: Seconds since the epoch.
+        origin: What the server knows of its sender.
+    """
+
+    at: float = 0.0
+    origin: Origin = Origin()
+
+
+@runtime_checkable
+class LinkedDetector(CrossAccountDetector, Protocol):
+    """A detector of all accounts that also sees when and from where each row came."""
+
+    linked: ClassVar[bool]  # tells it from others at run time
+
+    def observe(
+        self, state: Any, rows: Array, labels: Labels, accounts: Sequence[str], sent: Sequence[Sent] = ()
+    ) -> Any:
+        """Folds more rows into a state; ``sent`` has one entry for each, and empty ones if there are none."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from defenses.detectors.detector import Alarm, CrossAccountDetector, Detector, State
+from defenses.detectors.detector import Alarm, CrossAccountDetector, Detector, LinkedDetector, State
 from defenses.monitoring.records import Entry, Snapshot, read_snapshot
 from defenses.monitoring.snapshots import dump, load
 
@@ -115,7 +115,11 @@ class Fold:
         rows, labels = (np.concatenate(part) for part in zip(*(part[:2] for part in parts), strict=True))
         if isinstance(self.detector, CrossAccountDetector):
             accounts = [part.account or "" for part in parts for _ in part.labels]
-            self.state = self.detector.observe(self.state, rows, labels, accounts)
+            if isinstance(self.detector, LinkedDetector):
+                sent = [part.sent for part in parts for _ in part.labels]
+                self.state = self.detector.observe(self.state, rows, labels, accounts, sent)
+            else:
+                self.state = self.detector.observe(self.state, rows, labels, accounts)
         else:
             self.state = self.detector.observe(self.state, rows, labels)
 

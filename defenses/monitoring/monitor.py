@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from defenses.defense import Handler, Layer, Stage
-from defenses.detectors.detector import CrossAccountDetector, Detector, Features, Featurizer
+from defenses.detectors.detector import CrossAccountDetector, Detector, Features, Featurizer, LinkedDetector, Sent
 from defenses.monitoring.account_state import AccountState
 from defenses.monitoring.records import entry
 from defenses.reactions.alarm import Alarmed, StandingAlarm
 from defenses.site import Site
-from wire import Answer, Array, BadInput, Card, Labels, Query, Refused
+from wire import Answer, Array, BadInput, Card, Labels, Origin, Query, Refused
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Monitor:
         consequence: The reaction to an alarm.
         site: The site.
         together: Whether all accounts share one state.
+        linked: Whether the detector also sees when and from where each request came.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Monitor:
         """Makes a monitor without accounts."""
         self.detector, self.kind, self.consequence, self.site = detector, kind, consequence, site
         self.together = isinstance(detector, CrossAccountDetector)
+        self.linked = isinstance(detector, LinkedDetector)
         self._features: Features | None = None if isinstance(detector, Featurizer) else _rows
         self._accounts: OrderedDict[str, AccountState] = OrderedDict()
         self._held = 0  # bytes of all account states
@@ -131,7 +133,8 @@ class Monitor:
         rows = await self._features(query.x, answer.labels)
         clears = self.site.alarms.clears(query.account, self.site.model, self.kind)
         name = query.account if self.together else None
-        record = entry(rows, answer.labels, query.idempotency_key, name, clears)
+        sent = Sent(query.at, query.origin or Origin()) if self.linked else None
+        record = entry(rows, answer.labels, query.idempotency_key, name, clears, sent)
         before = None
         try:
             before = await self.account(query.account).take(record)

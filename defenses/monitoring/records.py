@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
+from defenses.detectors.detector import Sent
 from defenses.monitoring.nearest import pixels
-from wire import Array, Labels
+from wire import Array, Labels, Origin
 
 
 class Entry(NamedTuple):
@@ -21,6 +22,7 @@ class Entry(NamedTuple):
         account: The account, in a log of all accounts.
         clears: How often the account's alarm had been cleared. If the number has increased, the detector starts
             anew with the account before these rows.
+        sent: When the request came, and from where; empty if that is not logged.
     """
 
     rows: Array
@@ -28,6 +30,7 @@ class Entry(NamedTuple):
     idempotency_key: str | None = None
     account: str | None = None
     clears: int = 0
+    sent: Sent = Sent()
 
 
 def entry(
@@ -36,6 +39,7 @@ def entry(
     idempotency_key: str | None = None,
     account: str | None = None,
     clears: int = 0,
+    sent: Sent | None = None,
 ) -> bytes:
     """Writes rows ``(n, ...)`` and labels ``(n,)``: a line of JSON, then pixels as bytes, others as float32."""
     rows = x.reshape(len(x), -1)
@@ -59,6 +63,8 @@ def entry(
         head["account"] = account
     if clears:
         head["clears"] = clears
+    if sent is not None:
+        head["at"], head["origin"] = sent.at, sent.origin._asdict()
     return orjson.dumps(head) + b"\n" + b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
@@ -78,7 +84,8 @@ def read_entry(content: bytes) -> Entry:
             )
         else:
             rows = np.frombuffer(octets, "u1" if head["pixels"] else "<f4").reshape(len(labels), -1)
-        return Entry(rows, labels, head.get("receipt"), head.get("account"), head.get("clears", 0))
+        sent = Sent(head.get("at", 0.0), Origin(**head.get("origin", {})))
+        return Entry(rows, labels, head.get("receipt"), head.get("account"), head.get("clears", 0), sent)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not an entry: {error}") from None
 

@@ -30,7 +30,8 @@ async def administrate(settings: Settings, do: str, arguments: dict[str, object]
         await control.catch_up()
         match do:
             case "create":
-                await _create(known, name, plan, arguments["key_file"])
+                payment = arguments.get("payment")
+                await _create(known, name, plan, arguments["key_file"], None if payment is None else str(payment))
             case "list":
                 for account in known.all():
                     print(f"{account.name:24} {account.plan:16} {' '.join(known.keys_of(account.name))}")
@@ -49,16 +50,16 @@ async def administrate(settings: Settings, do: str, arguments: dict[str, object]
         await store.close()
 
 
-async def _create(accounts: Accounts, name: str, plan: str, key_file: object) -> None:
+async def _create(accounts: Accounts, name: str, plan: str, key_file: object, payment: str | None) -> None:
     if not isinstance(key_file, Path):
-        print(await accounts.create(name, plan, OPERATOR))
+        print(await accounts.create(name, plan, OPERATOR, payment))
     elif key_file.exists():
         known = accounts.authenticate(f"Bearer {read_key(None, key_file)}")
         if known != Account(name, plan):
             raise BadInput(f"{key_file} holds a key of {known.name!r} on plan {known.plan!r}")
     else:
         key_file.parent.mkdir(parents=True, exist_ok=True)
-        key = await accounts.create(name, plan, OPERATOR)
+        key = await accounts.create(name, plan, OPERATOR, payment)
         key_file.touch(mode=0o600)
         key_file.write_text(key + "\n")
 

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from wire import BadInput, Refused
@@ -24,10 +24,14 @@ class Account:
     Attributes:
         name: The account's name.
         plan: Name of its plan.
+        opened: When it was created, in seconds since the epoch; 0 if that is unknown.
+        payment: Hash of the operator's token for who pays; empty without one.
     """
 
     name: str
     plan: str
+    opened: float = field(default=0.0, compare=False)
+    payment: str = field(default="", compare=False)
 
 
 class Accounts:
@@ -40,18 +44,27 @@ class Accounts:
 
     def reset(self, saved: dict[str, Any]) -> None:
         """Takes its part of a snapshot."""
-        self._accounts = {name: Account(name, plan) for name, plan in saved.get("plans", {}).items()}
+        more = saved.get("origins", {})
+        self._accounts = {
+            name: Account(name, plan, *more.get(name, ())) for name, plan in saved.get("plans", {}).items()
+        }
         self._keys: dict[str, list[str]] = saved.get("keys", {})  # hash and account of each key, by the key's id
 
     def save(self) -> dict[str, Any]:
         """Returns its part of a snapshot."""
-        return {"plans": {name: account.plan for name, account in self._accounts.items()}, "keys": self._keys}
+        return {
+            "plans": {name: account.plan for name, account in self._accounts.items()},
+            "origins": {name: [account.opened, account.payment] for name, account in self._accounts.items()},
+            "keys": self._keys,
+        }
 
     def fold(self, event: Event) -> bool:
         """Applies an event."""
         match event["do"]:
             case "create account":
-                self._accounts[event["account"]] = Account(event["account"], event["plan"])
+                self._accounts[event["account"]] = Account(
+                    event["account"], event["plan"], event.get("at", 0.0), event.get("payment", "")
+                )
                 self._keys[key_id(event["key"])] = [event["key"], event["account"]]
             case "create key":
                 self._keys[key_id(event["key"])] = [event["key"], event["account"]]
@@ -59,7 +72,7 @@ class Accounts:
                 for key in event["keys"]:
                     self._keys.pop(key, None)
             case "set plan":
-                self._accounts[event["account"]] = Account(event["account"], event["plan"])
+                self._accounts[event["account"]] = replace(self._accounts[event["account"]], plan=event["plan"])
             case _:
                 return False
         return True
@@ -87,13 +100,14 @@ class Accounts:
         """Returns the ids of an account's keys."""
         return [key for key, (_, account) in self._keys.items() if account == name]
 
-    async def create(self, name: str, plan: str, by: str) -> str:
+    async def create(self, name: str, plan: str, by: str, payment: str | None = None) -> str:
         """Creates an account.
 
         Args:
             name: Its name.
             plan: Name of its plan.
             by: The author, for the audit.
+            payment: A token of the operator's for who pays; only a hash of it is kept.
 
         Returns:
             Its key, of which only a hash is kept.
@@ -108,7 +122,8 @@ class Accounts:
         async def event() -> Event:
             if name in self._accounts:
                 raise BadInput(f"there is an account {name!r} already")
-            return {"do": "create account", "account": name, "plan": plan, "key": hashed(key)}
+            paid = {} if payment is None else {"payment": hashed(payment)}
+            return {"do": "create account", "account": name, "plan": plan, "key": hashed(key), **paid}
 
         await self._log.write(event, by)
         return key

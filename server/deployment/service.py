@@ -21,7 +21,7 @@ from server.deployment.models import LoadedModel
 from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
 from server.deployment.turn import Asking, Reply, Turns
 from server.settings import Settings
-from wire import Answer, Array, BadInput, Query, Refused
+from wire import Answer, Array, BadInput, Origin, Query, Refused
 from wire.ratelimit import Limits
 
 PROBE_SECONDS = 1.0  # for which a write to the store shows that it is available; anyone may ask
@@ -220,7 +220,12 @@ class Service:
         }
 
     async def ask(
-        self, caller: Caller, deployed: Deployed, x: Array, request_id: str | None = None
+        self,
+        caller: Caller,
+        deployed: Deployed,
+        x: Array,
+        request_id: str | None = None,
+        origin: Origin | None = None,
     ) -> tuple[Answer, Limits]:
         """Asks a model about rows; a request that is repeated under its id is billed once.
 
@@ -229,6 +234,7 @@ class Service:
             deployed: The model, as its account meets it.
             x: The rows.
             request_id: The client's name for the request, if any.
+            origin: Where it comes from, if that is noted.
 
         Returns:
             The answer, and the state in which it left the limits.
@@ -248,7 +254,7 @@ class Service:
                 result.set_result(outcome)
             return True
 
-        self.submit(caller, deployed, x, request_id, done)
+        self.submit(caller, deployed, x, request_id, done, origin)
         try:
             answer, limits, charge = await result
         except asyncio.CancelledError:
@@ -265,6 +271,7 @@ class Service:
         x: Array,
         request_id: str | None,
         done: Callable[[Reply | Exception], bool],
+        origin: Origin | None = None,
     ) -> None:
         """Asks as :meth:`ask` does, together with all who do so in this turn of the event loop.
 
@@ -274,9 +281,10 @@ class Service:
             x: The rows.
             request_id: The client's name for the request, if any.
             done: Takes the outcome, in a later turn; returns whether somebody still waits for it.
+            origin: Where the request comes from, if that is noted.
         """
         name, model = caller.account.name, deployed.card.model
-        query = Query(name, x, self.clock(), idempotency_key(model, request_id, x))
+        query = Query(name, x, self.clock(), idempotency_key(model, request_id, x), origin)
         alarms = self.control.alarms.standing(name, model)
         self._turns.add(Asking(query, deployed, alarms, caller.position, done))
 

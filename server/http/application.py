@@ -10,16 +10,18 @@ from time import monotonic
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.control.accounts import Account
 from server.deployment.service import Service
 from server.deployment.turn import closing
 from server.http import hosts, logs, problems
 from server.http.body import read_body
 from server.http.intake import Intake
+from server.http.origins import Origins
 from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
 from server.protocols import PROTOCOLS
 from server.protocols.protocol import Target, answer, authorization, find
-from wire import Malformed
+from wire import Malformed, Origin
 from wire.tensors import HEADER_LENGTH
 
 log = logging.getLogger(__name__)
@@ -47,9 +49,11 @@ class Application:
         telemetry: Counts requests.
         intake: Counts what accounts make the server hold and refuse.
         hosts: The names by which clients may call the server; None if by any.
+        origins: Finds where requests come from; None if that is not noted.
     """
 
     hosts: frozenset[bytes] | None = None
+    origins: Origins | None = None
 
     def __init__(self, service: Service, app: ASGIApp, telemetry: Telemetry, *, access_log: bool = False) -> None:
         """Takes the parts of the application.
@@ -112,7 +116,16 @@ class Application:
             record.route = target.route
             if scope["method"] != "POST":
                 raise HTTPException(405, headers={"Allow": "POST"})
-            more, body = await answer(self.service, self.intake, target, headers, receive, record)
+            peer = scope.get("client")
+            more, body = await answer(
+                self.service,
+                self.intake,
+                target,
+                headers,
+                receive,
+                record,
+                lambda account: self.origin(account, peer, headers),
+            )
         except asyncio.CancelledError:
             if not self.draining:
                 raise
@@ -144,6 +157,12 @@ class Application:
                     )
         if self.hosts is not None:
             hosts.expect(headers.get(b"host", b""), self.hosts)
+
+    def origin(
+        self, account: Account, peer: tuple[str, int] | None, headers: Mapping[bytes, bytes]
+    ) -> Origin | None:
+        """Returns where a request comes from; None if that is not noted."""
+        return None if self.origins is None else self.origins.of(account, peer and peer[0], headers)
 
     async def _elsewhere(
         self, record: RequestRecord, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, out: Send

@@ -138,7 +138,7 @@ class Connection(HttpToolsProtocol):
         if not self._free() or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
         if head is None or (head.url, head.given) != (self.url, self.headers) or not head.holds(application):
-            self._head = head = Head.read(application, self.url, self.headers)
+            self._head = head = Head.read(application, self.url, self.headers, self.client)
             self._start = b""
         if head is None:
             return None

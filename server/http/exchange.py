@@ -22,7 +22,7 @@ from server.http.intake import Held
 from server.http.request_record import RequestRecord
 from server.protocols import PROTOCOLS
 from server.protocols.protocol import Asked, Headers, Target, authorization, find, most_bytes, written
-from wire import Malformed, Refused
+from wire import Malformed, Origin, Refused
 
 if TYPE_CHECKING:
     from server.http.application import Application
@@ -47,6 +47,7 @@ class Head(NamedTuple):
         deployed: The model, as the account meets it.
         length: Length of its body in bytes.
         begun: How often the control log had been read from its beginning.
+        origin: Where the request comes from, if that is noted.
     """
 
     url: bytes
@@ -57,9 +58,10 @@ class Head(NamedTuple):
     deployed: Deployed
     length: int
     begun: int
+    origin: Origin | None
 
     @staticmethod
-    def read(application: Application, url: bytes, given: Given) -> Head | None:
+    def read(application: Application, url: bytes, given: Given, peer: tuple[str, int] | None) -> Head | None:
         """Returns the head of a POST request; None if the request is not plain, or will be refused."""
         headers, service = dict(given), application.service
         if application.draining or b"%" in url or not _ELABORATE.isdisjoint(headers):
@@ -78,7 +80,8 @@ class Head(NamedTuple):
             return None
         if length > most_bytes(deployed, service.settings):
             return None
-        return Head(url, given, headers, target, caller, deployed, length, service.control.begun)
+        origin = application.origin(caller.account, peer, headers)
+        return Head(url, given, headers, target, caller, deployed, length, service.control.begun, origin)
 
     def holds(self, application: Application) -> bool:
         """Returns whether another request with this head may be answered as this one."""
@@ -172,7 +175,7 @@ class Exchange:
             self._asked = asked = self._held.read(
                 head.target.protocol.read, head.headers, Body(content), deployed.card, service.settings.max_json
             )
-            service.submit(caller, deployed, asked.x, asked.id, self._done)
+            service.submit(caller, deployed, asked.x, asked.id, self._done, head.origin)
         except Exception as error:
             asyncio.get_running_loop().call_soon(self._done, error)  # many may be pipelined
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.types import Receive
 
 from defenses.store import VersionConflict
+from server.control.accounts import Account
 from server.deployment.service import Service
 from server.deployment.stack import Deployed
 from server.http.body import Body, read_body
@@ -19,7 +20,7 @@ from server.http.openapi import Operation
 from server.http.request_record import RequestRecord
 from server.protocols.rows import largest
 from server.settings import Settings
-from wire import Answer, Array, Card
+from wire import Answer, Array, Card, Origin
 from wire.ratelimit import Limits, answer_headers
 
 Headers = list[tuple[bytes, bytes]]
@@ -134,8 +135,18 @@ async def answer(
     headers: Mapping[bytes, bytes],
     receive: Receive,
     record: RequestRecord,
+    origin: Callable[[Account], Origin | None],
 ) -> tuple[Headers, bytes]:
     """Answers a request about rows with headers and a body, and completes its record.
+
+    Args:
+        service: The service.
+        intake: Counts what accounts make the server hold.
+        target: What the request asks.
+        headers: Its headers, by their names in lower case.
+        receive: Receives its body.
+        record: Its record.
+        origin: Returns where it comes from, given its account.
 
     Raises:
         Refused: A defence or the server refuses it.
@@ -162,7 +173,7 @@ async def answer(
                 )
                 held.more(len(body))  # with what was inflated
             try:
-                answered, limits = await service.ask(caller, deployed, asked.x, asked.id)
+                answered, limits = await service.ask(caller, deployed, asked.x, asked.id, origin(caller.account))
                 break
             except VersionConflict:  # an administrator or another worker changed something meanwhile
                 caller = await service.enter(authorization(headers))

@@ -21,6 +21,9 @@ class NewAccount(BaseModel):
 
     name: str = Field(examples=["alice"])
     plan: str = Field(examples=["attacker"])
+    payment: str | None = Field(
+        None, description="A token for who pays; only a hash of it is kept.", examples=["cus_9s6XKzkNRiz8i3"]
+    )
 
 
 class OtherPlan(BaseModel):
@@ -87,7 +90,7 @@ async def all_accounts(by: Administrator, service: ServiceDep) -> list[Statement
 async def create_account(new: NewAccount, by: Administrator, service: ServiceDep) -> Made:
     """Creates an account, and returns its key, only this once."""
     _known_plan(service, new.plan)
-    key = await service.control.accounts.create(new.name, new.plan, by.name)
+    key = await service.control.accounts.create(new.name, new.plan, by.name, new.payment)
     return Made(name=new.name, plan=new.plan, key=key)
 
 

@@ -9,13 +9,14 @@ import pytest
 from sites import site
 
 from defenses import Consequence, Monitored, Prada
+from defenses.detectors.detector import Sent
 from defenses.monitoring import account_state, fold, monitor
 from defenses.monitoring.records import entry, read_entry
 from defenses.monitoring.snapshots import dump
 from defenses.reactions.coarsen import coarsened
 from defenses.reactions.deceive import shuffled
 from defenses.store import open_store
-from wire import Answer, BadInput, Card, Query, Refused
+from wire import Answer, BadInput, Card, Origin, Query, Refused
 
 CARD = Card("m", (16,), 4)
 
@@ -87,7 +88,8 @@ def test_an_entry_is_read_as_it_was_written():
     labels = np.arange(8)
     content = entry(x, labels)
     assert len(content) < 8 * 16 + 60  # pixels are bytes
-    read, of, idempotency_key, _, clears = read_entry(content)
+    read, of, idempotency_key, _, clears, sent = read_entry(content)
+    assert sent == Sent(0.0, Origin())
     assert idempotency_key is None and clears == 0 and read_entry(entry(x, labels, "r")).idempotency_key == "r"
     np.testing.assert_array_equal(read, np.rint(x.reshape(8, 16) * 255))
     np.testing.assert_array_equal(of, labels)
@@ -102,7 +104,8 @@ def test_an_entry_is_read_as_it_was_written():
         read_entry(content[:-3])
     read = read_entry(entry((x * 255).astype(np.uint8), labels)).rows
     assert read.dtype == np.uint8
-    assert read_entry(entry(x, labels, account="a", clears=2))[3:] == ("a", 2)
+    came = Sent(7.5, Origin("p", "f", "free", 3600, "c"))
+    assert read_entry(entry(x, labels, account="a", clears=2, sent=came))[3:] == ("a", 2, came)
     with pytest.raises(ValueError, match="not an entry"):
         read_entry(b"nonsense\n")
 
