@@ -32,6 +32,7 @@ from defenses.defense import (
     compose_row_wise,
     disclosed,
 )
+from defenses.detectors.campaign import Campaign
 from defenses.detectors.detector import CrossAccountDetector, Detector
 from defenses.detectors.hoda import Hoda
 from defenses.detectors.mmd import Mmd
@@ -70,6 +71,7 @@ DETECTORS: dict[str, type[Detector | CrossAccountDetector]] = {
     "ood": Ood,
     "sybils": Sybils,
     "mmd": Mmd,
+    "campaign": Campaign,
 }
 """Detectors; :class:`Monitored` turns one into a defence."""
 
@@ -77,6 +79,7 @@ __all__ = [
     "DEFENSES",
     "DETECTORS",
     "Admission",
+    "Campaign",
     "Consequence",
     "CrossAccountDetector",
     "Dawn",
