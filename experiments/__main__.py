@@ -71,6 +71,12 @@ def parser(prog: str = "python -m experiments") -> Parser:
     )
     add_fields(suspects, outline("experiments.studies.lotteries:Lotteries"))
     suspects.add_argument("--seed", type=at_least(1), default=101, help="seed of everything (default: 101)")
+    suspects.add_argument(
+        "--study",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of `prove prepare` on the roles of this seed: its victim and twins are the only lottery",
+    )
     _add_folders(suspects)
     _add_json(suspects)
     suspects.set_defaults(run=_suspects)
@@ -184,7 +190,8 @@ def _suspects(arguments: argparse.Namespace) -> None:
     from experiments.studies.lotteries_table import table
 
     state, data = _folders(arguments)
-    print(table(from_fields(Lotteries, arguments).run(arguments.seed, data, state / "cache", arguments.json)))
+    lotteries = from_fields(Lotteries, arguments)
+    print(table(lotteries.run(arguments.seed, data, state / "cache", arguments.json, arguments.study)))
 
 
 def _extraction(arguments: argparse.Namespace) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cli.flags import from_fields
 from owner.commitment import commit as commit_to
+from owner.log import drand
 from owner.log.log import Log, head_name
 from owner.log.timestamp import stamped
 from owner.selected_inference import SelectedInference
@@ -47,7 +49,10 @@ def commit(arguments: argparse.Namespace) -> str:
     plan = studies.read(arguments.study)
     if not plan.complete:
         raise BadInput(f"{arguments.study} is not complete: run `mlaas-range prove prepare` again first")
-    log = commit_to(Log.open(arguments.log, create=True), plan.entry)
+    log, number = Log.open(arguments.log, create=True), drand.round_of(plan.beacon)
+    if number is not None and plan.entry.line not in log.entries and drand.known_at(number) <= datetime.now(UTC):
+        raise BadInput(f"{plan.beacon} is known already: prepare another study, with a later round")
+    log = commit_to(log, plan.entry)
     head = log.heads[log.entries.index(plan.entry.line)]
     if arguments.timestamp and head.timestamp is None:
         head = stamped(head, arguments.timestamp)

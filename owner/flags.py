@@ -87,7 +87,7 @@ def add_prepare(parser: Parser) -> None:
         "--beacon",
         metavar="NAME",
         help="name of a public value, not yet known, that will draw the victim among the given model and its "
-        "twins (default: the given model is the victim)",
+        "twins, such as 'drand quicknet 30000000', a round of drand (default: the given model is the victim)",
     )
     _add_jobs(parser)
     add_quiet(parser)
@@ -151,7 +151,7 @@ def add_judge(parser: Parser) -> None:
         metavar="FILE",
         help="the judge's own rows with labels, to train independent models on",
     )
-    _add_number(parser, "controls", 1, 8, "independent models to train on them")
+    _add_number(parser, "controls", 1, 16, "independent models to train on them")
     _add_independent(parser, "further models known not to be stolen")
     _add_jobs(parser)
     _add_number(parser, "retrain", 0, 2, "twins, and of simulated thefts, to make again besides the victim")

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments import metrics
 from experiments.demo.attacks import BASELINE, Run, extractions
+from experiments.demo.judgement import judge, publish
 from experiments.demo.place import Place
 from experiments.header import cores
 from experiments.parties import Job, Parties, Server
@@ -56,11 +57,12 @@ def commit(place: Place, parties: Parties) -> str:
     parties.run([job], at_once=1, label=f"ownership: {place.protocol.twins} twins")
     entry = Job("owner-commit", ["owner", "commit", *_log(place)], place.party("owner"))
     parties.run([entry], at_once=1, label="ownership: commitment")
+    publish(place, _log_folder(place))
     return root_of(place.study)
 
 
 def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
-    """Has the owner test the victim itself, stolen models and independent models.
+    """Has the owner test the victim itself, stolen models and independent models, and a judge the first theft.
 
     Args:
         place: The demo's folders; ``owner/controls`` and ``suspects`` hold the independent models.
@@ -68,7 +70,7 @@ def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
         victims: Serves the victim.
 
     Returns:
-        The evidence of each test about each suspect, and what each server billed the owner for.
+        The evidence of each test about each suspect, the judgement, and what each server billed the owner for.
     """
     suspects = [Suspect("victim", "victim"), *_stolen(place), *_independent(place)]
     served = place.serve_suspects(parties, [suspect.name for suspect in suspects if suspect.kind != "victim"])
@@ -85,9 +87,12 @@ def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
         innocent = [found for suspect, found in evidence.items() if suspect.kind == "independent"]
         if innocent:
             false[test] = accusations(innocent)._asdict()
+    stolen = [suspect for suspect in suspects if suspect.theft]
+    shown = owner.evidence("twin-test", stolen[0]) if stolen else None
     return {
         "tests": tests,
         "false_accusations": false,
+        "judgement": shown and judge(place, parties, served, shown),
         "ledgers": {"victims": _owners(victims), "suspects": _owners(served)},
     }
 
@@ -202,7 +207,11 @@ class _Owner:
 
 
 def _log(place: Place) -> list[str]:
-    return ["--study", str(place.study), "--log", f"{place.study}-log"]
+    return ["--study", str(place.study), "--log", str(_log_folder(place))]
+
+
+def _log_folder(place: Place) -> Path:
+    return place.study.with_name(f"{place.study.name}-log")
 
 
 def _owners(server: Server) -> dict[str, int]:

@@ -22,7 +22,7 @@ from zoo import folder
 from zoo.data import Pool, roles
 from zoo.network import Network
 
-FOLDERS = ("attacker", "owner", "victims", "suspects", "baselines", "logs")
+FOLDERS = ("attacker", "owner", "judge", "victims", "suspects", "baselines", "logs")
 
 # PRADA's delta is what harmless streams of 200 rows of Fashion-MNIST allow (0.89 to 0.91, docs/results.md). An
 # alarm refuses the whole request in which it falls, so requests are small: some rows are answered before it.

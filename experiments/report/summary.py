@@ -1,4 +1,4 @@
-"""The outcome of a demo: five lines, the bill, and whether both sides of the wire count alike."""
+"""The outcome of a demo: six lines, the bill, and whether both sides of the wire count alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASELINE = "gap"  # the membership attack that the others are compared with
 
 
 def summary(results: Run) -> list[tuple[str, str]]:
-    """Returns five lines, each with its heading."""
+    """Returns six lines, each with its heading; five without a judgement."""
     applied = [run for run in results["extraction"] if not not_applicable(run)]
     ranked = sorted(applied, key=agreement, reverse=True)
     thefts = [run for n, run in enumerate(ranked) if run["policy"] not in {own["policy"] for own in ranked[:n]}]
@@ -23,6 +23,7 @@ def summary(results: Run) -> list[tuple[str, str]]:
         ("Defences", _elsewhere(thefts[1:])),
         ("Membership", _membership([run for run in results["membership"] if not not_applicable(run)])),
         ("Ownership", _ownership(results)),
+        *judged(results["ownership"].get("judgement")),
         ("Cost", _billed(results)),
     ]
 
@@ -151,6 +152,18 @@ def _tested(name: str, suspects: Sequence[Run], false: Run | None) -> str:
     if blind:
         return f"{line}; at this size it does not recognise even the victim, and proves nothing."
     return f"{line}." if any(stolen) else f"{line}; no theft is proved."
+
+
+def judged(judgement: Run | None) -> list[tuple[str, str]]:
+    """Returns the line about the judgement, if there is one."""
+    if not judgement:
+        return []
+    beside = f" (z {judgement['z']:.1f}, line {judgement['limit']:.1f})" if judgement["z"] is not None else ""
+    line = (
+        f"A judge repeated the twin test of {judgement['suspect']}: {judgement['outcome']}{beside}. He asked "
+        f"{count(judgement['rows'])} rows, for {money(judgement['money'])} currency units."
+    )
+    return [("Judgement", line)]
 
 
 def _billed(results: Run) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,9 +23,11 @@ from tqdm import tqdm
 from experiments.header import header
 from experiments.studies.designs import Design, climbed, mixed
 from experiments.studies.evasions import Predict
-from experiments.studies.front_end import FrontEnd
+from experiments.studies.front_end import FrontEnd, TableFrontEnd
+from experiments.studies.studied import Studied
 from experiments.studies.suspects import Suspects, labels_of
 from owner.twin_test import TwinTest, similarity
+from owner.twins import study as studies
 from owner.twins.answers import Holdings
 from owner.twins.twins import Twins
 from wire import Array, BadInput
@@ -46,7 +48,7 @@ class Lotteries:
         foreign: Data set of other images of the same shape, for thefts by foreign rows.
         family: Family of the victims and most suspects.
         hidden: Widths of the hidden layers of an MLP.
-        front_end: Whether the models stand on a fixed front end of grey images.
+        front_end: Whether the models stand on a fixed front end of images or of tables.
         rows: Number of rows that train a victim; 0 for all of its role.
         epochs: Passes of victims and twins over their rows.
         batch: Rows per step, for all models.
@@ -85,14 +87,27 @@ class Lotteries:
     )
     design: Literal["copies", "mixed", "climbed"] = "copies"
 
-    def run(self, seed: int, data: Path | None, cache: Path, out: Path | None) -> dict[str, Any]:
-        """Runs the study; all models are kept, so that a run that was cut off goes on where it stopped."""
+    def run(
+        self, seed: int, data: Path | None, cache: Path, out: Path | None, prepared: Path | None = None
+    ) -> dict[str, Any]:
+        """Runs the study; all models are kept, so that a run that was cut off goes on where it stopped.
+
+        Args:
+            seed: Seed of everything.
+            data: Folder of data sets.
+            cache: Folder of trained models.
+            out: File for the results, written after each lottery.
+            prepared: Folder of ``prove prepare``, whose victim and twins are the only lottery; None to draw them.
+        """
+        if prepared is not None:
+            self = replace(self, lotteries=1, models=1 + studies.read(prepared).twins, front_end=False)
         results = {**header(asdict(self), seeds=[seed]), "innocent": [], "lotteries": []}
         held, foreign, seen = self._held(seed, data, cache)
         training = Training(self.epochs, self.batch, self.lr)
         made = Mlp(self.hidden) if self.family == "mlp" else None
+        of = Suspects if prepared is None else partial(Studied, prepared=prepared)
         every = [
-            Suspects(held, foreign, self.family, seed + n, self.thief_epochs, cache, training, training, made)
+            of(held, foreign, self.family, seed + n, self.thief_epochs, cache, training, training, made)
             for n in range(self.lotteries)
         ]
         named = [every[0].varied(n) for n in tqdm(range(self.independents), desc="innocent", unit="model")]
@@ -117,16 +132,22 @@ class Lotteries:
             raise BadInput(f"{self.foreign} has rows of another shape than {self.dataset}")
         if not self.front_end:
             return drawn, foreign, Seen.unchanged(drawn["reference"])
-        front = FrontEnd(drawn["evaluation"].x)
+        front: FrontEnd | TableFrontEnd
+        if drawn["evaluation"].features:
+            front, tensor = TableFrontEnd(drawn["evaluation"]), _unchanged
+        else:
+            front = FrontEnd(drawn["evaluation"].x)
+            tensor = front.tensor
         held = {role: Pool(front(pool.x), pool.y, pool.class_names) for role, pool in drawn.items()}
-        return held, front(foreign), Seen(drawn["reference"], front, front.tensor)
+        return held, front(foreign), Seen(drawn["reference"], front, tensor)
 
     def _played(
         self, lottery: Lottery, suspects: Suspects, innocent: Sequence[Predict], controls: Sequence[Predict]
     ) -> dict[str, Any]:
         """Compares all suspects with the models of a lottery."""
         evaluation, victims = suspects.held["evaluation"], list(range(self.victims))
-        limits = lottery.z(controls).max(axis=0, initial=-np.inf)
+        known = lottery.z(controls)
+        limits = known.max(axis=0, initial=-np.inf)
         everyone = lottery.z(innocent)
         thefts, mistaken = list[dict[str, Any]](), [0, 0, 0]
         given = [(kind, victim) for kind in self.kinds for victim in victims]
@@ -155,7 +176,7 @@ class Lotteries:
             "accuracy": [_accuracy(lottery.models[n].predict, evaluation) for n in victims],
             "chosen": lottery.chosen,
             "queries": len(lottery.x),
-            "limits": np.round(limits[victims], 2).tolist(),
+            "controls": np.round(known[:, victims], 2).tolist(),
             "z": np.round(everyone[:, victims], 2).tolist(),
             "ranks": (1 + (everyone[:, None, :] > everyone[:, victims, None]).sum(axis=2)).tolist(),
             "tail": [int((p <= level).sum()) for level in LEVELS],
@@ -175,7 +196,7 @@ class Seen(NamedTuple):
     @staticmethod
     def unchanged(reference: Pool) -> Seen:
         """Returns rows that the models take as they are."""
-        return Seen(reference, lambda x: x, lambda rows: rows)
+        return Seen(reference, lambda x: x, _unchanged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +258,10 @@ def t_tail(z: Array, twins: int) -> Array:
 def _parts(suspects: Sequence[Predict], size: int = 25) -> Iterator[Sequence[Predict]]:
     for start in range(0, len(suspects), size):
         yield suspects[start : start + size]
+
+
+def _unchanged(rows: torch.Tensor) -> torch.Tensor:
+    return rows
 
 
 def _through(model: Network, features: Callable[[Array], Array], x: Array) -> Array:

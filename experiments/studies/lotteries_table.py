@@ -35,13 +35,13 @@ def table(results: Results) -> str:
 
 def _power(results: Results, kind: str) -> Iterator[str]:
     found = [
-        (one, lottery["limits"][one["victim"]])
+        (one, lines(lottery)[one["victim"]])
         for lottery in results["lotteries"]
         for one in lottery["thefts"]
         if one["kind"] == kind
     ]
     z, first = np.array([one["z"] for one, _ in found]), np.array([one["rank"] == 1 for one, _ in found])
-    line = np.array([limit for _, limit in found]) + TwinTest().margin
+    line = np.array([limit for _, limit in found])
     accused = int((accuses(results, z, first) & (z > line)).sum())
     yield f"{accused} of {len(found)}"
     yield "{1:.0%} to {2:.0%}".format(*exact_interval(accused, len(found)))
@@ -49,6 +49,11 @@ def _power(results: Results, kind: str) -> Iterator[str]:
     yield f"{z.mean():.1f} ({z.min():.1f})"
     for name in ("accuracy", "agreement"):
         yield f"{np.mean([one[name] for one, _ in found]):.1%}"
+
+
+def lines(lottery: Results, controls: int | None = None) -> Array:
+    """Returns the judge's line for each victim: the greatest z of his models, or of the first ones, plus the margin."""
+    return np.array(lottery["controls"][:controls]).max(axis=0, initial=-np.inf) + TwinTest().margin
 
 
 def accuses(results: Results, z: Array, first: Array) -> Array:
@@ -62,7 +67,7 @@ def false_accusations(results: Results) -> tuple[Array, Array]:
     for lottery in results["lotteries"]:
         z = np.array(lottery["z"])
         plain.append(accuses(results, z, np.array(lottery["ranks"]) == 1))
-        judged.append(plain[-1] & (z > np.array(lottery["limits"]) + TwinTest().margin))
+        judged.append(plain[-1] & (z > lines(lottery)))
     return np.concatenate(plain, axis=1), np.concatenate(judged, axis=1)
 
 

@@ -103,6 +103,12 @@ class Suspects:
         if kind == "distilled":
             x = self.rows(number).x
             return self._taught(number, x, victim.predict(x))
+        if kind == "half its rows":
+            own, others = self.rows(number), self.held["pool"]
+            assert own.y is not None and others.y is not None
+            half = len(own) // 2
+            x, y = (np.concatenate([a[:half], b[:half]]) for a, b in ((own.x, others.x), (own.y, others.y)))
+            return self._taught(number, x, y)
         if kind == "other architecture":
             rows = self.rows(number)
             assert rows.y is not None

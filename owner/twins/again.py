@@ -37,7 +37,7 @@ class Remade:
 
     work: Path
     control: Pool | None = None
-    controls: int = 8
+    controls: int = 16
     jobs: int = 1
 
     def make(

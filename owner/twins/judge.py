@@ -27,6 +27,7 @@ from owner import selected_inference
 from owner.commitment import drawn_victim
 from owner.evidence import Evidence
 from owner.judgement import Checks, Judgement, Rejected
+from owner.log import drand
 from owner.log.head import Head, is_signed
 from owner.log.timestamp import time_of
 from owner.selected_inference import SelectedInference
@@ -45,7 +46,7 @@ CAUTION = (
     "The verdict holds if the commitment was published before the suspect existed, the log is the owner's only "
     "one, and tries counts every suspect that the owner tested. Its level is a rate over victims."
 )
-ADVISABLE = 8  # independent models
+ADVISABLE = 16  # independent models
 DISPUTED = 1000  # rows to ask the owner's endpoint about
 SAME = 0.9  # share of its labels that are the victim's: defences change few of them, and no twin has as many
 
@@ -128,15 +129,16 @@ def _check_papers(case: Case, checks: Checks) -> tuple[Plan, Twins]:
         "rows, models and the rule of the test are those of the commitment",
     ]
     checks.open.append("whether the owner has other logs, under other keys")
-    _check_time(case, receipt.head if shown.timestamp is None else shown, checks)
-    _check_victim(case, plan, twins, checks)
+    when = _check_time(case, receipt.head if shown.timestamp is None else shown, checks)
+    _check_victim(case, plan, twins, when, checks)
     rule = orjson.loads(receipt.rule.content)["settings"].get(evidence.method, {})
     if {name: evidence.settings.get(name) for name in rule} != rule:
         raise Rejected(f"the evidence was made with the settings {evidence.settings}, but the rule is {rule}")
     return plan, twins
 
 
-def _check_time(case: Case, head: Head, checks: Checks) -> None:
+def _check_time(case: Case, head: Head, checks: Checks) -> datetime:
+    """Returns the time of the commitment."""
     if case.authority is None:
         when, by = head.time, "by the owner's clock"
         checks.open.append(
@@ -148,7 +150,7 @@ def _check_time(case: Case, head: Head, checks: Checks) -> None:
         by = "by its timestamp"
     if case.since is None:
         checks.open.append("whether the commitment is older than the suspect, whose date was not given")
-        return
+        return when
     if when >= case.since:
         raise Rejected(
             f"the commitment is of {when:%Y-%m-%d %H:%M} UTC {by}, no older than the suspect "
@@ -158,9 +160,10 @@ def _check_time(case: Case, head: Head, checks: Checks) -> None:
         f"the commitment, of {when:%Y-%m-%d %H:%M} UTC {by}, is older than the suspect, of "
         f"{case.since:%Y-%m-%d %H:%M}"
     )
+    return when
 
 
-def _check_victim(case: Case, plan: Plan, twins: Twins, checks: Checks) -> None:
+def _check_victim(case: Case, plan: Plan, twins: Twins, when: datetime, checks: Checks) -> None:
     if case.deployed is not None:
         _check_deployed(case.deployed, twins, checks)
     was = "did so" if case.deployed is not None else "serves the committed victim, and did so"
@@ -169,11 +172,18 @@ def _check_victim(case: Case, plan: Plan, twins: Twins, checks: Checks) -> None:
         return
     if case.beacon is None:
         raise BadInput(f"the victim is drawn by {plan.beacon}: look its value up, and give it with --beacon")
+    if (named := drand.round_of(plan.beacon)) is not None:
+        drand.check(named, case.beacon)
     number = drawn_victim(case.beacon, plan.entry.root, twins.count)
     if number != twins.victim:
         raise Rejected(f"the value of {plan.beacon} draws model {number}, but the study says {twins.victim}")
     checks.done.append(f"the victim is model {number} of {twins.count}, drawn by the value of {plan.beacon}")
-    checks.open.append(f"whether the value of {plan.beacon} became known only after the commitment")
+    if named is None:
+        checks.open.append(f"whether the value of {plan.beacon} became known only after the commitment")
+        return
+    if (known := drand.known_at(named)) <= when:
+        raise Rejected(f"{plan.beacon} was known at {known:%Y-%m-%d %H:%M} UTC, before the commitment")
+    checks.done.append(f"that value is the network's, and became known at {known:%Y-%m-%d %H:%M} UTC, afterwards")
 
 
 def _check_deployed(deployed: Oracle, twins: Twins, checks: Checks) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pydantic
 
 from owner.commitment import drawn_victim
+from owner.log import drand
 from owner.twins.known import Known
 from owner.twins.plan import PLANS, Plan, model_hash
 from owner.twins.twins import Predict, Twins, untrained
@@ -151,11 +152,14 @@ def draw(study: Path, value: str) -> int:
     """Keeps the value of the beacon that draws the victim, and returns the victim's number.
 
     Raises:
-        BadInput: The commitment names no beacon, another value was kept, or the value is not hexadecimal.
+        BadInput: The commitment names no beacon, another value was kept, the value is not hexadecimal, or it is not
+            that of the round of drand.
     """
     plan, path = read(study), study / BEACON
     if plan.beacon is None:
         raise BadInput(f"{study} names no beacon: its victim is the model that it was prepared for")
+    if (round_ := drand.round_of(plan.beacon)) is not None:
+        drand.check(round_, value)
     number = drawn_victim(value, plan.entry.root, 1 + plan.twins)
     if path.exists() and path.read_text() != value:
         raise BadInput(f"{path} has another value of the beacon: a victim is drawn once")

@@ -165,6 +165,16 @@ def test_the_owner_tests_every_suspect_with_controls(results):
     assert (twins[0]["rank"], twins[0]["z"] > 3) == (1, True)
 
 
+def test_a_judge_repeats_the_proof_about_the_first_theft(trial, results):
+    judgement, twins = results["ownership"]["judgement"], results["ownership"]["tests"]["twin-test"]
+    (first,) = [one for one in twins if one["name"] == judgement["suspect"] == "knockoff-open"]
+    assert judgement["outcome"] in {"derived", "not shown"} and judgement["rows"] == first["suspect_queries"]
+    assert judgement["money"] == 10_000 * judgement["rows"] and np.isclose(judgement["z"], first["z"], rtol=0.01)
+    checked = " ".join(judgement["checked"])
+    assert "is older than the suspect" in checked and "3 models were trained again, the victim among" in checked
+    assert "Was “knockoff-open” made from" in (trial.out / judgement["page"]).read_text()
+
+
 def test_the_owner_pays_for_proofs_what_a_thief_pays_for_rows(results):
     owned = results["ownership"]
     found = [one for tests in owned["tests"].values() for one in tests]
@@ -194,7 +204,7 @@ def test_parties_hold_only_the_files_of_their_roles(trial, results):
 
 
 def test_all_that_a_trial_leaves_is_cleared_by_the_next(trial, results):
-    assert {path.name for path in trial.out.iterdir()} == {*FOLDERS, "results.json"}
+    assert {path.name for path in trial.out.iterdir()} == {*FOLDERS, "results.json", "proof.html"}
 
 
 @pytest.mark.slow

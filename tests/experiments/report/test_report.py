@@ -207,6 +207,18 @@ def results():
                 "dawn": {"accused": 0, "suspects": 1, "low": 0.0, "high": 0.975},
                 "dataset-inference": {"accused": 0, "suspects": 2, "low": 0.0, "high": 0.8419},
             },
+            "judgement": {
+                "suspect": "stolen-open",
+                "outcome": "derived",
+                "why": "the repeated test passes the committed rule",
+                "checked": ["3 models were trained again"],
+                "unchecked": ["whether the owner has other logs"],
+                "rows": 900,
+                "money": 900_0000,
+                "z": 5.87,
+                "limit": 2.75,
+                "page": "proof.html",
+            },
             "ledgers": {
                 "victims": {"rows": 5555, "requests": 10, "micro_cents": 0},
                 "suspects": {"rows": 3702, "requests": 7, "micro_cents": 0},
@@ -374,6 +386,20 @@ def test_the_summary_is_computed_from_the_numbers(results, page):
     assert "is shadow at open: AUC 0.632 ± 0.098, where chance is 0.5 and the gap baseline reaches 0.541" in lines
     assert "The twin test: the victim itself and 1 of 2 stolen models accused, and, falsely, 0 of 2" in lines
     assert "answered 980 rows in 12 attacks, for 0.0980 currency units, and 9,257 rows in the owner’s" in lines
+
+
+def test_the_judgement_is_in_the_verdicts_and_in_the_summary(results, page):
+    text = " ".join(page(results).text.split())
+    assert "The judge about stolen-open: derived. The repeated test passes the committed rule." in text
+    assert "z is 5.87, where his line is 2.75. He asked 900 rows, for 0.0900 currency units." in text
+    assert "Not checked: whether the owner has other logs" in text
+    assert "A judge repeated the twin test of stolen-open: derived (z 5.9, line 2.8)." in text
+    results["ownership"]["judgement"] |= {"outcome": "refused", "z": None, "limit": None}
+    assert "A judge repeated the twin test of stolen-open: refused. He asked" in " ".join(
+        page(results).text.split()
+    )
+    del results["ownership"]["judgement"]
+    assert "judge about" not in page(results).text
 
 
 def test_what_the_tests_prove_follows_from_the_verdicts(results, page):

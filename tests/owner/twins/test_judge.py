@@ -79,7 +79,7 @@ def test_a_judge_trains_models_of_his_own(papers, tmp_path):
     study, log, victim, evidence = papers
     found = judged(case_of(evidence, study, log, retrained=0), victim, tmp_path, independent={}, control=CONTROL)
     details = found.found["details"]
-    assert found.outcome == "derived" and len(details["independent"]) == 8
+    assert found.outcome == "derived" and len(details["independent"]) == 16
     assert details["limit"] == pytest.approx(max(details["independent"].values()) + METHOD.margin)
     assert not any("are advisable" in one for one in found.unchecked)
 
