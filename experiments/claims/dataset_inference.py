@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.lab import Lab
-from experiments.studies.lotteries import Lottery, Seen, t_tail
+from experiments.studies.lottery import Lottery, Seen, t_tail
 from experiments.studies.suspects import Suspects
 from owner.dataset_inference.as_published import ROWS, Inferred, infer, min_gd
 from owner.dataset_inference.dataset_inference import DatasetInference

@@ -97,7 +97,7 @@ class TableFrontEnd:
 
     def _column(self, number: int, column: Array) -> Array:
         if categories := self.features[number].categories:
-            return (column[:, None] == np.arange(len(categories))).astype(np.float32)
+            return np.asarray(column[:, None] == np.arange(len(categories)), np.float32)
         known = self.sorted[number]
         ranks = np.searchsorted(known, column, "right") / max(len(known), 1)
-        return np.where(np.isnan(column), 0, ranks).astype(np.float32)[:, None]
+        return np.asarray(np.where(np.isnan(column), 0, ranks)[:, None], np.float32)

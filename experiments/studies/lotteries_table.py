@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-from experiments.studies.lotteries import LEVELS, t_tail
+from experiments.studies.lotteries import LEVELS
+from experiments.studies.lottery import t_tail
 from owner.twin_test import TwinTest
 from wire import Array
 from zoo.exact_interval import exact_interval
@@ -52,8 +53,9 @@ def _power(results: Results, kind: str) -> Iterator[str]:
 
 
 def lines(lottery: Results, controls: int | None = None) -> Array:
-    """Returns the judge's line for each victim: the greatest z of his models, or of the first ones, plus the margin."""
-    return np.array(lottery["controls"][:controls]).max(axis=0, initial=-np.inf) + TwinTest().margin
+    """Returns the judge's line for each victim: the greatest z of his (first) models, plus the margin."""
+    known = np.array(lottery["controls"][:controls]).reshape(-1, len(lottery["accuracy"]))
+    return np.asarray(known.max(axis=0, initial=-np.inf) + TwinTest().margin)
 
 
 def accuses(results: Results, z: Array, first: Array) -> Array:

@@ -127,13 +127,20 @@ class Suspects:
 
     def _by_rows(self, number: int, answer: str, count: int) -> Network:
         """Returns a theft by a number of rows, or the foreign ones, by ``labels`` or by ``logits``."""
+        x, predict = self.asked(number, answer, count), self.victim(number).predict
+        y = labels_of(predict, x) if answer.endswith("labels") else predict(x)
+        return self._taught(4000 + number, x, y, epochs=self.epochs)
+
+    def asked(self, number: int, answer: str, count: int) -> Array:
+        """Returns the rows about which a thief of :meth:`stolen` asks a victim.
+
+        Raises:
+            BadInput: He has fewer rows.
+        """
         x = self.foreign if answer.startswith("foreign") else self._thiefs
         if count > len(x):
             raise BadInput(f"a thief has {len(x)} rows, not {count}")
-        x = x[np.random.default_rng([self.seed, 5, number]).permutation(len(x))[:count]]
-        predict = self.victim(number).predict
-        y = labels_of(predict, x) if answer.endswith("labels") else predict(x)
-        return self._taught(4000 + number, x, y, epochs=self.epochs)
+        return np.asarray(x[np.random.default_rng([self.seed, 5, number]).permutation(len(x))[:count]])
 
     @cached_property
     def _thiefs(self) -> Array:

@@ -4,8 +4,8 @@ drand's network signs the number of each round, every three seconds, by a key th
 knows the signature of a later round, and anybody can check it. It needs the extra ``beacons``: py_ecc, which is
 slow and not constant in time. Nothing here is secret, and one signature takes seconds.
 
-Source: https://docs.drand.love, the network "quicknet": scheme bls-unchained-g1-rfc9380, of BLS12-381 with signatures
-in G1 (Boneh, Lynn, Shacham, "Short Signatures from the Weil Pairing", ASIACRYPT 2001).
+Source: https://docs.drand.love, the network "quicknet": scheme bls-unchained-g1-rfc9380, of BLS12-381 with
+signatures in G1 (Boneh, Lynn, Shacham, "Short Signatures from the Weil Pairing", ASIACRYPT 2001).
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def check(number: int, value: str) -> None:
         from py_ecc.optimized_bls12_381 import G2, is_inf, pairing
     except ImportError:
         raise BadInput("rounds of drand need the extra: pip install 'mlaas-range[beacons]'") from None
-    wrong = BadInput(f"the value is not drand's signature of round {number}: expected {2 * SIZE} hexadecimal digits")
+    wrong = BadInput(
+        f"the value is not drand's signature of round {number}: expected {2 * SIZE} hexadecimal digits"
+    )
     try:
         content = bytes.fromhex(value)
         if len(content) != SIZE:

@@ -152,7 +152,7 @@ def draw(study: Path, value: str) -> int:
     """Keeps the value of the beacon that draws the victim, and returns the victim's number.
 
     Raises:
-        BadInput: The commitment names no beacon, another value was kept, the value is not hexadecimal, or it is not
+        BadInput: The commitment names no beacon, another value was kept, or the value is not hexadecimal, or not
             that of the round of drand.
     """
     plan, path = read(study), study / BEACON

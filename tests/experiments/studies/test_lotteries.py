@@ -6,16 +6,22 @@ import torch
 from scipy import stats
 
 from experiments.studies.designs import climbed
-from experiments.studies.front_end import FrontEnd
-from experiments.studies.lotteries import Lotteries, Lottery, Seen, standing
+from experiments.studies.front_end import FrontEnd, TableFrontEnd, described
+from experiments.studies.lotteries import Lotteries
 from experiments.studies.lotteries_table import ends, false_accusations, table
+from experiments.studies.lottery import Lottery, Seen, standing
 from experiments.studies.suspects import Suspects
 from owner.twin_test import ranking
+from owner.twins import study as studies
+from owner.twins import training
 from tests.kinds import images
-from wire import BadInput
-from zoo.data import load, roles
+from wire import BadInput, Feature
+from zoo import folder
+from zoo.data import Pool, load, roles
 from zoo.exact_interval import exact_interval
 from zoo.families.logistic import Softmax
+from zoo.families.mlp import Mlp
+from zoo.recipe import Recipe
 from zoo.training import Training
 
 SMALL = Lotteries(
@@ -95,8 +101,47 @@ def test_the_front_end_depends_on_the_image_alone():
     whole = front(pool.x)
     assert whole.shape == (40, 20) and whole.dtype == np.float32 and front(pool.x) is whole
     np.testing.assert_allclose(front(pool.x[3:5].copy()), whole[3:5], rtol=1e-4, atol=1e-4)
-    with pytest.raises(BadInput, match="takes grey images of at least 7 x 7, not \\(3, 14, 14\\)"):
-        FrontEnd(np.zeros((2, 3, 14, 14), np.float32))
+    with pytest.raises(BadInput, match="takes images of at least 7 x 7, not \\(1, 6, 9\\)"):
+        FrontEnd(np.zeros((2, 1, 6, 9), np.float32))
+
+
+def test_the_front_end_takes_each_colour_by_itself():
+    x = images(6, shape=(3, 14, 14)).x
+    grey = [described(x[:, [colour]]) for colour in range(3)]
+    cells, shades = ([part[:, half] for part in grey] for half in (slice(32), slice(32, None)))
+    np.testing.assert_allclose(described(x), np.concatenate([*cells, *shades], axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_front_end_of_a_table_has_categories_and_ranks():
+    x = np.array([[0, 5.0], [1, 100.0], [np.nan, np.nan], [1, -3.0]], np.float32)
+    table = Pool(x, None, (), missing=True, features=(Feature("colour", ("red", "blue")), Feature("height", ())))
+    expected = [[1, 0, 2 / 3], [0, 1, 1], [0, 0, 0], [0, 1, 1 / 3]]
+    np.testing.assert_allclose(TableFrontEnd(table)(x), expected, rtol=1e-6)
+
+
+def test_the_models_of_a_prepared_study_are_a_lottery(tmp_path):
+    held, study = roles.draw(load("digits", None, tmp_path), 3), tmp_path / "study"
+    victim = Recipe(Mlp((32,)), Training(12, 32, 1e-2), 2**40).train(held["victim"], device="cpu")
+    folder.save(victim, tmp_path / "victim", seed=2**40)
+    pools = {"private": held["victim"], "unseen": held["unseen"], "reference": held["reference"]}
+    studies.begin(study, tmp_path / "victim", pools, 7, {})
+    training.train(study, 1)
+    small = Lotteries(**{**vars(SMALL), "kinds": ("itself", "labels, 100"), "logged": True})
+    results = small.run(3, None, tmp_path / "cache", None, study)
+    assert results["settings"]["models"] == 8 and results["settings"]["lotteries"] == 1
+    (lottery,) = results["lotteries"]
+    itself, *_, theft = lottery["thefts"]
+    assert (itself["rank"], itself["victim"]) == (1, 0) and itself["accuracy"] == lottery["accuracy"][0]
+    assert _share(victim, held["victim"]) == pytest.approx(lottery["train"][0], abs=1e-4)
+    logged = theft["logged"]
+    assert 0 < logged["queries"] <= 100 and logged["remembered"] > theft["agreement"] - 0.05
+    assert len(logged["innocent"]) == 10 and len(logged["controls"]) == 2
+    with pytest.raises(BadInput, match="its private rows are not those of the role victim; check --seed"):
+        small.run(4, None, tmp_path / "cache", None, study)
+
+
+def _share(model, pool):
+    return (model.predict(pool.x).argmax(axis=1) == pool.y).mean()
 
 
 @pytest.mark.parametrize("design", ["mixed", "climbed"])

@@ -18,7 +18,9 @@ SIGNATURE = "b713718a38ae728dfd477991af2822e08d2f305e47718cef9f7848ce4050e7be410
 
 def test_a_beacon_names_its_round():
     assert round_of(f"drand quicknet {ROUND}") == ROUND
-    assert [round_of(beacon) for beacon in (None, "round 7", "drand quicknet 0", "drand quicknet 12x")] == [None] * 4
+    assert [round_of(beacon) for beacon in (None, "round 7", "drand quicknet 0", "drand quicknet 12x")] == [
+        None
+    ] * 4
 
 
 def test_a_round_becomes_known_every_three_seconds():
