@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from defenses.store import Charge, Counter, Store, VersionConflict
 from server.control.notices import Notices
 from server.deployment.models import LoadedModel
+from server.deployment.recording import AccessLog
 from server.deployment.service import Service
 from server.deployment.stack import layer_secret
 from server.http import openapi, problems
@@ -66,7 +67,9 @@ def create_app(
         redirect_slashes=False,
     )
     telemetry, clock = telemetry or Telemetry(VERSION), clock or store.now
-    app.state.service = service = Service(settings, store, served, secret, clock, telemetry.timed)
+    access_log = None if settings.access_log is None else AccessLog(settings.access_log)
+    service = Service(settings, store, served, secret, clock, telemetry.timed, access_log)
+    app.state.service = service
     service.control.alarms.notify = notices = Notices(telemetry.alarm, settings.alarm_webhook)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)

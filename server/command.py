@@ -33,6 +33,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m server") -> N
 
         print(calibrate(settings, arguments))
         return
+    if arguments["command"] == "detect":
+        from server.commands.detect import detect
+
+        for alarm in detect(settings, arguments):
+            print(alarm)
+        return
     if (arguments["tls_cert"] is None) != (arguments["tls_key"] is None):
         raise BadInput("HTTPS takes both --tls-cert and --tls-key")
     if arguments["tls_cert"] is not None:
@@ -75,6 +81,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     # A flag before the subcommand holds unless it is repeated behind it.
     commands.add_parser("accounts", help="make accounts; make, rotate and revoke keys", fill=_add_accounts)
     commands.add_parser("calibrate", help="choose a detector's threshold on harmless rows", fill=_add_calibration)
+    commands.add_parser("detect", help="run detectors over a log of requests", fill=_add_detection)
     return parser
 
 
@@ -120,7 +127,7 @@ def _add_calibration(parser: Parser) -> None:
         required=True,
         nargs="+",
         help="files of harmless rows (npz) that the victim was not trained on; with an array account, or with one "
-        "file for each account, the rows of each account are a stream",
+        "file for each account, the rows of each account are a stream; so they are in a log of requests (jsonl)",
     )
     parser.add_argument(
         "--fpr",
@@ -141,15 +148,36 @@ def _add_calibration(parser: Parser) -> None:
         help="streams to choose on, and as many others to try it on (default: %(default)s)",
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the draw (default: 0)")
+    _add_fields(parser, "; without it the victim's own table of the detector, or the default")
+    _add_common(parser, *[argparse.SUPPRESS] * 3)
+
+
+def _add_detection(parser: Parser) -> None:
+    parser.add_argument(
+        "--log",
+        dest="requests",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the log: one JSON object a request; its rows lie beside it (npz)",
+    )
+    parser.add_argument(
+        "--detector",
+        choices=keys("defenses:DETECTORS"),
+        help="the one to run (default: those of the configuration)",
+    )
+    _add_fields(parser, ", for --detector")
+    _add_common(parser, *[argparse.SUPPRESS] * 3)
+
+
+def _add_fields(parser: Parser, more: str) -> None:
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="a field of the detector, in TOML (strings may go without quotes); without it the victim's own table "
-        "of the detector, or the default",
+        help=f"a field of the detector, in TOML (strings may go without quotes){more}",
     )
-    _add_common(parser, *[argparse.SUPPRESS] * 3)
 
 
 def _add_common(parser: argparse.ArgumentParser, state: Any, data: Any, other: Any) -> None:

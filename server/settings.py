@@ -169,6 +169,8 @@ class Settings(_Strict):
         drain_seconds: How long a stopping server answers 503 before it closes its port.
         workers: Number of processes that serve; several need Redis as their store.
         origins: Notes where each request comes from; without this table, nothing is noted.
+        access_log: File that records the rows of every request, for ``detect`` and ``calibrate``; none by
+            default. Rows are kept in files beside it.
         alarm_webhook: URL to which each alarm is posted as JSON.
         metrics_port: Port of the metrics for Prometheus, on the same host; none by default.
         log: The log's form; ``json`` also logs every request.
@@ -198,6 +200,7 @@ class Settings(_Strict):
     drain_seconds: float = Field(1, ge=0, allow_inf_nan=False)
     workers: int = Field(1, ge=1, le=1024)
     origins: OriginSettings | None = None
+    access_log: Path | None = None
     alarm_webhook: str | None = Field(None, pattern=r"^https?://")
     metrics_port: int | None = Field(None, ge=0, le=65535)
     log: Literal["text", "json"] = "text"
@@ -271,6 +274,8 @@ def read_settings(path: Path | None, **overrides: Any) -> Settings:
     relative: dict[str, Any] = {"plans": plans, "victims": victims}
     if "state" in given and "state" not in {k for k, v in overrides.items() if v is not None}:
         relative["state"] = home / settings.state
+    if settings.access_log is not None:
+        relative["access_log"] = home / settings.access_log
     return settings.model_copy(update=relative)
 
 

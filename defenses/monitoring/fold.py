@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,12 @@ from defenses.monitoring.records import Entry, Snapshot, read_snapshot
 from defenses.monitoring.snapshots import dump, load
 
 _KEYS = 4096  # idempotency keys to remember per account
+
+
+@cache
+def _sees(kind: type) -> tuple[bool, bool]:
+    """Returns whether detectors of a class see all accounts, and origins; to ask a protocol takes far longer."""
+    return hasattr(kind, "forget"), getattr(kind, "linked", False)
 
 
 class Fold:
@@ -34,7 +41,9 @@ class Fold:
             detector: The detector.
             account: The account of entries that name none.
         """
-        self.detector, self._account = detector, account
+        self.detector: Any = detector
+        self._account = account
+        self._together, self._linked = _sees(type(detector))
         self.state: State = detector.begin()
         self.fresh = 0
         self.keys: dict[str, None] = {}
@@ -92,30 +101,30 @@ class Fold:
     def alarms(self) -> Mapping[str, Alarm]:
         """Returns the first alarm of each account that has one."""
         state: Any = self.state
-        if isinstance(self.detector, CrossAccountDetector):
+        if self._together:
             alarms: Mapping[str, Alarm] = state.alarms
             return alarms
         return {} if state.alarm is None else {self._account: state.alarm}
 
     def _sent(self, account: str) -> int:
         """Returns the number of rows of an account that the state has seen."""
-        if isinstance(self.detector, CrossAccountDetector):
-            return self.detector.sent(self.state, account)
+        if self._together:
+            return int(self.detector.sent(self.state, account))
         return self.state.rows
 
     def _clear(self, account: str, clears: int) -> None:
         """Resets the detector's state of an account."""
         self._clears[account] = clears
-        if isinstance(self.detector, CrossAccountDetector):
+        if self._together:
             self.state = self.detector.forget(self.state, account)
         else:
             self.state, self.fresh = self.detector.begin(), 0
 
     def _observe(self, parts: Sequence[Entry]) -> None:
         rows, labels = (np.concatenate(part) for part in zip(*(part[:2] for part in parts), strict=True))
-        if isinstance(self.detector, CrossAccountDetector):
+        if self._together:
             accounts = [part.account or "" for part in parts for _ in part.labels]
-            if isinstance(self.detector, LinkedDetector):
+            if self._linked:
                 sent = [part.sent for part in parts for _ in part.labels]
                 self.state = self.detector.observe(self.state, rows, labels, accounts, sent)
             else:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +15,8 @@ from defenses import DETECTORS, Monitored
 from defenses.detectors.calibration import Calibrated, Calibration
 from defenses.detectors.detector import CrossAccountDetector, Featurizer
 from server.commands.harmless import Harmless, Stream
-from server.settings import Settings, Victim, defense_of, layer_placed
+from server.commands.overrides import overrides
+from server.settings import Settings, Victim, defense_of
 from wire import Array, BadInput, Labels, Query
 from zoo.exact_interval import exact_interval
 
@@ -45,15 +43,13 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
         raise BadInput(f"{kind} has no threshold that calibrate chooses; these have: {', '.join(CALIBRATED)}")
     victim = _victim(settings, arguments["victim"])
     table = next((layer for layer in victim.defenses if layer["type"] == kind), {})
-    folder = Path() if arguments["config"] is None else arguments["config"].parent
-    table = {**table, **layer_placed(folder, {"type": kind, **_fields(arguments["set"])})}
-    table = layer_placed(Path.cwd(), table)  # so that the printed table holds in any configuration
+    table = overrides(table, kind, arguments["set"], arguments["config"])
     alone = settings.model_copy(update={"victims": (victim.model_copy(update={"defenses": ()}),)})
     served = load_all(alone)[victim.name]
     untuned = defense_of({**table, **CALIBRATED[kind].uncalibrated})
     assert isinstance(untuned, Monitored) and isinstance(untuned.detector, Calibrated)
     untuned.disclose(served.card)
-    harmless = Harmless.read(arguments["rows"], served.card)
+    harmless = Harmless.read(arguments["rows"], served.card, victim.name)
     rows, labels = asyncio.run(_observed(untuned.detector, served, harmless.x))
     rng = np.random.default_rng(arguments["seed"])
     if harmless.streams:
@@ -124,18 +120,6 @@ def _victim(settings: Settings, name: str) -> Victim:
     if name not in names:
         raise BadInput(f"there is no victim {name!r}; there are {', '.join(names)}")
     return names[name]
-
-
-def _fields(given: list[str]) -> dict[str, Any]:
-    return {field: value for each in given for field, value in _field(each).items()}
-
-
-def _field(given: str) -> dict[str, Any]:
-    name, _, value = given.partition("=")
-    for written in (given, f"{name}={json.dumps(value)}"):  # a string may go without quotes, as a shell leaves it
-        with suppress(tomllib.TOMLDecodeError):
-            return tomllib.loads(written)
-    raise BadInput(f"--set {given}: expected FIELD=VALUE as in TOML")
 
 
 async def _observed(detector: object, served: LoadedModel, x: Array) -> tuple[Array, Labels]:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from server.commands.access_log import Log
 from wire import Array, BadInput, Card, Malformed
 from wire.files import read_arrays
 from wire.fits import as_bytes, misfit
-from zoo.data.pool import Pool
+from zoo.data.pool import Pool, bytes_to_rows
 
 
 class Stream(NamedTuple):
@@ -38,21 +39,29 @@ class Harmless(NamedTuple):
     streams: list[Stream]
 
     @staticmethod
-    def read(paths: Sequence[Path], card: Card) -> Harmless:
+    def read(paths: Sequence[Path], card: Card, model: str) -> Harmless:
         """Reads files of rows (npz).
 
         A file with an array ``account``, ``(n,)`` strings, has the streams of these accounts; its name, or an
         array ``kind`` beside it, names their kind. Without it, each of several files is the stream of one account,
-        whose kind is the name of its folder. One file without it has rows that nobody sent.
+        whose kind is the name of its folder. One file without it has rows that nobody sent. A log of requests
+        (``.jsonl``, :mod:`server.commands.access_log`) has the streams of its accounts.
+
+        Args:
+            paths: The files.
+            card: The victim's card.
+            model: The victim's name, whose requests are read from logs.
 
         Raises:
             BadInput: A file is broken, or its rows do not fit the victim.
         """
         rows, streams, start = [], [], 0
         for path in paths:
-            x = _fitting(path, card)
-            labels = {name: _strings(path, name, len(x)) for name in ("account", "kind")}
-            accounts, kinds = labels["account"], labels["kind"]
+            if path.suffix == ".jsonl":
+                x, accounts, kinds = _logged(path, card, model)
+            else:
+                x = _fitting(path, Pool.load(path).x, card)
+                accounts, kinds = (_strings(path, name, len(x)) for name in ("account", "kind"))
             at = np.arange(start, start + len(x))
             if accounts is not None:
                 kinds = np.full(len(x), path.stem) if kinds is None else kinds
@@ -91,9 +100,34 @@ class Harmless(NamedTuple):
         return chosen, held_out
 
 
-def _fitting(path: Path, card: Card) -> Array:
-    """Reads harmless rows, in the type in which the victim takes them."""
-    x = Pool.load(path).x
+def _logged(path: Path, card: Card, model: str) -> tuple[Array, Array, Array]:
+    """Returns the rows of a model's requests in a log, ``(n, ...)``, and each one's account and kind, ``(n,)``.
+
+    Requests that repeat an earlier one under its key are left out. The kind is the one that the line names, else
+    the account's plan, else the name of the file.
+    """
+    rows, names, seen = [], [], set()
+    log = Log(path)
+    for block in log.blocks():
+        for request in block:
+            key = (request.account, request.key)
+            if request.model not in ("", model) or (request.key is not None and key in seen):
+                continue
+            seen.add(key)
+            x = log.array([request], "x")
+            if x is None:
+                raise log.fault(request.line, f'{request.file} has no rows ("x")')
+            rows.append(bytes_to_rows(x) if x.dtype == np.uint8 else x)
+            kind = request.kind or request.origin.plan or path.stem
+            names += [(request.account, kind)] * len(x)
+    if not rows:
+        raise BadInput(f"{path}: nobody asked the model {model!r}")
+    accounts, kinds = np.array(names, str).T
+    return _fitting(path, np.concatenate(rows), card), accounts, kinds
+
+
+def _fitting(path: Path, x: Array, card: Card) -> Array:
+    """Returns harmless rows in the type in which the victim takes them."""
     try:
         if card.dtype == "UINT8":
             x = as_bytes(x)

@@ -18,6 +18,7 @@ from defenses.watermarks.ledger import MarkLedger
 from server.control.accounts import Account
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
+from server.deployment.recording import AccessLog
 from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
 from server.deployment.turn import Asking, Reply, Turns
 from server.settings import Settings
@@ -63,6 +64,7 @@ class Service:
         secret: bytes,
         clock: Callable[[], float],
         timed: Timed,
+        access_log: AccessLog | None = None,
     ) -> None:
         """Puts victims behind their configured defences.
 
@@ -74,6 +76,7 @@ class Service:
         places = {name: first.setdefault(model.weights, name) for name, model in served.items()}
         self.control = ControlLog(store, clock, self._redeploy, places)
         self._served, self._secret, self._timed = served, secret, timed
+        self._access_log = access_log
         self._probed = float("-inf")
         self._turns = Turns(store, self.control.alarms.standing, settings.account_rows)
         self._configured: dict[str, Tables] = {victim.name: victim.defenses for victim in settings.victims}
@@ -193,6 +196,7 @@ class Service:
             self.control,
             self._timed,
             self.control.alarms.place(model),
+            self._access_log,
         )
 
     def deployed(self, account: Account, model: str, version: str | None = None) -> Deployed:
@@ -291,6 +295,8 @@ class Service:
     async def close(self) -> None:
         """Refuses and refunds what is still to be answered."""
         await self._turns.close()
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.close)
 
     def _replaced(self, model: str, stack: Tables) -> Deployment | None:
         try:

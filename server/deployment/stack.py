@@ -13,6 +13,7 @@ from cli.money import MICRO
 from defenses import (
     Admission,
     Defense,
+    Handler,
     Layer,
     Limit,
     Price,
@@ -29,6 +30,7 @@ from defenses.store import Store
 from defenses.watermarks.survival import check_survival
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
+from server.deployment.recording import AccessLog
 from server.settings import Plan, defense_of
 from wire import Answer, Array, BadInput, Card
 
@@ -196,6 +198,7 @@ def deploy(
     control: ControlLog,
     timed: Timed,
     place: str,
+    access_log: AccessLog | None,
 ) -> Deployment:
     """Puts a victim behind its defences, and in front of the plans.
 
@@ -208,6 +211,7 @@ def deploy(
         control: The control log, and the alarms in it.
         timed: Returns a layer that counts its time.
         place: Name under which state about accounts is kept.
+        access_log: Records what is asked; None if nothing is recorded.
 
     Raises:
         BadInput: A stack contradicts itself.
@@ -216,15 +220,29 @@ def deploy(
     site = Site(model, served.card, served.weights, b"", store, control.alarms, served.companions, place=place)
     with _naming(model):
         stack = Stack.of(tables, "", secret, site, timed)
+    victim = served if access_log is None else _recorded(access_log, served, stack, site)
     outer, deployed = {}, {}
     for name, plan in plans.items():
         with _naming(model, name):
             outer[name] = Stack.of(plan.defenses, "plan/", secret, site, timed)
-            deployed[name] = _on_plan(served, stack, plan, outer[name], site, secret)
+            deployed[name] = _on_plan(served, victim, stack, plan, outer[name], site, secret)
     return Deployment(stack, outer, deployed)
 
 
-def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: Site, secret: bytes) -> Deployed:
+def _recorded(access_log: AccessLog, served: LoadedModel, stack: Stack, site: Site) -> Handler:
+    """Returns the victim that records what it is asked."""
+    kinds = [bound.kind for bound in stack.layers if bound.defense.stage is Stage.MONITOR]
+
+    def clears(account: str) -> dict[str, int]:
+        counts = {kind: site.alarms.clears(account, site.model, kind) for kind in kinds}
+        return {kind: count for kind, count in counts.items() if count}
+
+    return access_log.around(site.model, site.place, served, clears)
+
+
+def _on_plan(
+    served: LoadedModel, victim: Handler, stack: Stack, plan: Plan, outer: Stack, site: Site, secret: bytes
+) -> Deployed:
     """Selects the victim's layers that apply on a plan, and puts the plan's own outside.
 
     Where a victim discloses labels only, the plan's layers have nothing to change and are left out.
@@ -250,7 +268,7 @@ def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: 
     reaction = Reaction(
         served.card.classes,
         layer_secret(secret, f"weights/{site.fingerprint}", "deceive"),
-        served,
+        victim,
         [bound.timed for bound in layers if bound.defense.stage < Stage.WATERMARK],
         [bound.timed for bound in layers if bound.defense.stage is Stage.WATERMARK],
         [bound.timed for bound in layers if bound.defense.stage is Stage.MONITOR],
@@ -260,7 +278,7 @@ def _on_plan(served: LoadedModel, stack: Stack, plan: Plan, outer: Stack, site: 
         admission.disclose(card),
         admission,
         reaction,
-        compose_row_wise(timed, served.answer),
+        compose_row_wise(timed, served.answer) if victim is served else None,
         served.batcher.most,
         served.platform,
         layers,
