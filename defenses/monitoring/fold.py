@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from defenses.detectors.detector import Alarm, CrossAccountDetector, Detector, LinkedDetector, State
+from defenses.detectors.detector import Alarm, CrossAccountDetector, Detector, State
 from defenses.monitoring.records import Entry, Snapshot, read_snapshot
 from defenses.monitoring.snapshots import dump, load
 

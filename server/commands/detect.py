@@ -56,7 +56,7 @@ class Watched:
             return x.reshape(len(x), -1)
         if self._features is None:
             if served is None:
-                card = Card(self.model or "the log", x.shape[1:], CLASSES)
+                card = Card(self.model or "the log", x.shape[1:], CLASSES, low=None, high=None)
                 self._features = await self.detector.featurizer(_Nobody(), card)
             else:
                 self._monitored.disclose(served.card)
