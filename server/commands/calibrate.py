@@ -49,7 +49,7 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     untuned = defense_of({**table, **CALIBRATED[kind].uncalibrated})
     assert isinstance(untuned, Monitored) and isinstance(untuned.detector, Calibrated)
     untuned.disclose(served.card)
-    harmless = Harmless.read(arguments["rows"], served.card, victim.name)
+    harmless = Harmless.read(arguments["rows"], served.card)
     rows, labels = asyncio.run(_observed(untuned.detector, served, harmless.x))
     rng = np.random.default_rng(arguments["seed"])
     if harmless.streams:

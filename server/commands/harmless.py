@@ -39,7 +39,7 @@ class Harmless(NamedTuple):
     streams: list[Stream]
 
     @staticmethod
-    def read(paths: Sequence[Path], card: Card, model: str) -> Harmless:
+    def read(paths: Sequence[Path], card: Card) -> Harmless:
         """Reads files of rows (npz).
 
         A file with an array ``account``, ``(n,)`` strings, has the streams of these accounts; its name, or an
@@ -49,8 +49,7 @@ class Harmless(NamedTuple):
 
         Args:
             paths: The files.
-            card: The victim's card.
-            model: The victim's name, whose requests are read from logs.
+            card: The victim's card; of a log, the requests to a model of its name are read.
 
         Raises:
             BadInput: A file is broken, or its rows do not fit the victim.
@@ -58,7 +57,7 @@ class Harmless(NamedTuple):
         rows, streams, start = [], [], 0
         for path in paths:
             if path.suffix == ".jsonl":
-                x, accounts, kinds = _logged(path, card, model)
+                x, accounts, kinds = _logged(path, card)
             else:
                 x = _fitting(path, Pool.load(path).x, card)
                 accounts, kinds = (_strings(path, name, len(x)) for name in ("account", "kind"))
@@ -100,7 +99,7 @@ class Harmless(NamedTuple):
         return chosen, held_out
 
 
-def _logged(path: Path, card: Card, model: str) -> tuple[Array, Array, Array]:
+def _logged(path: Path, card: Card) -> tuple[Array, Array, Array]:
     """Returns the rows of a model's requests in a log, ``(n, ...)``, and each one's account and kind, ``(n,)``.
 
     Requests that repeat an earlier one under its key are left out. The kind is the one that the line names, else
@@ -111,7 +110,7 @@ def _logged(path: Path, card: Card, model: str) -> tuple[Array, Array, Array]:
     for block in log.blocks():
         for request in block:
             key = (request.account, request.key)
-            if request.model not in ("", model) or (request.key is not None and key in seen):
+            if request.model not in ("", card.model) or (request.key is not None and key in seen):
                 continue
             seen.add(key)
             x = log.array([request], "x")
@@ -121,7 +120,7 @@ def _logged(path: Path, card: Card, model: str) -> tuple[Array, Array, Array]:
             kind = request.kind or request.origin.plan or path.stem
             names += [(request.account, kind)] * len(x)
     if not rows:
-        raise BadInput(f"{path}: nobody asked the model {model!r}")
+        raise BadInput(f"{path}: nobody asked the model {card.model!r}")
     accounts, kinds = np.array(names, str).T
     return _fitting(path, np.concatenate(rows), card), accounts, kinds
 

@@ -121,14 +121,13 @@ def test_a_recorded_log_raises_the_alarms_that_were_raised_live_at_the_same_rows
 
 def test_the_log_calibrates_by_account_and_a_repeated_request_counts_once(recorded):
     path, _ = recorded
-    card = Card("one", SHAPE, 3)
-    read = Harmless.read([path / "log" / "access.jsonl"], card, "one")
+    read = Harmless.read([path / "log" / "access.jsonl"], Card("one", SHAPE, 3))
     sizes = {stream.kind: 0 for stream in read.streams}
     assert set(sizes) == {"access"}
     assert sorted(len(stream.rows) for stream in read.streams) == [117, 180, 20 * 6 + 240]
-    assert len(Harmless.read([path / "log" / "access.jsonl"], card, "two").x) == 120
+    assert len(Harmless.read([path / "log" / "access.jsonl"], Card("two", SHAPE, 3)).x) == 120
     with pytest.raises(BadInput, match="nobody asked the model 'three'"):
-        Harmless.read([path / "log" / "access.jsonl"], card, "three")
+        Harmless.read([path / "log" / "access.jsonl"], Card("three", SHAPE, 3))
 
 
 def written(path, lines, **arrays):
