@@ -158,7 +158,8 @@ class Log:
         Raises:
             BadInput: A file is missing or broken, or has too few rows.
         """
-        parts, end = [], None
+        parts: list[tuple[Array, int, int]] = []
+        end: tuple[str, str, int] | None = None
         for request in requests:
             arrays = self._arrays(request)
             found = arrays.get(f"{name}/{request.model}", arrays.get(name))
@@ -175,7 +176,7 @@ class Log:
             else:
                 parts.append((found, request.first, request.first + request.rows))
             end = request.file, request.model, request.first + request.rows
-        pieces = [array[begin:end] for array, begin, end in parts]
+        pieces = [array[begin:stop] for array, begin, stop in parts]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _arrays(self, request: Request) -> dict[str, Array]:

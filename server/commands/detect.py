@@ -179,7 +179,7 @@ class Replay:
         models = {request.model: request for request in requests}
         detectors = {model: self._of(place, request) for model, request in models.items()}
         seen: dict[tuple[str, ...], tuple[Array, Labels]] = {}  # rows and labels, by the models that were asked
-        found = []
+        found: list[dict[str, Any]] = []
         for watched in dict.fromkeys(each for of in detectors.values() for each in of):
             asked = tuple(model for model, of in detectors.items() if watched in of)
             mine = requests if len(asked) == len(models) else [each for each in requests if each.model in asked]

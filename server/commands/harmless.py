@@ -55,6 +55,8 @@ class Harmless(NamedTuple):
             BadInput: A file is broken, or its rows do not fit the victim.
         """
         rows, streams, start = [], [], 0
+        accounts: Array | None
+        kinds: Array | None
         for path in paths:
             if path.suffix == ".jsonl":
                 x, accounts, kinds = _logged(path, card)
