@@ -66,6 +66,16 @@ def parser(prog: str = "python -m experiments") -> Parser:
     _add_json(sybils)
     sybils.set_defaults(run=_sybils)
 
+    campaigns = commands.add_parser(
+        "campaigns", help="measure what detectors find, whom they accuse, and what evading them costs, on one log"
+    )
+    add_fields(campaigns, outline("experiments.studies.campaigns:Campaigns"))
+    _add_seeds(campaigns)
+    _add_folders(campaigns)
+    _add_json(campaigns)
+    campaigns.add_argument("--results", type=Path, metavar="FILE", help="print these, and run nothing")
+    campaigns.set_defaults(run=_campaigns)
+
     suspects = commands.add_parser(
         "suspects", help="measure which suspects the twin test accuses, and falsely, over many victims"
     )
@@ -183,6 +193,17 @@ def _sybils(arguments: argparse.Namespace) -> None:
     results = splits.run(range(arguments.seeds), data, state / "cache")
     _write_json(arguments.json, results)
     print(table(results))
+
+
+def _campaigns(arguments: argparse.Namespace) -> None:
+    from experiments.studies.campaigns import Campaigns, table
+
+    if arguments.results is not None:
+        print(table(json.loads(arguments.results.read_text())))
+        return
+    state, data = _folders(arguments)
+    write = partial(_write_json, arguments.json)
+    print(table(from_fields(Campaigns, arguments).run(range(arguments.seeds), data, state / "cache", write)))
 
 
 def _suspects(arguments: argparse.Namespace) -> None:
