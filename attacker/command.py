@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,12 +105,17 @@ def _add_agreement(command: Parser) -> None:
 def _attack(arguments: argparse.Namespace) -> None:
     from attacker.runner import conduct, rescue
     from attacker.transports.transports import Transports
+    from attacker.transports.ways import client, ways
 
     attack, out = from_fields(ATTACKS[arguments.attack], arguments), arguments.out
     transports = from_fields(Transports, arguments)
     keys = [None] if transports.keys is None else read_keys(transports.keys)
+    places = [None] if transports.from_prefixes is None else ways(transports.from_prefixes)
     with ExitStack() as stack:
-        endpoints = [stack.enter_context(closing(reach(arguments, key=key))) for key in keys]
+        endpoints = [
+            stack.enter_context(closing(reach(arguments, key=key, client=None if way is None else client(way))))
+            for key, way in zip(keys, cycle(places), strict=False)
+        ]
         pools = _pools(arguments, endpoints[0].card)
         _make(out)
         _say_rescued(rescue(out))  # from an earlier run that was killed

@@ -11,6 +11,8 @@ from cli.flags import add_fields, add_quiet, from_fields
 from cli.registry import outline
 
 if TYPE_CHECKING:
+    from httpx import Client
+
     from wire.http import Endpoint
 
 
@@ -46,13 +48,16 @@ def add_card_options(group: argparse._ArgumentGroup, prefix: str = "") -> None:
     add_fields(group, outline("wire.http:CardOptions"), prefix)
 
 
-def reach(arguments: argparse.Namespace, *, prefix: str = "", key: str | None = None) -> Endpoint:
+def reach(
+    arguments: argparse.Namespace, *, prefix: str = "", key: str | None = None, client: Client | None = None
+) -> Endpoint:
     """Opens the endpoint that the flags select.
 
     Args:
         arguments: Parsed flags of :func:`add_endpoint`.
         prefix: Prefix of the flags' names. An endpoint without a key of its own uses ``--key``.
         key: A key to use in place of that of the flags.
+        client: The HTTP client to use; by default a new one.
 
     Raises:
         BadInput: The URL, the key or the model's description cannot be used.
@@ -68,4 +73,5 @@ def reach(arguments: argparse.Namespace, *, prefix: str = "", key: str | None = 
         model=given[prefix + "model"],
         key=key or read_key(given[prefix + "key"] or arguments.key, arguments.key_file),
         options=from_fields(CardOptions, arguments, prefix),
+        client=client,
     )

@@ -29,6 +29,8 @@ class Transports:
 
     Attributes:
         keys: File of API keys, one a line, in place of one key: rows are spread over their accounts.
+        from_prefixes: File of addresses of this machine, or of URLs of proxies, one a line, from which accounts
+            connect: the first from the first, and so on, beginning again after the last.
         split: How rows are spread over accounts: in turn, by the class that they probably have, or at random.
         dummies: Share of dummies among all rows that are sent.
         dummy_rows: File of rows that dummies are drawn from; by default uniform over the features' ranges.
@@ -39,6 +41,7 @@ class Transports:
     """
 
     keys: Path | None = None
+    from_prefixes: Path | None = None
     split: Literal["round-robin", "class", "random"] = "round-robin"
     dummies: float = 0.0
     dummy_rows: Path | None = None
