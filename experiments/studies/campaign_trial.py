@@ -52,7 +52,8 @@ class Trial:
         self.settings, self.seed, self.rng, self.work = settings, seed, np.random.default_rng(seed), work
         self.roles = roles.draw(own, seed)
         taught = self.roles["victim"].take(slice(settings.trained))
-        recipe = Recipe(FAMILIES["cnn"](), Training(epochs=settings.epochs, checkpoints=11), seed)
+        self.family = FAMILIES[settings.family]()
+        recipe = Recipe(self.family, Training(epochs=settings.epochs, checkpoints=11), seed)
         self.victim = trained(recipe, taught, cache, label="victim").network()
         order = self.rng.permutation(len(foreign))
         assert foreign.y is not None
@@ -103,7 +104,7 @@ class Trial:
         """Trains the binary classifier of ``ood``; returns its folder."""
         x = np.concatenate([taught.x[: 2 * len(others)], others])
         y = (np.arange(len(x)) >= len(x) - len(others)).astype(np.int64)
-        recipe = Recipe(FAMILIES["cnn"](), Training(epochs=3), self.seed)
+        recipe = Recipe(self.family, Training(epochs=3), self.seed)
         made = trained(recipe, Pool(x, y, ("own", "others")), cache, label="filter")
         folder.save(made, self.work / f"filter-{self.seed}")
         return self.work / f"filter-{self.seed}"
@@ -129,8 +130,10 @@ class Trial:
         found["dummies"] = self.roles["shadow"].x[: settings.images]
         mine = self.roles["pool"].take(slice(settings.theft))
         rounds = max(0, math.floor(math.log2(settings.theft / _SEEDS)))
-        found["jbda"] = self._asked(Jbda(_SEEDS, rounds), mine)
-        found["t_rnd"] = self._asked(TRnd(_SEEDS, rounds, lrs=(1e-3,), epochs=(20,), search_every=0), mine)
+        kind = settings.family
+        t_rnd = TRnd(_SEEDS, rounds, lrs=(1e-3,), epochs=(20,), search_every=0, family=kind)
+        found["jbda"] = self._asked(Jbda(_SEEDS, rounds, family=kind), mine)
+        found["t_rnd"] = self._asked(t_rnd, mine)
         found["knockoff, own distribution"] = mine.x
         found["knockoff, foreign images"] = self.foreign
         return found
@@ -246,7 +249,7 @@ class Trial:
         answers, truth = self.victim.predict(self.x[rows]), self.labels_of(test)
         found = {}
         for n in [size for size in self.settings.sizes if size < len(rows)] + [len(rows)]:
-            surrogate: Network = own_model(self._card(), family_named("cnn"), seed=self.seed)
+            surrogate: Network = own_model(self._card(), family_named(self.settings.family), seed=self.seed)
             training = Training(self.settings.surrogate_epochs)
             surrogate.fit(self.x[rows[:n]], answers[:n], training, seed=self.seed, label="surrogate")
             found[n] = agreement(surrogate.predict(test).argmax(axis=1), truth).rate

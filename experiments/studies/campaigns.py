@@ -50,6 +50,7 @@ class Campaigns:
         shares: Shares of harmless rows among a thief's.
         trained: Rows that the victim is trained on.
         epochs: Passes over them.
+        family: Family of the victim, of the filter of ood, and of surrogates.
         sizes: Numbers of rows after which a surrogate is measured.
         surrogate_epochs: Passes over a surrogate's rows.
         window: Rows that sybils compares with.
@@ -59,18 +60,19 @@ class Campaigns:
     dataset: str = "fashion_mnist"
     foreign: str = "mnist_digits"
     accounts: int = 60
-    few: int = 10
-    images: int = 3000
-    films: int = 80
+    few: int = 8
+    images: int = 2500
+    films: int = 60
     theft: int = 1600
-    most: int = 4000
+    most: int = 3000
     keys: tuple[int, ...] = (1, 25, 1000)
     shares: tuple[float, ...] = (0.0, 0.5, 0.9)
     trained: int = 10_000
-    epochs: int = 4
-    sizes: tuple[int, ...] = (100, 400)
-    surrogate_epochs: int = 8
-    window: int = 2000
+    epochs: int = 8
+    family: str = "mlp"
+    sizes: tuple[int, ...] = (100, 200, 400, 800)
+    surrogate_epochs: int = 20
+    window: int = 1000
     price: float = 0.0001
 
     def run(
