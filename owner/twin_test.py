@@ -18,7 +18,10 @@ M + 1 models are treated alike. Three things would break it:
 
 With few twins the rank cannot reach a low p-value. Student's t, which asks how far the victim's similarity lies
 beyond those of its twins, can, but is approximate. Both hold over victims: an unlucky victim may resemble a whole
-family of innocent models, so the suspect must also resemble it more than independent models do, by a margin.
+family of innocent models, so the suspect must also resemble it more than independent models do, by a margin. These
+share only a part of the family's luck, which is why z must exceed 3 whatever they are: over victims, the mean z of
+a family has a deviation of 0.8, and so has z within it (measured), and 2 * 0.8 + 1.9 * 0.8 = 3 bounds the family's
+share of accusations at 3 % for all but one victim in forty.
 
 Source: this project. The idea of an exact test against exchangeable models is that of Zhu, Ahmed, Kuditipudi,
 Liang, "Independence Tests for Language Models", ICML 2025.
@@ -26,6 +29,7 @@ Liang, "Independence Tests for Language Models", ICML 2025.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -51,6 +55,7 @@ class TwinTest(Rule):
         ridge: Regularisation of the similarities, as a share of the models' mean squared deviation.
         alpha: Significance level.
         margin: Amount by which the suspect's z must exceed those of all independent models.
+        least: Amount that the suspect's z must exceed in any case.
         tries: Number of suspects that the owner tested; multiplies the p-values, as the number of commitments in
             the owner's log does.
     """
@@ -60,11 +65,16 @@ class TwinTest(Rule):
     ridge: float = 0.1
     alpha: float = 0.01
     margin: float = 1.0
+    least: float = 3.0
     tries: int = 1
 
     def most_rows(self) -> MostRows:
         """Returns the maximum number of rows that the suspect is asked about."""
         return MostRows(victim=0, suspect=self.rows * (1 + COPIES * self.copies))
+
+    def line(self, independent: Iterable[float]) -> float:
+        """Returns the judge's line, which z must exceed, from the z of independent models."""
+        return max([self.least, *(z + self.margin for z in independent)])
 
     def prepare(self, holdings: Holdings, rng: np.random.Generator) -> Study:
         """Chooses the queries, and asks the victim and its twins about them."""
@@ -85,10 +95,10 @@ class TwinTest(Rule):
         for name, model in study.holdings.independent.items():
             theirs = study.ask_again(model, len(labels))
             independent[name] = ranking(similarity(probs, theirs, self.ridge), victim)
-        limit = max((other.z + self.margin for other in independent.values()), default=None)
+        limit = self.line(other.z for other in independent.values())
         tries = self.tries * study.holdings.twins.commitments
         exact = tries / len(probs) <= self.alpha
-        accused = found.rank == 1 and tries * found.p_t <= self.alpha and (limit is None or found.z > limit)
+        accused = found.rank == 1 and tries * found.p_t <= self.alpha and found.z > limit
         return Evidence(
             method="twin-test",
             verdict="accused" if accused else "inconclusive",

@@ -145,7 +145,7 @@ class Lotteries:
         """Compares all suspects with the models of a lottery."""
         evaluation, victims = suspects.held["evaluation"], list(range(self.victims))
         known = lottery.z(controls)
-        limits = known.max(axis=0, initial=-np.inf)
+        limits = [TwinTest().line(of) for of in known.T]
         everyone = lottery.z(innocent)
         thefts, mistaken = list[dict[str, Any]](), [0, 0, 0]
         given = [(kind, victim) for kind in self.kinds for victim in victims]
@@ -170,7 +170,7 @@ class Lotteries:
             for place, other in enumerate(n for n in range(self.models) if n != victim):
                 if other in victims:
                     plain = others[place] == others.max() and t_tail(others[place], self.models - 2) <= 0.01
-                    judged = plain and others[place] > limits[other] + TwinTest().margin
+                    judged = plain and others[place] > limits[other]
                     mistaken = [a + b for a, b in zip(mistaken, (1, int(plain), int(judged)), strict=True)]
         p = t_tail(everyone, self.models - 1)
         return {

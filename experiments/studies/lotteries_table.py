@@ -53,9 +53,9 @@ def _power(results: Results, kind: str) -> Iterator[str]:
 
 
 def lines(lottery: Results, controls: int | None = None) -> Array:
-    """Returns the judge's line for each victim: the greatest z of his (first) models, plus the margin."""
+    """Returns the judge's line for each victim, by all of his models or by the first ones."""
     known = np.array(lottery["controls"][:controls]).reshape(-1, len(lottery["accuracy"]))
-    return np.asarray(known.max(axis=0, initial=-np.inf) + TwinTest().margin)
+    return np.array([TwinTest().line(of) for of in known.T])
 
 
 def accuses(results: Results, z: Array, first: Array) -> Array:

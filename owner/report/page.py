@@ -74,7 +74,7 @@ def _points(
         details, independent = found["details"], list(found["details"]["independent"].values())
         rows.append((f"suspect ({who})", [details["z"]]))
         if "limit" in details:
-            limit = details["limit"] if details["limit"] is not None else limit
+            limit = details["limit"]
         else:  # selected inference has p-values of independent models
             independent = norm.isf(np.clip(independent, 1e-12, 1 - 1e-12)).tolist()
             tries = found["settings"]["tries"] * details["commitments"]

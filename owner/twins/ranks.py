@@ -26,7 +26,8 @@ class Ranks:
         p_rank: Exact p-value of the rank: at least 1 / (M + 1).
         z: The victim's similarity, in standard deviations of the twins' similarities from their mean.
         p_t: Approximate p-value of z.
-        limit: The greatest z of an independent model plus the margin, which z must exceed; None without models.
+        limit: The judge's line, which z must exceed: the greatest z of an independent model plus the margin, or
+            ``least`` if that is more.
         independent: z of each independent model.
         independent_accused: Number of independent models that rank and t alone would accuse.
         chosen: Number of reference rows chosen; with copies, there are more queries.
@@ -44,7 +45,7 @@ class Ranks:
     p_rank: float
     z: float
     p_t: float
-    limit: float | None
+    limit: float
     independent: dict[str, float]
     independent_accused: int
     chosen: int

@@ -20,16 +20,18 @@ class Rule(Committing):
     ridge: float
     alpha: float
     margin: float
+    least: float
     tries: int
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.tries < 1:
             raise BadInput(f"rows and tries must be at least 1, not {self.rows} and {self.tries}")
-        if not (0 < self.ridge < np.inf and 0 < self.alpha < 1 and 0 <= self.margin < np.inf):
+        if not (0 < self.ridge < np.inf and 0 < self.alpha < 1):
             raise BadInput(
-                f"ridge must be greater than 0, alpha between 0 and 1 and margin at least 0, not {self.ridge}, "
-                f"{self.alpha} and {self.margin}"
+                f"ridge must be greater than 0 and alpha between 0 and 1, not {self.ridge} and {self.alpha}"
             )
+        if not (0 <= self.margin < np.inf and 0 <= self.least < np.inf):
+            raise BadInput(f"margin and least must be at least 0, not {self.margin} and {self.least}")
 
     def check(self, suspect: Card, holdings: Holdings) -> None:
         """Raises :class:`~wire.BadInput` if the settings are not those committed to, or a model does not fit."""

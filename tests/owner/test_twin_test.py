@@ -123,6 +123,16 @@ def test_independent_models_that_the_victim_resembles_as_well_prevent_an_accusat
     assert "would accuse 1 of 2" in describe(found)
 
 
+def test_a_victims_luck_with_a_family_is_allowed_for_whatever_independent_models_show():
+    rng = np.random.default_rng(4)
+    models = [drawn(rng) for _ in range(12)]
+    suspect, other = models[0] + 0.05 * rng.normal(size=(25, 3)), {"other": asking(drawn(rng))}
+    found = accused(suspect, models, independent=other)
+    assert found.verdict == "accused" and found.details.limit == 3 > max(found.details.independent.values()) + 1
+    strict = dataclasses.replace(SMALL, least=found.details.z + 0.1)
+    assert accused(suspect, models, method=strict, independent=other).verdict == "inconclusive"
+
+
 # --- what is asked -----------------------------------------------------------------------------------------------
 
 
@@ -219,14 +229,30 @@ def test_settings_that_were_not_committed_to_are_refused():
     held = Holdings(twins([drawn(RNG)] * 3, settings=SMALL.committed()), {})
     SMALL.check(CARD, held)
     dataclasses.replace(SMALL, tries=3).check(CARD, held)
-    for change in ({"rows": 50}, {"copies": True}, {"ridge": 0.2}, {"alpha": 0.05}, {"margin": 0.0}):
+    for change in (
+        {"rows": 50},
+        {"copies": True},
+        {"ridge": 0.2},
+        {"alpha": 0.05},
+        {"margin": 0.0},
+        {"least": 2.0},
+    ):
         (name,) = change
         with pytest.raises(BadInput, match=f"{name} is .*, but the study committed to"):
             dataclasses.replace(SMALL, **change).check(CARD, held)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rows": 0}, {"tries": 0}, {"ridge": 0.0}, {"alpha": 1.0}, {"margin": -1.0}, {"ridge": float("nan")}]
+    "wrong",
+    [
+        {"rows": 0},
+        {"tries": 0},
+        {"ridge": 0.0},
+        {"alpha": 1.0},
+        {"margin": -1.0},
+        {"least": -1.0},
+        {"ridge": float("nan")},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(BadInput, match="must be"):
