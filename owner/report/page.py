@@ -18,7 +18,7 @@ from zoo.exact_interval import exact_interval
 
 MEASURED = (
     "400 independent models, each against 45 victims (small models, Fashion-MNIST), with the line of eight models "
-    "of a judge: 0.57 % of pairs accused at 1 %, and 7.5 % by the worst victim; without the line 2.2 % and 27 % "
+    "of a judge: 0.23 % of pairs accused at 1 %, and 2.8 % by the worst victim; without the line 2.2 % and 27 % "
     "(docs/ownership.md)."
 )
 TICKS = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300)
