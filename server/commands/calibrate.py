@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from defenses import DETECTORS, Monitored
 from defenses.detectors.calibration import Calibrated, Calibration
-from defenses.detectors.detector import CrossAccountDetector, Featurizer
+from defenses.detectors.detector import CrossAccountDetector, Featurizer, LinkedDetector
 from server.commands.harmless import Harmless, Stream
 from server.commands.overrides import overrides
 from server.settings import Settings, Victim, defense_of
@@ -56,7 +56,12 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
         chosen, held_out = harmless.halves(rng)
     else:
         chosen, held_out = _drawn(harmless.x, arguments, rng)
-    streams, others = ([(rows[one.rows], labels[one.rows]) for one in of] for of in (chosen, held_out))
+    linked = isinstance(untuned.detector, LinkedDetector)
+    given: list[list[Any]] = [
+        [(rows[one.rows], labels[one.rows], *([one.sent] if linked and one.sent else [])) for one in of]
+        for of in (chosen, held_out)
+    ]
+    streams, others = given
     fewest = min(_by_kind(chosen).values())
     # Of all streams so small a share that it is at most the share asked for of any kind.
     tuned, found = untuned.detector.calibrated(streams, others, arguments["fpr"] * fewest / len(chosen))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from defenses.detectors.detector import Sent
 from server.commands.access_log import Log
 from wire import Array, BadInput, Card, Malformed
 from wire.files import read_arrays
@@ -21,10 +22,12 @@ class Stream(NamedTuple):
     Attributes:
         kind: The kind of customer.
         rows: Indices of its rows, in the order in which it sent them.
+        sent: When and from where each came; empty if that is unknown.
     """
 
     kind: str
     rows: Array
+    sent: Sequence[Sent] = ()
 
 
 class Harmless(NamedTuple):
@@ -58,8 +61,9 @@ class Harmless(NamedTuple):
         accounts: Array | None
         kinds: Array | None
         for path in paths:
+            sent: list[Sent] = []
             if path.suffix == ".jsonl":
-                x, accounts, kinds = _logged(path, card)
+                x, accounts, kinds, sent = _logged(path, card)
             else:
                 x = _fitting(path, Pool.load(path).x, card)
                 accounts, kinds = (_strings(path, name, len(x)) for name in ("account", "kind"))
@@ -67,7 +71,9 @@ class Harmless(NamedTuple):
             if accounts is not None:
                 kinds = np.full(len(x), path.stem) if kinds is None else kinds
                 pairs = np.unique(np.stack([kinds, accounts]), axis=1).T.tolist()
-                streams += [Stream(kind, at[(kinds == kind) & (accounts == name)]) for kind, name in pairs]
+                for kind, name in pairs:
+                    mine = np.flatnonzero((kinds == kind) & (accounts == name))
+                    streams.append(Stream(kind, at[mine], [sent[i] for i in mine] if sent else ()))
             elif len(paths) > 1:
                 streams.append(Stream(path.resolve().parent.name, at))
             rows.append(x)
@@ -101,13 +107,13 @@ class Harmless(NamedTuple):
         return chosen, held_out
 
 
-def _logged(path: Path, card: Card) -> tuple[Array, Array, Array]:
-    """Returns the rows of a model's requests in a log, ``(n, ...)``, and each one's account and kind, ``(n,)``.
+def _logged(path: Path, card: Card) -> tuple[Array, Array, Array, list[Sent]]:
+    """Returns the rows of a model's requests in a log, ``(n, ...)``, and each one's account, kind and origin.
 
     Requests that repeat an earlier one under its key are left out. The kind is the one that the line names, else
     the account's plan, else the name of the file.
     """
-    rows, names, seen = [], [], set()
+    rows, names, seen, sent = [], [], set(), list[Sent]()
     log = Log(path)
     for block in log.blocks():
         for request in block:
@@ -121,10 +127,12 @@ def _logged(path: Path, card: Card) -> tuple[Array, Array, Array]:
             rows.append(bytes_to_rows(x) if x.dtype == np.uint8 else x)
             kind = request.kind or request.origin.plan or path.stem
             names += [(request.account, kind)] * len(x)
+            sent += [Sent(request.at, request.origin)] * len(x)
     if not rows:
         raise BadInput(f"{path}: nobody asked the model {card.model!r}")
     accounts, kinds = np.array(names, str).T
-    return _fitting(path, np.concatenate(rows), card), accounts, kinds
+    known = any(one.at for one in sent)
+    return _fitting(path, np.concatenate(rows), card), accounts, kinds, sent if known else []
 
 
 def _fitting(path: Path, x: Array, card: Card) -> Array:
