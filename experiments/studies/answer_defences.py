@@ -30,6 +30,7 @@ from zoo.training import Training
 LAYERS: Mapping[str, tuple[str, Defence, float]] = {
     "none": ("", "noise", 0.01),
     "rounding, 1 digit": ('{ type = "rounding", digits = 1 }', "rounding", 1),
+    "top-1": ('{ type = "top_k", k = 1 }', "top_k", 1),
     "noise, 0.2": ('{ type = "gaussian_noise", sigma = 0.2 }', "noise", 0.2),
     "flips, 0.2": ('{ type = "label_flips", rate = 0.2 }', "flips", 0.2),
     "reverse sigmoid": ('{ type = "reverse_sigmoid", beta = 0.9, gamma = 0.2 }', "reverse_sigmoid", 0.9),
@@ -46,8 +47,17 @@ LAYERS: Mapping[str, tuple[str, Defence, float]] = {
     ),
     "ModelGuard-W": ('{ type = "modelguard_w", epsilon = 0.9 }', "bounded", 0.9),
     "ModelGuard-S": ('{ type = "modelguard_s", epsilon = 0.9 }', "bounded", 0.9),
+    "deceive, from an alarm in row 102 on": (
+        '{ type = "prada", delta = 1.0, reaction = "deceive" }',
+        "deceive",
+        0.9,
+    ),
 }
-"""Each defence in TOML, and what a thief who knows it expects, with its strength."""
+"""Each defence in TOML, and what a thief who knows it expects, with its strength.
+
+A threshold of 1 flags everybody at PRADA's first test, so that the last line says what deceit costs those whom it
+meets, and not whom it meets.
+"""
 
 THIEVES: Mapping[str, Callable[[Defence, float], dict[str, Any]]] = {
     "naive": lambda expects, by: {"recover": "none"},
@@ -128,7 +138,7 @@ class AnswerDefences:
             assert told.probs is not None
             record: dict[str, Any] = {
                 "defence": name,
-                "l1": float(np.abs(told.probs - truth[: self.test]).sum(axis=1).mean()),
+                "l1": float(np.abs(np.nan_to_num(told.probs) - truth[: self.test]).sum(axis=1).mean()),
                 "accuracy": metrics.agreement(told.labels, y[: self.test]).rate,
                 "bare accuracy": metrics.agreement(truth[: self.test].argmax(axis=1), y[: self.test]).rate,
             }

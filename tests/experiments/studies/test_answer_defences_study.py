@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 
 from attacker import Informed
-from defenses import DEFENSES
 from experiments.studies.answer_defences import LAYERS, THIEVES, AnswerDefences, table
+from server.settings import defense_of
 from wire import BadInput
 
 
 def test_every_defence_and_every_thief_can_be_made():
     for text, expects, strength in LAYERS.values():
         if text:
-            layer = tomllib.loads(f"layer = {text}")["layer"]
-            DEFENSES[layer.pop("type")](**layer)
+            defense_of(tomllib.loads(f"layer = {text}")["layer"])
         for thief in THIEVES.values():
             Informed(**thief(expects, strength))
     with pytest.raises(BadInput):
@@ -29,6 +28,7 @@ def test_a_tiny_run(tmp_path: Path):
     rows = {row["defence"]: row for row in results["defences"]}
     assert set(rows) == set(LAYERS)
     assert rows["none"]["l1"]["mean"] < 1e-5 and 0 < rows["ModelGuard-W"]["l1"]["mean"] <= 1 + 1e-5
+    assert rows["deceive, from an alarm in row 102 on"]["l1"]["mean"] < 1e-5  # 60 rows raise no alarm
     for kept in ("MAD, label kept", "ModelGuard-W", "ModelGuard-S"):
         assert rows[kept]["accuracy"]["mean"] == rows["none"]["accuracy"]["mean"]
     assert "| MAD | " in table(results)
