@@ -22,6 +22,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "relu": "attacker.extraction.relu:Relu",
         "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
         "path-finding": "attacker.extraction.path_finding:PathFinding",
+        "tra": "attacker.extraction.tra:Tra",
         "retraining": "attacker.extraction.retraining:Retraining",
         "informed": "attacker.extraction.informed:Informed",
         "line-search": "attacker.extraction.line_search:LineSearch",

@@ -19,6 +19,7 @@ from defenses.answers.reverse_sigmoid import ReverseSigmoid
 from defenses.answers.rounding import Rounding
 from defenses.answers.temperature import Temperature
 from defenses.answers.top_k import TopK
+from defenses.answers.withhold_leaves import WithholdLeaves
 from defenses.defense import (
     Defense,
     Handler,
@@ -31,6 +32,7 @@ from defenses.defense import (
     compose,
     compose_row_wise,
     disclosed,
+    seen_through,
 )
 from defenses.detectors.campaign import Campaign
 from defenses.detectors.detector import CrossAccountDetector, Detector
@@ -50,6 +52,7 @@ DEFENSES: dict[str, type[Limit] | type[Defense]] = {
     "quota": Quota,
     "label_only": LabelOnly,
     "top_k": TopK,
+    "withhold_leaves": WithholdLeaves,
     "rounding": Rounding,
     "temperature": Temperature,
     "gaussian_noise": GaussianNoise,
@@ -119,8 +122,10 @@ __all__ = [
     "Sybils",
     "Temperature",
     "TopK",
+    "WithholdLeaves",
     "check_order",
     "compose",
     "compose_row_wise",
     "disclosed",
+    "seen_through",
 ]

@@ -7,7 +7,7 @@ outermost sees a query first and its answer last.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from itertools import combinations
@@ -185,5 +185,16 @@ def disclosed(defenses: Sequence[Defense], card: Card) -> Card:
         BadInput: The defences do not work together.
     """
     for defense in reversed(defenses):
-        card = defense.disclose(card)
+        card = seen_through(defense, card)
     return card
+
+
+def seen_through(defense: Defense, card: Card) -> Card:
+    """Returns a card as seen through a defence; whatever changes answers leaves out leaves, which would undo it.
+
+    Raises:
+        BadInput: The defence cannot work on what the layers inside disclose.
+        Redundant: It works, but it or a layer inside has no effect.
+    """
+    changes = Stage.PRECISION <= defense.stage <= Stage.WATERMARK
+    return defense.disclose(replace(card, trees=0) if changes else card)

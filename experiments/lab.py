@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,13 +117,14 @@ class Lab:
             for seed, network in victims.items()
         }
 
-    def serve(self, name: str, victims: Mapping[str, tuple[Network, str]]) -> Server:
+    def serve(self, name: str, victims: Mapping[str, tuple[Network, str]], leaves: Collection[str] = ()) -> Server:
         """Starts a server.
 
         Args:
             name: The name of its folder and of its log.
             victims: By name, each with its defences in TOML, outermost first, such as
                 ``{ type = "prada", delta = 0.95 }``; "" for a bare victim.
+            leaves: Names of the victims that also tell leaves.
         """
         base = self.parties.folder / name
         # Accounts and alarms are this run's own; what the server exports is found again in the lasting state.
@@ -133,6 +134,7 @@ class Lab:
             if not (base / sort).exists():
                 folder.save(network, base / sort)
             text += f'[[victims]]\nname = "{victim}"\nfolder = "{sort}"\ndefenses = [{layers}]\n'
+            text += "leaves = true\n" * (victim in leaves)
         config = base / "range.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(text)

@@ -20,7 +20,8 @@ from wire.ratelimit import read_refusal
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
 from wire.types import BLUR, Answer, Array, Card, Feature
 
-ROLES = ("labels", "probs", "logits")
+ROLES = ("labels", "probs", "logits", "leaves")
+_COLUMN_PER_CLASS = ("probs", "logits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class CardOptions:
 
     Attributes:
         input: Name of the input tensor to use.
-        output: Outputs to ask for, as NAME=labels, NAME=probs or NAME=logits.
+        output: Outputs to ask for, as NAME=labels, NAME=probs, NAME=logits or NAME=leaves.
         shape: Shape of one row, without the batch axis.
         classes: Number of classes.
         range: Least and greatest value of a feature.
@@ -122,7 +123,7 @@ class Endpoint:
         outputs = [
             {"name": name, **({"parameters": {"binary_data": True}} if self._binary else {})}
             for name, role in self.card.outputs
-            if self.card.tells_probs or role == "labels"
+            if self.card.tells_probs or role not in _COLUMN_PER_CLASS
         ]
         body, head = pack(
             "inputs",
@@ -159,6 +160,7 @@ class Endpoint:
     def _answer(self, outputs: Mapping[str, Array], rows: int) -> Answer:
         labels: Array | None = None
         probs: Array | None = None
+        leaves: Array | None = None
         for name, role in self.card.outputs:
             array = outputs.get(name)
             if array is None:
@@ -169,6 +171,9 @@ class Endpoint:
                 raise Malformed(f'output "{name}" has shape {array.shape}; expected one label per row')
             if role == "labels":
                 labels = array.reshape(rows).astype(np.int64)
+                continue
+            if role == "leaves":
+                leaves = array.reshape(rows, -1).astype(np.int64)
                 continue
             scores = array.reshape(rows, -1).astype(np.float32)
             if role == "logits":
@@ -187,7 +192,7 @@ class Endpoint:
             if np.isnan(probs).all(axis=1).any():
                 raise Malformed("the reply has neither a label nor a probability for some rows")
             labels = np.nanargmax(probs, axis=1).astype(np.int64)
-        return Answer(labels, probs)
+        return Answer(labels, probs, leaves)
 
     def _only_model(self) -> str:
         try:
@@ -225,7 +230,8 @@ class Endpoint:
             raise BadInput(
                 f"{self.model} does not describe its outputs: name them with --output NAME={'|'.join(ROLES)}"
             )
-        columns = [int(e["shape"][-1]) for e in listed if (_roles([e]) | outputs).get(e["name"]) in ROLES[1:]]
+        holds = [((_roles([e]) | outputs).get(e["name"]), e.get("shape") or []) for e in listed]
+        columns = [int(shape[-1]) for role, shape in holds if role in _COLUMN_PER_CLASS]
         names = tuple(map(str, known.get("classes") or ()))
         low, high = options.range or (known.get("low"), known.get("high"))
         self._scaled = entry["datatype"] == "UINT8" and (low, high) in ((0, 255), (None, None))
@@ -241,8 +247,9 @@ class Endpoint:
             low=low,
             high=high,
             max_rows=most if batch < 0 else min(most, batch),
-            tells_probs=any(role != "labels" for role in outputs.values()),
+            tells_probs=any(role in _COLUMN_PER_CLASS for role in outputs.values()),
             **{name: _blur(known, name) for name in BLUR},
+            trees=max([0, *(int(shape[-1]) for role, shape in holds if role == "leaves" and len(shape) == 2)]),
             class_names=names,
             missing=bool(known.get("missing", False)),
             features=tuple(
@@ -321,7 +328,9 @@ def _roles(outputs: list[dict[str, Any]]) -> dict[str, str]:
     roles: dict[str, str] = {}
     for entry in outputs:
         name, shape = str(entry["name"]), entry.get("shape") or []
-        if name == "labels" or (str(entry.get("datatype")).startswith("INT") and len(shape) <= 1):
+        if name == "leaves":
+            roles[name] = "leaves"
+        elif name == "labels" or (str(entry.get("datatype")).startswith("INT") and len(shape) <= 1):
             roles[name] = "labels"
         elif str(entry.get("datatype")).startswith("FP") and len(shape) == 2:
             roles[name] = "logits" if "logit" in name.lower() else "probs"

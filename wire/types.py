@@ -58,36 +58,47 @@ class Answer:
     Attributes:
         labels: Class indices, ``(n,)`` int64.
         probs: Class probabilities, ``(n, k)`` float32, NaN where withheld; None if only labels are disclosed.
+        leaves: The leaf of each tree that a row reaches, ``(n, trees)`` int64, numbered within its tree, -1 where
+            withheld; None if leaves are not disclosed, or the model has no trees. A layer that changes an answer
+            leaves them out, since they would undo the change.
     """
 
     labels: Labels
     probs: Array | None = None
+    leaves: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: slice) -> Answer:
-        return Answer(self.labels[rows], None if self.probs is None else self.probs[rows])
+    def __getitem__(self, rows: slice | Array) -> Answer:
+        probs, leaves = (None if part is None else part[rows] for part in (self.probs, self.leaves))
+        return Answer(self.labels[rows], probs, leaves)
 
     @staticmethod
     def join(parts: Sequence[Answer]) -> Answer:
         """Concatenates answers to consecutive batches; without parts, the answer has no rows.
 
-        If only some parts have probabilities, the rows of the others get NaN.
+        If only some parts have probabilities, the rows of the others get NaN; likewise -1 as leaves.
         """
         if not parts:
             return Answer(np.empty(0, np.int64))
         if len(parts) == 1:
             return parts[0]
-        labels = np.concatenate([part.labels for part in parts])
-        classes = next((part.probs.shape[1] for part in parts if part.probs is not None), None)
-        if classes is None:
-            return Answer(labels)
-        withheld = np.full((1, classes), np.nan, np.float32)
+        lengths = [len(part) for part in parts]
         return Answer(
-            labels,
-            np.concatenate([withheld.repeat(len(p), axis=0) if p.probs is None else p.probs for p in parts]),
+            np.concatenate([part.labels for part in parts]),
+            _joined([part.probs for part in parts], lengths, np.float32(np.nan)),
+            _joined([part.leaves for part in parts], lengths, np.int64(-1)),
         )
+
+
+def _joined(parts: Sequence[Array | None], lengths: Sequence[int], withheld: np.generic) -> Array | None:
+    """Concatenates parts, ``(n, m)``, filling in those that were withheld; None if all were."""
+    columns = next((part.shape[1] for part in parts if part is not None), None)
+    if columns is None:
+        return None
+    filled = (np.full((n, columns), withheld) if p is None else p for p, n in zip(parts, lengths, strict=True))
+    return np.concatenate([*filled])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +157,13 @@ class Card:
             were also perturbed.
         noise: Standard deviation of the noise that was added to the probabilities before they were clipped at 0
             and normalised; None if none was.
+        trees: Number of the model's trees, if the leaves that a row reaches are disclosed; 0 if they are not.
         class_names: Names of the classes, empty if unknown.
         missing: Whether a feature may be missing (NaN).
         features: The features of a table, in order; empty if they have no names.
         input_name: Name of the input tensor.
-        outputs: Output tensors to request, as pairs of a name and its content: ``labels``, ``probs`` or
-            ``logits``.
+        outputs: Output tensors to request, as pairs of a name and its content: ``labels``, ``probs``,
+            ``logits`` or ``leaves``.
     """
 
     model: str
@@ -167,6 +179,7 @@ class Card:
     digits: int | None = None
     temperature: float | None = None
     noise: float | None = None
+    trees: int = 0
     class_names: tuple[str, ...] = ()
     missing: bool = False
     features: tuple[Feature, ...] = ()

@@ -233,6 +233,23 @@ class Network(Model):
         parts = [self.module(rows).float() for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
+    @property
+    def trees(self) -> int:
+        """Number of trees; 0 if the model is none of trees."""
+        return int(getattr(self.module, "trees", 0))
+
+    @torch.inference_mode()
+    def leaves(self, x: Array) -> Array:
+        """Returns the leaf of each tree that rows ``x`` reach, ``(n, trees)`` int64, numbered within its tree.
+
+        Raises:
+            BadInput: The model has no trees.
+        """
+        if not self.trees:
+            raise BadInput(f"a {type(self.family).__name__.lower()} has no trees, and so no leaves")
+        parts = [self.module.leaves(rows) for rows in self._passes(x)]
+        return torch.cat(parts)[: len(x)].cpu().numpy()
+
     def gradient(
         self, x: Array, labels: Labels, of: Literal["logit", "log_probability", "margin"] = "logit"
     ) -> Array:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wire import Array
+from wire import Array, Card
+from wire.fits import ranges
 from zoo.families.trees import joined
 from zoo.tensors import Tensors
 
@@ -63,6 +64,44 @@ class Box:
         return replace(self, codes={**self.codes, feature: self.codes.get(feature, codes) & codes})
 
 
+class Domain:
+    """The rows that a model takes: the range of each number, and the codes of each category.
+
+    Attributes:
+        features: Number of features d.
+        codes: All codes of each category.
+    """
+
+    def __init__(self, card: Card) -> None:
+        """Reads a card.
+
+        Raises:
+            BadInput: The range of a feature is not known.
+        """
+        self._low, self._high = (end.reshape(-1) for end in ranges(card))
+        self.features = len(self._low)
+        self.codes = {i: frozenset(range(len(f.categories))) for i, f in enumerate(card.features) if f.categories}
+
+    @property
+    def most_codes(self) -> int:
+        """Number of codes of the largest category."""
+        return max(map(len, self.codes.values()), default=1)
+
+    def edges(self, box: Box) -> tuple[Array, Array]:
+        """Returns the least and the greatest float32 of each number in a box, ``(d,)`` each."""
+        low, high = box.low.astype(np.float32), box.high.astype(np.float32)
+        low = np.where(low <= box.low, np.nextafter(low, np.float32(np.inf)), low)
+        high = np.where(high > box.high, np.nextafter(high, np.float32(-np.inf)), high)
+        return np.maximum(low, self._low.astype(np.float32)), np.minimum(high, self._high.astype(np.float32))
+
+    def inside(self, box: Box) -> Array:
+        """Returns a row in the middle of a box, ``(d,)``."""
+        row = ((np.maximum(box.low, self._low) + np.minimum(box.high, self._high)) / 2).astype(np.float32)
+        for feature, codes in self.codes.items():
+            row[feature] = min(box.codes.get(feature, codes))
+        return row
+
+
 class GrowingTree:
     """A decision tree each of whose nodes is a leaf until it is split."""
 
@@ -92,12 +131,16 @@ class GrowingTree:
         self._chosen.append(np.isin(np.arange(self._codes), list(codes)))
         return self._split(node, feature=feature, choice=len(self._chosen) - 1)
 
-    def tensors(self) -> Tensors:
-        """Returns the table of :class:`~zoo.families.trees.Trees`."""
+    def table(self, choices: int) -> tuple[dict[str, Array], list[Array]]:
+        """Returns the columns of :func:`~zoo.families.trees.joined`, and which codes go left at each choice.
+
+        Args:
+            choices: Number of choices of the trees before this one.
+        """
         columns = {name: np.array([node[name] for node in self._nodes]) for name in self._nodes[0]}
         columns = {name: column.astype(_TYPES.get(name, np.int64)) for name, column in columns.items()}
-        chosen = np.stack(self._chosen) if self._chosen else np.zeros((0, 1), bool)
-        return joined([{**columns, "value": np.stack(self._values)}], np.zeros(len(self._values[0])), chosen)
+        columns["choice"] = np.where(columns["choice"] < 0, -1, columns["choice"] + choices)
+        return {**columns, "value": np.stack(self._values)}, self._chosen
 
     def _split(self, node: int, **test: float) -> tuple[int, int]:
         left, right = self._add(self._values[node]), self._add(self._values[node])
@@ -109,6 +152,17 @@ class GrowingTree:
         self._nodes.append(leaf)
         self._values.append(value)
         return len(self._nodes) - 1
+
+
+def joined_trees(trees: Sequence[GrowingTree]) -> Tensors:
+    """Returns the table of :class:`~zoo.families.trees.Trees`, whose values are the answers of each tree."""
+    tables, chosen = list[dict[str, Array]](), list[Array]()
+    for tree in trees:
+        columns, own = tree.table(len(chosen))
+        tables.append(columns)
+        chosen += own
+    classes = tables[0]["value"].shape[1]
+    return joined(tables, np.zeros(classes), np.stack(chosen) if chosen else np.zeros((0, 1), bool))
 
 
 _TYPES = {"leaf": np.bool_, "missing_left": np.bool_, "threshold": np.float64}

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from attacker.asking import some
-from attacker.extraction.boxes import Box
+from attacker.extraction.boxes import Box, Domain
 from wire import Array, Oracle
-from wire.fits import ranges
 
 Probe = tuple[int, int, float]
 """A row's index, a feature, and the value that it is set to."""
@@ -19,13 +18,14 @@ class Stopped(Exception):
     """The victim stopped answering, or the budget is spent."""
 
 
-class LeafSearch:
+class LeafSearch(Domain):
     """Varies one feature of a row at a time; asks about no row twice.
 
     Attributes:
-        features: Number of features d.
-        codes: All codes of each category.
+        tree: The tree whose leaves are searched, where answers tell the leaf of each tree.
     """
+
+    tree: int = 0
 
     def __init__(self, oracle: Oracle, tolerance: float) -> None:
         """Makes a search.
@@ -37,52 +37,50 @@ class LeafSearch:
         Raises:
             BadInput: The range of a feature is not known.
         """
-        self._low, self._high = (end.reshape(-1) for end in ranges(oracle.card))
-        self.features = len(self._low)
-        named = enumerate(oracle.card.features)
-        self.codes = {i: frozenset(range(len(f.categories))) for i, f in named if f.categories}
+        super().__init__(oracle.card)
         self._oracle, self._tolerance = oracle, tolerance
-        self._answers: dict[bytes, bytes] = {}
+        self._told: dict[bytes, tuple[Array, Array | None]] = {}
         self._probs: dict[bytes, Array] = {}
         self._tested: dict[bytes, int] = {}
         self._thresholds: list[list[float]] = [[] for _ in range(self.features)]
 
-    @property
-    def most_codes(self) -> int:
-        """Number of codes of the largest category."""
-        return max(map(len, self.codes.values()), default=1)
-
     def ask(self, rows: Array) -> list[bytes]:
         """Returns the identities of the answers about rows, ``(n, d)`` float32.
+
+        These are the leaves that the answers tell, or the probabilities.
 
         Raises:
             Stopped: Not all rows were answered.
             WireError: Not a single row was answered.
         """
         keys = [row.tobytes() for row in rows]
-        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._answers}
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._told}
         if new:
             x = np.stack([*new.values()]).reshape(-1, *self._oracle.card.input_shape)
-            answer = self._oracle.collect(x) if self._answers else some(self._oracle, x)
-            for key, probs in zip(new, () if answer.probs is None else answer.probs, strict=False):
-                self._answers[key] = probs.tobytes()
-                self._probs[probs.tobytes()] = probs
+            answer = self._oracle.collect(x) if self._told else some(self._oracle, x)
+            leaves = [None] * len(answer) if answer.leaves is None else answer.leaves
+            for key, *told in zip(new, () if answer.probs is None else answer.probs, leaves, strict=False):
+                self._told[key] = told[0], told[1]
             if len(answer) < len(x):
                 raise Stopped
-        return [self._answers[key] for key in keys]
+        return [self._identity(*self._told[key]) for key in keys]
+
+    def _identity(self, probs: Array, leaves: Array | None) -> bytes:
+        withheld = leaves is None or leaves[self.tree] < 0
+        identity = probs.tobytes() if withheld else b"%d/%d" % (self.tree, leaves[self.tree])  # type: ignore[index]
+        self._probs.setdefault(identity, probs)
+        return identity
+
+    def answered(self) -> tuple[Array, Array]:
+        """Returns all rows that were answered, ``(n, d)``, and the probabilities, ``(n, k)``."""
+        rows = np.stack([np.frombuffer(key, np.float32) for key in self._told])
+        return rows, np.stack([probs for probs, _ in self._told.values()])
 
     def probs(self, answer: bytes) -> Array:
         """Returns an answer's probabilities, ``(k,)`` float64 that sum to 1; withheld ones are 0."""
         probs = np.nan_to_num(self._probs[answer].astype(np.float64))
         share: Array = probs / probs.sum()
         return share
-
-    def inside(self, box: Box) -> Array:
-        """Returns a row in the middle of a box, ``(d,)``."""
-        row = ((np.maximum(box.low, self._low) + np.minimum(box.high, self._high)) / 2).astype(np.float32)
-        for feature, codes in self.codes.items():
-            row[feature] = min(box.codes.get(feature, codes))
-        return row
 
     def wide(self, box: Box) -> bool:
         """Returns whether a box is wider than the tolerance, so that its middle is a row inside."""

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from attacker.asking import NotApplicable, needs_probs
-from attacker.extraction.boxes import Box, GrowingTree
+from attacker.extraction.boxes import Box, GrowingTree, joined_trees
 from attacker.extraction.leaf_search import LeafSearch, Stopped
+from attacker.extraction.leaf_values import summed
 from attacker.surrogate import class_names
 from wire import Array, BadInput, Oracle
 from zoo.data.pool import Pool
@@ -26,10 +27,11 @@ from zoo.network import Network
 class PathFinding:
     """Path-finding: finds the leaves of a decision tree by their answers (USENIX Security 2016).
 
-    An answer's probabilities serve as the identity of the leaf that gave it, so leaves must have different
-    answers. From a row in an unknown leaf, each feature is varied alone: where the answer changes, the leaf ends,
-    and the end is located by bisection, or, for a category, by trying all of its codes. What lies beyond the ends
-    is searched next.
+    Where answers tell leaves, as some services do, these are what is searched, and a forest or boosted trees are
+    found tree by tree; what each leaf adds is then solved for. Elsewhere an answer's probabilities serve as the
+    identity of the leaf that gave it, so leaves must have different answers. From a row in an unknown leaf, each
+    feature is varied alone: where the answer changes, the leaf ends, and the end is located by bisection, or, for
+    a category, by trying all of its codes. What lies beyond the ends is searched next.
 
     With incomplete rows, the search goes from the top down: where a row that lacks a node's feature gets that
     node's own answer, the feature whose value changes the answer is the node's, and only features on the path to a
@@ -64,8 +66,20 @@ class PathFinding:
         if incomplete and not oracle.card.missing:
             raise NotApplicable("no feature may be missing")
         names = class_names(oracle.card)
+        card = replace(oracle.card, model="", classes=len(names), class_names=names)
         search = LeafSearch(oracle, self.tolerance)
-        tree = GrowingTree(len(names), search.most_codes)
+        trees = list[GrowingTree]()
+        for search.tree in range(max(1, oracle.card.trees)):
+            trees.append(GrowingTree(len(names), search.most_codes))
+            if not self._search(search, trees[-1], incomplete):
+                break  # the trees that were not searched are missing
+        tensors = joined_trees(trees)
+        if len(trees) > 1:
+            return summed(tensors, *search.answered(), card)
+        return Tree().restore(card, tensors, device=None)
+
+    def _search(self, search: LeafSearch, tree: GrowingTree, incomplete: bool) -> bool:
+        """Searches the leaves of one tree; returns False if the victim stopped answering."""
         regions = [(0, Box.whole(search.features))]
         leaves: dict[bytes, list[Box]] = {}
 
@@ -90,9 +104,8 @@ class PathFinding:
                     beyond += [region] if found is None else peel(tree, region, found, path, search.codes)
                 regions = [region for region in beyond if search.wide(region[1])]
         except Stopped:
-            pass  # the regions that were not searched keep the answer beside them
-        card = replace(oracle.card, model="", classes=len(names), class_names=names)
-        return Tree().restore(card, tree.tensors(), device=None)
+            return False  # the regions that were not searched keep the answer beside them
+        return True
 
 
 def peel(

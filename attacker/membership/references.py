@@ -238,4 +238,4 @@ def halves(count: int, rows: int, rng: np.random.Generator) -> tuple[Array, list
 
 def every(answer: Answer, copies: int) -> Answer:
     """Returns the answer about the first copy of each row."""
-    return Answer(answer.labels[::copies], None if answer.probs is None else answer.probs[::copies])
+    return answer[::copies]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from attacker.transports.split import rows_of, unreached
+from attacker.transports.split import unreached
 from wire import Answer, Array, Oracle, WireError
 from wire.fits import bounds, ranges
 
@@ -113,7 +113,7 @@ class Disguised(Oracle):
             answer = self.oracle.collect(sent)
             heard = int((places < len(answer)).sum())
             self._real += heard
-            answer = rows_of(answer, places[:heard])
+            answer = answer[places[:heard]]
             parts.append(averaged([answer[at : at + len(block)] for at in range(0, heard, len(block))]))
             if self.oracle.ended is not None:
                 return Answer.join(parts), self.oracle.ended

@@ -134,11 +134,6 @@ def unreached(x: Array) -> Answer:
     raise AssertionError("rows travel through the oracles of accounts")
 
 
-def rows_of(answer: Answer, rows: Array) -> Answer:
-    """Returns the answer to these of its rows, ``(m,)``."""
-    return Answer(answer.labels[rows], None if answer.probs is None else answer.probs[rows])
-
-
 def _first(told: Sequence[tuple[Array, Answer]]) -> Answer:
     """Joins answers about rows of a batch, in their order, up to the first row without one."""
     if not told:
@@ -146,7 +141,7 @@ def _first(told: Sequence[tuple[Array, Answer]]) -> Answer:
     rows = np.concatenate([mine for mine, _ in told])
     order = np.argsort(rows)
     whole = int((rows[order] == np.arange(len(rows))).cumprod().sum())
-    return rows_of(Answer.join([answer for _, answer in told if len(answer)]), order[:whole])
+    return Answer.join([answer for _, answer in told if len(answer)])[order[:whole]]
 
 
 def _flat(x: Array) -> Array:

@@ -19,6 +19,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A1": "experiments.claims.equations:A1",
         "A2": "experiments.claims.unknowns:A2",
         "A3": "experiments.claims.paths:A3",
+        "TRA": "experiments.claims.forests:Forests",
         "A4": "experiments.claims.linear_labels:A4",
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",

@@ -38,7 +38,8 @@ PUBLISHED = {
     "incomplete": "1,150 to 29,609 rows for 26 to 318 leaves of other data",
 }
 BUDGET = 1_000_000
-Confidence = Literal["laplace", "share"]
+Told = Literal["laplace", "share", "leaf ids"]
+"""What a victim's answers tell of a leaf: Laplace's estimate, shares of classes, or these and its number."""
 SPARE = ("unseen", "shadow", "control", "reference", "evaluation")  # roles that train neither victim nor thief
 
 
@@ -68,22 +69,29 @@ class A3:
         data = {TREES[name][0] for name in self.trees}
         held = {(name, seed): lab.roles(name, seed) for name in sorted(data) for seed in lab.seeds}
         tests = {key: _test(pools) for key, pools in held.items()}
-        kinds: tuple[Confidence, ...] = ("laplace", "share")
+        kinds: tuple[Told, ...] = ("laplace", "share", "leaf ids")
         victims = {
             (name, kind, seed): lab.train(
                 held[TREES[name][0], seed]["victim"],
                 seed,
-                family=Tree(**TREES[name][1], confidence=kind, missing="stop"),
+                family=Tree(
+                    **TREES[name][1], confidence="laplace" if kind == "laplace" else "share", missing="stop"
+                ),
             )
             for name in self.trees
             for kind in kinds
             for seed in lab.seeds
         }
         called = {key: f"tree-{number}" for number, key in enumerate(victims)}
-        server = lab.serve("victims", {called[key]: (network, "") for key, network in victims.items()})
-        attacks: list[tuple[Confidence, PathFinding]] = [("laplace", PathFinding("complete", self.tolerances[0]))]
+        server = lab.serve(
+            "victims",
+            {called[key]: (network, "") for key, network in victims.items()},
+            leaves=[called[key] for key in victims if key[1] == "leaf ids"],
+        )
+        attacks: list[tuple[Told, PathFinding]] = [("laplace", PathFinding("complete", self.tolerances[0]))]
         attacks += [("laplace", PathFinding("incomplete", tolerance)) for tolerance in self.tolerances]
         attacks += [("share", PathFinding("incomplete", self.tolerances[0]))]
+        attacks += [("leaf ids", PathFinding(rows, self.tolerances[0])) for rows in ("complete", "incomplete")]
         runs = [(name, *attack, seed) for name in self.trees for attack in attacks for seed in lab.seeds]
         found: dict[tuple[str, str, PathFinding], dict[str, dict[int, float | None]]] = {}
         for name, kind, attack, seed in tqdm(runs, desc=self.ID, unit="theft", dynamic_ncols=True):
@@ -95,7 +103,7 @@ class A3:
             measured = self._compare(
                 stolen.model, victim, pools["pool"], tests[TREES[name][0], seed].x, len(stolen.x), seed
             )
-            measured |= {"rows": len(stolen.x), "requests": stolen.requests}
+            measured |= {"rows": len(stolen.x), "requests": stolen.requests, "money": stolen.money / 10**8}
             for what, value in measured.items():
                 found.setdefault((name, kind, attack), {}).setdefault(what, {})[seed] = value
         leaves = {key: _leaves(victim) for key, victim in victims.items()}
@@ -117,7 +125,8 @@ class A3:
             (
                 "BigML's own trees and data are not to hand, so that no row stands beside a published one of its "
                 "setting. A victim's answer is the distribution over classes of a node, with Laplace's estimate "
-                "where the setting says so; BigML's was a bound that also grows with the node.",
+                "where the setting says so; BigML's was a bound that also grows with the node. With leaf ids, an "
+                "answer also tells the number of the leaf, or of the node where an incomplete row ends.",
                 "Victims and surrogates are compared on complete rows that train nobody. A row that lacks a "
                 "feature ends at an inner node of the victim, which the surrogate does not have.",
                 "The null is a tree grown on the victim's labels of as many uniform rows; the second baseline "
@@ -153,7 +162,7 @@ class A3:
                 f"{name}: {of} leaves with {answers} answers ({kind}); {attack.rows} rows, ends to "
                 f"{attack.tolerance:g}"
             )
-            for what in ("rows", "requests"):
+            for what in ("rows", "requests", "money"):
                 published = PUBLISHED[attack.rows] if what == "rows" else "none"
                 yield over_seeds(what, where, published, measured[what], baseline="none", unit=what)
             for what in ("test", "uniform"):

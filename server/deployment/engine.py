@@ -106,6 +106,11 @@ def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: in
     return _joining(network.predict, f"pytorch_{victim.precision}", TORCH_PASS["cpu"])
 
 
+def leaf_engine(network: Network) -> Engine:
+    """Returns the engine that finds the leaves which rows reach, ``(n, trees)`` int64."""
+    return _joining(network.leaves, "pytorch_leaves", PASS)
+
+
 def _on_gpu(network: Network, victim: Victim, card: Card) -> Engine:
     sizes = (victim.pass_rows,) if victim.pass_rows else ()
     try:

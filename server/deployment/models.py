@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,12 +15,12 @@ from threadpoolctl import threadpool_limits
 
 from server.deployment.batcher import Batcher
 from server.deployment.companions import Models
-from server.deployment.engine import Engine, engine_of
+from server.deployment.engine import Engine, engine_of, leaf_engine
 from server.settings import Recipe, Settings, Victim
 from wire import Answer, Array, BadInput, Card, Query
 from zoo import folder
 from zoo.data import Pool, load, load_or_digits, roles
-from zoo.families import FAMILIES, Family
+from zoo.families import FAMILIES, Family, name_of
 from zoo.model import Model
 from zoo.recipe import READY, trained
 from zoo.recipe import Recipe as ModelRecipe
@@ -35,6 +36,7 @@ class LoadedModel:
     Attributes:
         card: The bare model's card.
         batcher: Runs its forward passes.
+        leaves: Runs the passes that find the leaves of its trees; None if these are not disclosed.
         platform: Its engine's name in the protocol's metadata.
         weights: SHA-256 of its weights, as in its folder's card.
         companions: Models that can be evaluated beside it.
@@ -45,6 +47,7 @@ class LoadedModel:
     platform: str
     weights: str
     companions: Models
+    leaves: Batcher | None = None
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities."""
@@ -52,8 +55,11 @@ class LoadedModel:
 
     async def answer(self, x: Array) -> Answer:
         """Answers about rows, ``(n, *input_shape)``, as a query of them is answered."""
-        probs = await self.batcher(x)
-        return Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs)
+        if self.leaves is None:
+            probs, leaves = await self.batcher(x), None
+        else:
+            probs, leaves = await asyncio.gather(self.batcher(x), self.leaves(x))
+        return Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs, leaves)
 
 
 def load_all(
@@ -95,7 +101,8 @@ def load_all(
         engine, threads = engines[source]
         batcher = Batcher(engine, threads, None if observe is None else partial(observe, victim.name))
         aside = beside.setdefault(source, Models(models[source], victim, card, cache, settings.threads, threads))
-        served[victim.name] = LoadedModel(card, batcher, engine.platform, weights[source], aside)
+        leaves = Batcher(leaf_engine(models[source].network()), threads) if victim.leaves else None
+        served[victim.name] = LoadedModel(card, batcher, engine.platform, weights[source], aside, leaves)
     return served
 
 
@@ -106,6 +113,12 @@ def _source(victim: Victim) -> Hashable:
 
 def _card(victim: Victim, model: Model) -> Card:
     card = replace(model.card(), model=victim.name, version=victim.version, max_rows=victim.max_rows)
+    if victim.leaves:
+        card = replace(card, trees=model.network().trees)
+        if not card.trees:
+            raise BadInput(
+                f"leaves = true is for trees, forests and boosted trees, and a {name_of(model.family)} is none"
+            )
     if victim.dtype != "UINT8":
         return card
     if (card.low, card.high) != (0, 1):

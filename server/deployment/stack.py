@@ -25,6 +25,7 @@ from defenses import (
     check_order,
     compose_row_wise,
     disclosed,
+    seen_through,
 )
 from defenses.store import Store
 from defenses.watermarks.survival import check_survival
@@ -257,7 +258,7 @@ def _on_plan(
         if not card.tells_probs:
             break
         try:
-            card = bound.defense.disclose(card)
+            card = seen_through(bound.defense, card)
         except Redundant as redundant:  # beside this victim's own; not so beside another's
             card = redundant.card
         layers.insert(0, bound)

@@ -133,7 +133,7 @@ def write(answer: Answer, card: Card, options: tuple[str | None, list[tuple[str,
     fields = {"model_name": card.model, "model_version": card.version}
     if name is not None:
         fields["id"] = name
-    body, head = pack("outputs", [_tensor(answer, output, binary) for output, binary in wanted], fields)
+    body, head = pack("outputs", [_tensor(answer, card, output, binary) for output, binary in wanted], fields)
     return ([JSON] if head is None else [_BINARY, (_LENGTH, b"%d" % head)]), body
 
 
@@ -154,7 +154,7 @@ def _raw(body: Body, card: Card) -> Array:
 
 
 def _disclosed(card: Card) -> list[str]:
-    return ["labels", "probabilities"] if card.tells_probs else ["labels"]
+    return ["labels"] + ["probabilities"] * card.tells_probs + ["leaves"] * bool(card.trees)
 
 
 def _wanted(request: _Request, card: Card) -> list[tuple[str, bool]]:
@@ -182,7 +182,10 @@ def _flag(parameters: Extensions, name: str, what: str, *, default: bool) -> boo
     return default if not parameters or name not in parameters else bytes(parameters[name]) == b"true"
 
 
-def _tensor(answer: Answer, name: str, binary: bool) -> Tensor:
+def _tensor(answer: Answer, card: Card, name: str, binary: bool) -> Tensor:
+    if name == "leaves":
+        withheld = np.full((len(answer), card.trees), -1, np.int64)  # a reaction may change any answer
+        return Tensor(name, withheld if answer.leaves is None else np.ascontiguousarray(answer.leaves), binary)
     if name == "labels" or answer.probs is None:
         return Tensor("labels", answer.labels, binary)
     return Tensor("probabilities", np.ascontiguousarray(answer.probs, np.float32), binary)
@@ -272,6 +275,8 @@ def _described(deployed: Deployed) -> ModelMetadata:
     outputs = [TensorMetadata(name="labels", datatype="INT64", shape=[-1])]
     if card.tells_probs:
         outputs.append(TensorMetadata(name="probabilities", datatype="FP32", shape=[-1, card.classes]))
+    if card.trees:
+        outputs.append(TensorMetadata(name="leaves", datatype="INT64", shape=[-1, card.trees]))
     return ModelMetadata(
         name=card.model,
         versions=[card.version],

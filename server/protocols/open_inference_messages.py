@@ -81,7 +81,7 @@ class RequestInput(BaseModel):
 class RequestOutput(BaseModel):
     """An output to return; with the parameter ``binary_data`` as raw bytes behind the JSON."""
 
-    name: Literal["labels", "probabilities"] = Field(examples=["labels"])
+    name: Literal["labels", "probabilities", "leaves"] = Field(examples=["labels"])
     parameters: Parameters | None = Field(None, examples=[{"binary_data": False}])
 
 

@@ -88,6 +88,8 @@ def write(answer: Answer, card: Card, options: None) -> tuple[Headers, bytes]:
         prediction: dict[str, Any] = {"label": label, "class": card.class_names[label]}
         if answer.probs is not None:
             prediction["probabilities"] = answer.probs[row]  # withheld ones (NaN) become null
+        if card.trees:
+            prediction["leaves"] = None if answer.leaves is None else answer.leaves[row]
         predictions.append(prediction)
     return [JSON], orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
 
@@ -212,6 +214,9 @@ class Prediction(BaseModel):
     name: str = Field(alias="class", examples=["Sneaker"])
     probabilities: list[float | None] | None = Field(
         None, description="`null` is withheld.", examples=[[0.25, 0.75]]
+    )
+    leaves: list[int] | None = Field(
+        None, description="The leaf of each tree that the row reaches, if the model discloses leaves."
     )
 
 

@@ -13,7 +13,9 @@ from attacker.extraction.path_finding import PathFinding
 from wire import Answer, Array, BadInput, Oracle, Refused
 from wire.fits import uniform
 from zoo.data.pool import Pool
-from zoo.families.trees import Tree
+from zoo.families.family import Family
+from zoo.families.gbdt import Gbdt
+from zoo.families.trees import Forest, Tree
 from zoo.model import Model
 from zoo.recipe import Recipe
 
@@ -31,15 +33,16 @@ def grown(**fields: Any) -> Model:
     return Recipe(Tree(**{"leaf": 9, "confidence": "laplace", "missing": "stop"} | fields)).train(rows(400))
 
 
-def oracle(victim: Model, budget: int | None = None) -> tuple[Oracle, list[Array]]:
+def oracle(victim: Model, budget: int | None = None, leaves: bool = False) -> tuple[Oracle, list[Array]]:
     asked = list[Array]()
 
     def transport(x: Array) -> Answer:
         asked.append(x)
         probs = victim.predict(x)
-        return Answer(probs.argmax(axis=1), probs)
+        return Answer(probs.argmax(axis=1), probs, victim.network().leaves(x) if leaves else None)
 
-    return Oracle(transport, replace(victim.card(), max_rows=10_000), budget), asked
+    card = replace(victim.card(), max_rows=10_000, trees=victim.network().trees if leaves else 0)
+    return Oracle(transport, card, budget), asked
 
 
 def agreement(copy: Model, victim: Model, x: Array) -> float:
@@ -57,6 +60,25 @@ def test_every_leaf_is_found_with_its_answer(kind: Literal["complete", "incomple
     assert told.spent == len(np.unique(np.concatenate(asked), axis=0))  # no row twice
     assert told.requests < told.spent / 2  # of a dozen leaves; the more there are, the more share a request
     assert (copy.card().features, copy.card().class_names) == (victim.card().features, ("low", "high"))
+
+
+def test_leaves_that_answers_tell_part_leaves_of_equal_answers() -> None:
+    victim = grown(confidence="share", leaf=2)
+    random = uniform(victim.card(), 3000, RNG)
+    found = [PathFinding(tolerance=0).extract(oracle(victim, leaves=told)[0], NONE, RNG) for told in (False, True)]
+    silent, told = ((copy.predict(random) == victim.predict(random)).all(axis=1).mean() for copy in found)
+    assert silent < told == 1
+
+
+@pytest.mark.parametrize("family", [Forest(4, 3), Gbdt(4, 5)])
+def test_a_forest_and_boosted_trees_are_found_tree_by_tree(family: Family) -> None:
+    victim = Recipe(family).train(rows(400))
+    told, asked = oracle(victim, leaves=True)
+    copy = PathFinding(tolerance=0).extract(told, NONE, RNG)
+    random = uniform(victim.card(), 3000, RNG)
+    assert np.allclose(copy.predict(random), victim.predict(random), atol=1e-4)
+    assert type(copy.family) is type(family) and copy.trees == victim.network().trees
+    assert told.spent == len(np.unique(np.concatenate(asked), axis=0))  # trees share their rows
 
 
 def test_splits_by_sets_of_codes_are_found() -> None:

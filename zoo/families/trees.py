@@ -79,8 +79,21 @@ class Trees(nn.Module):
             self.register_buffer(name, tensor)
         self.log, self.stop, self.depth = log, stop, _depth(tensors["left"].tolist(), tensors["right"].tolist())
 
+    @property
+    def trees(self) -> int:
+        """Number of trees."""
+        return len(self.root)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps rows, ``(n, ...)``, to logits, ``(n, k)``."""
+        scores = self.value[self._reached(x)].sum(1) + self.base
+        return scores.log() if self.log else scores
+
+    def leaves(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps rows, ``(n, ...)``, to the node of each tree where they end, ``(n, trees)``, from 0 in its tree."""
+        return self._reached(x) - self.root
+
+    def _reached(self, x: torch.Tensor) -> torch.Tensor:
         x = x.flatten(1)
         at = self.root.expand(len(x), -1)  # (n, trees)
         for _ in range(self.depth):
@@ -93,8 +106,7 @@ class Trees(nn.Module):
             left = torch.where(value.isnan(), self.missing_left[at], left)
             below = torch.where(left, self.left[at], self.right[at])
             at = torch.where(value.isnan(), at, below) if self.stop else below
-        scores = self.value[at].sum(1) + self.base
-        return scores.log() if self.log else scores
+        return at
 
 
 def _depth(left: Sequence[int], right: Sequence[int]) -> int:
