@@ -88,11 +88,11 @@ class Forests:
                 for (data, name, seed), victim in victims.items()
             },
             (
-                "The paper's attacker asks a service for counterfactuals that are proven to be optimal in a region; "
-                "its fidelity is 100 % by construction, and its queries are not rows. Here predictions stand in for "
-                "that service, so that no published figure is of this setting.",
-                "The null is a forest of 100 trees grown on the victim's labels of as many uniform rows. The second "
-                "baseline is one grown on the true labels of the thief's pool, which asks nothing.",
+                "The paper's attacker asks a service for counterfactuals that are proven to be optimal in a "
+                "region; its fidelity is 100 % by construction, and its queries are not rows. Here predictions "
+                "stand in for that service, so that no published figure is of this setting.",
+                "The null is a forest of 100 trees grown on the victim's labels of as many uniform rows. The "
+                "second baseline is one grown on the true labels of the thief's pool, which asks nothing.",
             ),
         )
 
