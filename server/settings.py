@@ -115,8 +115,7 @@ class Victim(_Strict):
         pass_rows: On a GPU, the one size to which every forward pass is padded, so that a row's answer does not
             depend on how many rows share its pass. By default there are up to six sizes, from 1 row to 1,024: a
             lone row is answered sooner, but not to the last bit as it is among others.
-        leaves: Whether answers tell which leaf of each tree a row reaches, if the model is a tree, a forest or
-            boosted trees, and no layer outside changes or withholds answers.
+        leaves: Whether answers tell the leaf of each tree that a row reaches, where no layer changes them.
         defenses: The layers around it, outermost first, each a table with its ``type`` and its fields.
     """
 
