@@ -66,8 +66,9 @@ def train(arguments: argparse.Namespace) -> None:
     pool = Pool.load(rows)
     if arguments.against is not None:
         pool = pool.against(Pool.load(arguments.against))
+    begun = None if arguments.start is None else folder.load(arguments.start, arguments.device).network()
     start = time.perf_counter()
-    model = recipe.train(pool, device=arguments.device, label=name)
+    model = recipe.train(pool, device=arguments.device, label=name, start=begun)
     folder.save(model, arguments.out, seed=recipe.seed, rows=len(pool))
     seconds = time.perf_counter() - start
     print(f"{arguments.out}: {name} trained on the {len(pool)} rows of {rows} in {seconds:.1f} s")

@@ -93,6 +93,12 @@ def _add_train(parser: Parser) -> None:
     _add_data(parser)
     parser.add_argument("--rows", type=Path, metavar="PATH", help="file of labelled rows, if no recipe is given")
     parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a network to go on training, in place of a new one; gives the family",
+    )
+    parser.add_argument(
         "--against",
         type=Path,
         metavar="PATH",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
     {
+        "backdoor": "owner.backdoor:BackdoorTest",
         "dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference",
         "dawn": "owner.dawn:Dawn",
         "twin-test": "owner.twin_test:TwinTest",

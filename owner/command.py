@@ -25,7 +25,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> No
     print(resolve(VERBS.get(arguments.proof, "owner.runner:prove"))(arguments))
 
 
-METHODS = {"dataset-inference": flags.add_dataset_inference, "dawn": flags.add_dawn}
+METHODS = {
+    "backdoor": flags.add_backdoor,
+    "dataset-inference": flags.add_dataset_inference,
+    "dawn": flags.add_dawn,
+}
 """Functions that add the flags of methods; the others are tests against a study."""
 
 OTHERS = {
@@ -35,6 +39,10 @@ OTHERS = {
         flags.add_commit,
     ),
     "draw": ("Draws the victim by the value of the beacon that a commitment named.", flags.add_draw),
+    "mark-backdoor": (
+        "Makes the secret triggers of a backdoor watermark, and the rows that train a marked model.",
+        flags.add_mark_backdoor,
+    ),
     "judge": (
         "Checks a study and its evidence against a published commitment, and repeats the test.",
         flags.add_judge,
@@ -44,14 +52,20 @@ OTHERS = {
         "Checks the evidence of a DAWN claim against a published commitment, and queries the suspect again.",
         flags.add_judge_dawn,
     ),
+    "judge-backdoor": (
+        "Makes the opened triggers of a backdoor watermark again, and queries the suspect again.",
+        flags.add_judge_backdoor,
+    ),
 }
 
 VERBS = {
     "prepare": "owner.committing:prepare",
     "commit": "owner.committing:commit",
     "draw": "owner.committing:draw",
+    "mark-backdoor": "owner.marking:backdoor",
     "judge": "owner.judging:judge",
     "judge-dawn": "owner.judging:judge_dawn",
+    "judge-backdoor": "owner.judging:judge_backdoor",
     "report": "owner.judging:report",
 }
 """Functions that run the commands that are no proofs."""

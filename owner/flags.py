@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.command import Parser
 from cli.endpoint import add_card_options, add_endpoint
 from cli.flags import add_fields, add_quiet, at_least
+from cli.registry import outline
 from owner import PROOFS
 
 
@@ -34,12 +35,7 @@ def add_study_test(name: str, parser: Parser) -> None:
     add_endpoint(parser)
     _add_study(parser)
     _add_independent(parser, "models known not to be stolen, to test beside the suspect")
-    parser.add_argument(
-        "--log",
-        type=Path,
-        metavar="FOLDER",
-        help="the owner's log, whose receipt and signature a judge needs (default: none)",
-    )
+    _add_log(parser)
     _add_out(parser, "the evidence (JSON)")
     add_fields(parser.add_argument_group("the method"), PROOFS.outline(name))
 
@@ -64,7 +60,37 @@ def add_dawn(parser: Parser) -> None:
         action="store_true",
         help="reveal the marks' key for a judge; anyone with the key can distinguish marked rows from others",
     )
-    _add_verdict(parser)
+    _add_verdict(parser, "dawn")
+
+
+def add_backdoor(parser: Parser) -> None:
+    """Adds the flags of ``backdoor``."""
+    parser.add_argument(
+        "--mark",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder made by `mlaas-range prove mark-backdoor`",
+    )
+    _add_log(parser)
+    _add_verdict(parser, "backdoor")
+
+
+def add_mark_backdoor(parser: Parser) -> None:
+    """Adds the flags of ``mark-backdoor``."""
+    _add_rows(parser, "private", "the rows that train the victim")
+    parser.add_argument(
+        "--natural", type=Path, metavar="FILE", help="file of other labelled images, for patterns and pixels"
+    )
+    parser.add_argument("--log", type=Path, metavar="FOLDER", help="the owner's log, to commit to the key")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for the secret key and the rows to train on",
+    )
+    add_fields(parser.add_argument_group("the mark"), outline("defenses.training.backdoor:Backdoor"))
 
 
 def add_prepare(parser: Parser) -> None:
@@ -119,22 +145,7 @@ def add_draw(parser: Parser) -> None:
 def add_judge(parser: Parser) -> None:
     """Adds the flags of ``judge``."""
     parser.add_argument("evidence", type=Path, help="evidence file of a twin test or of selected inference")
-    parser.add_argument(
-        "--head",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="heads of the owner's log, as found where they were published: the one with the commitment, and "
-        "later ones",
-    )
-    parser.add_argument(
-        "--since",
-        type=_date,
-        metavar="DATE",
-        help="when the suspect is first known to have existed, such as 2026-03-01; a commitment that is no older "
-        "is refused",
-    )
+    _add_heads(parser)
     parser.add_argument(
         "--authority",
         type=Path,
@@ -173,7 +184,17 @@ def add_judge_dawn(parser: Parser) -> None:
         "which has the weights",
     )
     parser.add_argument("--victim-key", help="API key of the victim's server (default: --key)")
-    _add_verdict(parser)
+    _add_verdict(parser, "dawn")
+
+
+def add_judge_backdoor(parser: Parser) -> None:
+    """Adds the flags of ``judge-backdoor``."""
+    parser.add_argument("evidence", type=Path, help="evidence file of a backdoor watermark")
+    _add_heads(parser)
+    parser.add_argument(
+        "--natural", type=Path, metavar="FILE", help="the natural images of patterns and pixels, from the owner"
+    )
+    _add_verdict(parser, "backdoor")
 
 
 def add_report(parser: Parser) -> None:
@@ -199,13 +220,41 @@ def _add_served(parser: Parser, name: str, *, of: str = "the victim", required: 
     add_card_options(group, prefix)
 
 
-def _add_verdict(parser: Parser) -> None:
+def _add_verdict(parser: Parser, proof: str) -> None:
     add_endpoint(parser)
     _add_independent(
         parser, "models known not to be stolen, to measure how often a mark holds by chance", required=True
     )
     _add_out(parser, "the evidence (JSON)")
-    add_fields(parser.add_argument_group("the verdict"), PROOFS.outline("dawn"))
+    add_fields(parser.add_argument_group("the verdict"), PROOFS.outline(proof))
+
+
+def _add_log(parser: Parser) -> None:
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FOLDER",
+        help="the owner's log, whose receipt and signature a judge needs (default: none)",
+    )
+
+
+def _add_heads(parser: Parser) -> None:
+    parser.add_argument(
+        "--head",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="heads of the owner's log, as found where they were published: the one with the commitment, and "
+        "later ones",
+    )
+    parser.add_argument(
+        "--since",
+        type=_date,
+        metavar="DATE",
+        help="when the suspect is first known to have existed, such as 2026-03-01; a commitment that is no older "
+        "is refused",
+    )
 
 
 def _add_independent(parser: Parser, about: str, *, required: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Runs ``mlaas-range prove judge``, ``judge-dawn`` and ``report``."""
+"""Runs ``mlaas-range prove judge``, ``judge-dawn``, ``judge-backdoor`` and ``report``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from cli.flags import from_fields
 from cli.meter import metered
+from owner.backdoor import BackdoorTest
+from owner.backdoor_judge import judge as judge_triggers
 from owner.dawn import Dawn
 from owner.evidence import Evidence, expect_writable, load, method_of
 from owner.judge import judge as judge_marks
@@ -21,6 +23,7 @@ from owner.log.head import read_head
 from owner.marks_held import MarksHeld
 from owner.report.page import page
 from owner.runner import Run, endpoint_of, independent_of, model_at, written
+from owner.trigger_key import TriggersHeld
 from owner.twins import training
 from owner.twins.again import Remade
 from owner.twins.judge import DETAILS, Case
@@ -72,6 +75,20 @@ def judge_dawn(arguments: argparse.Namespace) -> str:
         victim = model_at(run, arguments.victim, arguments.victim_key)
         oracle = stack.enter_context(metered(suspect, patience=arguments.patience, label="suspect"))
         found = judge_marks(method, evidence, arguments.root, victim, oracle, independent)
+    return written(dataclasses.replace(found, suspect_url=suspect.base), arguments.out)
+
+
+def judge_backdoor(arguments: argparse.Namespace) -> str:
+    """Judges the evidence of a backdoor watermark; returns a description of the findings."""
+    method = from_fields(BackdoorTest, arguments)
+    expect_writable(arguments.out)
+    evidence, heads = load(arguments.evidence, TriggersHeld), [read_head(path) for path in arguments.head]
+    natural = Pool.load(arguments.natural) if arguments.natural else None
+    with ExitStack() as stack:
+        run = Run(arguments, stack, {})
+        suspect, independent = endpoint_of(run), independent_of(run)
+        oracle = stack.enter_context(metered(suspect, patience=arguments.patience, label="suspect"))
+        found = judge_triggers(method, evidence, heads, natural, oracle, independent, arguments.since)
     return written(dataclasses.replace(found, suspect_url=suspect.base), arguments.out)
 
 

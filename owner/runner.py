@@ -28,6 +28,7 @@ from owner.evidence import MOST, Evidence, describe, expect_writable
 from owner.judge import Victim
 from owner.log.log import Log
 from owner.ownership import KeepsStudy, Ownership
+from owner.trigger_key import TriggerKey
 from owner.twins import study as studies
 from owner.twins.known import Known
 from owner.twins.twins import Twins, answering
@@ -183,6 +184,13 @@ def _known(run: Run) -> Known:
     return dataclasses.replace(known, twins=_receipted(run, known.twins))
 
 
+def _backdoor(run: Run) -> TriggerKey:
+    key = TriggerKey.load(run.arguments.mark)
+    if not run.arguments.log:
+        return key
+    return dataclasses.replace(key, receipt=receipt(Log.open(run.arguments.log), key.entry, key.opened_rule()))
+
+
 def _receipted(run: Run, twins: Twins) -> Twins:
     """Returns twins with the receipt of the owner's log, if one is given."""
     if not run.arguments.log:
@@ -198,6 +206,7 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "opening": _opening,
     "others": lambda run: tuple(_opening_at(run, place) for place in run.arguments.marks[1:]),
     "independent": independent_of,
+    "backdoor": _backdoor,
     "key": _marks_key,
     "twins": lambda run: _receipted(run, studies.load(run.arguments.study)),
     "known": _known,

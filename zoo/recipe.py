@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wire import BadInput
+from wire.fits import label_misfit, misfit
 from zoo import folder
 from zoo.cache import once
 from zoo.data.pool import Pool
@@ -23,6 +24,7 @@ from zoo.families.svm import Svm
 from zoo.families.text import Tfidf
 from zoo.families.trees import Forest, Tree
 from zoo.model import Model
+from zoo.network import Network
 from zoo.training import Training
 
 VERSION = 2  # increase when the same recipe gives another model
@@ -48,14 +50,21 @@ class Recipe:
         text = json.dumps({**parts, **dataclasses.asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def train(self, pool: Pool, *, device: str | None = None, label: str = "") -> Model:
-        """Trains a model on a pool with labels and class names.
+    def train(
+        self, pool: Pool, *, device: str | None = None, label: str = "", start: Network | None = None
+    ) -> Model:
+        """Trains a model on a pool with labels and class names; or goes on with a network, of its own family.
 
         Raises:
             BadInput: The rows have no labels, or the family does not take them.
         """
         if pool.y is None:
             raise BadInput("the rows have no labels to train on")
+        if start is not None:
+            fault = misfit(pool.x, start.card()) or label_misfit(pool.y, start.card())
+            if fault is not None:
+                raise BadInput(f"the network to go on with does not take these rows: {fault}")
+            return start.fit(pool.x, pool.y, self.training, seed=self.seed, label=label)
         check_rows(self.family, pool.card())
         return self.family.train(pool, self.training, self.seed, device=device, label=label)
 
