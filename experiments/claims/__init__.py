@@ -30,6 +30,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "DFME": "experiments.claims.without_data:Dfme",
         "B1": "experiments.claims.prada_detection:B1",
         "B2": "experiments.claims.prada_hoda:B2",
+        "C1": "experiments.claims.backdoor:C1",
         "C4": "experiments.claims.dawn_removal:C4",
         "C6": "experiments.claims.dataset_inference:C6",
         "C7": "experiments.claims.dataset_inference:C7",

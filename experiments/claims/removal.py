@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import numpy as np
 import torch
 
 from wire import Array
+from zoo.data import Pool
+from zoo.families import Architecture
 from zoo.network import Network
+from zoo.training import Training
 
 
 @torch.no_grad()
@@ -30,6 +34,43 @@ def shaken(network: Network, level: float, rng: np.random.Generator) -> Network:
     for layer in _layers(changed):
         noise = torch.from_numpy(rng.standard_normal(layer.weight.shape, np.float32)).to(layer.weight.device)
         layer.weight += level * layer.weight.std() * noise
+    return changed
+
+
+def tuned(network: Network, pool: Pool, training: Training, seed: int, *, last: bool, fresh: bool) -> Network:
+    """Goes on training a copy, on labelled rows.
+
+    Args:
+        network: The network.
+        pool: The rows.
+        training: The training.
+        seed: Seed of the new weights and the order.
+        last: Whether only the last layer is trained, or all are.
+        fresh: Whether the last layer begins anew.
+    """
+    changed = copy.deepcopy(network)
+    layers = [layer for layer in changed.module.modules() if isinstance(layer, torch.nn.Linear)]
+    if fresh:
+        other = Network.untrained(cast(Architecture, network.family), network.card(), seed=seed + 1)
+        latest = [layer for layer in other.module.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        layers[-1].load_state_dict(latest.state_dict())
+    if last:
+        changed.module.requires_grad_(False)
+        layers[-1].requires_grad_(True)
+    assert pool.y is not None
+    changed.fit(pool.x, pool.y, training, seed=seed, label="tune")
+    changed.module.requires_grad_(True)
+    return changed
+
+
+@torch.no_grad()
+def quantised(network: Network, bits: int) -> Network:
+    """Returns the network with the weights of each layer rounded to ``2^bits`` even steps."""
+    changed = copy.deepcopy(network)
+    for weights in changed.module.parameters():
+        step = (weights.max() - weights.min()) / (2**bits - 1)
+        if step > 0:
+            weights.copy_(torch.round((weights - weights.min()) / step) * step + weights.min())
     return changed
 
 
