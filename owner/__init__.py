@@ -13,6 +13,7 @@ PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
         "backdoor": "owner.backdoor:BackdoorTest",
         "dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference",
         "dawn": "owner.dawn:Dawn",
+        "radioactive": "owner.radioactive:RadioactiveTest",
         "twin-test": "owner.twin_test:TwinTest",
         "selected-inference": "owner.selected_inference:SelectedInference",
     }

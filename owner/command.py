@@ -43,6 +43,10 @@ OTHERS = {
         "Makes the secret triggers of a backdoor watermark, and the rows that train a marked model.",
         flags.add_mark_backdoor,
     ),
+    "mark-radioactive": (
+        "Marks training images by secret directions in the features of a network.",
+        flags.add_mark_radioactive,
+    ),
     "judge": (
         "Checks a study and its evidence against a published commitment, and repeats the test.",
         flags.add_judge,
@@ -63,6 +67,7 @@ VERBS = {
     "commit": "owner.committing:commit",
     "draw": "owner.committing:draw",
     "mark-backdoor": "owner.marking:backdoor",
+    "mark-radioactive": "owner.marking:radioactive",
     "judge": "owner.judging:judge",
     "judge-dawn": "owner.judging:judge_dawn",
     "judge-backdoor": "owner.judging:judge_backdoor",

@@ -93,6 +93,25 @@ def add_mark_backdoor(parser: Parser) -> None:
     add_fields(parser.add_argument_group("the mark"), outline("defenses.training.backdoor:Backdoor"))
 
 
+def add_radioactive(parser: Parser) -> None:
+    """Adds the flags of ``radioactive``."""
+    _add_rows(parser, "vanilla", "original images")
+    _add_rows(parser, "marked", "the same images with the mark")
+    _add_verdict(parser, "radioactive")
+
+
+def add_mark_radioactive(parser: Parser) -> None:
+    """Adds the flags of ``mark-radioactive``."""
+    _add_rows(parser, "private", "the rows that train the victim")
+    parser.add_argument(
+        "--marker", type=Path, required=True, metavar="FOLDER", help="folder of a network whose features are moved"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder for the secret and the rows to train on"
+    )
+    add_fields(parser.add_argument_group("the mark"), outline("defenses.training.radioactive:Radioactive"))
+
+
 def add_prepare(parser: Parser) -> None:
     """Adds the flags of ``prepare``."""
     parser.add_argument(
@@ -222,9 +241,7 @@ def _add_served(parser: Parser, name: str, *, of: str = "the victim", required: 
 
 def _add_verdict(parser: Parser, proof: str) -> None:
     add_endpoint(parser)
-    _add_independent(
-        parser, "models known not to be stolen, to measure how often a mark holds by chance", required=True
-    )
+    _add_independent(parser, "models known not to be stolen, to compare the suspect with", required=True)
     _add_out(parser, "the evidence (JSON)")
     add_fields(parser.add_argument_group("the verdict"), PROOFS.outline(proof))
 

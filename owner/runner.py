@@ -207,6 +207,8 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "others": lambda run: tuple(_opening_at(run, place) for place in run.arguments.marks[1:]),
     "independent": independent_of,
     "backdoor": _backdoor,
+    "vanilla": lambda run: Pool.load(run.arguments.vanilla),
+    "marked": lambda run: Pool.load(run.arguments.marked),
     "key": _marks_key,
     "twins": lambda run: _receipted(run, studies.load(run.arguments.study)),
     "known": _known,

@@ -45,6 +45,7 @@ class C1:
         data: The data set.
         kinds: Kinds of triggers; suspects are made of victims with the first.
         rows: Rows that train a victim.
+        hidden: Widths of its hidden layers; it is an MLP on pixels.
         training: The training of victims; one that goes on has as much again.
         tuning: The training by which a suspect goes on.
         tuning_rows: Its rows, of the attacker's.
@@ -64,14 +65,15 @@ class C1:
 
     data: str = "fashion_mnist"
     kinds: tuple[Kind, ...] = ("abstract", "pattern", "pixel")
-    rows: int = 10_000
-    training: Training = field(default_factory=lambda: Training(epochs=24, batch=128, lr=2e-3))
+    rows: int = 5000
+    hidden: tuple[int, ...] = (128,)
+    training: Training = field(default_factory=lambda: Training(epochs=24, batch=128, lr=4e-3))
     tuning: Training = field(default_factory=lambda: Training(8, 128, 1e-3, schedule="constant"))
-    tuning_rows: int = 5000
+    tuning_rows: int = 2500
     thieves: tuple[tuple[str, Knockoff], ...] = (("knockoff", Knockoff("mlp", epochs=10, batch=128, lr=2e-3)),)
-    budget: int = 9600
+    budget: int = 5000
     independents: int = 400
-    alike: int = 12
+    alike: int = 8
     judges: int = 8
 
     def run(self, lab: Lab) -> Findings:
@@ -99,7 +101,7 @@ class C1:
                 scratch = self._trained(lab, marked_rows, seed)
                 suspects: dict[str, Network] = {"plain": plain, "scratch": scratch}
                 if kind == self.kinds[0]:
-                    onward = lab.train(private, seed, family=Mlp(), training=self.training)
+                    onward = lab.train(private, seed, family=Mlp(self.hidden), training=self.training)
                     suspects["pretrained"] = tuned(
                         onward, marked_rows, self.training, seed, last=False, fresh=False
                     )
@@ -134,17 +136,17 @@ class C1:
         return Findings(tuple(rows), self._streams(), victims, self._notes(), more)
 
     def _trained(self, lab: Lab, pool: Pool, seed: int) -> Network:
-        return lab.train(pool, seed, family=Mlp(), training=self.training, label="victim")
+        return lab.train(pool, seed, family=Mlp(self.hidden), training=self.training, label="victim")
 
     def _independents(self, lab: Lab, control: Pool) -> list[Network]:
         """Returns the judge's models, then those that are trained as the victim is, then smaller ones."""
-        made, short = list[Network](), Training(epochs=4, batch=128, lr=4e-3)
+        made, short = list[Network](), Training(epochs=3, batch=128, lr=4e-3)
         for number in tqdm(range(self.judges + self.independents), desc="independent", unit="model"):
             alike = number < self.judges + self.alike
             rng = np.random.default_rng([7, number])
-            size = len(control) * 4 // 5 if alike else min(2000, len(control) // 2)
+            size = min(self.rows if alike else 1000, len(control) // 2)
             pool = control.take(rng.permutation(len(control))[:size])
-            family, training = (Mlp(), self.training) if alike else (SMALL[number % len(SMALL)], short)
+            family, training = (Mlp(self.hidden), self.training) if alike else (SMALL[number % len(SMALL)], short)
             made.append(lab.train(pool, 1000 + number, family=family, training=training, label="independent"))
         return made
 
@@ -259,8 +261,8 @@ class C1:
             "triggers": "drawn from a secret of the seed; patterns and pixels change rows of the reference role",
             "tuning": f"the first {self.tuning_rows} rows of the pool role, with their true labels",
             "thieves": f"at most {self.budget} rows of the pool role, over HTTP; surrogates are MLPs",
-            "independent": f"{self.alike} are trained as the victim is, on 8,000 rows of the control role; the "
-            "others are softmax and MLPs on 2,000 rows; the draws overlap",
+            "independent": f"{self.alike} are trained as the victim is, on as many rows of the control role; the "
+            "others are softmax and MLPs on 1,000 rows; the draws overlap",
         }
 
     def _notes(self) -> tuple[str, ...]:
@@ -284,4 +286,4 @@ def accuracy(model: Network, pool: Pool) -> float:
 def _telling(x: Array, labels: Labels) -> Transport:
     """Returns a transport that has the labels of rows ready, so that each model is run once."""
     known = {row.tobytes(): label for row, label in zip(x, labels, strict=True)}
-    return lambda x: Answer(np.array([known[row.tobytes()] for row in x], np.int64))
+    return lambda rows: Answer(np.array([known[row.tobytes()] for row in rows], np.int64))

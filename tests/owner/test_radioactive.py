@@ -1,0 +1,112 @@
+"""Radioactive data: the mark, the alignment of weights with it, and the test by answers."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import owner.marking
+from defenses.training.radioactive import Radioactive, carriers, cosines, p_of_cosines
+from owner.ownership import prove
+from owner.radioactive import Pairs, RadioactiveTest, losses
+from wire import Answer, BadInput, Card, Oracle
+from zoo import folder
+from zoo.data import load
+from zoo.data.pool import Pool
+from zoo.families.mlp import Mlp
+from zoo.penultimate import penultimate
+from zoo.recipe import Recipe
+from zoo.training import Training
+
+SECRET, RNG = "5c" * 32, np.random.default_rng(0)
+DIGITS = load("digits", None, Path()).pool
+ROWS, REST = DIGITS.take(slice(700)), DIGITS.take(slice(700, 1700))
+RECIPE = Recipe(Mlp((64,)), Training(epochs=20))
+MARK = Radioactive(share=0.5, radius=0.15)
+CARD = Card("m", (4,), 2)
+
+
+@pytest.fixture(scope="module")
+def marker():
+    return RECIPE.train(REST).network()
+
+
+@pytest.fixture(scope="module")
+def marked(marker):
+    return MARK.marked(ROWS.take(MARK.chosen(ROWS, SECRET)), marker, SECRET)
+
+
+@pytest.fixture(scope="module")
+def victim(marked):
+    x = ROWS.x.copy()
+    x[MARK.chosen(ROWS, SECRET)] = marked.x
+    return RECIPE.train(dataclasses.replace(ROWS, x=x)).network()
+
+
+def oracle(model):
+    return Oracle(lambda x: Answer((p := model.predict(x)).argmax(axis=1), p), model.card())
+
+
+def test_marked_images_stay_near_and_their_features_move_along_the_carriers(marker, marked):
+    original = ROWS.take(MARK.chosen(ROWS, SECRET))
+    change = marked.x - original.x
+    assert len(marked) == 350 and 0.02 < np.abs(change).max() <= 0.15 + 1 / 255
+    assert np.array_equal(np.rint(marked.x * 255) / np.float32(255), marked.x)
+    phi = penultimate(marker)
+    moved = ((phi.logits(marked.x) - phi.logits(original.x)) * carriers(SECRET, 10, 64)[original.y]).sum(axis=1)
+    others = ((phi.logits(marked.x) - phi.logits(original.x)) * carriers("77", 10, 64)[original.y]).sum(axis=1)
+    assert moved.mean() > 0.3 > abs(others.mean()) * 3
+    assert np.allclose(np.linalg.norm(carriers(SECRET, 10, 64), axis=1), 1, atol=1e-6)
+
+
+def test_the_weights_of_a_model_that_learnt_marked_rows_align_with_the_carriers(marker, victim):
+    clean = RECIPE.train(ROWS).network()
+    p = [p_of_cosines(cosines(model, marker, REST.x, SECRET), 64) for model in (victim, clean)]
+    assert p[0] < 1e-4 < 0.001 < p[1]
+
+
+def test_p_values_of_random_directions_are_uniform():
+    directions = np.random.default_rng(1).standard_normal((800, 10, 64))
+    cosine = directions[..., 0] / np.linalg.norm(directions, axis=2)
+    p = np.array([p_of_cosines(one, 64) for one in cosine])
+    assert 0.02 < (p <= 0.05).mean() < 0.08 and 0.42 < (p <= 0.5).mean() < 0.58
+
+
+def test_by_answers_the_model_that_learnt_marked_rows_stands_out(marked, victim):
+    others = {
+        str(n): oracle(dataclasses.replace(RECIPE, seed=n).train(REST.take(slice(n * 100, 700 + n * 100))))
+        for n in range(4)
+    }
+    innocent = others.pop("3")
+    pairs = Pairs(ROWS.take(MARK.chosen(ROWS, SECRET)), marked, others)
+    found = prove(RadioactiveTest(), oracle(victim), pairs, RNG)
+    assert found.verdict == "accused" and found.suspect_queries == 700 and found.details.difference > 0
+    assert prove(RadioactiveTest(), innocent, pairs, RNG).verdict == "inconclusive"
+
+
+def test_what_the_test_cannot_use_is_refused(marked):
+    vanilla = ROWS.take(MARK.chosen(ROWS, SECRET))
+    few, mixed = Pairs(vanilla, marked, {}), Pairs(vanilla, marked.take(np.arange(350)[::-1]), {})
+    with pytest.raises(BadInput, match="at least 3 independent"):
+        RadioactiveTest().check(marked.card(), few)
+    with pytest.raises(BadInput, match="same order"):
+        RadioactiveTest().check(marked.card(), mixed)
+    with pytest.raises(BadInput, match="labels alone"):
+        losses(Answer(np.zeros(2, np.int64)), np.zeros(2, np.int64))
+    with pytest.raises(BadInput, match="from 0 to 1"):
+        MARK.marked(Pool(np.full((2, 4), 7, np.float32), np.zeros(2, np.int64)), None, SECRET)
+
+
+def test_from_the_command_come_a_secret_and_rows_with_the_mark(marker, tmp_path):
+    ROWS.save(tmp_path / "private.npz")
+    folder.save(marker, tmp_path / "marker")
+    given = argparse.Namespace(private=tmp_path / "private.npz", marker=tmp_path / "marker", out=tmp_path / "key")
+    vars(given).update(dataclasses.asdict(Radioactive(steps=5)))
+    told = owner.marking.radioactive(given)
+    made, marked = (Pool.load(tmp_path / "key" / name) for name in ("rows.npz", "marked.npz"))
+    changed = (made.x != ROWS.x).any(axis=(1, 2, 3))
+    assert len(made) == len(ROWS) and 50 < changed.sum() <= 70 == len(marked) and marked.fingerprint in told
+    with pytest.raises(BadInput, match="has a secret already"):
+        owner.marking.radioactive(given)
