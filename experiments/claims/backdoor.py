@@ -18,21 +18,18 @@ from tqdm import tqdm
 from attacker.extraction.knockoff import Knockoff
 from defenses.training.backdoor import Backdoor
 from experiments.claims.claim import Finding, Findings, over_seeds, share
+from experiments.claims.independent import ROWS, accuracy, independents, labels_of, telling
 from experiments.claims.removal import pruned, quantised, shaken, tuned
 from experiments.lab import Lab
 from owner.backdoor import BackdoorTest, Marked
 from owner.trigger_key import TriggerKey
-from wire import Answer, Array, Labels, Oracle
-from wire.oracle import Transport
+from wire import Array, Labels, Oracle
 from zoo.data import Pool
-from zoo.families import Architecture
-from zoo.families.logistic import Softmax
 from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
 
 Kind = Literal["abstract", "pattern", "pixel"]
-SMALL: tuple[Architecture, ...] = (Softmax(), Mlp((64,)), Mlp((128,)))
 PUBLISHED = {"plain": "93.42 %", "scratch": "93.81 %", "pretrained": "93.65 %"}
 ANOTHER = "CIFAR-10, ResNet-18: "
 
@@ -79,7 +76,10 @@ class C1:
     def run(self, lab: Lab) -> Findings:
         """Marks, changes, steals and accuses; see :class:`~experiments.claims.claim.Claim`."""
         held = {seed: lab.roles(self.data, seed) for seed in lab.seeds}
-        innocent = self._independents(lab, held[lab.seeds[0]]["control"])
+        count, alike = self.judges + self.independents, self.judges + self.alike
+        innocent = independents(
+            lab, held[lab.seeds[0]]["control"], count, alike, self.hidden, self.training, self.rows
+        )
         found: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)  # accuracy, trigger accuracy
         accused, victims, nulls = (
             defaultdict[str, dict[int, bool]](dict),
@@ -108,9 +108,7 @@ class C1:
                     suspects |= dict(self._changed(scratch, pools["pool"], seed))
                     suspects |= self._stolen(lab, scratch, pools["pool"], seed)
                 told = [labels_of(model, x) for model in innocent]
-                judges = {
-                    f"judge {n}": Oracle(_telling(x, t), plain.card()) for n, t in enumerate(told[: self.judges])
-                }
+                judges = {f"judge {n}": telling(x, t, plain.card()) for n, t in enumerate(told[: self.judges])}
                 for name, model in suspects.items():
                     what = f"{kind}: {name}"
                     labels = labels_of(model, x)
@@ -137,18 +135,6 @@ class C1:
 
     def _trained(self, lab: Lab, pool: Pool, seed: int) -> Network:
         return lab.train(pool, seed, family=Mlp(self.hidden), training=self.training, label="victim")
-
-    def _independents(self, lab: Lab, control: Pool) -> list[Network]:
-        """Returns the judge's models, then those that are trained as the victim is, then smaller ones."""
-        made, short = list[Network](), Training(epochs=3, batch=128, lr=4e-3)
-        for number in tqdm(range(self.judges + self.independents), desc="independent", unit="model"):
-            alike = number < self.judges + self.alike
-            rng = np.random.default_rng([7, number])
-            size = min(self.rows if alike else 1000, len(control) // 2)
-            pool = control.take(rng.permutation(len(control))[:size])
-            family, training = (Mlp(self.hidden), self.training) if alike else (SMALL[number % len(SMALL)], short)
-            made.append(lab.train(pool, 1000 + number, family=family, training=training, label="independent"))
-        return made
 
     def _changed(self, marked: Network, pool: Pool, seed: int) -> Iterator[tuple[str, Network]]:
         """Yields what a thief of the weights makes of them; the first four are the paper's."""
@@ -178,7 +164,7 @@ class C1:
         self, key: TriggerKey, x: Array, labels: Labels, model: Network, judges: Mapping[str, Oracle]
     ) -> tuple[bool, int]:
         """Returns whether the owner accuses a suspect that answers so, and after how many triggers."""
-        test, suspect = BackdoorTest(), Oracle(_telling(x, labels), model.card())
+        test, suspect = BackdoorTest(), telling(x, labels, model.card())
         study = test.prepare(Marked(key, judges), np.random.default_rng(0))
         evidence = test.accuse(suspect, study, np.random.default_rng(0))
         return evidence.verdict == "accused", evidence.suspect_queries
@@ -262,7 +248,7 @@ class C1:
             "tuning": f"the first {self.tuning_rows} rows of the pool role, with their true labels",
             "thieves": f"at most {self.budget} rows of the pool role, over HTTP; surrogates are MLPs",
             "independent": f"{self.alike} are trained as the victim is, on as many rows of the control role; the "
-            "others are softmax and MLPs on 1,000 rows; the draws overlap",
+            f"others are smaller MLPs on {ROWS:,} rows; the draws overlap",
         }
 
     def _notes(self) -> tuple[str, ...]:
@@ -271,19 +257,3 @@ class C1:
             "The paper fine-tunes on the training data; here the thief has rows of his own.",
             "The trials of one independent model with three keys are not independent: count the models.",
         )
-
-
-def labels_of(model: Network, x: Array) -> Labels:
-    """Returns a model's labels of rows ``x``, ``(n,)``."""
-    return np.asarray(model.predict(x).argmax(axis=1), np.int64)
-
-
-def accuracy(model: Network, pool: Pool) -> float:
-    """Returns the share of labelled rows that a model labels so."""
-    return float((labels_of(model, pool.x) == pool.y).mean())
-
-
-def _telling(x: Array, labels: Labels) -> Transport:
-    """Returns a transport that has the labels of rows ready, so that each model is run once."""
-    known = {row.tobytes(): label for row, label in zip(x, labels, strict=True)}
-    return lambda rows: Answer(np.array([known[row.tobytes()] for row in rows], np.int64))
