@@ -1,0 +1,97 @@
+"""The claims about marks, small: digits, few epochs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from attacker import Knockoff
+from defenses.training.adversarial import Pgd
+from experiments.claims.backdoor import C1
+from experiments.claims.command import reproduce, table
+from experiments.claims.conflicts import Conflicts
+from experiments.claims.radioactive import C5
+from experiments.claims.removal import quantised, tuned
+from tests.kinds import images
+from wire import BadInput
+from zoo.families.mlp import Mlp
+from zoo.recipe import Recipe
+from zoo.training import Training
+
+FEW = Training(epochs=2, batch=32)
+SMALL = {"rows": 300, "hidden": (32,), "training": FEW}
+
+LONGER = {**SMALL, "hidden": (64,), "training": Training(epochs=20, batch=32)}
+
+
+def run(claim, tmp_path):
+    results = reproduce({claim.ID: claim}, out=None, cache=tmp_path / "cache", data=None, seeds=range(1))
+    assert table(results)
+    return json.loads(json.dumps(results))["claims"][claim.ID]
+
+
+@pytest.mark.slow
+def test_marks_are_measured_in_changed_stolen_and_independent_models(tmp_path):
+    thief = ("knockoff", Knockoff("mlp", epochs=2))
+    sizes = {"independents": 6, "alike": 2, "judges": 2, "tuning_rows": 50, "budget": 100, "thieves": (thief,)}
+    found = run(C1(data="digits", kinds=("abstract", "pixel"), tuning=FEW, **sizes, **SMALL), tmp_path)
+    names = {name for name in found["more"]["suspects"] if name.startswith("abstract")}
+    assert {"abstract: scratch", "abstract: retrained, last layer", "abstract: knockoff, labels"} < names
+    assert len(names) == 13 and all(
+        0 <= pair[1] <= 1 for of in found["more"]["suspects"].values() for pair in of.values()
+    )
+    nulls = [row for row in found["rows"] if row["what"].startswith("independent models accused")]
+    assert [row["measured"] for row in nulls] == [0, 0] and all("0 of 6" in row["spread"] for row in nulls)
+
+
+def test_radioactive_data_is_measured_by_weights_and_by_answers(tmp_path):
+    found = run(C5(data="digits", shares=(0.5,), independents=4, alike=1, judges=3, clean=200, **LONGER), tmp_path)
+    measured = {row["what"]: row["measured"] for row in found["rows"]}
+    assert measured["mean cosine, 50% marked"] > 0 and measured["log10 p by weights, 50% marked"] < 0
+    assert found["more"]["null"]["suspects"] == 4 and measured["loss difference, 50% marked"] > 0
+
+
+def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path):
+    pytest.importorskip("opacus")
+    private = Training(epochs=1, batch=50, lr=1e-2, noise=1.0)
+    found = run(Conflicts(data=("digits",), private=private, pgd=Pgd(steps=2), attacked=50, **SMALL), tmp_path)
+    names = [row["what"] for row in found["rows"]]
+    assert {
+        "none: test accuracy",
+        "WM+DP: trigger accuracy",
+        "RAD+ADV: loss difference",
+        "ADV: adversarial accuracy",
+    } < {*names}
+    assert len(names) == len(set(names)) == 9 + 3 + 3 + 3 and any("epsilon" in note for note in found["notes"])
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Recipe(Mlp((16,)), Training(epochs=5)).train(images(100)).network()
+
+
+def test_adversarial_images_are_near_and_fool_the_network(network):
+    x = images(100, seed=2).x
+    moved = Pgd(0.2, 0.05, 10).moved(network, x, 0)
+    assert np.abs(moved - x).max() <= 0.2 + 1e-6 and moved.min() >= 0 and moved.max() <= 1
+    before, after = (network.predict(rows).argmax(1) for rows in (x, moved))
+    assert (before != after).mean() > 0.3
+    with pytest.raises(BadInput, match="greater than 0"):
+        Pgd(radius=0)
+
+
+def test_tuning_the_last_layer_leaves_the_others_alone(network):
+    rows = images(60, seed=3)
+    last = tuned(network, rows, FEW, 0, last=True, fresh=True)
+    every = tuned(network, rows, FEW, 0, last=False, fresh=False)
+    (first, *_, final) = network.tensors()
+    assert np.array_equal(last.tensors()[first], network.tensors()[first])
+    assert not np.array_equal(last.tensors()[final], network.tensors()[final])
+    assert not np.array_equal(every.tensors()[first], network.tensors()[first])
+
+
+def test_quantised_weights_have_few_values(network):
+    weights = quantised(network, 2).tensors()
+    assert all(len(np.unique(tensor)) <= 4 for tensor in weights.values())
+    x = images(20).x
+    assert np.abs(quantised(network, 8).predict(x) - network.predict(x)).max() < 0.1
