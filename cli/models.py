@@ -71,6 +71,7 @@ def train(arguments: argparse.Namespace) -> None:
     model = recipe.train(pool, device=arguments.device, label=name, start=begun)
     folder.save(model, arguments.out, seed=recipe.seed, rows=len(pool))
     seconds = time.perf_counter() - start
+    name = name if begun is None else f"the network of {arguments.start}"
     print(f"{arguments.out}: {name} trained on the {len(pool)} rows of {rows} in {seconds:.1f} s")
 
 

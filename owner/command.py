@@ -29,6 +29,7 @@ METHODS = {
     "backdoor": flags.add_backdoor,
     "dataset-inference": flags.add_dataset_inference,
     "dawn": flags.add_dawn,
+    "radioactive": flags.add_radioactive,
 }
 """Functions that add the flags of methods; the others are tests against a study."""
 
