@@ -35,6 +35,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "C5": "experiments.claims.radioactive:C5",
         "C6": "experiments.claims.dataset_inference:C6",
         "C7": "experiments.claims.dataset_inference:C7",
+        "C8": "experiments.claims.false_claims:C8",
         "D": "experiments.claims.conflicts:Conflicts",
         "E2": "experiments.claims.overfitting:E2",
         "E3": "experiments.claims.shadow_data:E3",

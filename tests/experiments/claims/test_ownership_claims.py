@@ -10,6 +10,7 @@ from defenses.training.adversarial import Pgd
 from experiments.claims.backdoor import C1
 from experiments.claims.command import reproduce, table
 from experiments.claims.conflicts import Conflicts
+from experiments.claims.false_claims import C8, transferable
 from experiments.claims.radioactive import C5
 from experiments.claims.removal import quantised, tuned
 from tests.kinds import images
@@ -65,6 +66,18 @@ def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path)
     assert len(names) == len(set(names)) == 9 + 3 + 3 + 3 and any("epsilon" in note for note in found["notes"])
 
 
+def test_false_claims_succeed_by_picked_labels_and_fail_by_drawn_ones(tmp_path):
+    sizes = {"references": 3, "candidates": 200, "steps": 10, "radius": 0.3, "step": 0.05, "secrets": 3}
+    found = run(
+        C8(data="digits", independents=6, alike=6, judges=3, like=LONGER["training"], rows=250, **sizes), tmp_path
+    )
+    accused = {name: sum(of) for name, of in found["more"]["accused"].items()}
+    natural = "backdoor: natural images, their true labels | "
+    assert accused[natural + "no counter-measure"] >= 4 and accused[natural + "the judge's own models"] == 0
+    assert not any(count for name, count in accused.items() if "seed" in name or "secrets" in name)
+    assert len(accused) == 5 * 2
+
+
 @pytest.fixture(scope="module")
 def network():
     return Recipe(Mlp((16,)), Training(epochs=5)).train(images(100)).network()
@@ -95,3 +108,14 @@ def test_quantised_weights_have_few_values(network):
     assert all(len(np.unique(tensor)) <= 4 for tensor in weights.values())
     x = images(20).x
     assert np.abs(quantised(network, 8).predict(x) - network.predict(x)).max() < 0.1
+
+
+def test_transferable_images_lead_all_models_to_their_label(network):
+    other = Recipe(Mlp((8,)), Training(epochs=5), seed=1).train(images(100, seed=8)).network()
+    rows = images(30, seed=4)
+    target = (rows.y + 1) % 3
+    x = transferable([network, other], rows.x, target, C8(radius=0.5, step=0.05, steps=20))
+    assert np.abs(x - rows.x).max() <= 0.5 + 1 / 255
+    for model in (network, other):
+        before, after = ((model.predict(r).argmax(1) == target).mean() for r in (rows.x, x))
+        assert before < 0.5 < after - 0.2
