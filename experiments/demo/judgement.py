@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.demo.place import Place
-from experiments.header import cores
-from experiments.parties import Job, Parties, Server
+from experiments.parties import Job, Server
 from owner.evidence import Evidence
 from owner.judgement import load_judgement
 from owner.report.page import page
@@ -25,12 +24,11 @@ def publish(place: Place, log: Path) -> None:
         shutil.copy(path, heads)
 
 
-def judge(place: Place, parties: Parties, served: Server, evidence: Evidence[Any]) -> dict[str, Any]:
-    """Has the judge repeat a proof; returns the judgement, which is also in the page that both make.
+def judging(place: Place, served: Server, evidence: Evidence[Any]) -> Job:
+    """Returns the judge's command.
 
     Args:
         place: The demo's folders; the suspect is in ``suspects``.
-        parties: Runs the judge.
         served: Serves the suspect.
         evidence: The owner's evidence about it.
     """
@@ -40,11 +38,14 @@ def judge(place: Place, parties: Parties, served: Server, evidence: Evidence[Any
     since = datetime.fromtimestamp((place.out / "suspects" / name).stat().st_mtime, UTC)
     flags = ["--url", served.url, "--model", name, "--study", str(place.study), "--since", since.isoformat()]
     flags += ["--head", *sorted(str(path) for path in (folder / HEADS).iterdir()), "--control", "control.npz"]
-    flags += ["--controls", str(place.protocol.controls), "--jobs", str(cores()), "--out", JUDGEMENT]
+    flags += ["--controls", str(place.protocol.controls), "--jobs", "1", "--out", JUDGEMENT]
     key = served.account(f"judge-{name}", "customer")
-    job = Job("judge", ["owner", "judge", EVIDENCE, *flags], folder, {"MLAAS_KEY": key})
-    parties.run([job], at_once=1, label="judgement")
-    made = load_judgement(folder / JUDGEMENT)
+    return Job("judge", ["owner", "judge", EVIDENCE, *flags], folder, {"MLAAS_KEY": key})
+
+
+def judgement(place: Place, served: Server, evidence: Evidence[Any]) -> dict[str, Any]:
+    """Returns what the judge found about a suspect, and writes the page about the proof."""
+    made, name = load_judgement(place.party("judge") / JUDGEMENT), evidence.suspect
     (place.out / PROOF).write_text(page(evidence, made), encoding="utf-8")
     found = made.found or {"suspect_queries": 0, "details": {}}
     return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments import metrics
 from experiments.demo.attacks import BASELINE, Run, extractions
-from experiments.demo.judgement import judge, publish
+from experiments.demo.judgement import judgement, judging, publish
 from experiments.demo.place import Place
 from experiments.header import cores
 from experiments.parties import Job, Parties, Server
@@ -76,10 +76,17 @@ def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
     served = place.serve_suspects(parties, [suspect.name for suspect in suspects if suspect.kind != "victim"])
     owner = _Owner(place, victims, served)
     plan = owner.plan(suspects)
-    jobs = [[owner.job(test, suspect) for suspect in asked] for test, asked in plan.items()]
+    every = [(test, suspect) for test, asked in plan.items() for suspect in asked]
     # What a test asks of the victim or its twins is kept for further suspects.
-    for part, label in ((slice(1), "the first suspect"), (slice(1, None), "other suspects")):
-        parties.run([job for of in jobs for job in of[part]], at_once=cores(), label=f"ownership: {label}")
+    first = [(test, asked[0]) for test, asked in plan.items() if asked]
+    stolen = [one for one in every if one not in first and one[1].theft]
+    others = [one for one in every if one not in [*first, *stolen]]
+    for part, label in ((first, "the first suspect"), (stolen, "stolen models")):
+        parties.run([owner.job(*one) for one in part], at_once=cores(), label=f"ownership: {label}")
+    thefts = [suspect for suspect in suspects if suspect.theft]
+    shown = [owner.evidence("twin-test", suspect) for suspect in thefts[:1]]
+    jobs = [*(judging(place, served, one) for one in shown), *(owner.job(*one) for one in others)]
+    parties.run(jobs, at_once=cores(), label="ownership: independent models and the judge")
     tests, false = {}, {}
     for test, asked in plan.items():
         evidence = {suspect: owner.evidence(test, suspect) for suspect in asked}
@@ -87,12 +94,10 @@ def prove(place: Place, parties: Parties, victims: Server) -> dict[str, Any]:
         innocent = [found for suspect, found in evidence.items() if suspect.kind == "independent"]
         if innocent:
             false[test] = accusations(innocent)._asdict()
-    stolen = [suspect for suspect in suspects if suspect.theft]
-    shown = owner.evidence("twin-test", stolen[0]) if stolen else None
     return {
         "tests": tests,
         "false_accusations": false,
-        "judgement": shown and judge(place, parties, served, shown),
+        "judgement": judgement(place, served, shown[0]) if shown else None,
         "ledgers": {"victims": _owners(victims), "suspects": _owners(served)},
     }
 
