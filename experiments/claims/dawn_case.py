@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from experiments.claims.dawn_removal import C4
 
 AS_STOLEN, JITTERED = "as stolen", "trained on shifted copies"
+FILTERED, STOPPED = "retrained on answers that others confirm", "stopped early"
 
 Classify = Callable[[Array], Labels]
 """From rows ``(n, ...)`` to labels ``(n,)``."""
@@ -138,7 +139,43 @@ class Case:
                 yield accuse(self._suspect(name, model), self._independents, True)
             for suspect in self._independents:
                 yield accuse(suspect, [other for other in self._independents if other is not suspect], False)
+            if isinstance(attack, Knockoff) and rate == self._claim.rates[-1]:
+                yield from self._diluted(theft, rate, thief)
             self._bar.update()
+
+    def _diluted(self, theft: Asked, rate: float, thief: str) -> Iterator[Suspicion]:
+        """Tests the surrogate with the marks of thieves who asked about more, or under several accounts.
+
+        An answer depends on the row alone, so the surrogate is the same.
+        """
+        rng = np.random.default_rng([self._seed, 8])
+        more = round(self._claim.junk * len(theft.x))
+        pool = self.held["pool"].x
+        for name, rows in (
+            ("noise", rng.random((more, *theft.x.shape[1:]), np.float32)),
+            ("further rows", pool[rng.integers(0, len(pool), more)]),
+        ):
+            asked = np.concatenate([theft.x, rows])
+            (opening,) = self._asked_again(name.replace(" ", "-"), rate, [asked])
+            suspect = self._suspect(f"diluted by as much {name}", labels_of(theft.model))
+            yield self._accused(opening, rate, thief, len(asked), suspect, self._independents, True)
+        for count in self._claim.accounts:
+            openings = self._asked_again(f"split-{count}", rate, [theft.x[i::count] for i in range(count)])
+            suspect = self._suspect(f"split over {count} accounts, the marks of one", labels_of(theft.model))
+            first = len(theft.x[::count])
+            yield self._accused(openings[0], rate, thief, first, suspect, self._independents, True)
+            suspect = replace(suspect, name=f"split over {count} accounts, the marks of all")
+            yield self._accused(
+                openings[0], rate, thief, len(theft.x), suspect, self._independents, True, openings[1:]
+            )
+
+    def _asked_again(self, name: str, rate: float, shares: Sequence[Array]) -> list[Opening]:
+        """Queries shares of rows, each under a new account; returns their marks, under one root."""
+        model = _at(rate)
+        accounts = [f"{name}-{number}-{model}" for number in range(len(shares))]
+        for account, rows in zip(accounts, shares, strict=True):
+            self._lab.ask(self._server, model, account, np.array_split(rows, -(-len(rows) // 500)), label=account)
+        return [Opening.from_json(self._server.marks(model, account) or b"", account) for account in accounts]
 
     def _stolen(self, attack: Extraction, theft: Asked, rate: float) -> Iterator[tuple[str, Classify]]:
         if rate != self._claim.rates[-1]:
@@ -147,6 +184,8 @@ class Case:
         yield from self._claim.removals(theft.model, self.held, self._seed)
         if isinstance(attack, Knockoff):  # its queries do not depend on its surrogate
             yield JITTERED, labels_of(self._claim.jittered(theft, self._seed))
+            yield FILTERED, labels_of(self._claim.filtered(theft, self._seed))
+            yield STOPPED, labels_of(self._claim.stopped(theft, self._seed))
 
     def _accused(
         self,
@@ -157,9 +196,11 @@ class Case:
         suspect: Suspect,
         others: Sequence[Suspect],
         stolen: bool,
+        further: Sequence[Opening] = (),
     ) -> Suspicion:
         independent = {other.name: self._oracle(other) for other in others}
-        found = prove(Dawn(), self._oracle(suspect), Claim(opening, independent), np.random.default_rng(0))
+        claim = Claim(opening, independent, others=tuple(further))
+        found = prove(Dawn(), self._oracle(suspect), claim, np.random.default_rng(0))
         held = found.details
         return Suspicion(
             data=self._data,

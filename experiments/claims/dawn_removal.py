@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -24,10 +24,10 @@ from experiments.claims.claim import Findings
 from experiments.claims.dawn_case import AS_STOLEN, Case, Classify, Cost, Suspicion, labels_of
 from experiments.claims.dawn_findings import findings
 from experiments.claims.removal import noisy, pruned, shaken, shifted
+from experiments.claims.retraining import agreeing, like, retrained, stopped_early
 from experiments.lab import Asked, Lab
 from wire import Array, Labels
 from zoo.data import Pool
-from zoo.families import Architecture
 from zoo.network import Network
 from zoo.training import Training
 
@@ -52,6 +52,11 @@ class C4:
         distilled_rows: Unmarked rows that the stolen model labels for a second model, trained as it was.
         copies: Shifted copies of each row that train Knockoff's surrogate in place of the row.
         pixels: Greatest shift of a copy.
+        junk: Rows that a thief queries and throws away, for each row that Knockoff's surrogate learns from.
+        accounts: Numbers of accounts over which Knockoff's rows are split.
+        folds: Parts of Knockoff's rows: those that a surrogate of the other parts contradicts are left out.
+        held_out: Share of its rows that end the training early.
+        patience: Epochs without a better fit of these rows, after which it ends.
     """
 
     ID: ClassVar[str] = "C4"
@@ -78,6 +83,11 @@ class C4:
     distilled_rows: int = 5000
     copies: int = 3
     pixels: int = 2
+    junk: float = 1.0
+    accounts: tuple[int, ...] = (5, 25)
+    folds: int = 2
+    held_out: float = 0.1
+    patience: int = 3
 
     def run(self, lab: Lab) -> Findings:
         """Steals, changes and accuses; see :class:`~experiments.claims.claim.Claim`."""
@@ -136,7 +146,7 @@ class C4:
         for level in self.noisy:
             yield f"asked with noise {level:g}", partial(_asked_with_noise, labels_of(stolen), level, seed)
         fresh = known.x[-self.distilled_rows :]
-        student = _like(stolen, seed).fit(fresh, stolen.predict(fresh), stolen.training, seed=seed, label="distil")
+        student = like(stolen, seed).fit(fresh, stolen.predict(fresh), stolen.training, seed=seed, label="distil")
         yield f"distilled on {len(fresh):,} rows", labels_of(student)
 
     def jittered(self, asked: Asked, seed: int) -> Network:
@@ -146,13 +156,24 @@ class C4:
         x = np.concatenate([shifted(asked.x, self.pixels, rng) for _ in range(self.copies)])
         y = np.tile(targets(asked.answer, asked.model.classes), (self.copies, 1))
         training = replace(asked.model.training, epochs=max(1, asked.model.training.epochs // self.copies))
-        return _like(asked.model, seed).fit(x, y, training, seed=seed, label="jitter")
+        return like(asked.model, seed).fit(x, y, training, seed=seed, label="jitter")
+
+    def filtered(self, asked: Asked, seed: int) -> Network:
+        """Trains a surrogate without the rows that a surrogate of other rows contradicts."""
+        kept = agreeing(asked, self.folds, seed)
+        return retrained(asked, kept, seed, "filtered")
+
+    def stopped(self, asked: Asked, seed: int) -> Network:
+        """Trains a surrogate until the answers about held-out rows fit no better."""
+        return stopped_early(asked, self.held_out, self.patience, seed)
 
     def _streams(self) -> dict[str, Any]:
         return {
             "thieves": f"each queries at most {self.budget} rows, from the pool role, under its own account",
             "customer": "the evaluation role, once with marks and once under the owner's plan, without",
             "tuning": "the first rows of the shadow role, with their true labels",
+            "junk": "as many rows of noise, or further rows of the pool, under the account of the theft",
+            "split": "Knockoff's rows in turn over the accounts; the answers, so the surrogate, are the same",
             "distillation": "the last rows of the shadow role, labelled by the stolen model's probabilities",
             "independent": f"models of {self.independent_rows} rows of the control role, whose draws overlap",
         }
@@ -175,7 +196,3 @@ class C4:
 
 def _asked_with_noise(model: Classify, level: float, seed: int, x: Array) -> Labels:
     return model(noisy(x, level, np.random.default_rng([seed, 5])))
-
-
-def _like(network: Network, seed: int) -> Network:
-    return Network.untrained(cast(Architecture, network.family), network.card(), seed=seed)

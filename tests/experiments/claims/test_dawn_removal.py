@@ -8,7 +8,7 @@ import torch
 
 from attacker import Jbda, Knockoff
 from experiments.claims.command import reproduce, table
-from experiments.claims.dawn_case import AS_STOLEN, JITTERED
+from experiments.claims.dawn_case import AS_STOLEN, FILTERED, JITTERED, STOPPED
 from experiments.claims.dawn_removal import C4
 from experiments.claims.removal import noisy, pruned, shaken, shifted
 from zoo.families import FAMILIES
@@ -29,6 +29,8 @@ TINY = C4(
     shaken=(0.1,),
     noisy=(0.5,),
     distilled_rows=100,
+    accounts=(2,),
+    patience=1,
 )
 
 
@@ -56,9 +58,23 @@ def test_marks_are_found_in_what_was_stolen_and_in_nothing_else(results):
         "asked with noise 0.5",
         "distilled on 100 rows",
         JITTERED,
+        FILTERED,
+        STOPPED,
+        "diluted by as much noise",
+        "diluted by as much further rows",
+        "split over 2 accounts, the marks of one",
+        "split over 2 accounts, the marks of all",
     }
     assert [name for thief, rate, name in stolen if rate == 0.1] == [AS_STOLEN]
     assert stolen["knockoff", 0.4, "distilled on 100 rows"]["matches"] < theft["matches"]
+    diluted = stolen["knockoff", 0.4, "diluted by as much noise"]
+    assert diluted["asked"] == 500 and diluted["matches"] >= theft["matches"]
+    assert diluted["marks"] - theft["marks"] > 60  # marks about noise, which the surrogate never learnt
+    assert diluted["matches"] / diluted["marks"] < theft["matches"] / theft["marks"]
+    one, both = (stolen["knockoff", 0.4, f"split over 2 accounts, the marks of {of}"] for of in ("one", "all"))
+    assert (one["asked"], both["asked"]) == (125, 250)
+    assert one["marks"] < both["marks"] == theft["marks"] and both["matches"] == theft["matches"]
+    assert stolen["knockoff", 0.4, FILTERED]["matches"] < theft["matches"]
     independent = [s for s in suspicions if not s["stolen"]]
     assert len(independent) == 3 * 2  # thefts, models
     for one in independent:
