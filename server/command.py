@@ -130,6 +130,11 @@ def _add_calibration(parser: Parser) -> None:
         "file for each account, the rows of each account are a stream; so they are in a log of requests (jsonl)",
     )
     parser.add_argument(
+        "--dismissed",
+        action="store_true",
+        help="of logs, take only the rows of accounts whose alarm an administrator dismissed as harmless",
+    )
+    parser.add_argument(
         "--fpr",
         type=float,
         default=0.01,

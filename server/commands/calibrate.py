@@ -14,8 +14,10 @@ from tqdm import tqdm
 from defenses import DETECTORS, Monitored
 from defenses.detectors.calibration import Calibrated, Calibration
 from defenses.detectors.detector import CrossAccountDetector, Featurizer, LinkedDetector
+from defenses.store import open_store
 from server.commands.harmless import Harmless, Stream
 from server.commands.overrides import overrides
+from server.control.log import ControlLog
 from server.settings import Settings, Victim, defense_of
 from wire import Array, BadInput, Labels, Query
 from zoo.exact_interval import exact_interval
@@ -49,7 +51,8 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     untuned = defense_of({**table, **CALIBRATED[kind].uncalibrated})
     assert isinstance(untuned, Monitored) and isinstance(untuned.detector, Calibrated)
     untuned.disclose(served.card)
-    harmless = Harmless.read(arguments["rows"], served.card)
+    dismissed = asyncio.run(_dismissed(settings, victim.name)) if arguments["dismissed"] else None
+    harmless = Harmless.read(arguments["rows"], served.card, dismissed)
     rows, labels = asyncio.run(_observed(untuned.detector, served, harmless.x))
     rng = np.random.default_rng(arguments["seed"])
     if harmless.streams:
@@ -72,6 +75,17 @@ def calibrate(settings: Settings, arguments: dict[str, Any]) -> str:
     elif 2 * sum(len(one.rows) for one in held_out) > len(harmless.x):
         lines.insert(-1, "these streams share rows, so the interval is narrower than it should be: give more rows")
     return "\n".join(lines)
+
+
+async def _dismissed(settings: Settings, model: str) -> dict[str, float]:
+    """Returns the accounts at a model whose alarms were dismissed as harmless, with the time of that."""
+    store = open_store(settings.store_url())
+    try:
+        control = ControlLog(store)
+        await control.catch_up()
+        return control.alarms.dismissed(model)
+    finally:
+        await store.close()
 
 
 def _drawn(x: Array, arguments: dict[str, Any], rng: np.random.Generator) -> tuple[list[Stream], list[Stream]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class Harmless(NamedTuple):
     streams: list[Stream]
 
     @staticmethod
-    def read(paths: Sequence[Path], card: Card) -> Harmless:
+    def read(paths: Sequence[Path], card: Card, dismissed: Mapping[str, float] | None = None) -> Harmless:
         """Reads files of rows (npz).
 
         A file with an array ``account``, ``(n,)`` strings, has the streams of these accounts; its name, or an
@@ -53,6 +54,7 @@ class Harmless(NamedTuple):
         Args:
             paths: The files.
             card: The victim's card; of a log, the requests to a model of its name are read.
+            dismissed: Of a log, only these accounts are harmless, each up to a time; all, if None.
 
         Raises:
             BadInput: A file is broken, or its rows do not fit the victim.
@@ -63,7 +65,7 @@ class Harmless(NamedTuple):
         for path in paths:
             sent: list[Sent] = []
             if path.suffix == ".jsonl":
-                x, accounts, kinds, sent = _logged(path, card)
+                x, accounts, kinds, sent = _logged(path, card, dismissed)
             else:
                 x = _fitting(path, Pool.load(path).x, card)
                 accounts, kinds = (_strings(path, name, len(x)) for name in ("account", "kind"))
@@ -107,7 +109,9 @@ class Harmless(NamedTuple):
         return chosen, held_out
 
 
-def _logged(path: Path, card: Card) -> tuple[Array, Array, Array, list[Sent]]:
+def _logged(
+    path: Path, card: Card, dismissed: Mapping[str, float] | None
+) -> tuple[Array, Array, Array, list[Sent]]:
     """Returns the rows of a model's requests in a log, ``(n, ...)``, and each one's account, kind and origin.
 
     Requests that repeat an earlier one under its key are left out. The kind is the one that the line names, else
@@ -118,6 +122,8 @@ def _logged(path: Path, card: Card) -> tuple[Array, Array, Array, list[Sent]]:
     for block in log.blocks():
         for request in block:
             key = (request.account, request.key)
+            if dismissed is not None and request.at > dismissed.get(request.account, -math.inf):
+                continue
             if request.model not in ("", card.model) or (request.key is not None and key in seen):
                 continue
             seen.add(key)
@@ -126,10 +132,12 @@ def _logged(path: Path, card: Card) -> tuple[Array, Array, Array, list[Sent]]:
                 raise log.fault(request.line, f'{request.file} has no rows ("x")')
             rows.append(bytes_to_rows(x) if x.dtype == np.uint8 else x)
             kind = request.kind or request.origin.plan or path.stem
+            kind = "dismissed" if dismissed is not None else kind
             names += [(request.account, kind)] * len(x)
             sent += [Sent(request.at, request.origin)] * len(x)
     if not rows:
-        raise BadInput(f"{path}: nobody asked the model {card.model!r}")
+        of = "" if dismissed is None else " of those whose alarms were dismissed as harmless"
+        raise BadInput(f"{path}: nobody{of} asked the model {card.model!r}")
     accounts, kinds = np.array(names, str).T
     known = any(one.at for one in sent)
     return _fitting(path, np.concatenate(rows), card), accounts, kinds, sent if known else []

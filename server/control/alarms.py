@@ -46,6 +46,9 @@ class Alarms:
         self._clears: Counter[tuple[str, str, str]] = Counter()
         for account, model, detector, clears in saved.get("clears", []):
             self._clears[account, self.place(model), detector] += clears
+        self._dismissed: dict[tuple[str, str], float] = {
+            (account, self.place(model)): at for account, model, at in saved.get("dismissed", [])
+        }
         self._all: Sequence[StandingAlarm] | None = None
 
     def save(self) -> dict[str, Any]:
@@ -53,7 +56,11 @@ class Alarms:
         alarms: dict[str, dict[str, dict[str, Any]]] = {}
         for (account, model), standing in self._standing.items():
             alarms.setdefault(account, {})[model] = {alarm.detector: alarm._asdict() for alarm in standing}
-        return {"alarms": alarms, "clears": [[*place, clears] for place, clears in self._clears.items()]}
+        return {
+            "alarms": alarms,
+            "clears": [[*place, clears] for place, clears in self._clears.items()],
+            "dismissed": [[*place, at] for place, at in self._dismissed.items()],
+        }
 
     def fold(self, event: Event) -> bool:
         """Applies an event."""
@@ -66,6 +73,8 @@ class Alarms:
             return True
         place = account, self.place(model)
         self._clears[*place, detector] += 1
+        if event.get("harmless"):
+            self._dismissed[place] = event["at"]
         if others := self._others(account, model, detector):
             self._standing[place] = others
         else:
@@ -90,6 +99,18 @@ class Alarms:
     def clears(self, account: str, model: str, detector: str) -> int:
         """Returns how often an account's alarm was cleared."""
         return self._clears[account, self.place(model), detector]
+
+    def dismissed(self, model: str) -> dict[str, float]:
+        """Returns the accounts at a model that were found harmless, with the time up to which their rows were.
+
+        An account with another alarm that stands is not among them.
+        """
+        place = self.place(model)
+        return {
+            account: at
+            for (account, where), at in self._dismissed.items()
+            if where == place and not self.standing(account, model)
+        }
 
     def all(self) -> Sequence[StandingAlarm]:
         """Lists all alarms, oldest first; the same object until one is raised or cleared."""
@@ -136,8 +157,17 @@ class Alarms:
         if written and (alarm := self._find(account, model, detector)) is not None:
             self.notify(alarm)
 
-    async def clear(self, account: str, model: str, detector: str, by: str) -> StandingAlarm:
+    async def clear(
+        self, account: str, model: str, detector: str, by: str, *, harmless: bool = False
+    ) -> StandingAlarm:
         """Clears an alarm; the detector starts anew with the account.
+
+        Args:
+            account: The account.
+            model: Name of the model.
+            detector: Name of the detector.
+            by: Who clears it.
+            harmless: Whether the account's rows so far were found harmless (:meth:`dismissed`).
 
         Returns:
             The alarm.
@@ -153,7 +183,8 @@ class Alarms:
                 missing = f"no alarm of {detector} stands for account {account!r} at model {model!r}"
                 raise Refused(missing, status=404)
             cleared[:] = [alarm]
-            return {"do": "clear alarm", "account": account, "model": model, "detector": detector}
+            cleared_event: Event = {"do": "clear alarm", "account": account, "model": model, "detector": detector}
+            return {**cleared_event, "harmless": True} if harmless else cleared_event
 
         await self._log.write(event, by)
         return cleared[0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
 
 import anyio
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -31,6 +32,14 @@ class Alarm(BaseModel):
     statistic: float = Field(description="The detector's statistic then.", examples=[0.93])
     reaction: str = Field(examples=["refuse"])
     at: float = Field(description="Seconds since the epoch.", examples=[1763733600.0])
+
+
+Harmless = Annotated[
+    bool,
+    Query(
+        description="Whether the account's rows so far were found harmless: they calibrate detectors from then on."
+    ),
+]
 
 
 @router.get("")
@@ -60,9 +69,11 @@ async def stream(by: Administrator, service: ServiceDep) -> EventSourceResponse:
 
 
 @router.delete("/{account}/{model}/{detector}", responses=NAMED)
-async def clear(account: str, model: str, detector: str, by: Administrator, service: ServiceDep) -> Alarm:
+async def clear(
+    account: str, model: str, detector: str, by: Administrator, service: ServiceDep, harmless: Harmless = False
+) -> Alarm:
     """Clears an alarm and ends its reaction; the detector starts anew with the account."""
-    return _shown(await service.control.alarms.clear(account, model, detector, by.name))
+    return _shown(await service.control.alarms.clear(account, model, detector, by.name, harmless=harmless))
 
 
 async def events(service: Service, closing: anyio.Event) -> AsyncIterator[ServerSentEvent]:

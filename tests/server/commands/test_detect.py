@@ -1,5 +1,6 @@
 """Detectors over a log: a served victim's own, which raises the alarms that it raised live, and other people's."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,9 @@ from parts import SHAPE, configured, local_server
 
 from defenses import Prada
 from server.command import main
+from server.commands.calibrate import _dismissed
 from server.commands.harmless import Harmless
+from server.settings import read_settings
 from wire import BadInput, Card
 from zoo import folder
 from zoo.data.pool import Pool
@@ -84,7 +87,12 @@ def recorded(tmp_path_factory, network, cache):
         note()
         for alarm in list(raised):
             where = "/".join(alarm[name] for name in ("account", "model", "detector"))
-            assert server.client.delete(f"/admin/alarms/{where}", headers=admin).status_code == 200
+            harmless = {"harmless": alarm["account"] == "guest"}
+            assert (
+                server.client.delete(f"/admin/alarms/{where}", headers=admin, params=harmless).status_code == 200
+            )
+        server.clock.sleep(60)
+        ask(guest, rng.random((15, *SHAPE), np.float32))  # after its alarm was dismissed
         with ThreadPoolExecutor(6) as together:
             list(together.map(lambda i: ask(crowd, steps[i : i + 3]), range(0, 117, 3)))
         for i in range(0, 240, 20):
@@ -124,10 +132,25 @@ def test_the_log_calibrates_by_account_and_a_repeated_request_counts_once(record
     read = Harmless.read([path / "log" / "access.jsonl"], Card("one", SHAPE, 3))
     sizes = {stream.kind: 0 for stream in read.streams}
     assert set(sizes) == {"access"}
-    assert sorted(len(stream.rows) for stream in read.streams) == [117, 180, 20 * 6 + 240]
+    assert sorted(len(stream.rows) for stream in read.streams) == [117, 195, 20 * 6 + 240]
     assert len(Harmless.read([path / "log" / "access.jsonl"], Card("two", SHAPE, 3)).x) == 120
     with pytest.raises(BadInput, match="nobody asked the model 'three'"):
         Harmless.read([path / "log" / "access.jsonl"], Card("three", SHAPE, 3))
+
+
+def test_rows_of_dismissed_alarms_up_to_then_are_harmless_traffic(recorded, capsys):
+    path, raised = recorded
+    assert "guest" in {alarm["account"] for alarm in raised}
+    settings = read_settings(path / "range.toml", state=path / "state")
+    dismissed = asyncio.run(_dismissed(settings, "one"))
+    assert dismissed == {"guest": 1e9}
+    assert asyncio.run(_dismissed(settings, "two")) == {}
+    read = Harmless.read([path / "log" / "access.jsonl"], Card("one", SHAPE, 3), dismissed)
+    assert [(stream.kind, len(stream.rows)) for stream in read.streams] == [("dismissed", 180)]
+    log, rows = str(path / "log" / "access.jsonl"), str(path / "reference.npz")
+    with pytest.raises(BadInput, match="one account of the kind 'dismissed'"):
+        flags = ["--detector", "prada", "--rows", log, rows, "--dismissed"]
+        main(["calibrate", "one", "--config", str(path / "range.toml"), *flags])
 
 
 def written(path, lines, **arrays):
