@@ -15,6 +15,8 @@ from zoo.cache import state_folder
 from zoo.data import roles as divide
 from zoo.data.pool import Pool
 from zoo.families import FAMILIES, pretrained
+from zoo.language.model import LanguageModel, is_language
+from zoo.language.recipe import LANGUAGE
 from zoo.network import Network
 from zoo.recipe import READY, Recipe
 from zoo.training import Training
@@ -53,6 +55,9 @@ def train(arguments: argparse.Namespace) -> None:
     """Trains a model."""
     if (arguments.recipe is None) == (arguments.rows is None):
         raise BadInput("give either a recipe or, with --rows, a file to train on")
+    if arguments.recipe in LANGUAGE:
+        _train_language(arguments)
+        return
     if arguments.recipe is not None:
         ready = READY[arguments.recipe]
         found = data.load(ready.data, data.data_folder(arguments.data), state_folder() / "cache")
@@ -73,6 +78,22 @@ def train(arguments: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     name = name if begun is None else f"the network of {arguments.start}"
     print(f"{arguments.out}: {name} trained on the {len(pool)} rows of {rows} in {seconds:.1f} s")
+
+
+def _train_language(arguments: argparse.Namespace) -> None:
+    """Trains a language model on the victim's texts, and measures it on texts that no party has."""
+    recipe = LANGUAGE[arguments.recipe]
+    found = data.load(recipe.data, data.data_folder(arguments.data), state_folder() / "cache")
+    drawn = divide.kept(found, arguments.seed, state_folder())
+    pool, others = (Pool.load(drawn / f"{role}.npz") for role in ("victim", "evaluation"))
+    start = time.perf_counter()
+    model = recipe.make(pool, arguments.out, seed=arguments.seed or 0, label=arguments.recipe)
+    seconds = time.perf_counter() - start
+    print(
+        f"{arguments.out}: {arguments.recipe} trained on the {len(pool)} texts of {drawn / 'victim.npz'} in "
+        f"{seconds:.1f} s; perplexity of a token {model.perplexity(pool.x[:200]):.1f} on 200 of them, "
+        f"{model.perplexity(others.x[:200]):.1f} on 200 others"
+    )
 
 
 def import_weights(arguments: argparse.Namespace) -> None:
@@ -115,5 +136,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def card(arguments: argparse.Namespace) -> None:
     """Checks a model folder and prints the model's card."""
+    if is_language(arguments.model):
+        LanguageModel.load(arguments.model)
+        print(read_bytes(arguments.model / folder.CARD, TEXT).decode(), end="")
+        return
     folder.load(arguments.model, "cpu")
     print(folder.read_card(arguments.model).model_dump_json(indent=2))

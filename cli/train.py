@@ -86,7 +86,7 @@ TRAINS = (
 
 
 def _add_train(parser: Parser) -> None:
-    recipes = keys("zoo.recipe:READY")
+    recipes = [*keys("zoo.recipe:READY"), *keys("zoo.language.recipe:LANGUAGE")]
     parser.add_argument(
         "recipe", nargs="?", metavar="RECIPE", choices=recipes, help=f"one of {', '.join(recipes)}"
     )
@@ -109,7 +109,8 @@ def _add_train(parser: Parser) -> None:
         "--seed",
         type=at_least(0),
         metavar="N",
-        help="seed of weights, row order and a recipe's roles (default: 0, with roles drawn at random once)",
+        help="seed of weights, row order, canaries and a recipe's roles (default: 0, with roles drawn at random "
+        "once)",
     )
     _add_device(parser)
     add_quiet(parser)

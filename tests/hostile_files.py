@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import re
 import resource
 import shutil
@@ -43,6 +44,9 @@ from zoo import data, folder
 from zoo.data.adult import COLUMNS
 from zoo.data.location import FEATURES
 from zoo.data.pool import Pool
+from zoo.language.gpt import Gpt
+from zoo.language.model import LanguageModel
+from zoo.language.tokens import Tokens
 
 SPARE = 512 * 2**20  # bytes of address space
 SECONDS = 60  # of one load
@@ -168,8 +172,20 @@ max_rows = 64
 defenses = [{ type = "top_k", k = 3 }, { type = "rounding", digits = 2 }]
 """
 
+
+def language_model(place):
+    tokens = Tokens.learnt(["and it was so"], 260)
+    LanguageModel.untrained(Gpt(260, 8, 1, 1, 4), tokens, seed=0).save(place / "model")
+
+
+def verses(place):
+    (place / "kjv_web.tsv.xz").write_bytes(lzma.compress(b"In the beginning\tAt first\nAnd\tThen\n"))
+
+
 LOADERS = {
     **{f"model {kind}": (model(kind), lambda place: folder.load(place / "model", "cpu")) for kind in KINDS},
+    "language model": (language_model, lambda place: LanguageModel.load(place / "model")),
+    "texts": (verses, loads("kjv")),
     "pools": (pools, load_pools),
     "reference": (
         lambda place: images().save(place / "reference.npz"),
@@ -272,6 +288,16 @@ def packed_sentences():
     return (lambda place: ((place / "rt-polarity.pos").write_text("good\n"), bomb(place))), load
 
 
+def packed_verses(place):
+    """A table of a gigabyte, packed by xz."""
+    (place / "kjv_web.tsv.xz").write_bytes(lzma.compress(b"a\n" * 2**25, preset=0) * 16)
+
+
+def many_tokens(place):
+    language_model(place)
+    (place / "model" / "tokenizer.json").write_bytes(b" " * (2**22 + 1))
+
+
 def packed_digits():
     bomb, load = packed("t10k-labels-idx1-ubyte.gz", b"\0", "idx")
     return (lambda place: (idx(place), bomb(place))), load
@@ -295,6 +321,8 @@ def text(name, content, kind):
 
 
 BOMBS = {
+    "packed verses": (packed_verses, LOADERS["texts"][1], "more than 67,108,864 bytes"),
+    "many tokens": (many_tokens, LOADERS["language model"][1], "more than 4,194,304 bytes"),
     "wide": (*card(fields={"hidden": [10**9, 7]}), "tensor 1.weight is"),
     "wide twice": (*card(fields={"hidden": [10**9, 10**9]}), "tensor 1.weight is"),
     "wide beyond 64 bits": (*card(fields={"hidden": [10**30]}), "cannot be made"),

@@ -134,12 +134,16 @@ def save(model: Model, folder: Path, **about: Any) -> None:
         missing=takes.missing,
         features=takes.features,
         training=model.training,
-        sha256=_hash(weights),
-        checkpoints=None if earlier is None else _hash(earlier),
+        sha256=digest(weights),
+        checkpoints=None if earlier is None else digest(earlier),
         about=about,
     )
+    write(folder, {WEIGHTS: weights, CHECKPOINTS: earlier, CARD: card.model_dump_json(indent=2).encode() + b"\n"})
+
+
+def write(folder: Path, files: Mapping[str, bytes | None]) -> None:
+    """Writes files to a folder, which is created if necessary, each at once; those without content are removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {WEIGHTS: weights, CHECKPOINTS: earlier, CARD: card.model_dump_json(indent=2).encode() + b"\n"}
     for name, content in files.items():
         if content is None:
             (folder / name).unlink(missing_ok=True)
@@ -151,25 +155,27 @@ def save(model: Model, folder: Path, **about: Any) -> None:
 
 def fingerprint(model: Model) -> str:
     """Returns the SHA-256 of a model's weights file, in hexadecimal."""
-    return _hash(_weights(model))
+    return digest(_weights(model))
 
 
 def _weights(model: Model) -> bytes:
-    return _saved(model.tensors())
+    return packed(model.tensors())
 
 
 def _checkpoints(model: Model) -> bytes | None:
     if not model.checkpoints:
         return None
     named = {f"{i}/{name}": t for i, one in enumerate(model.checkpoints) for name, t in one.items()}
-    return _saved(named)
+    return packed(named)
 
 
-def _saved(tensors: Tensors) -> bytes:
+def packed(tensors: Tensors) -> bytes:
+    """Returns the content of a file of tensors."""
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
 
 
-def _hash(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -184,7 +190,7 @@ def read_card(folder: Path) -> ModelCard:
         content = read_bytes(path, TEXT)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; a model folder has {CARD} and {WEIGHTS}") from None
-    with _naming(path):
+    with naming(path):
         return ModelCard.model_validate_json(content)
 
 
@@ -195,26 +201,32 @@ def load(folder: Path, device: str | None = None) -> Model:
         BadInput: The card or the weights are missing or invalid, or do not match each other.
     """
     card = read_card(folder)
-    with _naming(folder / CARD):
+    with naming(folder / CARD):
         family, takes = card.built(), card.takes()
         check_rows(family, takes)
-    with _naming(folder / WEIGHTS, card=folder / CARD):
-        model = family.restore(takes, _read(folder / WEIGHTS, card.sha256), device=device)
+    with naming(folder / WEIGHTS, card=folder / CARD):
+        model = family.restore(takes, read_tensors(folder / WEIGHTS, card.sha256), device=device)
         model.training = card.training
     if card.checkpoints is not None:
-        with _naming(folder / CHECKPOINTS):
-            model.checkpoints = _sorted(_read(folder / CHECKPOINTS, card.checkpoints))
+        with naming(folder / CHECKPOINTS):
+            model.checkpoints = _sorted(read_tensors(folder / CHECKPOINTS, card.checkpoints))
             for tensors in model.checkpoints:
                 check_module(tensors, model.network().module)
     return model
 
 
-def _read(path: Path, sha256: str) -> Tensors:
-    content = read_bytes(path, MOST_WEIGHTS)
-    found = _hash(content)
+def read_tensors(path: Path, sha256: str) -> Tensors:
+    """Reads a file of tensors, as a card describes it, or raises ValueError."""
+    return read(read_whole(path, sha256, MOST_WEIGHTS))
+
+
+def read_whole(path: Path, sha256: str, most: int) -> bytes:
+    """Reads a file of at most ``most`` bytes with the hash that a card has, or raises ValueError."""
+    content = read_bytes(path, most)
+    found = digest(content)
     if found != sha256:
         raise ValueError(f"the file's SHA-256 is {found}, but the card has {sha256}")
-    return read(content)
+    return content
 
 
 def _sorted(tensors: Tensors) -> list[Tensors]:
@@ -229,7 +241,7 @@ def _sorted(tensors: Tensors) -> list[Tensors]:
 
 
 @contextmanager
-def _naming(path: Path, card: Path | None = None) -> Iterator[None]:
+def naming(path: Path, card: Path | None = None) -> Iterator[None]:
     """Prefixes a block's errors with the file's path, or with the card's if the family rejects the model."""
     try:
         yield

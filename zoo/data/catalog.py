@@ -13,6 +13,7 @@ from zoo.data.cifar import load_cifar10
 from zoo.data.dataset import Dataset, Missing
 from zoo.data.idx import load_idx
 from zoo.data.images import load_images
+from zoo.data.kjv import load_kjv
 from zoo.data.location import load_location30
 from zoo.data.polarity import load_polarity
 
@@ -28,6 +29,7 @@ DATASETS: dict[str, Callable[[str, Path | None, Path], Dataset]] = {
     "adult": load_adult,
     "location30": load_location30,
     "rt_polarity": load_polarity,
+    "kjv": load_kjv,
 }
 
 

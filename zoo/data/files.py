@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +25,7 @@ def located(name: str, folder: Path | None, files: Iterable[str], advice: str) -
     places = [folder / sub for sub in (name, name.replace("_", "-"), ".")] if folder else []
     for place in places:
         for file in files:
-            for path in (place / file, place / f"{file}.gz"):
+            for path in (place / file, place / f"{file}.gz", place / f"{file}.xz"):
                 if path.is_file():
                     return path
     where = f"not in the data folder {folder}" if folder else "no data folder is set"
@@ -32,15 +33,15 @@ def located(name: str, folder: Path | None, files: Iterable[str], advice: str) -
 
 
 def content(path: Path, most: int) -> bytes:
-    """Reads a file, gzipped or not, of at most ``most`` bytes when unpacked.
+    """Reads a file, packed by gzip or xz or not, of at most ``most`` bytes when unpacked.
 
     Raises:
         BadInput: The file cannot be read, or is larger.
     """
     try:
-        if path.suffix not in (".gz", ".tgz"):
+        if path.suffix not in (".gz", ".tgz", ".xz"):
             return read_bytes(path, most)
-        with gzip.open(path) as file:
+        with lzma.open(path) if path.suffix == ".xz" else gzip.open(path) as file:
             return read_stream(file, path, most)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise BadInput(f"{path}: {error}") from None

@@ -1,0 +1,1 @@
+"""Language models: trained, saved, and asked token by token."""

@@ -1,0 +1,199 @@
+"""Generation: texts that are continued token by token, many at once.
+
+Source: Yu, Jeong, Kim, Kim, Chun, "Orca: A Distributed Serving System for Transformer-Based Generative Models",
+OSDI 2022: texts join and leave a batch between tokens (iteration-level scheduling). Here the prompts of newcomers
+are a pass of their own. Top-p: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from wire import Array
+from zoo.language.gpt import Cache, Past
+from zoo.language.model import LanguageModel
+from zoo.language.tokens import END
+
+SLOTS = 16  # texts that share a pass
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a text is continued.
+
+    Attributes:
+        max_tokens: Most tokens to add.
+        temperature: Divides the logits; 0 takes the likeliest token.
+        top_p: The least set of likeliest tokens with this probability is drawn from.
+        seed: Seed of the draws.
+        logprobs: Of how many likeliest tokens the log-probability is told; None tells none at all.
+        echo: Whether the prompt's own tokens are told, with their log-probabilities.
+        logit_bias: What is added to the logits of tokens.
+    """
+
+    max_tokens: int = 16
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    logprobs: int | None = None
+    echo: bool = False
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+
+class Told(NamedTuple):
+    """A token that is told.
+
+    Attributes:
+        token: The token.
+        logprob: Its log-probability in nats, after the bias and at temperature 1; None if it is not told.
+        top: The likeliest tokens with theirs, likeliest first.
+        finish: Why it is the last; None if it is not. ``stop``: it ends the text, and is itself not part of it.
+    """
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+    finish: Literal["stop", "length"] | None = None
+
+
+@dataclass(eq=False)
+class Text:
+    """A text that is being continued.
+
+    Attributes:
+        prompt: Its tokens, without :data:`END` before them.
+        sampling: How it is continued.
+        owner: Whose it is: slots are shared out evenly among owners.
+        left: Set to end it before its next token.
+    """
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    owner: str = ""
+    left: bool = False
+
+    def __post_init__(self) -> None:
+        self.ids = [END, *self.prompt]
+        self.rng = np.random.default_rng(self.sampling.seed)
+
+
+class Batch:
+    """Texts that are continued together, each as if it were alone, up to rounding."""
+
+    def __init__(self, model: LanguageModel, slots: int = SLOTS) -> None:
+        self._model, self._cache = model, Cache(model.gpt, slots)
+        self._free = list(range(slots))
+        self._running: dict[int, Text] = {}  # by slot
+        self._waiting: list[Text] = []
+
+    def __len__(self) -> int:
+        """Returns how many texts are to be continued."""
+        return len(self._running) + len(self._waiting)
+
+    def join(self, text: Text) -> None:
+        """Adds a text, whose prompt and new tokens fit the context; it takes part from the next step on."""
+        self._waiting.append(text)
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[Text, list[Told]]]:
+        """Adds a token to each text that has a slot, and returns what is told of each."""
+        self._waiting = [text for text in self._waiting if not text.left]
+        for slot in [slot for slot, text in self._running.items() if text.left]:
+            self._leave(slot)
+        going = dict(self._running)
+        told = []
+        if fresh := self._seated():
+            told += self._pass(fresh, {slot: text.ids for slot, text in fresh.items()})
+        if going:
+            told += self._pass(going, {slot: text.ids[-1:] for slot, text in going.items()})
+        return told
+
+    def _seated(self) -> dict[int, Text]:
+        """Gives free slots to waiting texts: of the owner with the fewest first."""
+        fresh: dict[int, Text] = {}
+        held = Counter(text.owner for text in self._running.values())
+        while self._waiting and self._free:
+            text = min(self._waiting, key=lambda text: held[text.owner])
+            self._waiting.remove(text)
+            held[text.owner] += 1
+            fresh[self._free.pop()] = text
+        self._running |= fresh
+        return fresh
+
+    def _leave(self, slot: int) -> None:
+        del self._running[slot]
+        self._free.append(slot)
+
+    def _pass(self, texts: Mapping[int, Text], new: Mapping[int, Sequence[int]]) -> list[tuple[Text, list[Told]]]:
+        """Runs the decoder over the new tokens of texts, and draws the next one of each."""
+        lengths = torch.tensor([len(ids) for ids in new.values()])
+        longest = int(lengths.max())
+        tokens = torch.tensor([[*ids, *[END] * (longest - len(ids))] for ids in new.values()])
+        begins = torch.tensor([len(text.ids) for text in texts.values()]) - lengths
+        past = Past(self._cache, torch.tensor(list(texts)), begins[:, None] + torch.arange(longest))
+        logits = self._model.decoder(tokens, past)
+        last = logits[torch.arange(len(texts)), lengths - 1]
+        for row, text in enumerate(texts.values()):
+            for token, bias in text.sampling.logit_bias.items():
+                last[row, token] += bias
+        told: list[tuple[Text, list[Told]]] = []
+        scores = last.double().log_softmax(1).numpy()
+        for (slot, text), own, seen in zip(texts.items(), scores, logits, strict=True):
+            one = []
+            if text.sampling.echo and len(text.ids) == len(text.prompt) + 1 == len(new[slot]):
+                one += _echoed(text, seen[: len(text.ids) - 1])
+            if text.sampling.max_tokens:
+                one.append(_next(text, own))
+                text.ids.append(one[-1].token)
+            elif one:
+                one[-1] = one[-1]._replace(finish="length")
+            told.append((text, one))
+            if not text.sampling.max_tokens or one[-1].finish:
+                self._leave(slot)
+        return told
+
+
+def _next(text: Text, scores: Array) -> Told:
+    """Draws a text's next token, given log-probabilities ``(v,)`` of float64."""
+    sampling = text.sampling
+    token = drawn(scores, sampling.temperature, sampling.top_p, text.rng)
+    done = len(text.ids) - len(text.prompt)  # with this one
+    finish: Literal["stop", "length"] | None = "length" if done >= sampling.max_tokens else None
+    return _told(token, scores, sampling.logprobs, "stop" if token == END else finish)
+
+
+def drawn(scores: Array, temperature: float, top_p: float, rng: np.random.Generator) -> int:
+    """Draws a token by log-probabilities, ``(v,)``, at a temperature, among the likeliest of probability top-p."""
+    if not temperature:
+        return int(scores.argmax())
+    heated = (scores - scores.max()) / temperature
+    probs = np.exp(heated)
+    probs /= probs.sum()
+    order = np.argsort(-probs, kind="stable") if top_p < 1 else np.arange(len(probs))
+    sums = probs[order].cumsum()
+    kept = int(np.searchsorted(sums, top_p * sums[-1])) + 1 if top_p < 1 else len(order)
+    at = np.searchsorted(sums[:kept], rng.random() * sums[kept - 1], side="right")
+    return int(order[min(int(at), kept - 1)])
+
+
+def _echoed(text: Text, logits: torch.Tensor) -> list[Told]:
+    """Tells the prompt's tokens, given the logits before each, ``(n, v)``; of the first, none is told."""
+    scores = logits.double().log_softmax(1).numpy()
+    told = [_told(token, own, text.sampling.logprobs) for token, own in zip(text.prompt, scores, strict=True)]
+    return [Told(told[0].token), *told[1:]] if told else []
+
+
+def _told(
+    token: int, scores: Array, logprobs: int | None, finish: Literal["stop", "length"] | None = None
+) -> Told:
+    if logprobs is None:
+        return Told(token, finish=finish)
+    top = np.argpartition(-scores, logprobs - 1)[:logprobs] if logprobs else np.empty(0, int)
+    top = top[np.lexsort((top, -scores[top]))]
+    return Told(token, float(scores[token]), tuple((int(i), float(scores[i])) for i in top), finish)
