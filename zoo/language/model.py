@@ -21,7 +21,6 @@ from zoo.tensors import Unallocated, check_module, fill
 from zoo.training import Training, train
 
 TOKENS = "tokenizer.json"
-KIND = "gpt"
 
 
 class LanguageCard(BaseModel):
@@ -135,7 +134,7 @@ class LanguageModel:
         """Writes the model to a folder, which is created if necessary, with more about it as JSON values."""
         weights, tokens = packed(self.decoder.state_dict()), self.tokens.written()
         card = LanguageCard(
-            family=KIND,
+            family="gpt",
             fields=dataclasses.asdict(self.gpt),
             training=self.training,
             sha256=digest(weights),
@@ -173,7 +172,7 @@ def is_language(folder: Path) -> bool:
     """Returns whether a folder's card is a language model's; False if there is no card that can be read."""
     try:
         card = read_bytes(folder / CARD, TEXT)
-        return bool(_Named.model_validate_json(card).family == KIND)
+        return bool(_Named.model_validate_json(card).family == "gpt")
     except (OSError, ValueError):
         return False
 
