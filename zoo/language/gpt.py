@@ -101,7 +101,8 @@ class Block(nn.Module):
         mask = None if past is None else past.mask
         mixed = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=past is None)
         x = x + self.c_proj(mixed.transpose(1, 2).flatten(2))
-        return x + self.c_out(functional.gelu(self.c_fc(self.ln_2(x))))
+        added: torch.Tensor = x + self.c_out(functional.gelu(self.c_fc(self.ln_2(x))))
+        return added
 
 
 class Decoder(nn.Module):
