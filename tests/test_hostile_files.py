@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile_files import BOMBS, LOADERS
+from tests.hostile_files import BOMBS
+from tests.hostile_loaders import LOADERS
 
 ROOT = Path(__file__).parents[1]
 

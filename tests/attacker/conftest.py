@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_server import FakeServer
 from memorised import ignorant, memorising, mislabelled
 from sklearn.datasets import load_digits
 
+from attacker.command import main
+from cli.command import run
 from zoo.data.pool import Pool
 from zoo.families.mlp import Mlp
 from zoo.network import Network
@@ -52,3 +56,31 @@ def unseen(rows: Pool) -> Network:
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder that the attacks of a file share, so that their reference models are trained once."""
     return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture
+def server(victim: Network) -> Iterator[FakeServer]:
+    with FakeServer(victim.predict, victim.input_shape, victim.class_names) as fake:
+        yield fake
+
+
+@pytest.fixture
+def pool_file(digits: Pool, tmp_path: Path) -> Path:
+    path = tmp_path / "pool.npz"
+    digits.take(slice(800, None)).save(path)
+    return path
+
+
+@pytest.fixture
+def attack(server: FakeServer, tmp_path: Path) -> Callable[..., int]:
+    """Runs the command in this process and returns its exit status."""
+
+    def command(name: str, *options: object, budget: int = 200) -> int:
+        reached = ["--url", server.url, "--model", "m", "--key", server.key]
+        words = [name, *reached, "--budget", budget, "--out", tmp_path / "out", *options]
+        with pytest.raises(SystemExit) as end:
+            run(main, [str(word) for word in words])
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    return command
