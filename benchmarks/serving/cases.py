@@ -103,6 +103,7 @@ MLSERVER, MLSERVER_UNBATCHED = (Rival("mlserver", "mlserver_runtime", batched) f
 KSERVE, TRITON = Rival("kserve", "kserve_model"), Rival("triton", "triton_callable")
 FASTAPI, BENTOML = Rival("fastapi", "naive_fastapi"), Rival("bentoml", "bentoml_service")
 RAY = Rival("ray", "ray_serve", restless=True)
+BARE = Rival("bare", "bare_loop")
 
 _RATES = (500, 1000, 2000, 4000)
 _CONNECTIONS = (1, 8, 32, 128, 512, 1000)
@@ -113,10 +114,10 @@ _BINARY = tuple(Case(OURS, model, "binary", *size) for size in (BULK, MANY) for 
 
 PARTS: dict[str, Part] = {
     "headline": Part(
-        "closed loop; ours with keys and with all defences beside Mosec and LitServe, and the raw forward pass",
+        "closed loop; ours with keys and with all defences, Mosec, LitServe, a bare loop, the raw forward pass",
         (
             *_BINARY,
-            *(Case(MOSEC, "cnn", "octets", *size) for size in (BULK, MANY)),
+            *(Case(server, "cnn", "octets", *size) for server in (MOSEC, BARE) for size in (BULK, MANY)),
             *(Case(server, "cnn", "base64", *MANY) for server in (LITSERVE, LITSERVE_UNBATCHED)),
         ),
         _RAW,

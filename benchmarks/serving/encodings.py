@@ -185,7 +185,7 @@ V2: dict[str, Encoding] = {
 }
 ENCODINGS: dict[str, Mapping[str, Encoding]] = {
     "ours": {name: V2[name] for name in ("binary", "JSON")},
-    "mosec": {"octets": Http("/inference", _octets, _read_octets)},
+    **{name: {"octets": Http("/inference", _octets, _read_octets)} for name in ("mosec", "bare")},
     "triton": {name: V2[name] for name in ("binary", "gRPC")},
     "kserve": {name: V2[name] for name in ("binary", "gRPC")},
     "mlserver": {name: V2[name] for name in ("base64", "gRPC")},

@@ -20,6 +20,7 @@ RIVALS: dict[str, tuple[str, ...]] = {
     "triton": ("nvidia-pytriton==0.7.0",),
     "bentoml": ("bentoml==1.4.39",),
     "ray": ("ray[serve]==2.60.0",),
+    "bare": ("uvloop==0.23.0", "numpy"),
 }
 """What each rival's environment holds beside ONNX Runtime."""
 

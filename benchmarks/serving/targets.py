@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from benchmarks.measure import spread
-from benchmarks.serving.cases import FOUR, MOSEC, OLD, OURS, RAW_ROWS, REDIS, TWO, Forward
+from benchmarks.serving.cases import BARE, FOUR, MOSEC, OLD, OURS, RAW_ROWS, REDIS, TWO, Forward
 from benchmarks.serving.servers import Ours
 
 
@@ -217,6 +217,12 @@ TARGETS: dict[str, list[Target]] = {
             7,
             True,
             _against_best(f"{OURS.name} binary {_MANY}", "litserve", _MANY),
+        ),
+        Target(
+            f"a bare loop, {_MANY}: times Mosec's speed; what one Python process can reach here",
+            1.3,
+            True,
+            _speeds(f"{BARE.name} octets {_MANY}", f"{MOSEC.name} octets {_MANY}"),
         ),
         *_by_size("all defences: CPU a row over that with keys", 1.2, False, _WAYS[1][1], _WAYS[0][1]),
         *(
