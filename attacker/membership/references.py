@@ -98,6 +98,7 @@ class Referenced:
         lr: Greatest learning rate of the reference models (Adam, one cycle).
         weight_decay: L2 penalty on the weights of the reference models.
         jobs: Number of processes that train reference models.
+        executor: Where these run: processes (of this machine), ray, ray://HOST:PORT, slurm or slurm://PARTITION.
         state: Folder that keeps reference models for later runs; default: MLAAS_STATE, or ./state.
     """
 
@@ -109,6 +110,7 @@ class Referenced:
     lr: float = 4e-3
     weight_decay: float = 0.0
     jobs: int = 1
+    executor: str = "processes"
     state: Path | None = None
 
     @property
@@ -218,7 +220,15 @@ class Referenced:
     def _train(self, rows: Pool, member: Array, seeds: Sequence[int], training: Training) -> list[Model]:
         recipes = [Recipe(family_named(self.family), training, seed) for seed in seeds]
         theirs = [np.flatnonzero(chosen) for chosen in member]
-        return train_all(recipes, rows, theirs, state_folder(self.state), jobs=self.jobs, label="references")
+        return train_all(
+            recipes,
+            rows,
+            theirs,
+            state_folder(self.state),
+            jobs=self.jobs,
+            executor=self.executor,
+            label="references",
+        )
 
 
 def halves(count: int, rows: int, rng: np.random.Generator) -> tuple[Array, list[int]]:
