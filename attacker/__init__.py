@@ -32,6 +32,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
 
 MEMBERSHIP: "Registry[Membership]" = Registry(
     {
+        "blind-walk": "attacker.membership.blind_walk:BlindWalk",
         "confidence": "attacker.membership.confidence:Confidence",
         "gap": "attacker.membership.gap:Gap",
         "imia": "attacker.membership.imia:Imia",

@@ -54,28 +54,46 @@ class Lira(Referenced):
     def values(self, found: Compared) -> Array:
         """Returns the log-likelihood ratio of each row."""
         victim, references, member = found.confidences()
-        outside = self._normal(references, ~member)
-        if self.online:
-            inside = self._normal(references, member)
-            ratios = np.asarray(norm.logpdf(victim, *inside) - norm.logpdf(victim, *outside))
-        else:
-            ratios = -np.asarray(norm.logsf(victim, *outside))
-        return np.asarray(ratios.mean(axis=1))
-
-    def _normal(self, references: Array, chosen: Array) -> tuple[Array, Array]:
-        """Fits normal distributions to the chosen models' signals.
-
-        Args:
-            references: Signals, ``(N, n, q)``.
-            chosen: The models of each row, ``(N, n)`` bool.
-
-        Returns:
-            Means and standard deviations, ``(n, q)`` each.
-        """
-        signals = np.where(chosen[..., None], references, np.nan)
-        mean = np.nanmean(signals, axis=0)
-        variances = np.nanvar(signals, axis=0, ddof=1)
         few = len(references) < 2 * FEWEST
-        if self.variance == "global" or (self.variance == "auto" and few):
-            variances = np.broadcast_to(np.nanmean(variances, axis=0), variances.shape)
-        return mean, np.sqrt(variances) + 1e-30
+        alike = self.variance == "global" or (self.variance == "auto" and few)
+        return likelihood_ratio(victim, references, member, self.online, alike=alike)
+
+
+def likelihood_ratio(
+    victim: Array, references: Array, member: Array, online: bool, *, alike: bool = True
+) -> Array:
+    """Returns the logarithm of the likelihood ratio of each row, ``(n,)``; its copies' are averaged.
+
+    Args:
+        victim: Signals of the victim, ``(n, q)``.
+        references: Signals of reference models, ``(N, n, q)``.
+        member: Which rows trained which of them, ``(N, n)`` bool.
+        online: Whether the models that a row trained are compared too.
+        alike: Whether all rows have one variance, the mean of theirs.
+    """
+    outside = normal(references, ~member, alike)
+    if online:
+        inside = normal(references, member, alike)
+        ratios = np.asarray(norm.logpdf(victim, *inside) - norm.logpdf(victim, *outside))
+    else:
+        ratios = -np.asarray(norm.logsf(victim, *outside))
+    return np.asarray(ratios.mean(axis=1))
+
+
+def normal(references: Array, chosen: Array, alike: bool) -> tuple[Array, Array]:
+    """Fits normal distributions to the chosen models' signals.
+
+    Args:
+        references: Signals, ``(N, n, q)``.
+        chosen: The models of each row, ``(N, n)`` bool.
+        alike: Whether all rows have one variance.
+
+    Returns:
+        Means and standard deviations, ``(n, q)`` each.
+    """
+    signals = np.where(chosen[..., None], references, np.nan)
+    mean = np.nanmean(signals, axis=0)
+    variances = np.nanvar(signals, axis=0, ddof=1)
+    if alike:
+        variances = np.broadcast_to(np.nanmean(variances, axis=0), variances.shape)
+    return mean, np.sqrt(variances) + 1e-30

@@ -7,6 +7,7 @@ IEEE S&P 2017, sections V (the attack) and VIII-A (victims that disclose less).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -32,13 +33,16 @@ class Shadow(Referenced):
     score is the probability of "in" by the attack model of its class.
 
     As in the paper's experiments with victims that disclose less, the shadow models' answers are blurred as the
-    victim's are. Attack models see the logarithms of the probabilities and of the true label's odds, standardised:
-    most probabilities themselves are rounded to 0 or 1. With ``online``, the candidates train shadow models too,
-    which the paper does not do.
+    victim's are. Attack models see the logarithm of the true label's odds: most probabilities themselves are
+    rounded to 0 or 1. The paper's attack models see the whole vector, which needs more rows of each class: with a
+    few hundred they learn its noise, and do better where rounding takes it away. With ``online``, the candidates
+    train shadow models too, which the paper does not do.
 
     The defaults of the attack models are those of an author's code (csong27/membership-inference).
 
     Attributes:
+        sees: What attack models see, standardised: the odds, or the vector of the logarithms of all probabilities
+            too.
         attack_epochs: Passes of an attack model over its part of the attack set.
         attack_batch: Rows per training step of an attack model.
         attack_lr: Learning rate of the attack models (Adam).
@@ -47,6 +51,7 @@ class Shadow(Referenced):
 
     references: int = 20
     online: bool = False
+    sees: Literal["odds", "vector"] = "odds"
     attack_epochs: int = 50
     attack_batch: int = 200
     attack_lr: float = 0.01
@@ -73,11 +78,11 @@ class Shadow(Referenced):
         for answer, chosen in zip(found.references, found.member, strict=True):
             inside, outside = (rng.permutation(np.flatnonzero(usable & side)) for side in (chosen, ~chosen))
             of = np.concatenate([side[: min(len(inside), len(outside))] for side in (inside, outside)])
-            answers.append(_features(answer, found.y, oracle.card.classes)[of])
+            answers.append(self._features(answer, found.y, oracle.card.classes)[of])
             labels.append(found.y[of])
             member.append(chosen[of])
         attack_set = np.concatenate(answers), np.concatenate(labels), np.concatenate(member).astype(np.int64)
-        victim = _features(found.victim, found.y[:rows], oracle.card.classes)
+        victim = self._features(found.victim, found.y[:rows], oracle.card.classes)
         return found.scores(self._recognised(attack_set, victim, found.y[:rows], rng), len(x))
 
     def _recognised(
@@ -108,8 +113,9 @@ class Shadow(Referenced):
         model = Network.new(Mlp((64,)), answers.shape[1:], ("out", "in"), seed=new_seed(rng))
         return model.fit(answers.astype(np.float32), member, training, seed=new_seed(rng), label=label)
 
-
-def _features(answer: Answer, y: Labels, classes: int) -> Array:
-    """Returns what the attack models see: logarithms of all probabilities and of the true label's odds."""
-    logs = np.maximum(log_probs(answer, classes), LEAST)
-    return np.column_stack([logs, np.maximum(log_odds(answer, y, classes), LEAST)])
+    def _features(self, answer: Answer, y: Labels, classes: int) -> Array:
+        """Returns what the attack models see of each row, ``(n, 1)`` or ``(n, 1 + k)``."""
+        odds = np.maximum(log_odds(answer, y, classes), LEAST)[:, None]
+        if self.sees == "odds":
+            return odds
+        return np.column_stack([odds, np.maximum(log_probs(answer, classes), LEAST)])

@@ -14,10 +14,11 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from attacker.asking import NotApplicable
+from attacker.membership.blind_walk import BlindWalk
 from attacker.membership.copies import noisy, shifted
 from attacker.membership.gap import Gap
 from attacker.membership.label_only import LabelOnly
-from attacker.membership.lira import Lira
+from attacker.membership.lira import Lira, normal
 from attacker.membership.references import Compared, Referenced, halves
 from attacker.membership.rmia import Rmia
 from attacker.membership.shadow import Shadow
@@ -43,6 +44,8 @@ ERROR = metrics.auc_error(0.75, SIZE, SIZE)
         (Lira, {"online": False}, 0.65),
         (LabelOnly, {}, 0.68),
         (LabelOnly, {"online": False, "queries": 4}, 0.66),
+        (BlindWalk, {}, 0.68),
+        (BlindWalk, {"online": False}, 0.62),
         (Union, {}, 0.72),
         (Threshold, {"online": False}, 0.66),
     ],
@@ -217,14 +220,14 @@ def test_rmia_chooses_a_and_the_temperature_without_the_victim(state: Path) -> N
 def test_the_score_of_lira_is_the_ratio_of_two_normal_densities() -> None:
     rng = RNG(0)
     references, member = rng.normal(0, 3, (6, 9, 2)), halves(6, 9, rng)[0]
-    for variance in ("own", "global"):
-        mean, deviation = Lira(references=6, variance=variance)._normal(references, member)  # type: ignore[arg-type]
+    for alike in (False, True):
+        mean, deviation = normal(references, member, alike)
         for row in range(9):
             inside = references[member[:, row], row, 1]
             assert mean[row, 1] == pytest.approx(inside.mean())
-            if variance == "own":
+            if not alike:
                 assert deviation[row, 1] == pytest.approx(inside.std(ddof=1))
-        assert variance == "own" or np.ptp(deviation[:, 1]) == 0
+        assert not alike or np.ptp(deviation[:, 1]) == 0
     assert norm.logpdf(1.0, *(part[0, 0] for part in (mean, deviation))) < 0
 
 
@@ -259,6 +262,18 @@ def test_the_values_of_lira_are_those_of_the_paper_s_equations() -> None:
             assert values[row] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+def test_a_walk_doubles_its_steps_and_ends_at_the_first_wrong_label() -> None:
+    attack, x = BlindWalk(walks=1, steps=3, distance=0.1), RNG(0).random((2, 30), dtype=np.float32)
+    walks = (attack.copied(Card("m", (30,), 2), x).reshape(2, 10, 30) - x[:, None])[:, 1:].reshape(2, 3, 3, 30)
+    assert np.allclose(walks[:, :, 1:], 2 * walks[:, :, :-1], atol=1e-6)
+    assert np.abs(walks[:, 0, 0]).max() <= 0.1 * 3**0.5 + 1e-6  # uniform
+    bounded = attack.copied(Card("m", (30,), 2, low=0.0, high=1.0), x)
+    assert bounded.min() >= 0 and bounded.max() <= 1
+    assert np.array_equal(bounded[10:], attack.copied(Card("m", (30,), 2, low=0.0, high=1.0), x[1:]))
+    rights = np.array([[1, 1, 1, 1, 1, 0, 1, 0, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1, 1, 1]], float)
+    assert attack._length(rights).tolist() == [[1 + (3 + 1 + 0) / 3], [0]]
+
+
 def test_copies_begin_with_the_row_itself() -> None:
     x = RNG(0).random((3, 1, 6, 6), dtype=np.float32)
     copies = shifted(x, 5).reshape(3, 5, 1, 6, 6)
@@ -282,6 +297,7 @@ def test_copies_begin_with_the_row_itself() -> None:
         (lambda: Lira(references=3), "references at least 4"),
         (lambda: Union(fpr=1.0), "fpr must lie between"),
         (lambda: LabelOnly(noise=0.0), "noise must be positive"),
+        (lambda: BlindWalk(steps=0), "steps and distance must be positive"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make: Any, message: str) -> None:

@@ -49,6 +49,39 @@ def test_each_class_has_an_attack_model_of_its_own() -> None:
     assert (scores > 0.5).tolist() == [True, False, False, True]
 
 
+def test_the_whole_vector_is_seen_on_request_and_odds_tell_rows_apart_that_round_to_one() -> None:
+    probs = np.array([[1, 1e-9, 2e-9], [1, 1e-12, 2e-12], [0.2, 0.5, 0.3]], np.float32)
+    answer, y = Answer(probs.argmax(axis=1), probs), np.array([0, 0, 2])
+    odds = Shadow()._features(answer, y, 3)
+    assert odds.shape == (3, 1) and odds.dtype == np.float64
+    assert odds[2] == pytest.approx(np.log(0.3 / 0.7), abs=1e-6)
+    surer = Shadow()._features(Answer(np.array([0, 0]), np.float32([[1, 1e-5, 2e-5], [1, 1e-6, 2e-6]])), y[:2], 3)
+    assert surer[1] > surer[0] + 2
+    vector = Shadow(sees="vector")._features(answer, y, 3)
+    assert np.array_equal(vector[:, :1], odds) and vector[2, 1:] == pytest.approx(np.log(probs[2]))
+
+
+def test_rounding_does_not_help_where_a_class_has_few_rows() -> None:
+    """Members are surer; the other probabilities are noise, which attack models of the whole vector learn."""
+    classes, each = 10, 12
+
+    def told(rows: int, digits: int) -> tuple[Answer, Array, Array]:
+        rng, y, member = RNG(rows), np.arange(rows) % classes, np.arange(rows) // classes % 2
+        logits = rng.normal(0, 3, (rows, classes))
+        logits[np.arange(rows), y] += 8 + 3 * member
+        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        return Answer(probs.argmax(axis=1), probs.round(digits).astype(np.float32)), y, member
+
+    def area(attack: Shadow, digits: int) -> float:
+        learnt, asked = told(2 * each * classes, digits), told(2000, digits)
+        of, victim = (attack._features(answer, y, classes) for answer, y, _ in (learnt, asked))
+        return float(roc_auc_score(asked[2], attack._recognised((of, *learnt[1:]), victim, asked[1], RNG(0))))
+
+    odds, vector = Shadow(attack_epochs=20), Shadow(sees="vector", attack_epochs=20)
+    assert area(odds, 9) > area(odds, 1) - 0.01
+    assert area(odds, 9) > area(vector, 9) + 0.01
+
+
 @pytest.mark.parametrize(("online", "pairs"), [(False, 8 * 800), (True, 8 * 1400)])
 def test_the_attack_set_is_balanced_and_leaves_out_candidates_that_trained_no_model(
     online: bool, pairs: int, state: Path, memorised: Network, rows: Pool, monkeypatch: pytest.MonkeyPatch
@@ -63,7 +96,7 @@ def test_the_attack_set_is_balanced_and_leaves_out_candidates_that_trained_no_mo
     monkeypatch.setattr(Shadow, "_recognised", kept)
     spied(small(state, online=online, attack_epochs=1), memorised, rows)
     answers, labels, member = learned
-    assert answers.shape == (pairs, 11) and len(labels) == pairs and member.mean() == 0.5
+    assert answers.shape == (pairs, 1) and len(labels) == pairs and member.mean() == 0.5
 
 
 @pytest.mark.parametrize(
