@@ -22,6 +22,7 @@ from wire import BadInput
 
 T = TypeVar("T")
 LOSSES = 10  # workers that one call may lose, one after another, before it is given up
+MINUTES = 24 * 60  # that Slurm allows a call
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -84,9 +85,9 @@ class SlurmExecutor(ThreadPoolExecutor):
         import submitit
 
         super().__init__(jobs)
-        self._lost = submitit.core.utils.UncompletedJobError
+        self._errors = submitit.core.utils
         self._slurm = submitit.AutoExecutor(folder / "%j", cluster=cluster)
-        self._slurm.update_parameters(cpus_per_task=1)
+        self._slurm.update_parameters(cpus_per_task=1, timeout_min=MINUTES)
         if partition:
             self._slurm.update_parameters(slurm_partition=partition)
 
@@ -100,7 +101,9 @@ class SlurmExecutor(ThreadPoolExecutor):
             try:
                 result: T = job.result()
                 return result
-            except self._lost:
+            except self._errors.FailedJobError:  # the call itself failed
+                raise
+            except self._errors.UncompletedJobError:
                 if losses == LOSSES:
                     raise
         raise AssertionError

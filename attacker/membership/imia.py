@@ -54,8 +54,8 @@ class Imia:
     population: int = 1000
     family: str = "cnn"
     warm_up: int = 3
-    imitation: int = 5
-    memorising: int = 5
+    imitation: int = 4
+    memorising: int = 4
     lr: float = 4e-3
     alpha: float = 0.5
     weight: float = 2.0

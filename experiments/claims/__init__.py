@@ -37,10 +37,13 @@ CLAIMS: "Registry[Claim]" = Registry(
         "C7": "experiments.claims.dataset_inference:C7",
         "C8": "experiments.claims.false_claims:C8",
         "D": "experiments.claims.conflicts:Conflicts",
+        "E1": "experiments.claims.training_size:E1",
         "E2": "experiments.claims.overfitting:E2",
         "E3": "experiments.claims.shadow_data:E3",
         "E5": "experiments.claims.mitigations:E5",
         "E7": "experiments.claims.references:E7",
+        "E8": "experiments.claims.labels_alone:E8",
+        "E9": "experiments.claims.labels_alone:E9",
         "E10": "experiments.claims.faces:E10",
     }
 )

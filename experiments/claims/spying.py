@@ -92,13 +92,12 @@ def spied(
     """
     worth: dict[str, dict[str, Any]] = {}
     empty: dict[str, Array] = {}
-    account = re.sub(r"[^\w.-]+", "-", label)
     for name, attack in attacks.items():
         scores = [
             lab.infer(
                 server,
                 model,
-                f"{account}-{name}-{model}",
+                re.sub(r"[^\w.-]+", "-", f"{label}-{name}-{model}"),
                 attack,
                 division.candidates,
                 division.shadow,

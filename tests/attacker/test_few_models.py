@@ -14,7 +14,7 @@ from torch.nn import functional
 from attacker.asking import NotApplicable
 from attacker.membership.gap import Gap
 from attacker.membership.imia import Imia, _imitation, _ratio
-from attacker.membership.quantile import Quantile, _unlikelihood
+from attacker.membership.quantile import LEVELS, Quantile, _pinball, _surprise, _unlikelihood
 from attacker.membership.signals import margin
 from experiments import metrics
 from wire import Answer, BadInput
@@ -34,7 +34,11 @@ IMIA: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("attack", "least"), [(Quantile(**QUANTILE), 0.6), (Imia(**IMIA), 0.65)], ids=str)
+@pytest.mark.parametrize(
+    ("attack", "least"),
+    [(Quantile(**QUANTILE), 0.6), (Quantile(**QUANTILE, form="pinball"), 0.58), (Imia(**IMIA), 0.65)],
+    ids=["normal", "pinball", "imia"],
+)
 def test_a_planted_leak_is_found_and_none_where_there_is_none(
     attack: Any, least: float, memorised: Network, unseen: Network, rows: Pool
 ) -> None:
@@ -63,8 +67,36 @@ def test_the_regressor_is_fitted_by_the_normal_likelihood() -> None:
     )
 
 
-def test_the_threshold_of_quantile_holds_its_false_positive_rate(unseen: Network, rows: Pool) -> None:
-    attack = Quantile(**{**QUANTILE, "epochs": 5}, fpr=0.1)
+def test_the_pinball_loss_is_least_at_the_quantiles() -> None:
+    margins, y = RNG(0).normal(size=4000), np.zeros(4000, int)
+    told = torch.tensor(np.column_stack([y, margins]))
+    right = np.quantile(margins, 1 - np.array(LEVELS))
+
+    def loss(quantiles: Any) -> float:
+        return float(_pinball(torch.tensor(np.tile(quantiles, (4000, 1))), told))
+
+    alpha, one = np.array(LEVELS), np.maximum(margins[:, None] - right, 0)
+    expected = ((1 - alpha) * one + alpha * np.maximum(right - margins[:, None], 0)).mean()
+    assert loss(right) == pytest.approx(expected)
+    for level in (5, 20):
+        for step in (-0.1, 0.1):
+            moved = right.copy()
+            moved[level] += step
+            assert loss(moved) > loss(right)
+
+
+def test_the_surprise_is_the_logarithm_of_the_share_above() -> None:
+    quantiles = np.linspace(-2, 2, len(LEVELS))
+    outputs = np.column_stack([quantiles + 10 * label for label in (0, 1)]).reshape(1, -1).repeat(4, axis=0)
+    y, margins = np.array([0, 0, 1, 0]), np.array([quantiles[10], quantiles[40], 10 + quantiles[10], 3.0])
+    found = _surprise(outputs, y, margins)
+    assert found == pytest.approx([np.log(10), np.log(1e4), np.log(10), np.log(1e4) + 1])
+    assert np.allclose(_surprise(outputs[:, ::-1].copy(), 1 - y, margins), found)  # crossed, and sorted
+
+
+@pytest.mark.parametrize("form", ["normal", "pinball"])
+def test_the_threshold_of_quantile_holds_its_false_positive_rate(form: Any, unseen: Network, rows: Pool) -> None:
+    attack = Quantile(**{**QUANTILE, "epochs": 5}, form=form, fpr=0.1)
     called = spied(attack, unseen, rows) > attack.threshold
     assert 0.03 < called.mean() < 0.2
 

@@ -8,10 +8,12 @@ import pytest
 from attacker.inversion.mi_face import MiFace
 from experiments.claims.command import reproduce, table
 from experiments.claims.faces import E10
+from experiments.claims.labels_alone import E8, E9
 from experiments.claims.mitigations import ANSWERS, E5, MEMGUARD, PUBLISHED, TRAININGS
 from experiments.claims.overfitting import E2
 from experiments.claims.shadow_data import E3
 from experiments.claims.spying import Division, encoded, entropy
+from experiments.claims.training_size import E1, _precisions
 from experiments.report.drawings import draw
 from wire import BadInput, Feature
 from zoo.data import Pool
@@ -77,6 +79,30 @@ def test_shadow_data_comes_from_five_sources(tmp_path):
     assert set(measured) == {"real", "marginals", "synthesised", "10% flipped", "20% flipped"}
     billed = [row for row in results["claims"]["E3"]["rows"] if "billed" in row["what"]]
     assert [row["measured"] > 0 for row in billed] == [False, True, True, False, False]
+
+
+def test_a_precision_is_that_of_the_rows_called_members_in_a_class():
+    pool = Pool(np.zeros((6, 1), np.float32), np.array([0, 0, 0, 1, 1, 2]), ("a", "b", "c"))
+    division = Division(pool, pool, pool, pool, np.array([1, 0, 1, 1, 0, 0], bool), 0)
+    found = _precisions(np.array([1, 1, 1, 1, 0, 0], bool), division)
+    assert found == {"each": {"a": 2 / 3, "b": 1.0}, "median": pytest.approx(5 / 6)}
+    assert _precisions(np.zeros(6, bool), division) == {"each": {}, "median": None}
+
+
+@pytest.mark.slow
+def test_labels_alone_stand_beside_confidences_and_walks(tmp_path):
+    sizes = {"data": ("digits",), "rows": (200,), "shadow": (600,), "epochs": (20,), "references": 4, "queries": 2}
+    for claim, attack in ((E8(**sizes), "label-only, one row"), (E9(**sizes, walks=1, steps=2), "blind walk")):
+        measured = run(claim, tmp_path / claim.ID)["claims"][claim.ID]["more"]["measured"]["digits"]["0"]
+        assert {"gap", "LiRA, confidences", "label-only", attack} <= set(measured)
+
+
+@pytest.mark.slow
+def test_victims_grow(tmp_path):
+    claim = E1(data="digits", sizes=(100, 200), family="mlp", epochs=20, references=2, attack_epochs=5)
+    rows = [row for row in run(claim, tmp_path)["claims"]["E1"]["rows"] if "median of the classes" in row["what"]]
+    assert [row["published"] for row in rows] == ["none", "none"]
+    assert all(0 <= row["measured"] <= 1 for row in rows)
 
 
 @pytest.mark.slow
