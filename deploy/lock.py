@@ -6,7 +6,8 @@ install these files in order, without dependencies of their own accord:
 - ``pytorch-cpu.txt``: PyTorch from its own index of CPU wheels, or ``pytorch-cuda.txt``: PyTorch with NVIDIA's
   libraries, from PyPI;
 - ``core.txt``: what every party needs;
-- ``server.txt``: what the server needs besides.
+- ``server.txt``: what the server needs besides;
+- ``private.txt``: what DP-SGD needs besides both (the extra ``private``); no image has it.
 """
 
 from __future__ import annotations
@@ -78,13 +79,15 @@ def main() -> None:
     """Writes the lock files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     core, extras = project["dependencies"], project["optional-dependencies"]
-    whole = resolved([*core, *extras["server"], *extras["digits"]])
+    whole = resolved([*core, *extras["server"], *extras["digits"], *extras["private"]])
     pytorch = {name: whole.pop(name) for name in PYTORCH}
     cuda = {name: whole.pop(name) for name in list(whole) if CUDA.match(name)}
     write("pytorch-cuda.txt", {**pytorch, **cuda})
-    shared = resolved(core).keys() & whole.keys()
+    shared = resolved(core).keys()
+    private = whole.keys() - resolved([*core, *extras["server"], *extras["digits"]]).keys()
     write("core.txt", {name: entry for name, entry in whole.items() if name in shared})
-    write("server.txt", {name: entry for name, entry in whole.items() if name not in shared})
+    write("server.txt", {name: entry for name, entry in whole.items() if name not in shared | private})
+    write("private.txt", {name: entry for name, entry in whole.items() if name in private})
     write("pytorch-cpu.txt", on_cpu(pytorch))
 
 

@@ -74,9 +74,13 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 @pytest.mark.parametrize("pytorch", ["pytorch-cpu.txt", "pytorch-cuda.txt"])
 def test_the_locks_hold_what_the_project_asks_for(pytorch):
-    core, server = pinned(pytorch, "core.txt"), pinned("server.txt")
-    assert not core.keys() & server.keys()
-    asked = [(PROJECT["dependencies"], core), (EXTRAS["server"] + EXTRAS["digits"], core | server)]
+    core, server, private = pinned(pytorch, "core.txt"), pinned("server.txt"), pinned("private.txt")
+    assert not core.keys() & server.keys() and not private.keys() & (core | server).keys()
+    asked = [
+        (PROJECT["dependencies"], core),
+        (EXTRAS["server"] + EXTRAS["digits"], core | server),
+        (EXTRAS["private"], core | server | private),
+    ]
     for requirements, locked in asked:
         for requirement in map(Requirement, requirements):
             versions = locked.get(requirement.name.lower(), [])
