@@ -47,7 +47,9 @@ MEMBERSHIP: "Registry[Membership]" = Registry(
 )
 """Membership attacks, which return a score for each candidate, by the name of their command."""
 
-INVERSION: "Registry[Inversion]" = Registry({"mi-face": "attacker.inversion.mi_face:MiFace"})
+INVERSION: "Registry[Inversion]" = Registry(
+    {"evolved": "attacker.inversion.evolved:Evolved", "mi-face": "attacker.inversion.mi_face:MiFace"}
+)
 """Inversion attacks, which return a row that stands for a class, by the name of their command."""
 
 ATTACKS: "Registry[Extraction | Membership | Inversion]" = Registry(

@@ -7,13 +7,15 @@ Countermeasures", CCS 2015, section 5.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 from tqdm import tqdm
 
 from attacker.extraction.knockoff import Knockoff
+from attacker.inversion.evolved import Evolved
+from attacker.inversion.inversion import Inversion
 from attacker.inversion.mi_face import MiFace
 from experiments.claims.claim import Finding, Findings, over_seeds
 from experiments.lab import Lab
@@ -43,6 +45,7 @@ class E10:
         epochs: Passes of a victim over its rows.
         budget: Rows that steal the surrogate.
         attack: The attack by confidences; the one through a surrogate has the same settings.
+        generations: Generations, at most, of the evolution within a prior of public rows.
     """
 
     ID: ClassVar[str] = "E10"
@@ -54,6 +57,7 @@ class E10:
     epochs: int = 20
     budget: int = 2000
     attack: MiFace = field(default_factory=MiFace)
+    generations: int = 30
 
     def run(self, lab: Lab) -> Findings:
         """Inverts each class of each victim over HTTP; see :class:`~experiments.claims.claim.Claim`."""
@@ -67,6 +71,9 @@ class E10:
                 name: lab.train(own, seed, family=family, training=Training(self.epochs), label=name)
                 for name, family in VICTIMS.items()
             }
+            public = lab.parties.folder / f"public-{seed}.npz"
+            replace(held["pool"], y=None).save(public)
+            evolved = Evolved(public, generations=self.generations)
             server = lab.serve(f"victims-{seed}", {name: (model, "") for name, model in models.items()})
             for name, model in models.items():
                 copies = lab.parties.folder / f"copy-{name}-{seed}"
@@ -78,6 +85,7 @@ class E10:
                     for how, attack in (
                         ("confidences", self.attack),
                         ("surrogate", MiFace(**{**vars(self.attack), "surrogate": copies})),
+                        ("prior", evolved),
                     )
                 }
                 made["mean of the class"] = (_means(own), 0)
@@ -89,7 +97,8 @@ class E10:
                 if seed == lab.seeds[0]:
                     del made["random"]
                     pictures[name] = {how: _as_bytes(x) for how, (x, _) in made.items()}
-                    pictures[name]["nearest in training"] = _as_bytes(_nearest(made["confidences"][0], own))
+                    for how in ("confidences", "prior"):
+                        pictures[name][f"nearest in training to {how}"] = _as_bytes(_nearest(made[how][0], own))
                 victims[f"{name}-{seed}"] = lab.about(model, self.data, len(own), held["evaluation"])
         return Findings(
             tuple(row for key, measured in found.items() for row in self._rows(*key, measured)),
@@ -97,13 +106,14 @@ class E10:
             victims,
             (
                 "The judge is a CNN, trained on other rows; on test rows it is right about as often as a victim.",
+                "The prior is an autoencoder of the attacker's pool, of the victim's kind; no label is used.",
                 "Distances are root mean squares of a pixel, from 0 to 1, averaged over classes.",
             ),
             {"pictures": pictures},
         )
 
     def _inverted(
-        self, lab: Lab, server: Server, name: str, how: str, attack: MiFace, own: Pool, seed: int
+        self, lab: Lab, server: Server, name: str, how: str, attack: Inversion, own: Pool, seed: int
     ) -> tuple[Array, int]:
         """Returns a row of each class, ``(k, *input_shape)``, and the rows billed."""
         made, spent = [], 0

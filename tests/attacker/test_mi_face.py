@@ -9,6 +9,8 @@ import pytest
 from reached import reach
 
 from attacker.asking import NotApplicable
+from attacker.inversion.evolved import Evolved
+from attacker.inversion.inversion import Inversion
 from attacker.inversion.mi_face import MiFace
 from wire import BadInput
 from zoo import folder
@@ -35,7 +37,7 @@ def judge(digits: Pool) -> Network:
     return network.fit(digits.x[900:], digits.y[900:], Training(20, lr=5e-3), seed=1)
 
 
-def inverted(network: Network, attack: MiFace, label: int) -> np.ndarray:
+def inverted(network: Network, attack: Inversion, label: int) -> np.ndarray:
     oracle, record = reach(network.predict)
     x = attack.invert(oracle, label, RNG(0))
     assert oracle.spent == len(record.rows) > 1
@@ -93,3 +95,32 @@ def test_labels_alone_are_not_enough(trained: Network) -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(BadInput):
         MiFace(**wrong)  # type: ignore[arg-type]
+
+
+def test_evolution_in_a_prior_of_public_rows_is_recognised(
+    trained: Network, judge: Network, digits: Pool, tmp_path: Path
+) -> None:
+    Pool(digits.x[1200:], None).save(tmp_path / "public.npz")
+    attack = Evolved(tmp_path / "public.npz", latent=8, hidden=64, generations=12, population=24)
+    made = np.stack([inverted(trained, attack, label) for label in range(10)])
+    assert (judge.predict(made).argmax(axis=1) == np.arange(10)).mean() >= 0.7
+    assert (trained.predict(made)[np.arange(10), np.arange(10)] > 0.9).mean() >= 0.7
+    again = Evolved(tmp_path / "public.npz", latent=8, hidden=64, generations=12, population=24)
+    assert np.array_equal(inverted(trained, again, 3), made[3])
+
+
+def test_evolution_takes_the_best_of_its_answers_and_refuses_other_rows(
+    trained: Network, digits: Pool, tmp_path: Path
+) -> None:
+    Pool(digits.x[1200:], None).save(tmp_path / "public.npz")
+    attack = Evolved(tmp_path / "public.npz", latent=4, hidden=16, epochs=1, population=10, enough=0.0)
+    oracle, record = reach(trained.predict, budget=25)
+    x = attack.invert(oracle, 1, RNG(0))
+    told = trained.predict(record.rows)[:, 1]
+    assert oracle.spent == 25 and trained.predict(x[None])[0, 1] == pytest.approx(told.max(), abs=1e-5)
+    with pytest.raises(NotApplicable):
+        attack.invert(reach(trained.predict, tells_probs=False)[0], 1, RNG(0))
+    with pytest.raises(BadInput, match="rows are"):
+        attack.invert(reach(trained.predict, shape=(1, 4, 4))[0], 1, RNG(0))
+    with pytest.raises(BadInput, match="population at least 5"):
+        Evolved(tmp_path / "public.npz", population=4)
