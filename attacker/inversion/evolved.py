@@ -26,6 +26,7 @@ from wire.fits import bounds
 from zoo.data.pool import Pool
 from zoo.training import Training, train
 
+SEED = 0  # of the autoencoder, which all classes share
 LEAST = 1e-7  # of a probability whose logarithm is taken
 
 
@@ -45,7 +46,6 @@ class Evolved:
         population: Rows of a generation, at least 5.
         reach: Half width of the space searched, in standard deviations of the prior.
         enough: Cost 1 - p at which it ends.
-        seed: Seed of the autoencoder.
     """
 
     public: Path
@@ -56,7 +56,6 @@ class Evolved:
     population: int = 36
     reach: float = 2.0
     enough: float = 0.01
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.latent, self.hidden, self.epochs, self.generations) < 1 or self.population < 5:
@@ -110,8 +109,9 @@ class Evolved:
 
     def _rows_at(self, z: Array, oracle: Oracle) -> Array:
         """Returns the rows at points of the latent space, ``(n, *input_shape)``, within the victim's range."""
+        prior = self._prior
         with torch.inference_mode():
-            made = self._prior.decode(torch.from_numpy(z.astype(np.float32))).numpy()
+            made = prior.decode(torch.from_numpy(z.astype(np.float32))).numpy()
         return np.clip(made.reshape(-1, *oracle.card.input_shape), *bounds(oracle.card))
 
     @cached_property
@@ -123,9 +123,9 @@ class Evolved:
         """Returns the autoencoder of the public rows, after training it."""
         x = torch.from_numpy(self._rows.x.reshape(len(self._rows), -1))
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
+            torch.default_generator.manual_seed(SEED)
             made = Autoencoder(x.shape[1], self.hidden, self.latent)
-            train(made, x, x, Training(self.epochs, 128, 2e-3), seed=self.seed, label="prior", loss=unlikelihood)
+            train(made, x, x, Training(self.epochs, 128, 2e-3), seed=SEED, label="prior", loss=unlikelihood)
         return made
 
 

@@ -24,8 +24,7 @@ def log_odds(answer: Answer, y: Labels, classes: int) -> Array:
         classes: Number of classes.
     """
     probs = targets(answer, classes).astype(np.float64)
-    least = max(LEAST, probs[probs > 0].min())
-    rows = np.arange(len(probs))
+    least, rows = _least(probs), np.arange(len(probs))
     true = probs[rows, y]
     probs[rows, y] = 0
     odds: Array = np.log(np.maximum(true, least)) - np.log(np.maximum(probs.sum(axis=1), least))
@@ -57,7 +56,13 @@ def log_probs(answer: Answer, classes: int) -> Array:
     if answer.probs is None:
         return np.asarray(np.eye(classes)[answer.labels] - 1)
     probs = targets(answer, classes).astype(np.float64)
-    return np.asarray(np.log(np.maximum(probs, max(LEAST, probs[probs > 0].min()))))
+    return np.asarray(np.log(np.maximum(probs, _least(probs))))
+
+
+def _least(probs: Array) -> float:
+    """Returns the least probability that is told and not rounded to 0 or 1; see :func:`log_odds`."""
+    told = probs[(probs > 0) & (probs < 1)]
+    return max(LEAST, float(told.min())) if len(told) else LEAST
 
 
 def right(answer: Answer, y: Labels) -> Array:

@@ -61,6 +61,12 @@ def test_the_whole_vector_is_seen_on_request_and_odds_tell_rows_apart_that_round
     assert np.array_equal(vector[:, :1], odds) and vector[2, 1:] == pytest.approx(np.log(probs[2]))
 
 
+@pytest.mark.parametrize("probs", [None, np.float32([[1, 0, 0], [1, 0, 0]])], ids=["labels", "no digits"])
+def test_odds_tell_right_from_wrong_where_nothing_else_is_told(probs: Array | None) -> None:
+    odds = Shadow()._features(Answer(np.array([0, 0]), probs), np.array([0, 1]), 3)
+    assert odds[0] > odds[1]
+
+
 def test_rounding_does_not_help_where_a_class_has_few_rows() -> None:
     """Members are surer; the other probabilities are noise, which attack models of the whole vector learn."""
     classes, each = 10, 12
