@@ -64,7 +64,7 @@ class RayExecutor(Executor):
         self._ray, self._own = ray, not ray.is_initialized()
         if self._own:
             ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
-        self._run = ray.remote(num_cpus=1, max_retries=LOSSES)(settled)
+        self._run: Any = ray.remote(num_cpus=1, max_retries=LOSSES)(settled)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> Future[T]:
         """Starts a call as soon as the cluster has a free processor."""

@@ -101,11 +101,11 @@ def test_evolution_in_a_prior_of_public_rows_is_recognised(
     trained: Network, judge: Network, digits: Pool, tmp_path: Path
 ) -> None:
     Pool(digits.x[1200:], None).save(tmp_path / "public.npz")
-    attack = Evolved(tmp_path / "public.npz", latent=8, hidden=64, generations=12, population=24)
+    attack = Evolved(tmp_path / "public.npz", latent=8, hidden=64, epochs=150, generations=30)
     made = np.stack([inverted(trained, attack, label) for label in range(10)])
     assert (judge.predict(made).argmax(axis=1) == np.arange(10)).mean() >= 0.7
     assert (trained.predict(made)[np.arange(10), np.arange(10)] > 0.9).mean() >= 0.7
-    again = Evolved(tmp_path / "public.npz", latent=8, hidden=64, generations=12, population=24)
+    again = Evolved(tmp_path / "public.npz", latent=8, hidden=64, epochs=150, generations=30)
     assert np.array_equal(inverted(trained, again, 3), made[3])
 
 
