@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import differential_evolution
+from scipy.optimize import Bounds, differential_evolution
 from torch import nn
 
 from attacker.asking import needs_probs, some
@@ -91,8 +91,8 @@ class Evolved:
 
         start = rng.normal(size=(self.population, self.latent)).clip(-self.reach, self.reach)
         differential_evolution(
-            costs,
-            [(-self.reach, self.reach)] * self.latent,
+            costs,  # type: ignore[arg-type]  # the stubs know no vectorized costs
+            Bounds(np.full(self.latent, -self.reach), np.full(self.latent, self.reach)),
             maxiter=self.generations,
             init=start,
             polish=False,
@@ -100,7 +100,7 @@ class Evolved:
             updating="deferred",
             rng=rng,
             tol=0,
-            callback=lambda intermediate_result: self._ends(oracle, best),
+            callback=lambda intermediate_result: self._ends(oracle, best),  # type: ignore[arg-type]  # nor its end
         )
         return best[0][1]
 
@@ -112,7 +112,7 @@ class Evolved:
         prior = self._prior
         with torch.inference_mode():
             made = prior.decode(torch.from_numpy(z.astype(np.float32))).numpy()
-        return np.clip(made.reshape(-1, *oracle.card.input_shape), *bounds(oracle.card))
+        return np.asarray(np.clip(made.reshape(-1, *oracle.card.input_shape), *bounds(oracle.card)))
 
     @cached_property
     def _rows(self) -> Pool:
