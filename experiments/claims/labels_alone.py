@@ -21,6 +21,7 @@ from experiments.claims.claim import Finding, Findings
 from experiments.claims.spying import Division, accuracy, checked, encoded, figures, spied
 from experiments.header import cores
 from experiments.lab import Lab
+from wire import Array
 from zoo.families.mlp import Mlp
 from zoo.training import Training
 
@@ -78,7 +79,7 @@ class E8:
                     },
                 )
                 worth: dict[str, Any] = {}
-                empty = {}
+                empty: dict[str, Array] = {}
                 for kind, attacks in self._attacks(lab, epochs).items():
                     found, told = spied(
                         lab, server, (f"victim-{kind}", f"null-{kind}"), attacks, division, f"{data}-{kind}"

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from attacker.membership.gap import Gap
+from attacker.membership.membership import Membership
 from attacker.membership.shadow import Shadow
 from experiments import metrics
 from experiments.claims.claim import Finding, Findings, over_seeds
@@ -81,14 +82,15 @@ class E1:
             )
             worth: dict[str, Any] = {}
             empty: dict[str, Array] = {}
-            for name, attack in {"gap": Gap(), "shadow": shadow}.items():
+            attacks: dict[str, Membership] = {"gap": Gap(), "shadow": shadow}
+            for name, attack in attacks.items():
                 scores, empty[name] = (
                     lab.infer(server, model, f"{name}-{model}", attack, division.candidates, division.shadow, seed)
                     for model in ("victim", "null")
                 )
                 worth[name] = {
                     **metrics.membership(scores, division.member, attack.threshold),
-                    "classes": _precisions(scores > attack.threshold, division),
+                    "classes": _precisions(scores > (attack.threshold or 0.0), division),
                 }
             nulls.setdefault(size, {})[seed] = checked(empty, division)
             measured.setdefault(size, {})[seed] = worth
