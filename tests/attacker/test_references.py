@@ -264,7 +264,9 @@ def test_the_values_of_lira_are_those_of_the_paper_s_equations() -> None:
 
 def test_a_walk_doubles_its_steps_and_ends_at_the_first_wrong_label() -> None:
     attack, x = BlindWalk(walks=1, steps=3, distance=0.1), RNG(0).random((2, 30), dtype=np.float32)
-    walks = (attack.copied(Card("m", (30,), 2), x).reshape(2, 10, 30) - x[:, None])[:, 1:].reshape(2, 3, 3, 30)
+    walks = (attack.copied(Card("m", (30,), 2, low=None, high=None), x).reshape(2, 10, 30) - x[:, None])[
+        :, 1:
+    ].reshape(2, 3, 3, 30)
     assert np.allclose(walks[:, :, 1:], 2 * walks[:, :, :-1], atol=1e-6)
     assert np.abs(walks[:, 0, 0]).max() <= 0.1 * 3**0.5 + 1e-6  # uniform
     bounded = attack.copied(Card("m", (30,), 2, low=0.0, high=1.0), x)
