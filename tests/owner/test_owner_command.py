@@ -19,7 +19,7 @@ class LoadedModel:
 
     made: list = []  # noqa: RUF012
 
-    def __init__(self, url, *, model=None, key=None, options=None):
+    def __init__(self, url, *, model=None, key=None, options=None, client=None):
         self.base, self.model, self.key, self.rows = url, model or "digits", key, 0
         self.card = replace(CARD, model=self.model)
         LoadedModel.made.append(self)

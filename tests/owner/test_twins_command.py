@@ -30,7 +30,7 @@ class Served:
 
     asked: list = []  # noqa: RUF012
 
-    def __init__(self, url, *, model=None, key=None, options=None):
+    def __init__(self, url, *, model=None, key=None, options=None, client=None):
         place = url.removeprefix("http://")
         self.base, self.model, self.tells = url, "m", place.startswith("told/")
         self.network = folder.load(Path(place.removeprefix("told/")))
