@@ -21,9 +21,9 @@ from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.claims.independent import ROWS, accuracy, independents, labels_of, telling
 from experiments.claims.removal import pruned, quantised, shaken, tuned
 from experiments.lab import Lab
-from owner.backdoor import BackdoorTest, Marked
+from owner.backdoor import BackdoorTest, Marked, Study
 from owner.trigger_key import TriggerKey
-from wire import Array, Labels, Oracle
+from wire import Array, Card, Labels
 from zoo.data import Pool
 from zoo.families.mlp import Mlp
 from zoo.network import Network
@@ -109,13 +109,13 @@ class C1:
                     suspects |= self._stolen(lab, scratch, pools["pool"], seed)
                 told = [labels_of(model, x) for model in innocent]
                 judges = {f"judge {n}": telling(x, t, plain.card()) for n, t in enumerate(told[: self.judges])}
+                study = BackdoorTest().prepare(Marked(key, judges), np.random.default_rng(0))
                 for name, model in suspects.items():
                     what = f"{kind}: {name}"
                     labels = labels_of(model, x)
                     found[what][seed] = accuracy(model, pools["evaluation"]), float((labels == y).mean())
-                    test = self._test(key, x, labels, model, judges)
-                    accused[what][seed], opened[what][seed] = test
-                tests = [self._test(key, x, labels, plain, judges)[0] for labels in told[self.judges :]]
+                    accused[what][seed], opened[what][seed] = tested(study, x, labels)
+                tests = [tested(study, x, labels)[0] for labels in told[self.judges :]]
                 nulls.setdefault(kind, Counter()).update(
                     suspects=len(tests),
                     accused=sum(tests),
@@ -159,15 +159,6 @@ class C1:
             for attack, thief in self.thieves
             for name in layers
         }
-
-    def _test(
-        self, key: TriggerKey, x: Array, labels: Labels, model: Network, judges: Mapping[str, Oracle]
-    ) -> tuple[bool, int]:
-        """Returns whether the owner accuses a suspect that answers so, and after how many triggers."""
-        test, suspect = BackdoorTest(), telling(x, labels, model.card())
-        study = test.prepare(Marked(key, judges), np.random.default_rng(0))
-        evidence = test.accuse(suspect, study, np.random.default_rng(0))
-        return evidence.verdict == "accused", evidence.suspect_queries
 
     def _accuracies(
         self,
@@ -257,3 +248,10 @@ class C1:
             "The paper fine-tunes on the training data; here the thief has rows of his own.",
             "The trials of one independent model with three keys are not independent: count the models.",
         )
+
+
+def tested(study: Study, x: Array, labels: Labels) -> tuple[bool, int]:
+    """Returns whether the owner accuses a suspect with these labels of all triggers, and after how many."""
+    suspect = telling(x, labels, Card("suspect", x.shape[1:], 0))
+    evidence = BackdoorTest().accuse(suspect, study, np.random.default_rng(0))
+    return evidence.verdict == "accused", evidence.suspect_queries

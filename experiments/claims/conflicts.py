@@ -82,10 +82,10 @@ class Conflicts:
     SOURCE: ClassVar[str] = "Szyller and Asokan, AAAI 2023"
 
     data: tuple[str, ...] = ("fashion_mnist", "mnist")
-    rows: int = 5000
+    rows: int = 2500
     hidden: tuple[int, ...] = (128,)
     training: Training = field(default_factory=lambda: Training(epochs=24, batch=128, lr=4e-3))
-    private: Training = field(default_factory=lambda: Training(epochs=10, batch=250, lr=1e-2, noise=1.2))
+    private: Training = field(default_factory=lambda: Training(epochs=10, batch=250, lr=1e-2, noise=1.7))
     delta: float = 1e-4
     pgd: Pgd = field(default_factory=Pgd)
     backdoor: Backdoor = field(default_factory=Backdoor)
