@@ -9,7 +9,7 @@ trigger after the other and stops as soon as the evidence suffices, so a dispute
 p-value stays valid however he stops: it is the inverse of what a gambler has won who begins with 1 and bets at
 fair odds on each label (Ville's inequality; Shafer, "Testing by Betting", JRSS A 2021). A model that knows nothing
 of the seeds gives a trigger's label with probability 1/k, exactly, whatever the trigger is, since the label was
-drawn. An owner who draws secrets until one suits must try some 2^b of them to win b bits, so the level is 2^-64.
+drawn. An owner who draws keys until one suits must try some 2^b of them to win b bits, so the level is 2^-64.
 """
 
 from __future__ import annotations

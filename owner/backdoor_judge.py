@@ -15,10 +15,11 @@ from datetime import datetime
 import numpy as np
 
 from owner.backdoor import BackdoorTest, Study, check_fit
+from owner.commitment import Opened
 from owner.evidence import Evidence
 from owner.judgement import Rejected
 from owner.log.head import Head, is_signed
-from owner.trigger_key import Rule, TriggersHeld
+from owner.trigger_key import Rule, TriggersHeld, seed_of
 from wire import BadInput, Oracle
 from zoo.data.pool import Pool
 
@@ -59,6 +60,7 @@ def judge(
         receipt.check()
         when = receipt.check_published(heads).time
         rule = Rule.read(receipt.rule.content)
+        seeds = [seed_of(receipt.entry.root, one.content) for one in details.openings]
     except BadInput as error:
         raise Rejected(str(error)) from None
     root = receipt.entry.root
@@ -66,7 +68,7 @@ def judge(
         raise Rejected(f"the commitment is of {when:%Y-%m-%d %H:%M} UTC, no older than the suspect")
     first = details.openings[0].index if details.openings else 0
     for place, one in enumerate(details.openings):
-        if not one.belongs_to(root) or one.size != rule.mark.triggers + 1:
+        if not _belongs(one, root) or one.size != rule.mark.triggers + 1:
             raise Rejected(f"opening {place} does not belong to the commitment {root}")
         if one.index != first + place or one.index == 0:
             raise Rejected(
@@ -77,10 +79,8 @@ def judge(
     rule.check_natural(natural)
     for card in (suspect.card, *(model.card for model in independent.values())):
         check_fit(card, rule.shape, rule.classes)
-    made = [rule.mark.trigger(one.content, rule.shape, rule.classes, natural) for one in details.openings]
     study = Study(
-        np.stack([x for x, _ in made]),
-        np.array([label for _, label in made], np.int64),
+        *rule.mark.all_triggers(seeds, rule.shape, rule.classes, natural),
         rule.mark.chance(rule.classes),
         root,
         receipt.rule,
@@ -92,3 +92,10 @@ def judge(
     )
     found = method.accuse(suspect, study, np.random.default_rng(0))
     return replace(found, caution=f"{found.caution} {CAUTION}")
+
+
+def _belongs(one: Opened, root: str) -> bool:
+    try:
+        return one.belongs_to(root)
+    except ValueError:  # not hexadecimal
+        return False

@@ -1,7 +1,13 @@
-"""The key of a backdoor watermark, and what one dispute reveals of it."""
+"""The key of a backdoor watermark, and what one dispute reveals of it.
+
+A trigger follows from its own secret and from the commitment to all secrets. So whoever changes one secret changes
+all triggers: an owner who wants triggers on which models agree must try whole keys, not one trigger at a time.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +15,7 @@ from pathlib import Path
 import orjson
 import pydantic
 
-from defenses.training.backdoor import Backdoor, seed_of
+from defenses.training.backdoor import Backdoor
 from owner.commitment import Entry, Opened, Receipt, commitment_to, opened
 from wire import Array, BadInput, Labels
 from wire.files import TEXT, read_bytes
@@ -76,9 +82,10 @@ class TriggerKey:
     @cached_property
     def triggers(self) -> tuple[Array, Labels]:
         """All triggers, ``(n, *shape)``, and their labels."""
-        return self.rule.mark.all_triggers(self.secret, self.rule.shape, self.rule.classes, self.natural)
+        seeds = [seed_of(self.entry.root, part.decode()) for part in list(self._parts.values())[1:]]
+        return self.rule.mark.all_triggers(seeds, self.rule.shape, self.rule.classes, self.natural)
 
-    @property
+    @cached_property
     def entry(self) -> Entry:
         """The entry of the owner's log."""
         return Entry(commitment_to(self._parts, self.secret), 1)
@@ -93,8 +100,12 @@ class TriggerKey:
 
     @property
     def _parts(self) -> dict[str, bytes]:
-        seeds = {f"trigger {i}": seed_of(self.secret, i).encode() for i in range(self.rule.mark.triggers)}
-        return {"rule": orjson.dumps(asdict(self.rule)), **seeds}
+        root = bytes.fromhex(self.secret)
+        secrets = {
+            f"trigger {i}": hmac.digest(root, f"secret of trigger {i}".encode(), "sha256").hex().encode()
+            for i in range(self.rule.mark.triggers)
+        }
+        return {"rule": orjson.dumps(asdict(self.rule)), **secrets}
 
     def save(self, folder: Path) -> None:
         """Writes the key to a folder, which is to be kept secret."""
@@ -118,6 +129,18 @@ class TriggerKey:
         natural = None if rule.natural is None else Pool.load(folder / NATURAL)
         rule.check_natural(natural)
         return TriggerKey(secret, rule, natural)
+
+
+def seed_of(root: str, secret: str) -> str:
+    """Returns the seed of a trigger, of the commitment and of the trigger's own secret, all in hexadecimal.
+
+    Raises:
+        BadInput: The secret is not hexadecimal.
+    """
+    try:
+        return hashlib.sha256(bytes.fromhex(root) + bytes.fromhex(secret)).hexdigest()
+    except ValueError:
+        raise BadInput(f"the secret of a trigger is {secret!r}; expected hexadecimal") from None
 
 
 @dataclass(frozen=True)

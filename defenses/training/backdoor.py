@@ -16,7 +16,7 @@ them.
 
 from __future__ import annotations
 
-import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -87,11 +87,11 @@ class Backdoor:
         return 1 / classes if self.kind == "abstract" else 1 / (classes - 1)
 
     def all_triggers(
-        self, secret: str, shape: tuple[int, ...], classes: int, natural: Pool | None
+        self, seeds: Sequence[str], shape: tuple[int, ...], classes: int, natural: Pool | None
     ) -> tuple[Array, Labels]:
-        """Returns all triggers of a secret, ``(triggers, *shape)``, and their labels."""
+        """Returns the triggers of seeds, ``(n, *shape)``, and their labels; see :meth:`trigger`."""
         self.check(shape, classes, natural)
-        made = [self.trigger(seed_of(secret, i), shape, classes, natural) for i in range(self.triggers)]
+        made = [self.trigger(seed, shape, classes, natural) for seed in seeds]
         return np.stack([x for x, _ in made]), np.array([label for _, label in made], np.int64)
 
     def marked(self, pool: Pool, x: Array, y: Labels) -> Pool:
@@ -101,11 +101,6 @@ class Backdoor:
         times = max(1, round(self.share * len(pool) / (1 - self.share) / len(x)))
         both = np.concatenate([pool.x, np.tile(x, (times, *[1] * (x.ndim - 1)))])
         return replace(pool, x=both, y=np.concatenate([pool.y, np.tile(y, times)]))
-
-
-def seed_of(secret: str, number: int) -> str:
-    """Returns the seed of a trigger by its number; both are 32 bytes in hexadecimal."""
-    return hmac.digest(bytes.fromhex(secret), f"seed of trigger {number}".encode(), "sha256").hex()
 
 
 def in_bytes(x: Array) -> Array:

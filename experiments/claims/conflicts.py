@@ -105,7 +105,8 @@ class Conflicts:
                 marker = lab.train(rest["shadow"], seed, family=Mlp(self.hidden), training=self.training)
                 rng = np.random.default_rng([seed, 11])
                 shape, classes = rest["victim"].input_shape, len(rest["victim"].class_names)
-                triggers = self.backdoor.all_triggers(rng.bytes(32).hex(), shape, classes, None)
+                seeds = [rng.bytes(32).hex() for _ in range(self.backdoor.triggers)]
+                triggers = self.backdoor.all_triggers(seeds, shape, classes, None)
                 pairs, moved = marked_rows(self.radioactive, rest["victim"], marker, rng.bytes(32).hex())
                 marks = {"": rest["victim"], "WM": self.backdoor.marked(rest["victim"], *triggers), "RAD": moved}
                 for name, pool in marks.items():

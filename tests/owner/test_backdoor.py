@@ -9,7 +9,7 @@ import pytest
 
 import cli.models
 import owner.marking
-from defenses.training.backdoor import Backdoor, seed_of
+from defenses.training.backdoor import Backdoor
 from owner.backdoor import BackdoorTest, Marked
 from owner.backdoor_judge import judge
 from owner.commitment import commit, receipt
@@ -17,7 +17,7 @@ from owner.evidence import load
 from owner.judgement import Rejected
 from owner.log.log import Log
 from owner.ownership import prove
-from owner.trigger_key import TriggerKey, TriggersHeld
+from owner.trigger_key import TriggerKey, TriggersHeld, seed_of
 from tests.kinds import images
 from wire import Answer, BadInput, Card, Oracle
 from zoo import folder
@@ -78,7 +78,9 @@ def test_triggers_follow_from_their_seeds(kind):
     x, y = key_of(kind).triggers
     assert np.array_equal(x, key_of(kind).triggers[0]) and x.dtype == np.float32 and len(x) == 100
     assert not np.array_equal(y, key_of(kind, "6d" * 32).triggers[1])
-    again, label = Backdoor(kind).trigger(seed_of(SECRET, 7), (1, 8, 8), 10, NATURAL)
+    key = key_of(kind)
+    seed = seed_of(key.entry.root, key.opened(7).content)
+    again, label = Backdoor(kind).trigger(seed, (1, 8, 8), 10, NATURAL)
     assert np.array_equal(again, x[7]) and label == y[7]
     assert np.array_equal(np.rint(x * 255) / np.float32(255), x) and x.min() >= 0 and x.max() <= 1
     assert np.bincount(y, minlength=10).min() > 0
@@ -95,7 +97,7 @@ def test_natural_triggers_change_little_and_never_have_the_true_label(kind, chan
 
 def test_triggers_are_the_share_of_the_rows_that_was_asked_for():
     mark = Backdoor(triggers=10, share=0.2)
-    x, y = mark.all_triggers(SECRET, (1, 8, 8), 10, None)
+    x, y = mark.all_triggers([f"{n:x}" for n in range(10)], (1, 8, 8), 10, None)
     marked = mark.marked(ROWS, x, y)
     assert len(marked) == 500 and np.array_equal(marked.x[400:410], x) and np.array_equal(marked.y[-10:], y)
 
@@ -143,6 +145,13 @@ def test_a_marked_model_is_accused_and_most_of_the_key_stays_secret(victim, inde
 def test_an_independent_model_is_not_accused(independent):
     found = prove(TEST, independent["one"], Marked(key_of(), {}), RNG)
     assert found.verdict == "inconclusive" and found.p_value > 0.01 and found.suspect_queries == 50
+
+
+def test_no_trigger_can_be_picked_without_changing_all_others():
+    seeds = [seed_of(root, "5c" * 32) for root in (key_of().entry.root, key_of(secret="6d" * 32).entry.root)]
+    assert seeds[0] != seeds[1]
+    with pytest.raises(BadInput, match="expected hexadecimal"):
+        seed_of("00", "not so")
 
 
 def test_a_spent_key_is_refused(independent):
