@@ -5,8 +5,8 @@ Source: Sablayrolles, Douze, Schmid, Jegou, "Radioactive data: tracing through t
 ``defenses/training/radioactive.py``.
 
 What differs from the paper: it takes a difference above zero for evidence. But marked images lie in a direction of
-their own, and independent models too may find them easier or harder (``results.md``). So the suspect's difference
-is compared with those of independent models, by the t distribution for one more draw from the same population.
+their own, and independent models too may find them easier or harder. So the suspect's difference is compared with
+those of independent models, by the t distribution for one more draw from the same population.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Surprise:
         """Returns the measurements and the next step, as lines."""
         return [
             f"loss on {self.rows} originals less loss on marked images: {self.difference:.4f} (against 0: p = "
-            f"{self.p_paired:.3g}; this comparison accuses independent models too)",
+            f"{self.p_paired:.3g}; no verdict rests on this)",
             *(f"independent model {name}: {found:.4f}" for name, found in self.independent.items()),
             f"z among the independent models: {self.z:.2f}",
             "next: give images, secret and models to a judge who repeats the test",
