@@ -92,7 +92,7 @@ WAYS = {
     "padded": Transports(dummies=0.4),
     "averaged": Transports(repeats=3, nudge=0.01),
     "slow": Transports(pace=2.0, jitter=0.5),
-    "everything": Transports(Path("-"), "random", 0.3, None, 2, 0.0, 5.0, 0.2),
+    "everything": Transports(Path("-"), split="random", dummies=0.3, repeats=2, pace=5.0, jitter=0.2),
 }
 ATTACKS: dict[str, Extraction | Membership] = {
     "knockoff": Knockoff("mlp", epochs=1),
