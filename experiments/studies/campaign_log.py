@@ -20,6 +20,7 @@ LINKS = ("one payer", "proxies", "nothing", "apart")
 _ROWS = 250  # of a customer
 _FRAMES = 30  # of a film
 _RESOLD, _CLASS = 5, 20  # accounts of a reseller, and of a class
+_STEP = 10  # rows after which alarms are looked for
 _CLIENTS = 5  # kinds of software that customers use
 
 
@@ -150,21 +151,34 @@ def during(streams: list[Stream], begin: float, end: float) -> Iterator[Stream]:
             yield stream._replace(rows=stream.rows[inside], times=stream.times[inside])
 
 
-def places(alarms: Mapping[int, Alarm], of: Array, together: bool) -> dict[int, int]:
+def places(alarms: Mapping[int, Alarm], of: Array) -> dict[int, int]:
     """Returns the row of a theft, counted from 1 over all accounts, from which each accused account is refused.
 
     Args:
         alarms: The alarm of each accused account.
         of: The account of each row, ``(n,)``.
-        together: Whether alarms of one statistic were raised at once, at the last of their rows.
     """
-    found = {account: int(np.flatnonzero(of == account)[alarm.row - 1]) + 1 for account, alarm in alarms.items()}
-    if together:
-        at: dict[float, int] = {}
-        for account, alarm in alarms.items():
-            at[alarm.statistic] = max(at.get(alarm.statistic, 0), found[account])
-        found = {account: at[alarm.statistic] for account, alarm in alarms.items()}
-    return found
+    return {account: int(np.flatnonzero(of == account)[alarm.row - 1]) + 1 for account, alarm in alarms.items()}
+
+
+def places_together(detector: Any, stream: Sequence[Any], accounts: int) -> tuple[dict[int, int], int]:
+    """Returns the same for a detector of linked accounts, to ten rows, and how many others are accused.
+
+    Args:
+        detector: The detector. It also accuses accounts that have sent their last row.
+        stream: The features of all rows, the names of their accounts, which are numbers, and when they were sent.
+        accounts: Accounts with smaller numbers are the theft's.
+    """
+    rows, names, sent = stream
+    state, found, count = detector.begin(), dict[str, int](), 0
+    for at in range(0, len(rows), _STEP):
+        part = slice(at, at + _STEP)
+        count += sum(int(name) < accounts for name in names[part])
+        state = detector.observe(state, rows[part], np.zeros(len(names[part])), names[part], sent[part])
+        for name in state.alarms.keys() - found.keys():
+            found[name] = count
+    thieves = {int(name): max(1, place) for name, place in found.items() if int(name) < accounts}
+    return thieves, len(found) - len(thieves)
 
 
 def outcome(refused: Mapping[int, int], of: Array, real: Array, accounts: int) -> dict[str, Any]:

@@ -17,13 +17,22 @@ from attacker.extraction.t_rnd import TRnd
 from attacker.surrogate import family_named, own_model
 from defenses import Campaign, Hoda, Mmd, Ood, Prada, Sybils
 from defenses.detectors.calibration import Calibration
+from defenses.detectors.campaign import merged
 from defenses.detectors.detector import Alarm
 from defenses.monitoring.recent import Recent
 from defenses.monitoring.reference import Reference
 from experiments.claims.streams import rescanned, tracks
 from experiments.metrics import agreement
 from experiments.studies import campaign_log
-from experiments.studies.campaign_log import KINDS, LINKS, Stream, by_kind, outcome, places
+from experiments.studies.campaign_log import (
+    KINDS,
+    LINKS,
+    Stream,
+    by_kind,
+    outcome,
+    places,
+    places_together,
+)
 from server.deployment.models import load_all
 from server.settings import DEFAULT, read_settings
 from wire import Answer, Array, BadInput, Card, Labels, Oracle
@@ -293,14 +302,13 @@ class Trial:
         begin, end = min(s.times[0] for s in streams), max(s.times[-1] for s in streams)
         others = list(campaign_log.during(beside, begin - 3600, end))
         together = [*streams, *others]
-        refused = {name: places(alarms, of, False) for name, alarms in alone[apart].items()}
-        alarms = self.detectors["campaign"].accused([self._of("campaign", stream) for stream in together])
-        thieves = {int(i): alarm for i, alarm in alarms.items() if int(i) < accounts}
-        refused["campaign"] = places(thieves, of, True)
+        refused = {name: places(alarms, of) for name, alarms in alone[apart].items()}
+        stream = merged([self._of("campaign", one) for one in together])
+        refused["campaign"], accused = places_together(self.detectors["campaign"], stream, accounts)
         rows = list(refused.values())
         refused["together"] = {i: min(row[i] for row in rows if i in row) for i in set().union(*rows)}
         if "sybils" in self.detectors and links == LINKS[0]:
-            refused["sybils"] = places(self._sybils(together, accounts), of, False)
+            refused["sybils"] = places(self._sybils(together, accounts), of)
         return {
             "attack": attack,
             "share": share,
@@ -309,7 +317,7 @@ class Trial:
             "sent": len(of),
             "hours": round((end - begin) / 3600, 2),
             "beside": len(others),
-            "beside_accused": len(alarms) - len(thieves),
+            "beside_accused": accused,
             "found": {name: outcome(row, of, real, accounts) for name, row in refused.items()},
         }
 

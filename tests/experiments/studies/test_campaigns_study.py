@@ -1,11 +1,24 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from defenses.detectors.detector import Alarm
+from defenses import Campaign
+from defenses.detectors.detector import Alarm, Sent
 from experiments.studies import campaigns
-from experiments.studies.campaign_log import KINDS, LINKS, START, customers, during, outcome, places, theft
+from experiments.studies.campaign_log import (
+    KINDS,
+    LINKS,
+    START,
+    customers,
+    during,
+    outcome,
+    places,
+    places_together,
+    theft,
+)
+from wire import Origin
 
 IMAGES = {"own": np.arange(600), "scanner": np.arange(600, 1000), "films": np.arange(1000, 1600)}
 
@@ -70,13 +83,20 @@ def test_parts_of_streams_between_two_times():
 
 def test_alarms_stop_the_accounts_from_the_row_at_which_they_are_raised():
     of, real = np.arange(12) % 3, np.arange(12) % 2 == 0
-    alone = places({0: Alarm(2, 5.0), 2: Alarm(3, 5.0)}, of, False)
+    alone = places({0: Alarm(2, 5.0), 2: Alarm(3, 5.0)}, of)
     assert alone == {0: 4, 2: 9}
-    assert places({0: Alarm(2, 5.0), 2: Alarm(3, 5.0)}, of, True) == {0: 9, 2: 9}  # raised at once
-    assert places({0: Alarm(2, 5.0), 2: Alarm(3, 6.0)}, of, True) == alone
     # Account 0 is answered at row 1 only, account 2 at rows 3 and 6, account 1 at all of its rows.
     assert outcome(alone, of, real, 3) == {"rows": 4, "real": 2, "accounts": 0.6667, "told": 4}
     assert outcome({}, of, real, 3) == {"rows": None, "real": None, "accounts": 0.0, "told": 6}
+
+
+def test_accounts_that_are_accused_together_are_refused_from_then_on():
+    detector = Campaign(Path("harmless.npz"), delta=0.2, beat=0.0, rows=40)
+    x = np.full((100, 4), 0.5, np.float32)
+    names = [str(i) for i in range(50)] * 2  # the last ten have not sent a row yet when the others are found
+    sent = [Sent(1e9 + i, Origin(payment="p")) for i in range(100)]
+    refused, others = places_together(detector, (x, names, sent), 48)
+    assert {refused[i] for i in range(40)} == {40} and refused[45] == 48 and others == 2
 
 
 def trial(quiet):
@@ -103,6 +123,7 @@ def test_an_adaptive_thief_takes_the_cheapest_way_that_worked_elsewhere():
     assert campaigns.adapted(trials, "jbda", "mmd", 2) == (0.0, 25, "nothing")
     assert campaigns.adapted(trials, "jbda", "mmd", 1) == (0.5, 1, "one payer")
     assert campaigns.adapted([trial(set()), trial(set())], "jbda", "mmd", 0) is None
+    assert campaigns.adapted(trials[:1], "jbda", "mmd", 0) == (0.0, 25, "nothing")  # in hindsight
 
 
 @pytest.mark.slow
