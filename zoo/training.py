@@ -15,6 +15,7 @@ from tqdm import tqdm
 from wire import BadInput
 from zoo.augment import Change
 from zoo.early_stopping import EarlyStopping
+from zoo.executors import keep_memory
 from zoo.tensors import Tensors
 
 MOST_CHECKPOINTS = 50
@@ -108,6 +109,7 @@ def train(
     Returns:
         The weights at all checkpoints but the last, on the CPU.
     """
+    keep_memory()
     order = torch.Generator().manual_seed(seed)
     total, kept_after = training.steps(len(x)), training.kept_after(len(x))
     kept, step = list[Tensors](), 0

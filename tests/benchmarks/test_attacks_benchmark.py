@@ -1,5 +1,6 @@
 """The benchmark of attacks: what is joined, what is printed, and what is refused."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,19 @@ import pytest
 from benchmarks import attacks
 from benchmarks.serving import environments
 from wire import BadInput
+
+
+def test_a_run_of_art_that_fails_is_repeated_with_another_seed(tmp_path, monkeypatch):
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "import json, sys\nif int(sys.argv[6]) < 2007: sys.exit(1)\n"
+        "json.dump({'seconds': 1.5, 'labels': sys.argv[3:6]}, open(sys.argv[2], 'w'))\n"
+    )
+    monkeypatch.setattr(attacks, "SCRIPT", script)
+    found = attacks.rival(Path(sys.executable), tmp_path / "rows.npz", "adaptive", 50, 2, 7)
+    assert found == {"seconds": 1.5, "labels": ["adaptive", "50", "2"]}
+    with pytest.raises(BadInput, match="failed with five seeds"):
+        attacks.rival(Path(sys.executable), tmp_path / "rows.npz", "adaptive", 50, 2, -9000)
 
 
 def test_ratios_are_those_of_the_same_seed():
