@@ -114,15 +114,27 @@ class AnswerDefences:
         """
         start, head = time.perf_counter(), header(dataclasses.asdict(self), seeds=range(self.seeds))
         found: list[dict[str, Any]] = []
+        nulls: list[float] = []
         results: dict[str, Any] = {}
         with Parties(out) as parties:
             lab = Lab(parties, cache, data, tuple(range(self.seeds)))
             for seed in lab.seeds:
+                nulls.append(self.null(lab, seed))
                 found += self._seed(lab, seed)
                 seconds = round(time.perf_counter() - start, 1)
-                results = {**head, "defences": _joined(found), "seconds": seconds}
+                results = {**head, "null": nulls, "defences": _joined(found), "seconds": seconds}
                 write(results)
         return results
+
+    def null(self, lab: Lab, seed: int) -> float:
+        """Returns the agreement of a model of the true labels of the thief's rows, which asks nothing."""
+        pools = lab.roles(self.images, seed)
+        victim = lab.train(pools["victim"], seed, family=self.family, label="victim")
+        own, pool = Network.untrained(NETWORKS[self.family](), victim.card(), seed=seed), pools["pool"]
+        assert pool.y is not None
+        own.fit(pool.x[: self.rows], pool.y[: self.rows], Training(self.epochs, lr=4e-3), seed=seed, label="null")
+        x = pools["evaluation"].x
+        return metrics.agreement(own.predict(x).argmax(axis=1), victim.predict(x).argmax(axis=1)).rate
 
     def _seed(self, lab: Lab, seed: int) -> Iterator[dict[str, Any]]:
         pools = lab.roles(self.images, seed)
@@ -199,4 +211,5 @@ def table(results: Mapping[str, Any]) -> str:
             cells.append(f"{100 * row[thief]['mean']:.1f} ± {50 * (high - low):.1f}")
         lines.append(cells)
     out = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([out[0], "|" + "---|" * len(head), *out[1:]])
+    null = f"True labels of as many rows, without the API: {100 * np.mean(results['null']):.1f}."
+    return "\n".join([out[0], "|" + "---|" * len(head), *out[1:], "", null])

@@ -31,4 +31,5 @@ def test_a_tiny_run(tmp_path: Path):
     assert rows["deceive, from an alarm in row 102 on"]["l1"]["mean"] < 1e-5  # 60 rows raise no alarm
     for kept in ("MAD, label kept", "ModelGuard-W", "ModelGuard-S"):
         assert rows[kept]["accuracy"]["mean"] == rows["none"]["accuracy"]["mean"]
-    assert "| MAD | " in table(results)
+    assert "| MAD | " in table(results) and "without the API" in table(results)
+    assert all(0.1 < value < 0.9 for value in results["null"])
