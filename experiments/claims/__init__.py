@@ -21,6 +21,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A3": "experiments.claims.paths:A3",
         "TRA": "experiments.claims.forests:Forests",
         "A4": "experiments.claims.linear_labels:A4",
+        "A4-kinds": "experiments.claims.same_kind:SameKind",
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
         "A8": "experiments.claims.adaptive_knockoff:A8",
