@@ -116,11 +116,17 @@ class GrowingTree:
         self._chosen: list[Array] = []
         self._nodes: list[dict[str, float]] = []
         self._values: list[Array] = []
+        self._leaves: list[int] = []
         self._add(np.full(classes, 1 / classes))
 
-    def answer(self, node: int, probs: Array) -> None:
-        """Sets a leaf's probabilities, ``(k,)``."""
-        self._values[node] = probs
+    def answer(self, node: int, probs: Array, leaf: int = -1) -> None:
+        """Sets a leaf's probabilities, ``(k,)``, and the number of the victim's leaf, -1 if it is not told."""
+        self._values[node], self._leaves[node] = probs, leaf
+
+    @property
+    def leaves(self) -> Array:
+        """The number of the victim's leaf in which each node lies, ``(nodes,)``."""
+        return np.array(self._leaves)
 
     def split(self, node: int, feature: int, threshold: float) -> tuple[int, int]:
         """Splits a leaf by a number; returns the leaf of rows up to the threshold, and that of the others."""
@@ -143,14 +149,15 @@ class GrowingTree:
         return {**columns, "value": np.stack(self._values)}, self._chosen
 
     def _split(self, node: int, **test: float) -> tuple[int, int]:
-        left, right = self._add(self._values[node]), self._add(self._values[node])
+        left, right = (self._add(self._values[node], self._leaves[node]) for _ in range(2))
         self._nodes[node] |= {"leaf": 0, "left": left, "right": right, **test}
         return left, right
 
-    def _add(self, value: Array) -> int:
+    def _add(self, value: Array, told: int = -1) -> int:
         leaf = {"leaf": 1, "feature": 0, "threshold": 0.0, "missing_left": 0, "left": 0, "right": 0, "choice": -1}
         self._nodes.append(leaf)
         self._values.append(value)
+        self._leaves.append(told)
         return len(self._nodes) - 1
 
 

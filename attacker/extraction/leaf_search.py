@@ -71,10 +71,15 @@ class LeafSearch(Domain):
         self._probs.setdefault(identity, probs)
         return identity
 
+    def leaf(self, answer: bytes) -> int:
+        """Returns the number of the leaf that an answer tells, -1 if it tells none."""
+        return int(answer.partition(b"/")[2]) if answer.startswith(b"%d/" % self.tree) else -1
+
     def answered(self) -> tuple[Array, Array]:
-        """Returns all rows that were answered, ``(n, d)``, and the probabilities, ``(n, k)``."""
-        rows = np.stack([np.frombuffer(key, np.float32) for key in self._told])
-        return rows, np.stack([probs for probs, _ in self._told.values()])
+        """Returns the leaves, ``(n, trees)``, and probabilities, ``(n, k)``, of all answers that tell leaves."""
+        told = [(leaves, probs) for probs, leaves in self._told.values() if leaves is not None]
+        leaves, probs = (np.stack(parts) for parts in zip(*told, strict=True))
+        return leaves, probs
 
     def probs(self, answer: bytes) -> Array:
         """Returns an answer's probabilities, ``(k,)`` float64 that sum to 1; withheld ones are 0."""

@@ -75,7 +75,7 @@ class PathFinding:
                 break  # the trees that were not searched are missing
         tensors = joined_trees(trees)
         if len(trees) > 1:
-            return summed(tensors, *search.answered(), card)
+            return summed(tensors, [tree.leaves for tree in trees], *search.answered(), card)
         return Tree().restore(card, tensors, device=None)
 
     def _search(self, search: LeafSearch, tree: GrowingTree, incomplete: bool) -> bool:
@@ -100,7 +100,7 @@ class PathFinding:
                 beyond = list[tuple[int, Box]]()
                 for region, row, answer, path in zip(regions, rows, answers, paths, strict=True):
                     found = leaf(answer, row)
-                    tree.answer(region[0], search.probs(answer))
+                    tree.answer(region[0], search.probs(answer), search.leaf(answer))
                     beyond += [region] if found is None else peel(tree, region, found, path, search.codes)
                 regions = [region for region in beyond if search.wide(region[1])]
         except Stopped:

@@ -1,8 +1,8 @@
 """A4, in part: models that are no networks are stolen by surrogates of their own kind, by labels alone.
 
-Source: He et al. 2019 as surveyed by Irolla (substitute models of the victim's kind for kNN, SVM and others); Tramèr,
-Zhang, Juels, Reiter, Ristenpart, "Stealing Machine Learning Models via Prediction APIs", USENIX Security 2016,
-section 6 (SVMs with an RBF kernel).
+Source: He et al. 2019 as surveyed by Irolla (substitute models of the victim's kind for kNN, SVM and others);
+Tramèr, Zhang, Juels, Reiter, Ristenpart, "Stealing Machine Learning Models via Prediction APIs", USENIX Security
+2016, section 6 (SVMs with an RBF kernel).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SameKind:
     SOURCE: ClassVar[str] = "He et al. 2019, as surveyed by Irolla"
 
     data: str = "digits"
-    rows: tuple[int, ...] = (100, 200, 300)
+    rows: tuple[int, ...] = (100, 250)
     epochs: int = 100
 
     def run(self, lab: Lab) -> Findings:
@@ -84,8 +84,8 @@ class SameKind:
                 for key, network in victims.items()
             },
             (
-                "Victims answer with labels alone; the thief's rows have the victim's own distribution. Surrogates of "
-                "the same kind have the victim's hyper-parameters, and learn from labels.",
+                "Victims answer with labels alone; the thief's rows have the victim's own distribution. "
+                "Surrogates of the same kind have the victim's hyper-parameters, and learn from labels.",
                 "The baseline is a model of the same kind of the true labels of as many rows, without the API.",
             ),
         )

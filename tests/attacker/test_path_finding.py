@@ -81,6 +81,14 @@ def test_a_forest_and_boosted_trees_are_found_tree_by_tree(family: Family) -> No
     assert told.spent == len(np.unique(np.concatenate(asked), axis=0))  # trees share their rows
 
 
+def test_what_leaves_add_does_not_depend_on_where_thresholds_were_located() -> None:
+    victim = Recipe(Forest(5, 4)).train(rows(400))
+    copy = PathFinding(tolerance=1.0).extract(oracle(victim, leaves=True)[0], NONE, RNG)
+    random = uniform(victim.card(), 3000, RNG)
+    close = np.abs(copy.predict(random) - victim.predict(random)).max(axis=1) < 1e-4
+    assert 0.7 < close.mean() < 1  # a year, and 1.0 of the third feature, are near a threshold now and then
+
+
 def test_splits_by_sets_of_codes_are_found() -> None:
     """A victim that sends sets of codes left, which a tree of thresholds does not."""
     victim = grown()
