@@ -69,6 +69,12 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
     attacks.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     attacks.set_defaults(run=_attacks)
 
+    marks = commands.add_parser("marks", help="whether the time of an answer tells that DAWN marked it")
+    add_fields(marks, outline("benchmarks.mark_timing:Marks"))
+    marks.add_argument("--cache", type=Path, help="folder of exported models (default: ~/.cache/mlaas-range)")
+    marks.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    marks.set_defaults(run=_marks)
+
     gpu = commands.add_parser("gpu", help="check passes, server and workers on a GPU, in ten minutes")
     gpu.add_argument("--seconds", type=float, default=2.0, help="length of a measurement (default: 2)")
     gpu.add_argument(
@@ -123,6 +129,15 @@ def _attacks(arguments: argparse.Namespace) -> None:
         install(cache)
         return
     results = from_fields(Attacks, arguments).run(cache, data_folder(arguments.data))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
+
+
+def _marks(arguments: argparse.Namespace) -> None:
+    from benchmarks.mark_timing import Marks, table
+
+    results = from_fields(Marks, arguments).run(_cache(arguments))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
