@@ -1,15 +1,14 @@
 """Whether the time of an answer tells that it is marked: DAWN's first answers, over HTTP and in process.
 
 A mark is in the store before its answer leaves, so the first answer about a marked row may take longer. The area
-under the ROC curve says how well one latency tells marked rows from others, 0.5 being a guess. Two nulls stand
-beside it: the same rows asked again, whose marks are in the store by then, and the range of areas under random
-divisions of the same latencies.
+under the ROC curve says how well one latency tells marked rows from others, 0.5 being a guess. The null is the range
+of areas under random divisions of the same latencies. The rows are asked again, when their marks are in the store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -70,7 +69,7 @@ class Marks:
             lab = Lab(parties, cache, None, (self.seed,))
             served = lab.serve("marks", {"marked": (network, f'{{ type = "dawn", rate = {self.rate} }}')})
             found["over HTTP"] = self._timed("over HTTP", lab.oracle(served, "marked", "thief").query, x, own)
-        return {**header({}, seeds=range(self.seed, self.seed + 1)), "rows": self.rows, "marks": found}
+        return {**header(asdict(self), seeds=range(self.seed, self.seed + 1)), "marks": found}
 
     def _timed(self, way: str, ask: Ask, x: Array, own: Array) -> dict[str, Any]:
         """Asks about each row twice, in another order the second time."""
