@@ -1,8 +1,8 @@
 """Whether the time of an answer tells that it is marked: DAWN's first answers, over HTTP and in process.
 
 A mark is in the store before its answer leaves, so the first answer about a marked row may take longer. The area
-under the ROC curve says how well one latency tells marked rows from others, 0.5 being a guess. The null is the range
-of areas under random divisions of the same latencies. The rows are asked again, when their marks are in the store.
+under the ROC curve says how well one latency tells marked rows from others, 0.5 being a guess. The null is the
+range of areas under random divisions of the latencies. Rows are asked again once their marks are in the store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from experiments.metrics import auc
 from experiments.parties import Parties
 from server.inprocess import serve
 from wire import Answer, Array, BadInput
-from zoo.families import FAMILIES
+from zoo.families import Mlp
 from zoo.network import Network
 
 Ask = Callable[[Array], Answer]
@@ -59,7 +59,7 @@ class Marks:
         Args:
             cache: Folder of what a later run finds again.
         """
-        network = Network.new(FAMILIES["mlp"](hidden=(64,)), (1, 8, 8), CLASSES, seed=self.seed, device="cpu")
+        network = Network.new(Mlp(hidden=(64,)), (1, 8, 8), CLASSES, seed=self.seed, device="cpu")
         x = np.random.default_rng(self.seed).random((self.rows, 1, 8, 8), np.float32)
         own = network.predict(x).argmax(axis=1)
         found: dict[str, Any] = {}
