@@ -23,7 +23,7 @@ from experiments.metrics import auc
 from experiments.parties import Parties
 from server.inprocess import serve
 from wire import Answer, Array, BadInput
-from zoo.families import Mlp
+from zoo.families.mlp import Mlp
 from zoo.network import Network
 
 Ask = Callable[[Array], Answer]
