@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from defenses.store import Charge, Counter, Store, VersionConflict
 from server.control.notices import Notices
+from server.deployment.language import Languages
 from server.deployment.models import LoadedModel
 from server.deployment.recording import AccessLog
 from server.deployment.service import Service
@@ -19,11 +20,12 @@ from server.http import openapi, problems
 from server.http.application import Application
 from server.http.origins import Origins
 from server.http.telemetry import Telemetry
-from server.protocols import PROTOCOLS
+from server.protocols import PROTOCOLS, openai
 from server.routes import account, admin_accounts, alarms, home, marks, stacks
 from server.settings import Settings
 from wire import BadInput
 from wire.version import VERSION
+from zoo.language.model import LanguageModel
 
 _DRAWN = "server/secret"  # whose counter says that a secret was drawn; no account has this name
 
@@ -35,6 +37,7 @@ def create_app(
     secret: bytes,
     clock: Callable[[], float] | None = None,
     telemetry: Telemetry | None = None,
+    languages: Mapping[str, LanguageModel] | None = None,
 ) -> Application:
     """Puts victims behind their defences and routes in front of them.
 
@@ -45,6 +48,7 @@ def create_app(
         secret: Derives the defences' keys; the same after every restart.
         clock: Returns the time, in seconds since the epoch; by default the store's.
         telemetry: Counts requests; by default in a registry of its own.
+        languages: The loaded language models, by name.
 
     Raises:
         BadInput: A defence stack contradicts itself.
@@ -55,6 +59,7 @@ def create_app(
         await app.state.service.catch_up()
         yield
         await app.state.service.close()
+        await app.state.service.languages.close()
         await notices.close()
         await store.close()
 
@@ -70,14 +75,17 @@ def create_app(
     access_log = None if settings.access_log is None else AccessLog(settings.access_log)
     service = Service(settings, store, served, secret, clock, telemetry.timed, access_log)
     app.state.service = service
+    service.languages = Languages(settings, store, languages or {}, clock)
     service.control.alarms.notify = notices = Notices(telemetry.alarm, settings.alarm_webhook)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
+    app.include_router(openai.router)
     for routes in (home, account, admin_accounts, stacks, alarms, marks):
         app.include_router(routes.router)
     problems.install(app)
     openapi.install(app, [operation for protocol in PROTOCOLS for operation in protocol.operations])
     application = Application(service, app, telemetry, access_log=settings.log == "json")
+    app.state.intake = application.intake
     if settings.origins is not None:
         application.origins = Origins(settings.origins, layer_secret(secret, "", "origins"))
     return application

@@ -30,6 +30,8 @@ class Plan(_Strict):
     Attributes:
         price_per_row: Price of a row, in the currency's unit, to the micro-cent (8 decimals).
         price_per_request: Price of a request, likewise.
+        price_per_prompt_token: Price of a token of a prompt to a language model, likewise.
+        price_per_completion_token: Price of a token that a language model tells, likewise.
         defenses: Layers outside every victim's own, in the same form. Limits among them are kept per account, over
             all victims together.
         skip: Types of victims' defences that do not apply.
@@ -38,11 +40,19 @@ class Plan(_Strict):
 
     price_per_row: Decimal = Decimal(0)
     price_per_request: Decimal = Decimal(0)
+    price_per_prompt_token: Decimal = Decimal(0)
+    price_per_completion_token: Decimal = Decimal(0)
     defenses: tuple[dict[str, Any], ...] = ()
     skip: tuple[str, ...] = ()
     admin: bool = False
 
-    @field_validator("price_per_row", "price_per_request", mode="before")
+    @field_validator(
+        "price_per_row",
+        "price_per_request",
+        "price_per_prompt_token",
+        "price_per_completion_token",
+        mode="before",
+    )
     @classmethod
     def _exact(cls, price: Any) -> Decimal:
         try:
@@ -106,7 +116,7 @@ class Victim(_Strict):
         folder: Folder of a saved model; or
         recipe: How to train it.
         version: Its version in URLs and metadata.
-        max_rows: Most rows in one request.
+        max_rows: Most rows in one request, or tokens: those of prompts, and as many as may be told.
         dtype: Type of its rows on the wire; with ``UINT8`` they are bytes, which the device scales to [0, 1].
         engine: The engine of its forward passes; ``auto`` is ONNX Runtime on a CPU where it agrees with torch, or
             else torch.

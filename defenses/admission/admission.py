@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from defenses.admission.limit import Limit
-from defenses.admission.price import ENTRIES, Price
+from defenses.admission.price import ENTRIES, TOKENS, Price, Usage
 from defenses.reactions.alarm import StandingAlarm
 from defenses.reactions.refuse import refused
 from defenses.reactions.slow import Slowed
@@ -38,15 +38,17 @@ class Bill(NamedTuple):
 
     Attributes:
         charge: What to charge the account.
-        rows: Number of rows.
+        rows: Number of rows, or of tokens.
         kept: The limits that have the first of the charge's counters.
         refused: The refusal of a query that no limit would refuse.
+        unit: What is counted.
     """
 
     charge: Charge
     rows: int
     kept: tuple[Kept, ...] = ()
     refused: Refused | None = None
+    unit: str = "rows"
 
     def limits(self, verdict: Verdict) -> Limits:
         """Returns the limits' state after the charge.
@@ -62,7 +64,7 @@ class Bill(NamedTuple):
         at = self.charge.at
         if verdict.kind == "over":
             _, policy, rule = self.kept[verdict.counter]
-            raise rule.refusal(policy, self.rows, verdict.level, at)
+            raise rule.refusal(policy, self.rows, verdict.level, at, self.unit)
         left = [limit.rule.remaining(level, at) for limit, level in zip(self.kept, verdict.levels, strict=True)]
         return Limits(tuple([limit.policy for limit in self.kept]), tuple(left))
 
@@ -130,6 +132,20 @@ class Admission:
         counters += self._ledger(rows)
         return Bill(Charge(query.account, counters, at, query.idempotency_key, log_position), rows, limits)
 
+    def of_tokens(self, account: str, usage: Usage, at: float, log_position: int | None = None) -> Bill:
+        """Returns what so many tokens of a language model cost; a limit counts each as it counts a row.
+
+        Args:
+            account: Name of the account.
+            usage: The tokens.
+            at: Seconds since the epoch.
+            log_position: As for :meth:`bill`.
+        """
+        counters = [rule.counter(name, sum(usage), at) for name, _, rule in self._limits]
+        counters += [Counter(f"{self.model}/ledger/{name}", n) for name, n in self.price.of(usage).items()]
+        charge = Charge(account, counters, at, log_position=log_position)
+        return Bill(charge, sum(usage), self._limits, unit="tokens")
+
     def _kept(self, rule: Limit) -> Kept:
         return Kept(f"{self.model}/{rule.name}", rule.policy, rule)
 
@@ -154,6 +170,16 @@ def ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:
     return _by_model((name, int(level)) for name, (level, _) in levels.items())
 
 
+def token_ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:
+    """Returns an account's tokens for each language model that it has asked, given the account's levels."""
+    found: dict[str, dict[str, int]] = {}
+    for name, (level, _) in levels.items():
+        model, _, entry = name.partition("/ledger/")
+        if entry in TOKENS:
+            found.setdefault(model, {})[entry] = int(level)
+    return found
+
+
 def unanswered(open_charges: Iterable[OpenCharge], account: str) -> dict[str, dict[str, int]]:
     """Returns the part of an account's ledger for each model that is charged and not recorded as answered."""
     return _by_model((entry.counter, entry.amount) for entry in open_charges if entry.account == account)
@@ -163,6 +189,6 @@ def _by_model(amounts: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for name, amount in amounts:
         model, _, rest = name.partition("/")
-        if rest.startswith("ledger/"):
+        if rest.startswith("ledger/") and rest.removeprefix("ledger/") in ENTRIES:
             found.setdefault(model, dict.fromkeys(ENTRIES, 0))[rest.removeprefix("ledger/")] += amount
     return found

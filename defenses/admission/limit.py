@@ -34,7 +34,7 @@ class Limit(Protocol):
         """Returns how many rows would pass with the counter at ``level``."""
         ...
 
-    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float, unit: str = "rows") -> Refused:
         """Returns the refusal of ``rows`` rows with the counter at ``level``.
 
         Args:
@@ -42,6 +42,7 @@ class Limit(Protocol):
             rows: Number of rows in the query.
             level: The counter's level.
             at: Seconds since the epoch.
+            unit: What is counted: rows, or tokens.
         """
         ...
 

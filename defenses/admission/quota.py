@@ -58,11 +58,11 @@ class Quota:
         """Returns the rows left in the period, and the seconds until it ends."""
         return Remaining(self._left(level), self._wait(at))
 
-    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float, unit: str = "rows") -> Refused:
         """Returns a refusal until the end of the period (429), or a final one (403)."""
         wait, left = self._wait(at), self._left(level)
         return Refused(
-            f"quota: asked for {rows} rows with {left} left of {self.rows} "
+            f"quota: asked for {rows} {unit} with {left} left of {self.rows} "
             + ("in all" if wait is None else f"this {self.per}"),
             status=403 if wait is None else 429,
             retry_after=wait,

@@ -54,11 +54,11 @@ class RateLimit:
         left = math.floor(held + SLACK)
         return Remaining(max(0, left), math.ceil((left + 1 - held) / self.rows_per_second))
 
-    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float, unit: str = "rows") -> Refused:
         """Returns a refusal (429) until the bucket has enough rows."""
         left = max(0, math.floor(self.burst - level + SLACK))  # a burst may have been lowered
         return Refused(
-            f"rate limit: asked for {rows} rows with {left} in the bucket, "
+            f"rate limit: asked for {rows} {unit} with {left} in the bucket, "
             f"which gains {self.rows_per_second:g} a second",
             status=429,
             retry_after=math.ceil((level + rows - self.burst) / self.rows_per_second),

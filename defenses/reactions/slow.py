@@ -37,7 +37,7 @@ class Slowed:
         """Returns how many requests would pass now, and the seconds until the next one would."""
         return Remaining(int(1 - level), self._wait(level, at))
 
-    def refusal(self, policy: Policy, rows: int, level: Number, at: float) -> Refused:
+    def refusal(self, policy: Policy, rows: int, level: Number, at: float, unit: str = "rows") -> Refused:
         """Returns a refusal (429) until the next request may pass."""
         wait = self._wait(level, at)
         return Refused(

@@ -21,6 +21,8 @@ from wire import Answer, Array, BadInput, Card, Query
 from zoo import folder
 from zoo.data import Pool, load, load_or_digits, roles
 from zoo.families import FAMILIES, Family, name_of
+from zoo.language.model import is_language
+from zoo.language.recipe import LANGUAGE
 from zoo.model import Model
 from zoo.recipe import READY, trained
 from zoo.recipe import Recipe as ModelRecipe
@@ -62,10 +64,17 @@ class LoadedModel:
         return Answer(probs.argmax(axis=1).astype(np.int64, copy=False), probs, leaves)
 
 
+def speaks(victim: Victim) -> bool:
+    """Returns whether a victim is a language model."""
+    if victim.folder is not None:
+        return is_language(victim.folder)
+    return victim.recipe is not None and victim.recipe.name in LANGUAGE
+
+
 def load_all(
     settings: Settings, observe: Callable[[str, int, float, float], None] | None = None
 ) -> dict[str, LoadedModel]:
-    """Loads every victim, and trains those with recipes that are not in the state folder yet.
+    """Loads every victim but language models, and trains those with recipes that are not in the state folder yet.
 
     Training may use all cores; from then on torch and numpy use as many threads as the settings say. Each model
     has threads of its own for long passes, so a slow victim leaves a fast one its share of the cores.
@@ -79,7 +88,8 @@ def load_all(
         BadInput: A victim's folder is broken, or its data is not available; no victim is served then.
     """
     models: dict[Hashable, Model] = {}
-    for victim in settings.victims:
+    victims = [victim for victim in settings.victims if not speaks(victim)]
+    for victim in victims:
         if _source(victim) not in models:
             models[_source(victim)] = _model(victim, settings)
     weights = {source: folder.fingerprint(model) for source, model in models.items()}
@@ -89,7 +99,7 @@ def load_all(
     beside: dict[Hashable, Models] = {}
     cache = settings.state / "cache"
     served = {}
-    for victim in settings.victims:
+    for victim in victims:
         source = _source(victim)
         try:
             card = _card(victim, models[source])

@@ -17,6 +17,7 @@ from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import MarkLedger
 from server.control.accounts import Account
 from server.control.log import ControlLog
+from server.deployment.language import Languages
 from server.deployment.models import LoadedModel
 from server.deployment.recording import AccessLog
 from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
@@ -51,9 +52,11 @@ class Service:
         control: The control log: accounts, alarms and replaced stacks.
         store: Where state is kept.
         clock: Returns the time, in seconds since the epoch.
+        languages: The language models.
         up: For each process that should serve, whether it does.
     """
 
+    languages: Languages
     up: Sequence[int] = (1,)
 
     def __init__(
@@ -79,7 +82,9 @@ class Service:
         self._access_log = access_log
         self._probed = float("-inf")
         self._turns = Turns(store, self.control.alarms.standing, settings.account_rows)
-        self._configured: dict[str, Tables] = {victim.name: victim.defenses for victim in settings.victims}
+        self._configured: dict[str, Tables] = {
+            victim.name: victim.defenses for victim in settings.victims if victim.name in served
+        }
         self._stacks: dict[str, Tables] = dict(self._configured)
         self._deployments: dict[str, Deployment | None] = {
             model: self.deployment(model, stack) for model, stack in self._configured.items()

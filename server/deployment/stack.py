@@ -160,7 +160,13 @@ class Deployed:
 
 def price_of(plan: Plan) -> Price:
     """Returns a plan's prices, in micro-cents."""
-    return Price(int(plan.price_per_row * MICRO), int(plan.price_per_request * MICRO))
+    prices = (
+        plan.price_per_row,
+        plan.price_per_request,
+        plan.price_per_prompt_token,
+        plan.price_per_completion_token,
+    )
+    return Price(*[int(price * MICRO) for price in prices])
 
 
 @dataclass(frozen=True)

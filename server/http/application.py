@@ -131,13 +131,13 @@ class Application:
                 raise
             if not record.status:  # it was still being answered when the server's time was over
                 record.reason = "drain"
-                await problems.response(closing(), record.id)(scope, receive, out)
+                await problems.response(closing(), record.id, scope["path"])(scope, receive, out)
             return
         except Exception as error:
             if target is None and record.status:  # the framework has answered, and raises what it could not handle
                 raise
             record.reason = record.reason or problems.reason(error)
-            response = problems.response(error, record.id)
+            response = problems.response(error, record.id, scope["path"])
             if response.status_code == 500:
                 log.exception("a request failed")
             await response(scope, receive, out)

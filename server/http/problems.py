@@ -28,13 +28,44 @@ _REASONS = {
 }
 
 
-def response(error: Exception, request: str) -> Response:
+OPENAI = ("/v1/completions", "/v1/chat/completions")
+"""Paths whose clients expect an error in OpenAI's form."""
+
+
+def response(error: Exception, request: str, path: str = "") -> Response:
     """Returns the response to an error.
 
     Args:
         error: The error.
         request: The request's id.
+        path: The request's path.
     """
+    found = _response(error, request)
+    if path not in OPENAI:
+        return found
+    headers = {name: value for name, value in found.headers.items() if not name.startswith("content-")}
+    return Response(orjson.dumps(openai(error, request)), found.status_code, headers, "application/json")
+
+
+def openai(error: Exception, request: str) -> dict[str, Any]:
+    """Returns an error in OpenAI's form."""
+    found = _response(error, request)
+    told = orjson.loads(bytes(found.body))["detail"]
+    kind, code = _OPENAI.get(found.status_code, ("invalid_request_error", None))
+    return {"error": {"message": told, "type": kind, "param": None, "code": code, "request_id": request}}
+
+
+_OPENAI = {
+    401: ("authentication_error", "invalid_api_key"),
+    403: ("permission_error", "insufficient_quota"),
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
+    500: ("server_error", None),
+    503: ("server_error", "unavailable"),
+}
+
+
+def _response(error: Exception, request: str) -> Response:
     match error:
         case Refused():
             authenticate = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
@@ -71,15 +102,18 @@ def reason(error: Exception) -> str:
     return "malformed" if isinstance(error, malformed) else "failure"
 
 
+_EXPECTED = (Refused, Malformed, BadInput, ClientDisconnect, RequestValidationError, HTTPException)
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of the application such a response."""
 
     async def respond(request: Request, error: Exception) -> Response:
         record = request.scope["record"]
         record.reason = reason(error)
-        return response(error, record.id)
+        return response(error, record.id, request.url.path)
 
-    for kind in (Refused, Malformed, BadInput, RequestValidationError, HTTPException, Exception):
+    for kind in (*_EXPECTED, Exception):
         app.add_exception_handler(kind, respond)
 
 

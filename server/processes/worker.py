@@ -16,6 +16,7 @@ from defenses.store import Store, open_store
 from server.app import create_app, server_secret
 from server.control.accounts import OPERATOR
 from server.control.log import ControlLog
+from server.deployment.language import load_languages
 from server.deployment.models import load_all
 from server.deployment.tuning import settle
 from server.http import hosts, telemetry
@@ -65,18 +66,20 @@ async def _serve(
 ) -> None:
     on_gpu = settings.device != "cpu" and torch.cuda.is_available()
     metrics = telemetry.Telemetry(VERSION, torch.cuda.memory_reserved if on_gpu else None)
-    served = load_all(settings, metrics.forward)
+    served, languages = load_all(settings, metrics.forward), load_languages(settings)
     store = open_store(settings.store_url(), metrics.trip)
     if len(up) == 1:
         await _greet(store, settings, introduce)
-    application = create_app(settings, store, served, await server_secret(store), telemetry=metrics)
+    application = create_app(
+        settings, store, served, await server_secret(store), telemetry=metrics, languages=languages
+    )
     application.service.up = up
     await application.service.begin()
 
     def started() -> None:
         up[number] = 1
         if all(up):
-            _announce(listener, len(served), secure=certificate is not None)
+            _announce(listener, len(served) + len(languages), secure=certificate is not None)
 
     settle()
     with (
@@ -93,13 +96,14 @@ def prepare(settings: Settings, introduce: bool) -> None:
     Raises:
         BadInput: As :func:`serve` does.
     """
-    served = load_all(settings)
+    served, languages = load_all(settings), load_languages(settings)
 
     async def check() -> None:
         store = open_store(settings.store_url())
         try:
             await _greet(store, settings, introduce)
-            await create_app(settings, store, served, await server_secret(store)).service.begin()
+            secret = await server_secret(store)
+            await create_app(settings, store, served, secret, languages=languages).service.begin()
         finally:
             await store.close()
 

@@ -7,7 +7,7 @@ import binascii
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -177,10 +177,21 @@ _PIXEL = (  # a PNG of one
 )
 
 
+class LanguageModelListed(BaseModel):
+    """A language model, as OpenAI's clients expect it."""
+
+    id: str = Field(examples=["kjv"])
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "mlaas-range"
+
+
 class Models(BaseModel):
-    """The models."""
+    """The models, and the language models among them in OpenAI's form."""
 
     models: list[str] = Field(examples=[["victim"]])
+    object: Literal["list"] = "list"
+    data: list[LanguageModelListed] = []
 
 
 class PredictRequest(BaseModel):
@@ -244,13 +255,16 @@ async def models(request: Request) -> Models:
     """Lists the models."""
     service = services.of(request)
     await service.enter(request.headers.get("Authorization"))
-    return Models(models=service.models)
+    names = service.languages.names
+    return Models(models=[*service.models, *names], data=[LanguageModelListed(id=name) for name in names])
 
 
 @router.get("/v1/models/{model}", responses=NAMED)
-async def model_status(request: Request, model: str) -> ModelReady:
-    """Returns whether a model is ready."""
+async def model_status(request: Request, model: str) -> ModelReady | LanguageModelListed:
+    """Returns whether a model is ready; of a language model, what OpenAI's clients expect."""
     service = services.of(request)
     caller = await service.enter(request.headers.get("Authorization"))
+    if model in service.languages.names:
+        return LanguageModelListed(id=service.languages.spoken_to(caller.account, model).name)
     service.deployed(caller.account, model)
     return ModelReady(name=model, ready=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from defenses.admission.admission import ledgers, unanswered
+from defenses.admission.admission import ledgers, token_ledgers, unanswered
 from defenses.admission.price import ENTRIES
 from server.control.accounts import Account
 from server.deployment.service import Service
@@ -17,10 +19,19 @@ router = APIRouter(tags=["Account"], responses=KEYED)
 
 
 class Prices(BaseModel):
-    """The prices of rows and requests, in micro-cents (10^-8 of the currency's unit)."""
+    """The prices of rows, requests and tokens, in micro-cents (10^-8 of the currency's unit)."""
 
     per_row: int = Field(examples=[10000])
     per_request: int = Field(examples=[0])
+    per_prompt_token: int = Field(examples=[100])
+    per_completion_token: int = Field(examples=[400])
+
+
+class TokenLedger(BaseModel):
+    """What a language model was asked, and what it told."""
+
+    prompt_tokens: int = Field(0, examples=[120])
+    completion_tokens: int = Field(0, examples=[640])
 
 
 class Ledger(BaseModel):
@@ -38,12 +49,13 @@ class Statement(Ledger):
     plan: str = Field(examples=["attacker"])
     prices: Prices | None
     models: dict[str, Ledger]
+    tokens: dict[str, TokenLedger] = Field(description="Of language models, the tokens.")
     unanswered: Ledger = Field(
         description="The part that is charged and not recorded as answered: requests without an id that are in "
         "progress, or that a killed server left behind. An administrator can refund the latter."
     )
     rows_left: dict[str, int] = Field(
-        description="Rows that each limit still lets pass.",
+        description="Rows, or tokens, that each limit still lets pass.",
         examples=[{"victim/rate_limit": 4000, "victim/quota": 99360}],
     )
 
@@ -62,16 +74,17 @@ async def statement(service: Service, account: Account) -> Statement:
     unfinished = unanswered(await service.store.open_charges(), account.name)
     now = service.clock()
     left: dict[str, int] = {}
-    for deployed in service.of_plan(account.plan).values():
-        left |= deployed.admission.left(levels, now)
+    for met in (*service.of_plan(account.plan).values(), *service.languages.of_plan(account.plan)):
+        left |= met.admission.left(levels, now)
     price = price_of(service.settings.plans[account.plan]) if account.plan in service.settings.plans else None
     return Statement(
         account=account.name,
         plan=account.plan,
-        prices=None if price is None else Prices(per_row=price.per_row, per_request=price.per_request),
+        prices=None if price is None else Prices(**asdict(price)),
         **_total(ledger),
         unanswered=Ledger(**_total(unfinished)),
         models={model: Ledger(**entries) for model, entries in ledger.items()},
+        tokens={model: TokenLedger(**entries) for model, entries in token_ledgers(levels).items()},
         rows_left=left,
     )
 

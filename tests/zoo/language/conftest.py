@@ -1,21 +1,14 @@
-import numpy as np
 import pytest
 
-from zoo.language.gpt import Gpt
-from zoo.language.model import LanguageModel
-from zoo.training import Training
-
-WORDS = "the king said unto them go forth and tell his servant that I am here before you".split()  # noqa: SIM905
-SMALL = Gpt(vocabulary=300, context=24, layers=2, heads=2, width=16)
+from tests import tiny_language
 
 
 @pytest.fixture(scope="session")
 def sentences():
-    rng = np.random.default_rng(0)
-    return [" ".join(rng.choice(WORDS, rng.integers(4, 9))).capitalize() + "." for _ in range(200)]
+    return tiny_language.sentences()
 
 
 @pytest.fixture(scope="session")
-def tiny(sentences):
+def tiny():
     """A small language model that has learnt a little."""
-    return LanguageModel.learnt(sentences, SMALL, Training(epochs=3, batch=8, lr=1e-2), seed=0)
+    return tiny_language.tiny()
