@@ -14,7 +14,23 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from server.http.problems import PROBLEM, body
+from server.http.problems import OPENAI, PROBLEM, body, openai_body
+
+
+class OpenAIFault(BaseModel):
+    """What was wrong, for OpenAI's clients."""
+
+    message: str = Field(description="What was wrong, and what would be right.")
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(None, examples=[None])
+    code: str | None = Field(None, examples=["model_not_found"])
+    request_id: str = Field(description="The request's id, as in the header X-Request-Id and in the server's log.")
+
+
+class OpenAIError(BaseModel):
+    """An error in OpenAI's form."""
+
+    error: OpenAIFault
 
 
 class Problem(BaseModel):
@@ -189,6 +205,14 @@ def install(app: FastAPI, operations: Iterable[Operation]) -> None:
     app.add_api_route(str(app.openapi_url), read, include_in_schema=False)
 
 
+def _openai(status: str, refusal: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the documentation of a refusal in OpenAI's form."""
+    detail = _STATUSES[int(status)][1]
+    example = openai_body(int(status), detail, "5f0c9a1e-2a")
+    schema = {"$ref": "#/components/schemas/OpenAIError"}
+    return {**refusal, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
 def _completed(document: dict[str, Any], operations: list[Operation]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -207,6 +231,9 @@ def _completed(document: dict[str, Any], operations: list[Operation]) -> dict[st
         ref_template="#/components/schemas/{model}",
     )
     schemas |= more["$defs"]
+    for form in (OpenAIFault, OpenAIError):
+        schemas[form.__name__] = form.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas[form.__name__].pop("$defs", None)
     schemas["Problem"] = Problem.model_json_schema()
     components["schemas"] = dict(sorted(schemas.items()))
     components["headers"] = {
@@ -217,13 +244,15 @@ def _completed(document: dict[str, Any], operations: list[Operation]) -> dict[st
         "key": {"type": "http", "scheme": "bearer", "description": "An account's key, which begins with mlr_."}
     }
     document["security"] = [{"key": []}]
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
             answers = operation["responses"]
             answers.pop("422", None)
             answers |= {
                 str(status): refusal for status, refusal in _ANYWHERE.items() if str(status) not in answers
             }
+            if path in OPENAI:
+                answers |= {status: _openai(status, told) for status, told in answers.items() if status >= "400"}
             for answer in answers.values():
                 answer["headers"] = {
                     **answer.get("headers", {}),

@@ -50,9 +50,13 @@ def response(error: Exception, request: str, path: str = "") -> Response:
 def openai(error: Exception, request: str) -> dict[str, Any]:
     """Returns an error in OpenAI's form."""
     found = _response(error, request)
-    told = orjson.loads(bytes(found.body))["detail"]
-    kind, code = _OPENAI.get(found.status_code, ("invalid_request_error", None))
-    return {"error": {"message": told, "type": kind, "param": None, "code": code, "request_id": request}}
+    return openai_body(found.status_code, orjson.loads(bytes(found.body))["detail"], request)
+
+
+def openai_body(status: int, detail: str, request: str) -> dict[str, Any]:
+    """Returns the body of such an error."""
+    kind, code = _OPENAI.get(status, ("invalid_request_error", None))
+    return {"error": {"message": detail, "type": kind, "param": None, "code": code, "request_id": request}}
 
 
 _OPENAI = {

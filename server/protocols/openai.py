@@ -19,6 +19,7 @@ from server.http import problems
 from server.http.intake import Intake
 from server.http.openapi import METERED
 from server.protocols.openai_answers import Answering
+from server.protocols.openai_document import ANSWERS, described
 from server.protocols.openai_messages import ChatRequest, CompletionRequest, Spoken, checked, decoded
 from wire import Malformed
 from wire.ratelimit import Limits, answer_headers
@@ -29,13 +30,13 @@ MOST_KEY = 256  # characters of an idempotency key
 router = APIRouter(tags=[TAG], responses=METERED)
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=ANSWERS, openapi_extra=described(CompletionRequest))
 async def completions(request: Request) -> Response:
     """Continues a prompt, given as text or as tokens."""
     return await _answer(request, CompletionRequest)
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=ANSWERS, openapi_extra=described(ChatRequest))
 async def chat_completions(request: Request) -> Response:
     """Continues a conversation: its messages, one after the other."""
     return await _answer(request, ChatRequest)

@@ -68,8 +68,7 @@ async def test_a_key_is_billed_once_whenever_it_is_told(store, passed):
 async def test_a_lost_worker_s_reservation_is_given_back(store):
     await store.charge(costs(RESERVED, NOW))
     await store.reconcile(0)
-    assert {
-        name: level for name, level in (await levels(store)).items() if name != "m/rate_limit"
-    } == dict.fromkeys([name for name in expected(TOLD) if name != "m/rate_limit"], 0)
+    found = await levels(store)
+    assert found.pop("m/rate_limit") == 120 and set(found.values()) == {0}  # a bucket drains by itself
     await settle(store, costs, RESERVED, TOLD, NOW)  # it lives after all: what was given back is not taken twice
     assert min((await levels(store)).values()) >= 0

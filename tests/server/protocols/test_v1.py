@@ -130,5 +130,9 @@ def test_bad_instances_are_named_and_cost_nothing(local, instances, status, faul
 
 def test_models_are_listed(local):
     headers = local.headers()
-    assert local.client.get("/v1/models", headers=headers).json() == {"models": ["open", "limited", "labels"]}
+    assert local.client.get("/v1/models", headers=headers).json() == {
+        "models": ["open", "limited", "labels"],
+        "object": "list",
+        "data": [],  # no language models
+    }
     assert local.client.get("/v1/models/open", headers=headers).json() == {"name": "open", "ready": True}

@@ -19,7 +19,8 @@ def test_an_account_is_told_its_bill_and_its_limits(local, rows):
     assert account["models"]["limited"] == {"rows": 100, "requests": 2, "micro_cents": 100 * 10**4 + 2 * 10**6}
     assert (account["rows"], account["micro_cents"]) == (oracle.spent, oracle.money)
     assert account["rows_left"] == {"limited/rate_limit": 28, "limited/quota/day": 400}
-    assert account["prices"] == {"per_row": 10**4, "per_request": 10**6}
+    per_token = {"per_prompt_token": 0, "per_completion_token": 0}
+    assert account["prices"] == {"per_row": 10**4, "per_request": 10**6, **per_token}
 
 
 def test_limits_refuse_with_what_a_client_needs(local, rows):
