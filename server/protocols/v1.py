@@ -182,8 +182,8 @@ class LanguageModelListed(BaseModel):
 
     id: str = Field(examples=["kjv"])
     object: Literal["model"] = "model"
-    created: int = Field(0, examples=[0])
-    owned_by: str = Field("mlaas-range", examples=["mlaas-range"])
+    created: int = Field(default=0, examples=[0])
+    owned_by: str = Field(default="mlaas-range", examples=["mlaas-range"])
 
 
 class Models(BaseModel):
@@ -191,7 +191,7 @@ class Models(BaseModel):
 
     models: list[str] = Field(examples=[["victim"]])
     object: Literal["list"] = "list"
-    data: list[LanguageModelListed] = Field([], description="The language models.")
+    data: list[LanguageModelListed] = Field(default=[], description="The language models.")
 
 
 class PredictRequest(BaseModel):

@@ -74,8 +74,10 @@ async def statement(service: Service, account: Account) -> Statement:
     unfinished = unanswered(await service.store.open_charges(), account.name)
     now = service.clock()
     left: dict[str, int] = {}
-    for met in (*service.of_plan(account.plan).values(), *service.languages.of_plan(account.plan)):
-        left |= met.admission.left(levels, now)
+    admissions = [deployed.admission for deployed in service.of_plan(account.plan).values()]
+    admissions += [spoken.admission for spoken in service.languages.of_plan(account.plan)]
+    for admission in admissions:
+        left |= admission.left(levels, now)
     price = price_of(service.settings.plans[account.plan]) if account.plan in service.settings.plans else None
     return Statement(
         account=account.name,
