@@ -8,7 +8,7 @@ import pytest
 from sites import watching
 
 from defenses import DETECTORS
-from defenses.detectors.detector import CrossAccountDetector, Featurizer
+from defenses.detectors.detector import CrossAccountDetector, Featurizer, LinkedDetector
 from defenses.monitoring import account_state
 from defenses.monitoring.reference import TAIL
 from defenses.monitoring.snapshots import dump, load
@@ -26,10 +26,14 @@ def observed(detector, n, seed=0):
     """The state after some rows of two accounts, or their features."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 2, (n, 9), np.uint8) * np.uint8(255)
+    accounts = [f"a{i % 2}" for i in range(n)]
+    if isinstance(detector, LinkedDetector):
+        unit = (rows / 765).astype(np.float32)  # features have a norm of at most 1
+        return detector.observe(detector.begin(), unit, np.zeros(n, np.int64), accounts)
     if isinstance(detector, CrossAccountDetector):
         tails = np.ones((n, 1), "<f4").view(np.uint8)
         assert tails.shape[1] == TAIL
-        rows, accounts = np.concatenate([rows, tails], axis=1), [f"a{i % 2}" for i in range(n)]
+        rows = np.concatenate([rows, tails], axis=1)
         return detector.observe(detector.begin(), rows, np.zeros(n, np.int64), accounts)
     features = rows[:, 0] // 255 if isinstance(detector, Featurizer) else rows
     return detector.observe(detector.begin(), features, np.zeros(n, np.int64))
