@@ -216,7 +216,10 @@ class Languages:
                 raise BadInput(f"victim {victim.name}: {others[0]} changes rows' answers; expected limits alone")
             for plan_name, plan in settings.plans.items():
                 limits = [each for kind, each in own if isinstance(each, Limit) and kind not in plan.skip]
-                outer = [each for table in plan.defenses if isinstance(each := defense_of(table), Limit)]
+                around = [(table["type"], defense_of(table)) for table in plan.defenses]
+                outer = [each for _, each in around if isinstance(each, Limit)]
+                for kind in (kind for kind, each in around if not isinstance(each, Limit)):
+                    log.warning("plan %s: its layer %s does not protect %s", plan_name, kind, victim.name)
                 admission = Admission(victim.name, limits, price_of(plan), outer)
                 card = admission.disclose(Card(victim.name, (), 2, max_rows=victim.max_rows))
                 model, writer = models[victim.name], self._writers[victim.name]
