@@ -25,8 +25,9 @@ def test_it_learns_and_the_same_seed_learns_the_same(tiny, sentences):
     nothing = LanguageModel.untrained(tiny.gpt, tiny.tokens, seed=0)
     assert nothing.perplexity(sentences[:20]) > 250  # of 300 tokens
     assert tiny.perplexity(sentences[:20]) < 60
-    again = LanguageModel.learnt(sentences, tiny.gpt, tiny.training, seed=0)
-    assert all(map(torch.equal, again.decoder.state_dict().values(), tiny.decoder.state_dict().values()))
+    # Both here: torch's number of threads may differ from that when the fixture was made.
+    one, two = (LanguageModel.learnt(sentences, tiny.gpt, QUICK.training, seed=0).decoder for _ in range(2))
+    assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
 
 
 def test_likelihoods_are_those_of_the_tokens_and_the_end(tiny):
