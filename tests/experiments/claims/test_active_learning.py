@@ -14,6 +14,7 @@ def results(tmp_path_factory):
     return reproduce({"ActiveThief": tiny}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_every_strategy_stands_beside_random_rows_and_true_labels(results):
     rows = {row["what"].removeprefix("agreement: "): row for row in results["claims"]["ActiveThief"]["rows"]}
     assert {*rows} == {"random", "uncertainty", "k_center", "dfal", "dfal_k_center", TRUE}

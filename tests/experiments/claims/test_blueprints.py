@@ -15,6 +15,7 @@ def results(tmp_path_factory):
     return reproduce({"A13": TINY}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_each_attribute_stands_beside_majority_null_and_chance(results):
     rows = results["claims"]["A13"]["rows"]
     assert [row["what"] for row in rows] == list(CHOICES)

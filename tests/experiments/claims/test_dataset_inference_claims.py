@@ -19,6 +19,7 @@ def results(tmp_path_factory):
     return reproduce(CLAIMS, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_each_suspect_has_both_kinds_of_rows_and_the_twin_test_beneath(results):
     rows = results["claims"]["C6"]["rows"]
     suspects = list(dict.fromkeys(row["setting"] for row in rows))
@@ -35,6 +36,7 @@ def test_each_suspect_has_both_kinds_of_rows_and_the_twin_test_beneath(results):
     assert "MinGD" in table(results)
 
 
+@pytest.mark.slow
 def test_independent_models_are_counted_for_each_reading(results):
     rows = results["claims"]["C7"]["rows"]
     counted = [row for row in rows if row["baseline"] == "1 % by the level"]

@@ -24,6 +24,7 @@ def results(tmp_path_factory):
     return reproduce({"A14": TINY}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_only_the_direct_attack_reaches_the_function(results):
     rows = {(row["setting"].split("; ")[1], row["what"]): row for row in results["claims"]["A14"]["rows"]}
     methods = {key[0] for key in rows}

@@ -20,6 +20,7 @@ def results(tmp_path_factory):
     return reproduce({"A4": tiny}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_lowd_and_meek_beat_retraining_and_true_labels(results):
     rows = {(row["setting"], row["what"]): row for row in results["claims"]["A4"]["rows"]}
     for victim in ("logistic", "linear SVM"):

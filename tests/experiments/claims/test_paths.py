@@ -13,6 +13,7 @@ def results(tmp_path_factory):
     return reproduce({"A3": tiny}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_a_tree_is_found_and_stands_beside_its_null(results):
     rows = {row["what"]: row for row in results["claims"]["A3"]["rows"]}
     assert rows["agreement, test rows"]["measured"] == rows["agreement, uniform rows"]["measured"] == 1

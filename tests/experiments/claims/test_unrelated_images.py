@@ -16,6 +16,7 @@ def results(tmp_path_factory):
     return reproduce({"A5": tiny}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_answers_are_worth_more_than_shuffled_ones(results):
     rows = {row["what"].removeprefix("agreement: "): row["measured"] for row in results["claims"]["A5"]["rows"]}
     assert {*rows} == {"150 related images", f"150 {TRUE}", "300 unrelated images", f"300 {NULL}"}

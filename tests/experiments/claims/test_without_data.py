@@ -14,6 +14,7 @@ def results(tmp_path_factory):
     return reproduce({"DFME": TINY}, out=base / "out", cache=base / "cache", data=None, seeds=range(1))
 
 
+@pytest.mark.slow
 def test_each_theft_stands_beside_its_null_and_its_price(results):
     rows = {row["what"].removeprefix("agreement: "): row for row in results["claims"]["DFME"]["rows"]}
     assert set(rows) == {*NAMES.values(), TRUE}

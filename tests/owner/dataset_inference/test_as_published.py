@@ -39,6 +39,7 @@ def test_mixed_rows_make_an_effect_look_stronger_than_its_images_allow():
     assert published.p_harmonic == pytest.approx(100 / sum(1 / p for p in published.p_draws))
 
 
+@pytest.mark.slow
 def test_mixed_rows_accuse_models_that_only_find_these_images_harder_by_chance():
     accused = dict.fromkeys(ROWS, 0)
     for seed in range(20):
