@@ -33,7 +33,7 @@ SMALL = Protocol(
         "line-search": {"points": 50, "epochs": 2},
         **{
             name: {"references": 4, "family": "mlp", "epochs": (5,)}
-            for name in ("shadow", "label-only", "lira", "rmia", "threshold", "union")
+            for name in ("shadow", "label-only", "blind-walk", "lira", "rmia", "threshold", "union")
         },
         "quantile": {"family": "mlp", "epochs": 2},
         "imia": {"family": "mlp"},
@@ -49,6 +49,12 @@ SMALL = Protocol(
     test_images=12,
     starts=1,
 )
+
+
+@pytest.mark.parametrize("name", [*EXTRACTION, *MEMBERSHIP])
+def test_no_party_of_the_demo_trains_a_cnn(name):
+    attack = {**EXTRACTION, **MEMBERSHIP}[name](**REDUCED.settings.get(name, {}))
+    assert getattr(attack, "family", "mlp") == "mlp"
 
 
 pytestmark = pytest.mark.timeout(900)  # some thirty processes, each of which loads torch
