@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cli.money import MICRO
-from defenses import DEFENSES, DETECTORS, Consequence, Defense, Limit, Monitored
 from server.http.origins import OriginSettings
+from server.layer_tables import defense_class, defense_of, faults, layer_placed
 from wire import BadInput
 from wire.files import TEXT, read_bytes
 
@@ -77,7 +75,7 @@ class Plan(_Strict):
     @classmethod
     def _known(cls, skip: tuple[str, ...]) -> tuple[str, ...]:
         for name in skip:
-            _defense_class(name)
+            defense_class(name)
         return skip
 
 
@@ -297,64 +295,3 @@ def _placed(home: Path, given: Plan | Victim) -> dict[str, Any]:
     if isinstance(given, Victim) and given.folder is not None:
         placed["folder"] = home / given.folder
     return placed
-
-
-def layer_placed(home: Path, layer: dict[str, Any]) -> dict[str, Any]:
-    """Returns a table whose members that name files are relative to a folder."""
-    paths = {field.name for field in fields(_defense_class(layer["type"])) if str(field.type).startswith("Path")}
-    return {name: str(home / value) if name in paths else value for name, value in layer.items()}
-
-
-def faults(error: ValidationError) -> str:
-    """Returns what pydantic found wrong, each fault as ``place: what``."""
-    found = error.errors()
-    within = {fault["loc"][:1] for fault in found if len(fault["loc"]) > 1}
-    faulty = []
-    for fault in found:
-        if fault["type"] == "too_short" and fault["loc"] in within:
-            continue  # pydantic misses the parts in which it found faults
-        place = ".".join(map(str, fault["loc"]))
-        what = fault["msg"].removeprefix("Value error, ")
-        faulty.append(f"{place}: {what}" if place else what)
-    return "; ".join(faulty)
-
-
-def defense_of(table: Mapping[str, Any]) -> Defense | Limit:
-    """Returns the defence that a table of a stack describes.
-
-    Args:
-        table: The ``type`` of the defence and its fields.
-
-    Raises:
-        BadInput: There is no such defence, or the fields are not its own.
-    """
-    cls = _defense_class(table.get("type"))
-    kind = table["type"]
-    classes = [cls, Consequence] if kind in DETECTORS else [cls]
-    known = [name for each in classes for name in options(each)]
-    for name in table:
-        if name not in known and name != "type":
-            raise BadInput(f"{kind} has no field {name!r}; it has {', '.join(known) or 'none'}")
-    built = [_built(kind, each, table) for each in classes]
-    return Monitored(built[0], kind, built[1]) if kind in DETECTORS else built[0]
-
-
-def options(cls: Any) -> list[str]:
-    """Returns the names of a defence's fields."""
-    return [field.name for field in fields(cls) if field.init]
-
-
-def _built(kind: str, cls: Any, table: Mapping[str, Any]) -> Any:
-    given = {name: table[name] for name in options(cls) if name in table}
-    try:
-        return TypeAdapter(cls).validate_python(given, strict=False)
-    except ValidationError as error:
-        found = faults(error)
-        raise BadInput(found if found.startswith(f"{kind}: ") else f"{kind}: {found}") from None
-
-
-def _defense_class(name: Any) -> Any:
-    known = {**DEFENSES, **DETECTORS}
-    if not isinstance(name, str) or name not in known:
-        raise BadInput(f"there is no defence {name!r}; there are {', '.join(known)}")
-    return known[name]

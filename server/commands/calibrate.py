@@ -18,7 +18,8 @@ from defenses.store import open_store
 from server.commands.harmless import Harmless, Stream
 from server.commands.overrides import overrides
 from server.control.log import ControlLog
-from server.settings import Settings, Victim, defense_of
+from server.layer_tables import defense_of
+from server.settings import Settings, Victim
 from wire import Array, BadInput, Labels, Query
 from zoo.exact_interval import exact_interval
 

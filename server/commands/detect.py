@@ -23,7 +23,8 @@ from defenses.monitoring.fold import Fold
 from defenses.monitoring.records import Entry
 from server.commands.access_log import Log, Request
 from server.commands.overrides import overrides
-from server.settings import Settings, defense_of
+from server.layer_tables import defense_of
+from server.settings import Settings
 from wire import Array, BadInput, Card, Labels, Query
 from wire.fits import misfit
 from zoo.data.pool import bytes_to_rows

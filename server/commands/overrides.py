@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from server.settings import layer_placed
+from server.layer_tables import layer_placed
 from wire import BadInput
 
 

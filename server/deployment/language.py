@@ -19,7 +19,8 @@ from server.control.accounts import Account
 from server.deployment.models import speaks
 from server.deployment.stack import price_of
 from server.deployment.turn import closing
-from server.settings import Settings, Victim, defense_of
+from server.layer_tables import defense_of
+from server.settings import Settings, Victim
 from wire import BadInput, Card, Refused
 from wire.ratelimit import Limits
 from zoo.data import Pool, load, roles

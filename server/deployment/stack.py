@@ -32,7 +32,8 @@ from defenses.watermarks.survival import check_survival
 from server.control.log import ControlLog
 from server.deployment.models import LoadedModel
 from server.deployment.recording import AccessLog
-from server.settings import Plan, defense_of
+from server.layer_tables import defense_of
+from server.settings import Plan
 from wire import Answer, Array, BadInput, Card
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from server.http.openapi import NAMED
+from server.layer_tables import defense_of, faults
 from server.routes.access import Administrator, AdminRoute, ServiceDep
-from server.settings import defense_of, faults
 from wire import Malformed
 from wire.tensors import read_json
 

@@ -10,7 +10,8 @@ import tomllib
 import pytest
 from blocks import LANGUAGES, ROOT, blocks, pages, script
 
-from server.settings import Plan, Victim, defense_of
+from server.layer_tables import defense_of
+from server.settings import Plan, Victim
 
 ALL = [block for page in pages() for block in blocks(page)]
 # The pages of docs/ are one session, in the order of the table of contents: all go on from the quickstart.

@@ -10,7 +10,7 @@ import pytest
 from defenses import Consequence, Monitored, Prada, Quota, RateLimit, Rounding
 from server import serve
 from server.inprocess import table_of
-from server.settings import defense_of
+from server.layer_tables import defense_of
 from wire import BadInput, BudgetSpent, Refused
 from zoo import folder
 

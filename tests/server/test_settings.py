@@ -2,7 +2,8 @@ import pytest
 from parts import Local
 
 from defenses import Consequence, GaussianNoise, Monitored, Prada, Quota
-from server.settings import DEFAULT, defense_of, read_settings
+from server.layer_tables import defense_of
+from server.settings import DEFAULT, read_settings
 from wire import BadInput
 from wire.local import local_client
 

@@ -7,7 +7,7 @@ import pytest
 
 from attacker import Informed
 from experiments.studies.answer_defences import LAYERS, THIEVES, AnswerDefences, table
-from server.settings import defense_of
+from server.layer_tables import defense_of
 from wire import BadInput
 
 

@@ -7,7 +7,7 @@ from parts import SHAPE, configured
 from defenses import DETECTORS, Prada
 from server.command import main
 from server.commands.calibrate import CALIBRATED
-from server.settings import defense_of
+from server.layer_tables import defense_of
 from wire import BadInput
 from zoo import folder
 from zoo.data.pool import Pool

@@ -9,7 +9,7 @@ from parts import SHAPE, configured
 from defenses import Prada
 from server.command import main
 from server.commands.harmless import Harmless
-from server.settings import defense_of
+from server.layer_tables import defense_of
 from wire import BadInput, Card
 from zoo import folder
 from zoo.data.pool import Pool
