@@ -19,7 +19,7 @@ name = "watched"
 folder = "net"
 max_rows = 64
 dtype = "UINT8"
-defenses = [{ type = "prada", delta = 0.5, window = 4096 }, { type = "rounding", digits = 2 }]
+defenses = [{ type = "rounding", digits = 2 }, { type = "prada", delta = 0.95, window = 4096 }]
 """
 
 
