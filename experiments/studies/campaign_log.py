@@ -1,4 +1,4 @@
-"""The log of the study of campaigns: who asks about which rows, when, and from where.
+"""The request log of the campaign study: each account's rows, times and origins.
 
 Rows are indices into one table of images, of which all features are computed once.
 """

@@ -166,7 +166,7 @@ class Alarms:
             account: The account.
             model: Name of the model.
             detector: Name of the detector.
-            by: Who clears it.
+            by: The administrator who clears it.
             harmless: Whether the account's rows so far were found harmless (:meth:`dismissed`).
 
         Returns:

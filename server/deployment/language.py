@@ -31,7 +31,7 @@ from zoo.language.recipe import LANGUAGE
 log = logging.getLogger(__name__)
 
 Piece = tuple[int, list[Told]]
-"""The number of a text, and what is told of it."""
+"""The index of a text among the prompt's, and its newly generated tokens."""
 
 
 def load_languages(settings: Settings) -> dict[str, LanguageModel]:

@@ -48,7 +48,7 @@ class Answering:
         return all(choice.finish for choice in self._choices)
 
     def read(self, number: int, tokens: Sequence[Told]) -> bool:
-        """Takes what is told of a text; returns whether a stop has ended it before its last token."""
+        """Adds generated tokens to a text; returns whether a stop sequence ended it before its last token."""
         choice, sampling = self._choices[number], self._asked.texts[number].sampling
         for one in tokens:
             echo = len(choice.tokens) < choice.prompt

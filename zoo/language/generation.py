@@ -102,7 +102,7 @@ class Batch:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Text, list[Told]]]:
-        """Adds a token to each text that has a slot, and returns what is told of each."""
+        """Generates one token for each text in a slot; returns the tokens and their log-probabilities."""
         self._waiting = [text for text in self._waiting if not text.left]
         for slot in [slot for slot, text in self._running.items() if text.left]:
             self._leave(slot)

@@ -10,7 +10,7 @@ LONG = 12
 
 
 def run(model, texts, slots=16, late=()):
-    """Continues texts, some of which join after as many steps as said; returns what is told of each."""
+    """Continues texts, which join after the given numbers of steps; returns the answers about each."""
     batch, told = Batch(model, slots), {text: [] for text in (*texts, *(text for _, text in late))}
     for text in texts:
         batch.join(text)
