@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
 from attacker.membership.lira import likelihood_ratio
 from attacker.membership.references import Compared, Referenced
 from attacker.membership.signals import right
-from wire import Array, BadInput, Card, Labels, Oracle
-from zoo.data.pool import Pool
+from wire import Array, BadInput, Card
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class BlindWalk(Referenced):
         distance: Standard deviation of the first step, in units of a feature's range.
     """
 
+    labels_suffice: ClassVar[bool] = True
+
     walks: int = 2
     steps: int = 4
     distance: float = 0.05
@@ -49,13 +50,6 @@ class BlindWalk(Referenced):
     def threshold(self) -> float | None:
         """The logarithm of equal likelihoods, if both are known."""
         return 0.0 if self.online else None
-
-    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Returns the log-likelihood ratio of each candidate's distance; see :class:`Membership`."""
-        population = None if oracle.card.tells_probs else 0  # labels do not tell how long the victim was trained
-        copies = partial(self.copied, oracle.card)
-        found = self.compare(oracle, x, y, shadow, rng, copies=copies, population=population)
-        return found.scores(self.values(found), len(x))
 
     def copied(self, card: Card, rows: Array) -> Array:
         """Returns each row itself, then the steps of its walks; the directions are a function of the row."""

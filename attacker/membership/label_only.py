@@ -9,16 +9,14 @@ each copy has a likelihood ratio of its own, which tells how hard it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from attacker.membership.copies import noisy, shifted
 from attacker.membership.references import Compared, Referenced
 from attacker.membership.signals import right
-from wire import Array, BadInput, Card, Labels, Oracle
-from zoo.data.pool import Pool
+from wire import Array, BadInput, Card
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class LabelOnly(Referenced):
         noise: Standard deviation of the noise.
     """
 
+    labels_suffice: ClassVar[bool] = True
+
     queries: int = 4
     copies: Literal["shifts", "noise"] = "noise"
     noise: float = 0.05
@@ -49,13 +49,6 @@ class LabelOnly(Referenced):
     def threshold(self) -> float | None:
         """The logarithm of equal likelihoods, if both are known."""
         return 0.0 if self.online else None
-
-    def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
-        """Returns the log-likelihood ratio of each candidate's labels; see :class:`Membership`."""
-        population = None if oracle.card.tells_probs else 0  # labels do not tell how long the victim was trained
-        copies = partial(self.copied, oracle.card)
-        found = self.compare(oracle, x, y, shadow, rng, copies=copies, population=population)
-        return found.scores(self.values(found), len(x))
 
     def copied(self, card: Card, rows: Array) -> Array:
         """Returns each row itself, and copies that are shifted or noisy."""

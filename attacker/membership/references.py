@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy.stats import ks_2samp
@@ -102,6 +103,8 @@ class Referenced:
         state: Folder that keeps reference models for later runs; default: MLAAS_STATE, or ./state.
     """
 
+    labels_suffice: ClassVar[bool] = False  # whether it needs no confidences
+
     references: int = 16
     online: bool = True
     population: int = 1000
@@ -124,8 +127,11 @@ class Referenced:
 
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:
         """Returns the value of each candidate among the answers; see :class:`Membership`."""
-        needs_probs(oracle.card)
-        found = self.compare(oracle, x, y, shadow, rng, copies=partial(self.copied, oracle.card))
+        if not self.labels_suffice:
+            needs_probs(oracle.card)
+        population = None if oracle.card.tells_probs else 0  # labels do not tell how long the victim was trained
+        copies = partial(self.copied, oracle.card)
+        found = self.compare(oracle, x, y, shadow, rng, copies=copies, population=population)
         return found.scores(self.values(found), len(x))
 
     def copied(self, card: Card, rows: Array) -> Array:
