@@ -85,7 +85,7 @@ class C8:
                 counts[name, "no counter-measure"].append(plain)
                 counts[name, "the judge's own models"].append(judged)
                 least[name] = min(least.get(name, 1.0), best)
-            tests = tested_by_answers([models[0], *models], self._lucky_pairs(own, held["pool"]), self.judges)[1:]
+            tests = tested_by_answers(models, self._lucky_pairs(own, held["pool"]), self.judges)
             name = "radioactive: images moved to where all models are sure"
             counts[name, "no counter-measure"].append(sum(one.details.p_paired <= 0.01 for one in tests))
             counts[name, "the judge's own models"].append(sum(one.verdict == "accused" for one in tests))

@@ -5,8 +5,8 @@ Source: Sablayrolles, Douze, Schmid, Jegou, "Radioactive data: tracing through t
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from experiments.claims.independent import accuracy, independents, labels_of, te
 from experiments.lab import Lab
 from owner.evidence import Evidence
 from owner.radioactive import LEAST, Pairs, RadioactiveTest, Surprise
+from wire import Array, Labels
 from zoo.data import Pool
 from zoo.families.mlp import Mlp
 from zoo.network import Network
@@ -37,9 +38,10 @@ class C5:
         hidden: Widths of its hidden layers; it is an MLP on pixels.
         training: The training of victims and of the marker, which has other rows.
         independents: Independent models in all, the same for all marks.
-        alike: How many of them are trained as the victim is; the others are smaller.
+        alike: How many of them are trained as the victim is; the others are smaller, and worse.
         judges: How many more, of the first kind, the test by answers compares a suspect with.
         clean: Rows by which features are aligned.
+        stolen: Rows about which a thief asks a marked victim.
     """
 
     ID: ClassVar[str] = "C5"
@@ -53,22 +55,24 @@ class C5:
     hidden: tuple[int, ...] = (128,)
     training: Training = field(default_factory=lambda: Training(epochs=24, batch=128, lr=4e-3))
     independents: int = 400
-    alike: int = 8
+    alike: int = 64
     judges: int = 8
     clean: int = 2000
+    stolen: int = 5000
 
     def run(self, lab: Lab) -> Findings:
         """Marks, trains and tests; see :class:`~experiments.claims.claim.Claim`."""
-        control = lab.roles(self.data, lab.seeds[0])["control"]
+        held = lab.roles(self.data, lab.seeds[0])
         count, alike = self.judges + self.independents, self.judges + self.alike
-        innocent = independents(lab, control, count, alike, self.hidden, self.training, self.rows)
+        innocent = independents(lab, held["control"], count, alike, self.hidden, self.training, self.rows)
         values: dict[str, dict[int, float]] = defaultdict(dict)
-        null: dict[str, int] = defaultdict(int)
-        victims = {}
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        victims, clean = {}, held["reference"].x[: self.clean]
         for seed in tqdm(lab.seeds, desc=self.ID, unit="seed"):
-            held = lab.roles(self.data, seed)
-            private, clean = held["victim"].take(slice(self.rows)), held["reference"].x[: self.clean]
-            marker = self._trained(lab, held["shadow"].take(slice(self.rows)), seed, "marker")
+            rng = np.random.default_rng([seed, 23])
+            private, other = (held[role].take(_some(held[role], self.rows, rng)) for role in ("victim", "shadow"))
+            asked = held["pool"].take(_some(held["pool"], self.stolen, rng)).x
+            marker = self._trained(lab, other, seed, "marker")
             plain = self._trained(lab, private, seed, "victim")
             values["test accuracy, no mark"][seed] = accuracy(plain, held["evaluation"])
             for marked_share in self.shares:
@@ -78,36 +82,49 @@ class C5:
                 victim = self._trained(lab, rows, seed, name)
                 victims[f"{name}, seed {seed}"] = lab.about(victim, self.data, self.rows, held["evaluation"])
                 values[f"test accuracy, {name}"][seed] = accuracy(victim, held["evaluation"])
-                units = self.hidden[-1]
-                found = cosines(victim, marker, clean, secret)
-                values[f"mean cosine, {name}"][seed] = float(found.mean())
-                values[f"log10 p by weights, {name}"][seed] = _log10(p_of_cosines(found, units))
-                tested = tested_by_answers([victim, *innocent], pairs, self.judges)
-                mine, *others = tested
-                values[f"loss difference, {name}"][seed] = mine.details.difference
-                values[f"z among independent models, {name}"][seed] = mine.details.z
-                null["suspects"] += len(others)
-                null["compared with 0"] += sum(one.details.p_paired <= 0.01 for one in others)
-                null["compared with models"] += sum(one.verdict == "accused" for one in others)
-                null["by weights"] += sum(
-                    p_of_cosines(cosines(model, marker, clean, secret), units) <= 0.01
-                    for model in innocent[self.judges :]
-                )
-                null["found by weights"] += p_of_cosines(found, units) <= 0.01
-                null["found by answers"] += mine.verdict == "accused"
-                null["found against 0"] += mine.details.p_paired <= 0.01
-        return Findings(tuple(self._rows(values, null, lab.seeds)), {}, victims, NOTES, {"null": dict(null)})
+                suspects = {
+                    name: victim,
+                    f"{name}, no mark in training": plain,
+                    f"{name}, stolen by probabilities": self._stolen(victim, asked, victim.predict(asked), seed),
+                    f"{name}, stolen by labels": self._stolen(victim, asked, labels_of(victim, asked), seed),
+                }
+                models = [*suspects.values(), *innocent[self.judges :]]
+                kinds = [*suspects, *(self._kind(place) for place in range(self.independents))]
+                answered = tested_by_answers([*innocent[: self.judges], *models], pairs, self.judges)
+                for kind, model, evidence in zip(kinds, models, answered, strict=True):
+                    cosine = cosines(model, marker, clean, secret)
+                    by_weights = p_of_cosines(cosine, self.hidden[-1])
+                    found[kind].update(
+                        trials=1,
+                        weights=by_weights <= 0.01,
+                        zero=evidence.details.p_paired <= 0.01,
+                        models=evidence.verdict == "accused",
+                    )
+                    if kind in suspects:
+                        values[f"mean cosine, {kind}"][seed] = float(cosine.mean())
+                        values[f"log10 p by weights, {kind}"][seed] = _log10(by_weights)
+                        values[f"loss difference, {kind}"][seed] = evidence.details.difference
+                        values[f"z among independent models, {kind}"][seed] = evidence.details.z
+        more = {"found": {kind: dict(of) for kind, of in found.items()}}
+        return Findings(tuple(self._rows(values, found, lab.seeds)), {}, victims, NOTES, more)
+
+    def _kind(self, place: int) -> str:
+        return f"independent, {'alike' if place < self.alike else 'smaller'}"
+
+    def _stolen(self, victim: Network, x: Array, answers: Array, seed: int) -> Network:
+        surrogate = Network.untrained(Mlp(self.hidden), victim.card(), seed=1000 + seed)
+        return surrogate.fit(x, answers, self.training, seed=seed, label="thief")
 
     def _trained(self, lab: Lab, pool: Pool, seed: int, label: str) -> Network:
         return lab.train(pool, seed, family=Mlp(self.hidden), training=self.training, label=label)
 
     def _rows(
-        self, values: dict[str, dict[int, float]], null: dict[str, int], seeds: Sequence[int]
-    ) -> list[Finding]:
+        self, values: dict[str, dict[int, float]], found: dict[str, Counter[str]], seeds: Sequence[int]
+    ) -> Iterator[Finding]:
         setting = f"{self.data}, MLP, {self.rows:,} rows; at most {RadioactiveTest().rows} pairs are shown"
         published = {"log10 p by weights, 1% marked": "below -4 (ImageNet, ResNet-18)"}
-        rows = [
-            over_seeds(
+        for what, of in values.items():
+            yield over_seeds(
                 what,
                 setting,
                 published.get(what, "none"),
@@ -115,33 +132,31 @@ class C5:
                 baseline="0" if "loss" in what or "cosine" in what else "none",
                 unit="share" if "accuracy" in what else "",
             )
-            for what, of in values.items()
-        ]
-        trials = len(seeds) * len(self.shares)
-        for what, found in (
-            ("by weights", "found by weights"),
-            ("compared with 0", "found against 0"),
-            ("compared with models", "found by answers"),
-        ):
-            rows.append(
-                share(
-                    f"independent models accused, {what}",
-                    f"{self.independents} models, each with {trials} marks, at 1 %",
+        marks = len(seeds) * len(self.shares)
+        for kind, counts in found.items():
+            for key, way in WAYS.items():
+                yield share(
+                    f"accused {way}: {kind}",
+                    f"{marks} marks on each independent model; at 1 %",
                     "none",
-                    null[what],
-                    null["suspects"],
+                    counts[key],
+                    counts["trials"],
                     seeds=seeds,
-                    baseline=f"marked victims accused: {null[found]} of {trials}",
+                    baseline="level 1 %",
                 )
-            )
-        return rows
 
 
+WAYS = {"weights": "by weights", "zero": "by answers, against 0", "models": "by answers, against models"}
 NOTES = (
     "The marker is trained on other rows than victims and independent models. No augmentation.",
     "The exact intervals of accused independent models count each with each mark; those of one model, or of one "
     "mark, are not independent.",
+    "All seeds share the roles of the first, so that no independent model was trained on a row of a victim.",
 )
+
+
+def _some(pool: Pool, count: int, rng: np.random.Generator) -> Labels:
+    return rng.permutation(len(pool))[:count]
 
 
 def marked_rows(mark: Radioactive, private: Pool, marker: Network, secret: str) -> tuple[tuple[Pool, Pool], Pool]:
@@ -157,16 +172,16 @@ def marked_rows(mark: Radioactive, private: Pool, marker: Network, secret: str) 
 def tested_by_answers(
     models: Sequence[Network], pairs: tuple[Pool, Pool], judges: int
 ) -> list[Evidence[Surprise]]:
-    """Tests the first model and those after the judge's, which are the next ``judges``, by their answers."""
+    """Tests by their answers all models but the first ``judges``, which are the judge's."""
     vanilla, marked = (pool.take(slice(RadioactiveTest().rows)) for pool in pairs)
     assert judges >= LEAST
     test, x = RadioactiveTest(), np.concatenate([vanilla.x, marked.x])
     oracles = [telling(x, labels_of(model, x), model.card(), model.predict(x)) for model in models]
-    suspect, own, others = oracles[0], oracles[1 : 1 + judges], oracles[1 + judges :]
+    own, others = oracles[:judges], oracles[judges:]
     study = test.prepare(
         Pairs(vanilla, marked, {str(n): one for n, one in enumerate(own)}), np.random.default_rng(0)
     )
-    return [test.accuse(one, study, np.random.default_rng(0)) for one in (suspect, *others)]
+    return [test.accuse(one, study, np.random.default_rng(0)) for one in others]
 
 
 def _log10(p: float) -> float:

@@ -46,10 +46,14 @@ def test_marks_are_measured_in_changed_stolen_and_independent_models(tmp_path):
 
 
 def test_radioactive_data_is_measured_by_weights_and_by_answers(tmp_path):
-    found = run(C5(data="digits", shares=(0.5,), independents=4, alike=1, judges=3, clean=200, **LONGER), tmp_path)
+    sizes = {"independents": 4, "alike": 1, "judges": 3, "clean": 200, "stolen": 200}
+    found = run(C5(data="digits", shares=(0.5,), **sizes, **LONGER), tmp_path)
     measured = {row["what"]: row["measured"] for row in found["rows"]}
     assert measured["mean cosine, 50% marked"] > 0 and measured["log10 p by weights, 50% marked"] < 0
-    assert found["more"]["null"]["suspects"] == 4 and measured["loss difference, 50% marked"] > 0
+    assert measured["loss difference, 50% marked"] > measured["loss difference, 50% marked, no mark in training"]
+    counts = found["more"]["found"]
+    assert [counts[f"independent, {kind}"]["trials"] for kind in ("alike", "smaller")] == [1, 3]
+    assert {f"50% marked, stolen by {what}" for what in ("labels", "probabilities")} < {*counts}
 
 
 def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path):
