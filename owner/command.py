@@ -61,6 +61,10 @@ OTHERS = {
         "Makes the opened triggers of a backdoor watermark again, and queries the suspect again.",
         flags.add_judge_backdoor,
     ),
+    "judge-radioactive": (
+        "Marks the images of radioactive data again, and queries the suspect again.",
+        flags.add_judge_radioactive,
+    ),
 }
 
 VERBS = {
@@ -72,6 +76,7 @@ VERBS = {
     "judge": "owner.judging:judge",
     "judge-dawn": "owner.judging:judge_dawn",
     "judge-backdoor": "owner.judging:judge_backdoor",
+    "judge-radioactive": "owner.judging:judge_radioactive",
     "report": "owner.judging:report",
 }
 """Functions that run the commands that are no proofs."""

@@ -97,6 +97,10 @@ def add_radioactive(parser: Parser) -> None:
     """Adds the flags of ``radioactive``."""
     _add_rows(parser, "vanilla", "original images")
     _add_rows(parser, "marked", "the same images with the mark")
+    parser.add_argument(
+        "--mark", type=Path, metavar="FOLDER", help="folder made by `mlaas-range prove mark-radioactive`"
+    )
+    _add_log(parser)
     _add_verdict(parser, "radioactive")
 
 
@@ -106,8 +110,9 @@ def add_mark_radioactive(parser: Parser) -> None:
     parser.add_argument(
         "--marker", type=Path, required=True, metavar="FOLDER", help="folder of a network whose features are moved"
     )
+    parser.add_argument("--log", type=Path, metavar="FOLDER", help="the owner's log, to commit to the key")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="folder for the secret and the rows to train on"
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder for the key and the rows to train on"
     )
     add_fields(parser.add_argument_group("the mark"), outline("defenses.training.radioactive:Radioactive"))
 
@@ -214,6 +219,19 @@ def add_judge_backdoor(parser: Parser) -> None:
         "--natural", type=Path, metavar="FILE", help="the natural images of patterns and pixels, from the owner"
     )
     _add_verdict(parser, "backdoor")
+
+
+def add_judge_radioactive(parser: Parser) -> None:
+    """Adds the flags of ``judge-radioactive``."""
+    parser.add_argument("evidence", type=Path, help="evidence file of radioactive data")
+    _add_heads(parser)
+    parser.add_argument(
+        "--mark", type=Path, required=True, metavar="FOLDER", help="folder of the owner's key and marked images"
+    )
+    parser.add_argument(
+        "--marker", type=Path, required=True, metavar="FOLDER", help="folder of the network whose features moved"
+    )
+    _add_verdict(parser, "radioactive")
 
 
 def add_report(parser: Parser) -> None:

@@ -1,4 +1,4 @@
-"""Runs ``mlaas-range prove judge``, ``judge-dawn``, ``judge-backdoor`` and ``report``."""
+"""Runs ``mlaas-range prove judge``, ``judge-dawn``, ``judge-backdoor``, ``judge-radioactive`` and ``report``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from owner.judge import judge as judge_marks
 from owner.judgement import load_judgement
 from owner.log.head import read_head
 from owner.marks_held import MarksHeld
+from owner.radioactive import RadioactiveTest, Surprise
+from owner.radioactive_judge import judge as judge_marked
+from owner.radioactive_key import RadioactiveKey
 from owner.report.page import page
 from owner.runner import Run, endpoint_of, independent_of, model_at, written
 from owner.trigger_key import TriggersHeld
@@ -29,6 +32,7 @@ from owner.twins.again import Remade
 from owner.twins.judge import DETAILS, Case
 from owner.twins.judge import judge as judge_study
 from wire import BadInput
+from zoo import folder
 from zoo.data.pool import Pool
 
 
@@ -89,6 +93,21 @@ def judge_backdoor(arguments: argparse.Namespace) -> str:
         suspect, independent = endpoint_of(run), independent_of(run)
         oracle = stack.enter_context(metered(suspect, patience=arguments.patience, label="suspect"))
         found = judge_triggers(method, evidence, heads, natural, oracle, independent, arguments.since)
+    return written(dataclasses.replace(found, suspect_url=suspect.base), arguments.out)
+
+
+def judge_radioactive(arguments: argparse.Namespace) -> str:
+    """Judges the evidence of radioactive data; returns a description of the findings."""
+    method = from_fields(RadioactiveTest, arguments)
+    expect_writable(arguments.out)
+    evidence, heads = load(arguments.evidence, Surprise), [read_head(path) for path in arguments.head]
+    key, marker = RadioactiveKey.load(arguments.mark), folder.load(arguments.marker).network()
+    images = Pool.load(arguments.mark / "vanilla.npz"), Pool.load(arguments.mark / "marked.npz")
+    with ExitStack() as stack:
+        run = Run(arguments, stack, {})
+        suspect, independent = endpoint_of(run), independent_of(run)
+        oracle = stack.enter_context(metered(suspect, patience=arguments.patience, label="suspect"))
+        found = judge_marked(method, evidence, heads, key, images, marker, oracle, independent, arguments.since)
     return written(dataclasses.replace(found, suspect_url=suspect.base), arguments.out)
 
 

@@ -12,12 +12,13 @@ from defenses.training.radioactive import Radioactive
 from owner.commitment import commit
 from owner.log.head import Head
 from owner.log.log import Log, head_name
+from owner.radioactive_key import RadioactiveKey
 from owner.trigger_key import KEY, TriggerKey
 from wire import BadInput
 from zoo import folder
 from zoo.data.pool import Pool
 
-ROWS, SECRET = "rows.npz", "secret.txt"
+ROWS = "rows.npz"
 
 
 def backdoor(arguments: argparse.Namespace) -> str:
@@ -44,27 +45,30 @@ def backdoor(arguments: argparse.Namespace) -> str:
 def radioactive(arguments: argparse.Namespace) -> str:
     """Marks training images; returns what to do next."""
     out, mark = arguments.out, from_fields(Radioactive, arguments)
-    if (out / SECRET).exists():
-        raise BadInput(f"{out} has a secret already; a model that was marked with it cannot be proven without it")
+    if (out / KEY).exists():
+        raise BadInput(f"{out} has a key already; a model that was marked with it cannot be proven without it")
     private, secret = Pool.load(arguments.private), secrets.token_hex(32)
-    chosen = mark.chosen(private, secret)
+    chosen, marker = mark.chosen(private, secret), folder.load(arguments.marker).network()
     vanilla = private.take(chosen)
-    marked = mark.marked(vanilla, folder.load(arguments.marker).network(), secret)
+    key = RadioactiveKey.new(mark, vanilla, marker, secret)
+    marked = key.marked(vanilla, marker)
     x = private.x.copy()
     x[chosen] = marked.x
-    out.mkdir(parents=True, exist_ok=True)
-    (out / SECRET).write_text(f"{secret}\n")
+    key.save(out)
     vanilla.save(out / "vanilla.npz")
     marked.save(out / "marked.npz")
     replace(private, x=x).save(out / ROWS)
-    return (
-        f"{out}: {len(chosen)} of {len(private)} rows are marked; keep it secret\n"
-        f"next: mlaas-range train --rows {out / ROWS} --out FOLDER\n"
-        f"publish SHA-256 of {out / 'marked.npz'} before there is a suspect: {marked.fingerprint}"
+    return "\n".join(
+        [
+            f"{out}: {len(chosen)} of {len(private)} rows are marked; keep it secret",
+            f"next: mlaas-range train --rows {out / ROWS} --out FOLDER",
+            f"commitment: {key.entry.root}",
+            *([] if arguments.log is None else [_committed(key, Log.open(arguments.log, create=True))]),
+        ]
     )
 
 
-def _committed(key: TriggerKey, log: Log) -> str:
+def _committed(key: TriggerKey | RadioactiveKey, log: Log) -> str:
     log = commit(log, key.entry)
     head: Head = log.heads[log.entries.index(key.entry.line)]
     return f"publish {log.folder / head_name(head.size)} before there is a suspect; its key is {head.key}"

@@ -17,8 +17,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import stats
 
+from owner.commitment import Receipt
 from owner.evidence import Evidence
 from owner.ownership import MostRows
+from owner.radioactive_key import RadioactiveKey
 from wire import Answer, Array, BadInput, Card, Oracle
 from zoo.data.pool import Pool
 
@@ -38,11 +40,13 @@ class Pairs:
         vanilla: Original images with their labels.
         marked: The same images with the mark, as they were published or trained on, in the same order.
         independent: Models that were not trained on the marked images, by name.
+        radioactive: The key, if the owner committed to it.
     """
 
     vanilla: Pool
     marked: Pool
     independent: Mapping[str, Oracle]
+    radioactive: RadioactiveKey | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +57,13 @@ class Study:
         vanilla: Originals.
         marked: The same images with the mark.
         independent: Loss on originals less loss on marked images of each independent model.
+        receipt: The proof that the owner's log has the commitment; None without a log.
     """
 
     vanilla: Pool
     marked: Pool
     independent: Mapping[str, float]
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Surprise:
         p_paired: P-value of the published comparison of the difference with 0 (a paired t-test); for comparison.
         z: The difference, in standard deviations of the independent models' from their mean.
         independent: The difference of each independent model.
+        commitments: Number of the owner's commitments, which multiplies the p-value.
     """
 
     rows: int
@@ -77,6 +84,7 @@ class Surprise:
     p_paired: float
     z: float
     independent: dict[str, float]
+    commitments: int = 1
 
     def describe(self, verdict: str) -> list[str]:
         """Returns the measurements and the next step, as lines."""
@@ -84,8 +92,8 @@ class Surprise:
             f"loss on {self.rows} originals less loss on marked images: {self.difference:.4f} (against 0: p = "
             f"{self.p_paired:.3g}; no verdict rests on this)",
             *(f"independent model {name}: {found:.4f}" for name, found in self.independent.items()),
-            f"z among the independent models: {self.z:.2f}",
-            "next: give images, secret and models to a judge who repeats the test",
+            f"z among the independent models: {self.z:.2f}; p is multiplied by {self.commitments} commitments",
+            "next: give the evidence, the key's folder and the marker to a judge (judge-radioactive)",
         ]
 
 
@@ -137,7 +145,8 @@ class RadioactiveTest:
         others = {
             name: float(gains(model, vanilla, marked).mean()) for name, model in holdings.independent.items()
         }
-        return Study(vanilla, marked, others)
+        key = holdings.radioactive
+        return Study(vanilla, marked, others, None if key is None else key.receipt)
 
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Surprise]:
         """Queries the suspect with originals and marked images."""
@@ -145,7 +154,8 @@ class RadioactiveTest:
         others = np.array(list(study.independent.values()))
         spread = max(float(others.std(ddof=1)), 1e-12) * np.sqrt(1 + 1 / len(others))
         z = float((gain.mean() - others.mean()) / spread)
-        p_value = min(1.0, self.tries * float(stats.t.sf(z, len(others) - 1)))
+        commitments = 1 if study.receipt is None else study.receipt.commitments
+        p_value = min(1.0, self.tries * commitments * float(stats.t.sf(z, len(others) - 1)))
         return Evidence(
             method="radioactive",
             verdict="accused" if p_value <= self.alpha else "inconclusive",
@@ -155,7 +165,8 @@ class RadioactiveTest:
             suspect_queries=suspect.spent - before,
             settings=asdict(self),
             caution=CAUTION,
-            details=Surprise(len(gain), float(gain.mean()), paired(gain), z, dict(study.independent)),
+            details=Surprise(len(gain), float(gain.mean()), paired(gain), z, dict(study.independent), commitments),
+            receipt=study.receipt,
         )
 
 

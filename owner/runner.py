@@ -28,6 +28,7 @@ from owner.evidence import MOST, Evidence, describe, expect_writable
 from owner.judge import Victim
 from owner.log.log import Log
 from owner.ownership import KeepsStudy, Ownership
+from owner.radioactive_key import RadioactiveKey
 from owner.trigger_key import TriggerKey
 from owner.twins import study as studies
 from owner.twins.known import Known
@@ -191,6 +192,18 @@ def _backdoor(run: Run) -> TriggerKey:
     return dataclasses.replace(key, receipt=receipt(Log.open(run.arguments.log), key.entry, key.opened_rule()))
 
 
+def _radioactive(run: Run) -> RadioactiveKey | None:
+    given = run.arguments
+    if not given.mark:
+        if given.log:
+            raise BadInput("--log needs --mark, the folder of `mlaas-range prove mark-radioactive`")
+        return None
+    key = RadioactiveKey.load(given.mark)
+    if not given.log:
+        return key
+    return dataclasses.replace(key, receipt=receipt(Log.open(given.log), key.entry, key.opened_rule()))
+
+
 def _receipted(run: Run, twins: Twins) -> Twins:
     """Returns twins with the receipt of the owner's log, if one is given."""
     if not run.arguments.log:
@@ -207,6 +220,7 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "others": lambda run: tuple(_opening_at(run, place) for place in run.arguments.marks[1:]),
     "independent": independent_of,
     "backdoor": _backdoor,
+    "radioactive": _radioactive,
     "vanilla": lambda run: Pool.load(run.arguments.vanilla),
     "marked": lambda run: Pool.load(run.arguments.marked),
     "key": _marks_key,

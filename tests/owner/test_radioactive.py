@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,13 @@ import pytest
 
 import owner.marking
 from defenses.training.radioactive import Radioactive, carriers, cosines, p_of_cosines
+from owner.commitment import commit, receipt
+from owner.judgement import Rejected
+from owner.log.log import Log
 from owner.ownership import prove
 from owner.radioactive import Pairs, RadioactiveTest, losses
+from owner.radioactive_judge import judge
+from owner.radioactive_key import RadioactiveKey
 from wire import Answer, BadInput, Card, Oracle
 from zoo import folder
 from zoo.data import load
@@ -103,10 +109,89 @@ def test_from_the_command_come_a_secret_and_rows_with_the_mark(marker, tmp_path)
     ROWS.save(tmp_path / "private.npz")
     folder.save(marker, tmp_path / "marker")
     given = argparse.Namespace(private=tmp_path / "private.npz", marker=tmp_path / "marker", out=tmp_path / "key")
-    vars(given).update(dataclasses.asdict(Radioactive(steps=5)))
+    vars(given).update(dataclasses.asdict(Radioactive(steps=5)), log=tmp_path / "log")
     told = owner.marking.radioactive(given)
     made, marked = (Pool.load(tmp_path / "key" / name) for name in ("rows.npz", "marked.npz"))
     changed = (made.x != ROWS.x).any(axis=(1, 2, 3))
-    assert len(made) == len(ROWS) and 50 < changed.sum() <= 70 == len(marked) and marked.fingerprint in told
-    with pytest.raises(BadInput, match="has a secret already"):
+    assert len(made) == len(ROWS) and 50 < changed.sum() <= 70 == len(marked) and "publish" in told
+    key = RadioactiveKey.load(tmp_path / "key")
+    assert key.entry.root in told and key.entry.line in Log.open(tmp_path / "log").entries
+    with pytest.raises(BadInput, match="has a key already"):
         owner.marking.radioactive(given)
+
+
+@pytest.fixture(scope="module")
+def key(marker):
+    return RadioactiveKey.new(MARK, ROWS.take(MARK.chosen(ROWS, SECRET)), marker, SECRET)
+
+
+@pytest.fixture(scope="module")
+def images(key, marker):
+    vanilla = ROWS.take(MARK.chosen(ROWS, SECRET))
+    return vanilla, key.marked(vanilla, marker)
+
+
+@pytest.fixture(scope="module")
+def guilty(images):
+    x = ROWS.x.copy()
+    x[MARK.chosen(ROWS, SECRET)] = images[1].x
+    return oracle(RECIPE.train(dataclasses.replace(ROWS, x=x)))
+
+
+@pytest.fixture(scope="module")
+def others():
+    return {
+        str(n): oracle(dataclasses.replace(RECIPE, seed=n).train(REST.take(slice(n * 100, 700 + n * 100))))
+        for n in range(4)
+    }
+
+
+@pytest.fixture
+def papers(key, images, guilty, others, tmp_path):
+    """An owner's log and signed evidence."""
+    log = commit(Log.open(tmp_path / "log", create=True), key.entry)
+    known = dataclasses.replace(key, receipt=receipt(log, key.entry, key.opened_rule()))
+    return log, prove(RadioactiveTest(), guilty, Pairs(*images, others, known), RNG).signed(log.key)
+
+
+def test_a_judge_marks_the_images_again(papers, key, images, marker, guilty, others):
+    log, evidence = papers
+    found = judge(RadioactiveTest(), evidence, log.heads, key, images, marker, guilty, others)
+    assert found.verdict == "accused" and found.details.difference == pytest.approx(evidence.details.difference)
+    innocent, rest = others["3"], {name: model for name, model in others.items() if name != "3"}
+    assert judge(RadioactiveTest(), evidence, log.heads, key, images, marker, innocent, rest).verdict != "accused"
+
+
+def test_a_judge_refuses_images_that_do_not_follow_from_the_key(papers, key, images, marker, guilty, others):
+    log, evidence = papers
+    vanilla, marked = images
+    lucky = dataclasses.replace(marked, x=np.clip(marked.x * 1.1, 0, 1))
+    cases = {
+        "do not follow from the key": (key, (vanilla, lucky), marker),
+        "originals, but 300 marked": (key, (vanilla, marked.take(slice(300))), marker),
+        "original images have SHA-256": (key, (vanilla.take(slice(300)), marked.take(slice(300))), marker),
+        "marker's weights have SHA-256": (key, images, RECIPE.train(ROWS).network()),
+        "belongs to the commitment": (dataclasses.replace(key, secret="6d" * 32), images, marker),
+    }
+    for why, (held, shown, network) in cases.items():
+        with pytest.raises(Rejected, match=why):
+            judge(RadioactiveTest(), evidence, log.heads, held, shown, network, guilty, others)
+    with pytest.raises(Rejected, match="no older than the suspect"):
+        early = datetime(2000, 1, 1, tzinfo=UTC)
+        judge(RadioactiveTest(), evidence, log.heads, key, images, marker, guilty, others, early)
+    forged = dataclasses.replace(evidence, p_value=0.0)
+    with pytest.raises(Rejected, match="not signed"):
+        judge(RadioactiveTest(), forged, log.heads, key, images, marker, guilty, others)
+    unlogged = dataclasses.replace(evidence, receipt=None)
+    with pytest.raises(Rejected, match="no receipt"):
+        judge(RadioactiveTest(), unlogged, log.heads, key, images, marker, guilty, others)
+
+
+def test_commitments_multiply_the_p_value(key, images, guilty, others, tmp_path):
+    log = Log.open(tmp_path / "log", create=True)
+    for secret in ("01" * 32, "02" * 32):
+        log = commit(log, dataclasses.replace(key, secret=secret).entry)
+    log = commit(log, key.entry)
+    known = dataclasses.replace(key, receipt=receipt(log, key.entry, key.opened_rule()))
+    one, three = (prove(RadioactiveTest(), guilty, Pairs(*images, others, k), RNG) for k in (None, known))
+    assert three.details.commitments == 3 and three.p_value == pytest.approx(3 * one.p_value)
