@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from wire.errors import BadInput, Malformed, Refused, Unreachable
+from wire.connection import Connection
+from wire.errors import BadInput, Malformed, Refused
 from wire.fits import as_bytes
 from wire.oracle import Prices
-from wire.ratelimit import read_refusal
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
 from wire.types import BLUR, Answer, Array, Card, Feature
 
@@ -92,9 +92,7 @@ class Endpoint:
             Refused: The server has no such model, or refuses the key.
             Unreachable: The server did not answer.
         """
-        self._client = client or httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0))
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._tries, self._sleep = tries, sleep
+        self._connection = Connection(key=key, client=client, tries=tries, sleep=sleep)
         base, _, rest = url.rstrip("/").partition("/v2/models/")
         self.base = base.removesuffix("/v2")
         named, _, version = rest.partition("/versions/")
@@ -133,7 +131,7 @@ class Endpoint:
         headers = {"Content-Type": "application/json" if head is None else "application/octet-stream"}
         if head is not None:
             headers[HEADER_LENGTH] = str(head)
-        reply = self._send("POST", f"{self._path}/infer", content=body, headers=headers)
+        reply = self._connection.send("POST", f"{self._path}/infer", content=body, headers=headers)
         length = reply.headers.get(HEADER_LENGTH)
         if length is not None and not re.fullmatch(r"\d{1,12}", length):
             raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {length[:20]!r}")
@@ -155,7 +153,7 @@ class Endpoint:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._client.close()
+        self._connection.close()
 
     def _answer(self, outputs: Mapping[str, Array], rows: int) -> Answer:
         labels: Array | None = None
@@ -283,28 +281,9 @@ class Endpoint:
 
     def _get(self, url: str) -> dict[str, Any]:
         try:
-            return read_json(self._send("GET", url).content)
+            return read_json(self._connection.send("GET", url).content)
         except Malformed as error:
             raise Malformed(f"{url}: {error}") from None
-
-    def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
-        headers = {**self._headers, **arguments.pop("headers", {})}
-        for attempt in range(1, self._tries + 1):
-            try:
-                reply = self._client.request(method, url, headers=headers, **arguments)
-                break
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                raise BadInput(f"{url}: {error}; expected http://HOST:PORT or https://HOST:PORT") from None
-            except httpx.TransportError as error:
-                if attempt == self._tries:
-                    raise Unreachable(f"{url}: {error or type(error).__name__}") from None
-                self._sleep(0.2 * 2**attempt)
-        if reply.status_code == 200:
-            return reply
-        detail = _detail(reply)
-        if reply.status_code < 500 or reply.status_code == 503:
-            raise Refused(detail, status=reply.status_code, **read_refusal(reply.headers)._asdict())
-        raise Unreachable(f"{url}: {detail}")
 
 
 def _named_role(pair: str) -> tuple[str, str]:
@@ -335,12 +314,3 @@ def _roles(outputs: list[dict[str, Any]]) -> dict[str, str]:
         elif str(entry.get("datatype")).startswith("FP") and len(shape) == 2:
             roles[name] = "logits" if "logit" in name.lower() else "probs"
     return roles
-
-
-def _detail(reply: httpx.Response) -> str:
-    try:
-        problem = reply.json()
-        text = problem.get("detail") or problem.get("error") or problem.get("title")
-    except (ValueError, AttributeError):
-        text = None
-    return f"{text or reply.text[:200] or reply.reason_phrase} (HTTP {reply.status_code})"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from wire.errors import Refused
-from wire.oracle import Transport
-from wire.types import Answer, Array
+
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
 
 
 @dataclass
-class Patient:
+class Patient(Generic[Asked, Told]):
     """Waits out temporary refusals (429, 503) and retries; raises any other refusal.
 
     Attributes:
@@ -22,12 +24,12 @@ class Patient:
             was interrupted and the request is cancelled.
     """
 
-    transport: Transport
+    transport: Callable[[Asked], Told]
     patience: float = 300.0
     sleep: Callable[[float], object] = time.sleep
 
-    def __call__(self, x: Array) -> Answer:
-        """Returns the answer to the rows ``x``, ``(n, *input_shape)``.
+    def __call__(self, x: Asked) -> Told:
+        """Returns the transport's answer: about rows ``x``, ``(n, *input_shape)``, for example.
 
         Raises:
             Refused: Waiting does not help, or would exceed ``patience``.
