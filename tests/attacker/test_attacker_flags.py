@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -177,9 +178,10 @@ def test_every_field_of_an_attack_is_a_flag_with_help(name: str, capsys: pytest.
     with pytest.raises(SystemExit):
         main([name, "--help"])
     told = capsys.readouterr().out
-    for field in ATTACKS[name].__dataclass_fields__:
-        settings, name = told.partition("settings of the attack")[2], f"--{field.replace('_', '-')}"
-        assert len(re.split(f"{name}[ ,]", settings)[1].split()) > 3
+    settings = told.partition("settings of the attack")[2]
+    for field in dataclasses.fields(ATTACKS[name]):
+        flag = f"--{field.name.replace('_', '-')}"
+        assert len(re.split(f"{flag}[ ,]", settings)[1].split()) > 3
 
 
 def test_a_process_with_nothing_else_in_reach_steals_over_http(server: FakeServer, tmp_path: Path) -> None:
