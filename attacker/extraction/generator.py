@@ -1,4 +1,4 @@
-"""The generator of rows of data-free extraction; see :mod:`attacker.extraction.data_free`."""
+"""The generator of rows of data-free extraction; see :mod:`~attacker.extraction.data_free` and ``dfms_hl``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-def generator(shape: tuple[int, ...], latent: int, width: int) -> nn.Module:
+def generator(shape: tuple[int, ...], latent: int, width: int, *, normalised: bool = True) -> nn.Module:
     """Returns a module from noise, ``(n, latent)``, to rows before the nonlinearity, ``(n, *shape)``.
 
     Images whose sides are multiples of 4 get the authors' network: a linear map, and three convolutions that
@@ -18,6 +18,7 @@ def generator(shape: tuple[int, ...], latent: int, width: int) -> nn.Module:
         shape: Shape of a row.
         latent: Length of the noise.
         width: Channels of the first convolution, the authors' 128; four times as many hidden units.
+        normalised: Whether what it makes has mean 0 and deviation 1 in each batch, as DFME's has.
     """
     if len(shape) == 3 and shape[1] % 4 == shape[2] % 4 == 0:
         channels, height, breadth = shape
@@ -30,14 +31,14 @@ def generator(shape: tuple[int, ...], latent: int, width: int) -> nn.Module:
             nn.Upsample(scale_factor=2),
             *_block(width, max(width // 2, 1)),
             nn.Conv2d(max(width // 2, 1), channels, 3, padding=1),
-            nn.BatchNorm2d(channels, affine=False),
+            *([nn.BatchNorm2d(channels, affine=False)] if normalised else []),
         )
     hidden, features = 4 * width, math.prod(shape)
     return nn.Sequential(
         *(nn.Linear(latent, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2)),
         *(nn.Linear(hidden, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2)),
         nn.Linear(hidden, features),
-        nn.BatchNorm1d(features, affine=False),
+        *([nn.BatchNorm1d(features, affine=False)] if normalised else []),
         nn.Unflatten(1, shape),
     )
 

@@ -29,6 +29,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A14": "experiments.claims.goals:A14",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
         "DFME": "experiments.claims.without_data:Dfme",
+        "DFMS-HL": "experiments.claims.labels_without_data:HardLabels",
         "B1": "experiments.claims.prada_detection:B1",
         "B2": "experiments.claims.prada_hoda:B2",
         "C1": "experiments.claims.backdoor:C1",

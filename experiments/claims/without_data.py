@@ -67,14 +67,14 @@ class Dfme:
             none = held[seed]["pool"].take(slice(0))
             stolen = lab.attack(server, f"victim-{seed}", f"{queries}-{n}-{seed}", attack, none, n, seed)
             key = n, NAMES[queries]
-            found.setdefault(key, {})[seed] = _agreement(stolen.model, victims[seed], held[seed])
+            found.setdefault(key, {})[seed] = agreement(stolen.model, victims[seed], held[seed])
             spent[key] = len(stolen.x)
         for seed, victim in victims.items():
             pool = held[seed]["pool"]
             honest = Knockoff(self.family, epochs=30).extract(
                 knowing(pool, victim), pool, np.random.default_rng([seed, 1])
             )
-            found.setdefault((len(pool), TRUE), {})[seed] = _agreement(honest.network(), victim, held[seed])
+            found.setdefault((len(pool), TRUE), {})[seed] = agreement(honest.network(), victim, held[seed])
         most = max(
             float(np.bincount(victim.predict(held[seed]["evaluation"].x).argmax(axis=1)).max())
             / len(held[seed]["evaluation"])
@@ -113,6 +113,7 @@ class Dfme:
             )
 
 
-def _agreement(copy: Network, victim: Network, pools: Mapping[str, Pool]) -> float:
+def agreement(copy: Network, victim: Network, pools: Mapping[str, Pool]) -> float:
+    """Returns the share of the evaluation rows on which a copy agrees with the victim."""
     labels = [network.predict(pools["evaluation"].x).argmax(axis=1) for network in (copy, victim)]
     return metrics.agreement(labels[0], labels[1]).rate
