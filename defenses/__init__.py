@@ -46,6 +46,7 @@ from defenses.reactions.alarm import StandingAlarm
 from defenses.reactions.reaction import Reaction
 from defenses.site import Site
 from defenses.watermarks.dawn import Dawn
+from defenses.watermarks.honeytrace import Honeytrace
 
 DEFENSES: dict[str, type[Limit] | type[Defense]] = {
     "rate_limit": RateLimit,
@@ -66,6 +67,7 @@ DEFENSES: dict[str, type[Limit] | type[Defense]] = {
     "modelguard_w": ModelguardW,
     "modelguard_s": ModelguardS,
     "dawn": Dawn,
+    "honeytrace": Honeytrace,
 }
 
 DETECTORS: dict[str, type[Detector | CrossAccountDetector]] = {
@@ -91,6 +93,7 @@ __all__ = [
     "GaussianNoise",
     "Handler",
     "Hoda",
+    "Honeytrace",
     "LabelFlips",
     "LabelOnly",
     "LaplaceNoise",

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
     {
         "backdoor": "owner.backdoor:BackdoorTest",
+        "conferrable": "owner.conferrable:Conferrable",
         "dataset-inference": "owner.dataset_inference.dataset_inference:DatasetInference",
         "dawn": "owner.dawn:Dawn",
+        "honeytrace": "owner.honeytrace:HoneytraceTest",
+        "own-errors": "owner.own_errors:OwnErrors",
         "radioactive": "owner.radioactive:RadioactiveTest",
         "twin-test": "owner.twin_test:TwinTest",
         "selected-inference": "owner.selected_inference:SelectedInference",

@@ -27,8 +27,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> No
 
 METHODS = {
     "backdoor": flags.add_backdoor,
+    "conferrable": flags.add_conferrable,
     "dataset-inference": flags.add_dataset_inference,
     "dawn": flags.add_dawn,
+    "honeytrace": flags.add_honeytrace,
+    "own-errors": flags.add_own_errors,
     "radioactive": flags.add_radioactive,
 }
 """Functions that add the flags of methods; the others are tests against a study."""
@@ -43,6 +46,10 @@ OTHERS = {
     "mark-backdoor": (
         "Makes the secret triggers of a backdoor watermark, and the rows that train a marked model.",
         flags.add_mark_backdoor,
+    ),
+    "mark-honeytrace": (
+        "Makes the secret triggers towards which the layer `honeytrace` leans answers.",
+        flags.add_mark_honeytrace,
     ),
     "mark-radioactive": (
         "Marks training images by secret directions in the features of a network.",
@@ -72,6 +79,7 @@ VERBS = {
     "commit": "owner.committing:commit",
     "draw": "owner.committing:draw",
     "mark-backdoor": "owner.marking:backdoor",
+    "mark-honeytrace": "owner.marking:honeytrace",
     "mark-radioactive": "owner.marking:radioactive",
     "judge": "owner.judging:judge",
     "judge-dawn": "owner.judging:judge_dawn",

@@ -104,6 +104,36 @@ def add_radioactive(parser: Parser) -> None:
     _add_verdict(parser, "radioactive")
 
 
+def add_conferrable(parser: Parser) -> None:
+    """Adds the flags of ``conferrable``."""
+    parser.add_argument("--victim", type=Path, required=True, metavar="FOLDER", help="folder of the victim")
+    _add_rows(parser, "reference", "labelled rows that trained neither the victim nor an independent model")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
+    _add_verdict(parser, "conferrable")
+
+
+def add_honeytrace(parser: Parser) -> None:
+    """Adds the flags of ``honeytrace``."""
+    _add_rows(parser, "triggers", "the triggers, made by `mlaas-range prove mark-honeytrace`")
+    _add_verdict(parser, "honeytrace")
+
+
+def add_mark_honeytrace(parser: Parser) -> None:
+    """Adds the flags of ``mark-honeytrace``."""
+    _add_rows(parser, "private", "labelled images, of which the triggers are composed")
+    _add_number(parser, "count", 11, 400, "triggers")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder for the secret and the triggers"
+    )
+
+
+def add_own_errors(parser: Parser) -> None:
+    """Adds the flags of ``own-errors``."""
+    _add_served(parser, "victim", required=True)
+    _add_rows(parser, "reference", "labelled rows that trained neither the victim nor an independent model")
+    _add_verdict(parser, "own-errors")
+
+
 def add_mark_radioactive(parser: Parser) -> None:
     """Adds the flags of ``mark-radioactive``."""
     _add_rows(parser, "private", "the rows that train the victim")

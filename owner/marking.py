@@ -1,4 +1,4 @@
-"""Runs ``mlaas-range prove mark-backdoor`` and ``mark-radioactive``: makes marks, before the victim is trained."""
+"""Runs ``mlaas-range prove mark-backdoor``, ``mark-radioactive`` and ``mark-honeytrace``: makes the marks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from cli.flags import from_fields
 from defenses.training.backdoor import Backdoor
 from defenses.training.radioactive import Radioactive
+from defenses.watermarks.honeytrace import triggers
 from owner.commitment import commit
 from owner.log.head import Head
 from owner.log.log import Log, head_name
@@ -18,7 +19,7 @@ from wire import BadInput
 from zoo import folder
 from zoo.data.pool import Pool
 
-ROWS = "rows.npz"
+ROWS, SECRET = "rows.npz", "secret.txt"
 
 
 def backdoor(arguments: argparse.Namespace) -> str:
@@ -64,6 +65,26 @@ def radioactive(arguments: argparse.Namespace) -> str:
             f"next: mlaas-range train --rows {out / ROWS} --out FOLDER",
             f"commitment: {key.entry.root}",
             *([] if arguments.log is None else [_committed(key, Log.open(arguments.log, create=True))]),
+        ]
+    )
+
+
+def honeytrace(arguments: argparse.Namespace) -> str:
+    """Makes the triggers of the layer ``honeytrace``; returns what to do next."""
+    out = arguments.out
+    if (out / SECRET).exists():
+        raise BadInput(f"{out} has a secret already; copies of a model that was marked by it need it")
+    private, secret = Pool.load(arguments.private), secrets.token_hex(32)
+    made = triggers(private, secret, arguments.count)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SECRET).write_text(f"{secret}\n")
+    made.save(out / "triggers.npz")
+    return "\n".join(
+        [
+            f"{out}: {len(made)} triggers; keep them secret",
+            f'next: {{ type = "honeytrace", triggers = "{out / "triggers.npz"}", pool = "{arguments.private}" }} '
+            "among the defences of the model",
+            f"publish SHA-256 of {out / 'triggers.npz'} before there is a suspect: {made.fingerprint}",
         ]
     )
 

@@ -19,12 +19,12 @@ from scipy import stats
 
 from owner.commitment import Receipt
 from owner.evidence import Evidence
+from owner.one_more import LEAST, beyond
 from owner.ownership import MostRows
 from owner.radioactive_key import RadioactiveKey
 from wire import Answer, Array, BadInput, Card, Oracle
 from zoo.data.pool import Pool
 
-LEAST = 3  # independent models
 FLOOR = 1e-6  # of a probability
 CAUTION = (
     "The p-value holds if the independent models resemble the suspect in all but the marked rows, and if rows and "
@@ -151,11 +151,9 @@ class RadioactiveTest:
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Surprise]:
         """Queries the suspect with originals and marked images."""
         before, gain = suspect.spent, gains(suspect, study.vanilla, study.marked)
-        others = np.array(list(study.independent.values()))
-        spread = max(float(others.std(ddof=1)), 1e-12) * np.sqrt(1 + 1 / len(others))
-        z = float((gain.mean() - others.mean()) / spread)
+        z, p = beyond(float(gain.mean()), list(study.independent.values()))
         commitments = 1 if study.receipt is None else study.receipt.commitments
-        p_value = min(1.0, self.tries * commitments * float(stats.t.sf(z, len(others) - 1)))
+        p_value = min(1.0, self.tries * commitments * p)
         return Evidence(
             method="radioactive",
             verdict="accused" if p_value <= self.alpha else "inconclusive",

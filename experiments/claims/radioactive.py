@@ -18,7 +18,8 @@ from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.claims.independent import accuracy, independents, labels_of, telling
 from experiments.lab import Lab
 from owner.evidence import Evidence
-from owner.radioactive import LEAST, Pairs, RadioactiveTest, Surprise
+from owner.one_more import LEAST
+from owner.radioactive import Pairs, RadioactiveTest, Surprise
 from wire import Array, Labels
 from zoo.data import Pool
 from zoo.families.mlp import Mlp

@@ -1,0 +1,93 @@
+"""The victim's own errors: which rows are chosen, and whom they accuse."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from owner.one_more import beyond
+from owner.own_errors import OwnErrors, Rows, score, signal
+from owner.ownership import prove
+from wire import Answer, BadInput, Oracle
+from zoo.data import load
+from zoo.families.mlp import Mlp
+from zoo.recipe import Recipe
+from zoo.training import Training
+
+DIGITS = load("digits", None, Path()).pool
+ROWS, REFERENCE, REST = (DIGITS.take(slice(*ends)) for ends in ((0, 200), (200, 900), (900, 1797)))
+RECIPE, RNG = Recipe(Mlp((32,)), Training(epochs=15)), np.random.default_rng(0)
+
+
+def oracle(model, labels_only=False):
+    def answer(x):
+        probs = model.predict(x)
+        return Answer(probs.argmax(axis=1), None if labels_only else probs)
+
+    return Oracle(answer, dataclasses.replace(model.card(), tells_probs=not labels_only))
+
+
+@pytest.fixture(scope="module")
+def victim():
+    return RECIPE.train(ROWS)
+
+
+@pytest.fixture(scope="module")
+def others():
+    pools = [REST.take(np.random.default_rng(n).permutation(len(REST))[:300]) for n in range(11)]
+    return [dataclasses.replace(RECIPE, seed=n).train(pool) for n, pool in enumerate(pools)]
+
+
+@pytest.fixture(scope="module")
+def holdings(victim, others):
+    models = {str(n): oracle(model) for n, model in enumerate(others[:10])}
+    return Rows(oracle(victim), REFERENCE, models)
+
+
+def test_the_rows_are_errors_about_which_the_choosing_models_are_right(victim, others, holdings):
+    study = OwnErrors().prepare(holdings, RNG)
+    places = [int(np.flatnonzero((row == REFERENCE.x).all(axis=(1, 2, 3)))[0]) for row in study.x]
+    true = REFERENCE.y[places]
+    assert np.array_equal(victim.predict(study.x).argmax(1), study.wrong) and (study.wrong != true).all()
+    assert all((model.predict(study.x).argmax(1) == true).mean() > 0.5 for model in others[:5])
+    assert list(study.told) == ["5", "6", "7", "8", "9"] and len(study.x) >= 5
+    assert len(OwnErrors(rows=3).prepare(holdings, RNG).x) == 3
+
+
+@pytest.mark.parametrize("labels_only", [False, True])
+def test_a_theft_is_accused_and_an_independent_model_is_not(victim, others, holdings, labels_only):
+    stolen = RECIPE.train(dataclasses.replace(REST, y=victim.predict(REST.x).argmax(1)))
+    for model in (victim, stolen):
+        found = prove(OwnErrors(alpha=0.05), oracle(model, labels_only), holdings, RNG)
+        assert found.verdict == "accused" and found.details.z > 2
+        assert found.suspect_queries == found.details.rows <= 200
+    assert prove(OwnErrors(), oracle(others[10], labels_only), holdings, RNG).verdict == "inconclusive"
+
+
+def test_a_signal_is_the_logit_of_the_wrong_label_or_whether_it_is_given():
+    answer = Answer(np.array([0, 1]), np.array([[0.75, 0.25], [0, 1]], np.float32))
+    wrong = np.array([1, 1])
+    assert np.allclose(signal(answer, wrong, False), [np.log(1 / 3), np.log((1 - 1e-6) / 1e-6)])
+    assert signal(answer, wrong, True).tolist() == [0, 1]
+
+
+def test_a_score_is_in_deviations_of_other_models():
+    others = np.random.default_rng(0).normal(3, 2, (4000, 5))
+    assert score(np.full(5, 5.0), others) == pytest.approx(1, abs=0.1)
+
+
+def test_one_more_draw_of_the_same_population_is_accused_at_the_level():
+    rng = np.random.default_rng(0)
+    p = [beyond(rng.normal(), rng.normal(size=6).tolist()).p for _ in range(2000)]
+    assert 0.035 < np.mean(np.array(p) <= 0.05) < 0.065
+
+
+def test_too_few_models_or_errors_are_refused(victim, holdings):
+    with pytest.raises(BadInput, match="at least 6 independent models"):
+        OwnErrors().check(victim.card(), dataclasses.replace(holdings, independent={}))
+    right = dataclasses.replace(REFERENCE, y=victim.predict(REFERENCE.x).argmax(1))
+    with pytest.raises(BadInput, match="expected at least 2"):
+        OwnErrors().prepare(dataclasses.replace(holdings, reference=right), RNG)
+    with pytest.raises(BadInput, match="rows must be at least 2"):
+        OwnErrors(rows=1)
