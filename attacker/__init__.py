@@ -15,6 +15,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "knockoff": "attacker.extraction.knockoff:Knockoff",
         "jbda": "attacker.extraction.jbda:Jbda",
         "t-rnd": "attacker.extraction.t_rnd:TRnd",
+        "mixmatch": "attacker.extraction.mixmatch:MixMatch",
         "active-thief": "attacker.extraction.active_thief:ActiveThief",
         "copycat": "attacker.extraction.copycat:Copycat",
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",

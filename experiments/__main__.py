@@ -51,6 +51,13 @@ def parser(prog: str = "python -m experiments") -> Parser:
         "claims", nargs="+", choices=list(CLAIMS), metavar="CLAIM", help=f"any of {', '.join(CLAIMS)}"
     )
     reproduce.add_argument("--out", type=Path, help="folder for logs and stores (default: removed)")
+    reproduce.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="other sizes than a claim's own, such as 'rows=[1000]'; results name them",
+    )
     _add_seeds(reproduce)
     _add_folders(reproduce)
     _add_json(reproduce)
@@ -173,12 +180,12 @@ def _judge(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
-    from experiments.claims.command import reproduce, table
+    from experiments.claims.command import reproduce, sized, table
 
     state, data = _folders(arguments)
     results: dict[str, Any] = {}
     for name in dict.fromkeys(arguments.claims):
-        claim = {name: CLAIMS[name]()}
+        claim = {name: sized(CLAIMS[name](), arguments.set)}
         one = reproduce(claim, out=arguments.out, cache=state / "cache", data=data, seeds=range(arguments.seeds))
         results = {**one, "claims": {**results.get("claims", {}), **one["claims"]}}
         _write_json(arguments.json, results)  # after each, since the next may fail after hours

@@ -22,6 +22,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "TRA": "experiments.claims.forests:Forests",
         "A4": "experiments.claims.linear_labels:A4",
         "A4-kinds": "experiments.claims.same_kind:SameKind",
+        "A4-images": "experiments.claims.thousand_rows:ThousandRows",
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
         "A8": "experiments.claims.adaptive_knockoff:A8",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments.claims.claim import Claim, Finding
 from experiments.header import header
 from experiments.lab import Lab
 from experiments.parties import Parties
+from wire import BadInput
 
 
 def reproduce(
@@ -41,6 +43,45 @@ def reproduce(
             "seconds": round(time.perf_counter() - start, 1),
         }
     return {**head, "claims": found}
+
+
+def sized(claim: Claim, settings: Iterable[str]) -> Claim:
+    """Returns a claim with other sizes.
+
+    Args:
+        claim: The claim.
+        settings: ``FIELD=VALUE`` each; the value is JSON, or a plain text. A list becomes a tuple, and an object
+            changes fields of a dataclass, such as ``training={"epochs": 2}``.
+
+    Raises:
+        BadInput: There is no such field, or the value is not of its kind.
+    """
+    known = {field.name: getattr(claim, field.name) for field in dataclasses.fields(claim)}
+    changed: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or name not in known:
+            raise BadInput(f"--set {setting}: {claim.ID} has {', '.join(known)}; expected FIELD=VALUE of these")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        changed[name] = _like(known[name], value, setting)
+    return dataclasses.replace(claim, **changed)
+
+
+def _like(known: Any, value: Any, setting: str) -> Any:
+    """Returns a value as a field of this default has it."""
+    if isinstance(known, tuple) and isinstance(value, list):
+        return tuple(_like(known[0], part, setting) if known else part for part in value)
+    if dataclasses.is_dataclass(known) and not isinstance(known, type) and isinstance(value, dict):
+        try:
+            return dataclasses.replace(known, **value)
+        except TypeError:
+            pass
+    elif type(value) is type(known) or (isinstance(known, float) and type(value) is int):
+        return value
+    raise BadInput(f"--set {setting}: expected a value like {known!r}")
 
 
 def table(results: Mapping[str, Any]) -> str:

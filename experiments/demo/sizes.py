@@ -79,6 +79,7 @@ REDUCED = Protocol(
         "active-thief": {"family": "mlp", "epochs": 200, "early_stopping": 20},
         "copycat": {"family": "mlp"},
         "data-free": {"family": "mlp"},
+        "mixmatch": {"family": "mlp", "steps": 500},
         "dfms-hl": {"family": "mlp", "shapes": 1000, "gan_epochs": 1, "width": 16},
         "informed": {"family": "mlp"},
         "shadow": {"family": "mlp", "references": 4},

@@ -34,6 +34,7 @@ from experiments.header import header
 from experiments.lab import PRICES, Lab
 from experiments.parties import Parties
 from wire import BadInput, WireError
+from wire.fits import uniform
 from zoo.data import Pool
 from zoo.families import FAMILIES, Family
 from zoo.families.logistic import Logistic
@@ -54,7 +55,7 @@ ANSWERS: Mapping[str, str] = {
 """What the victim tells, in TOML."""
 
 SPARE = ("unseen", "shadow", "control", "reference", "evaluation")  # roles that train neither victim nor thief
-OWN, FOREIGN, NONE = "own", "foreign", "none"
+OWN, FOREIGN, RANDOM, NONE = "own", "foreign", "random", "none"
 NULL = "true labels, no API"
 
 
@@ -64,7 +65,7 @@ class Way(NamedTuple):
     Attributes:
         method: Its registered name, or :data:`NULL`.
         victim: The victim that it steals from.
-        pool: Whose distribution the thief's rows have.
+        pool: Whose distribution the thief's rows have; random rows are a null, uniform in each feature.
         architecture: The surrogate's family.
         attack: Makes the attack for a number of rows; None for the null.
     """
@@ -119,6 +120,7 @@ class Thefts:
         own, other = self.family, self.other_family
         for pool, family in ((OWN, own), (OWN, other), (FOREIGN, own), (FOREIGN, other)):
             yield Way("knockoff", "images", pool, family, lambda n, family=family: Knockoff(family, epochs=20))  # type: ignore[misc]
+        yield Way("knockoff", "images", RANDOM, own, lambda n: Knockoff(own, epochs=20))
         for pool in (OWN, FOREIGN):
             yield Way("copycat", "images", pool, own, lambda n: Copycat(own, epochs=20))
         yield Way("active-thief", "images", OWN, own, lambda n: _active(n, own))
@@ -239,7 +241,12 @@ class _Robbed:
 
     def _theft(self, way: Way, n: int, model: str, account: str, seed: int) -> dict[str, Any]:
         pools, victim = self.pools[seed], self.victims[seed]
-        pool = pools["pool"] if way.pool != FOREIGN else self._foreign(seed)
+        pool = pools["pool"]
+        if way.pool == FOREIGN:
+            pool = self._foreign(seed)
+        elif way.pool == RANDOM:
+            drawn = uniform(victim.card(), n, np.random.default_rng([seed, 3]))
+            pool = dataclasses.replace(pool.take(slice(0)), x=drawn, y=None)
         if way.attack is None:
             labelled = pool.take(slice(n))
             copy: Model = self.lab.train(labelled, seed, family=way.architecture, training=Training(20))

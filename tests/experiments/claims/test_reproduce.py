@@ -11,10 +11,11 @@ from PIL import Image
 from experiments.__main__ import main
 from experiments.claims import CLAIMS, streams
 from experiments.claims.claim import Findings, over_seeds, share
-from experiments.claims.command import reproduce, table
+from experiments.claims.command import reproduce, sized, table
 from experiments.claims.prada_detection import B1
 from experiments.claims.prada_hoda import B2
 from wire import BadInput
+from zoo.training import Training
 
 TINY_B1 = B1(
     data=("digits",),
@@ -163,3 +164,14 @@ def test_streams_are_of_8_bit_images_and_frames_resemble_the_frame_before():
     between = np.linalg.norm(flat[1:, 0] - flat[:-1, -1], axis=1).min()
     assert 0 < within < between
     assert math.isclose(drawn[0].mean(), 0.5, abs_tol=0.01)
+
+
+def test_a_claim_takes_other_sizes():
+    changed = sized(B1(), ["long=200", 'data=["digits"]', "deltas=[1, 0.5]"])
+    assert (changed.long, changed.data, changed.deltas) == (200, ("digits",), (1, 0.5))
+    assert sized(CLAIMS["A6"](), ['training={"epochs": 3}', "family=mlp"]).training == Training(epochs=3)
+    for wrong in ("length=3", "long", "long=many", "data=digits", 'data=[["digits"]]'):
+        with pytest.raises(BadInput, match="expected"):
+            sized(B1(), [wrong])
+    with pytest.raises(BadInput, match="expected a value like"):
+        sized(CLAIMS["A6"](), ['training={"epoch": 3}'])

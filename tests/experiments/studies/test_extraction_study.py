@@ -47,12 +47,17 @@ def test_every_way_is_of_a_registered_method():
 
 @pytest.mark.slow
 def test_a_tiny_run(tmp_path: Path):
-    study = Thefts("digits", "digits", rows=(50, 60), seeds=2, methods=("lowd-meek", "equation-solving"))
+    methods, answers = ("knockoff", "lowd-meek", "equation-solving"), ("full vector", "labels")
+    study = Thefts(
+        "digits", "digits", other_family="softmax", rows=(50, 60), seeds=2, methods=methods, answers=answers
+    )
     written = []
     results = study.run(None, tmp_path / "cache", None, written.append)
-    assert len(written) == 4 and results["missing"]
+    assert len(written) == 10 and results["missing"]
+    pools = {row["pool"] for row in results["thefts"] if row["method"] == "knockoff"}
+    assert pools == {"own", "foreign", "random"}
     rows = {(row["method"], row["answer"], row["rows"]): row for row in results["thefts"]}
-    assert {answer for _, answer, _ in rows} == set(ANSWERS)
+    assert {answer for _, answer, _ in rows} == set(answers) <= set(ANSWERS)
     assert rows["equation-solving", "full vector", 60]["asked"] <= 60
     assert rows["equation-solving", "labels", 60]["why"] == "labels only"
     price = 60 * 10_000 + 100_000
