@@ -6,7 +6,7 @@ from experiments.claims.command import reproduce, table
 from experiments.claims.thousand_rows import ANOTHER, ANSWERS, PLAIN, TRUE, ThousandRows
 from zoo.training import Training
 
-TINY = ThousandRows("digits", Training(epochs=15), "cnn", rows=60, epochs=4, rounds=1, steps=10)
+TINY = ThousandRows("digits", Training(epochs=15), "cnn", rows=60, epochs=20, rounds=1, steps=10)
 
 
 @pytest.mark.slow
