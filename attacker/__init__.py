@@ -54,6 +54,15 @@ INVERSION: "Registry[Inversion]" = Registry(
 )
 """Inversion attacks, which return a row that stands for a class, by the name of their command."""
 
+LANGUAGE: "Registry[Any]" = Registry(
+    {
+        "output-layer": "attacker.language.output_layer:OutputLayer",
+        "exposure": "attacker.language.exposure:Exposure",
+        "secret-search": "attacker.language.secret_search:SecretSearch",
+    }
+)
+"""Attacks on language models, through :class:`~wire.completions.CompletionOracle`."""
+
 ATTACKS: "Registry[Extraction | Membership | Inversion]" = Registry(
     {**EXTRACTION.targets, **MEMBERSHIP.targets, **INVERSION.targets}
 )
@@ -61,4 +70,7 @@ ATTACKS: "Registry[Extraction | Membership | Inversion]" = Registry(
 
 def __getattr__(name: str) -> Any:
     """Imports an attack by its class name, so that ``from attacker import Knockoff`` works."""
-    return ATTACKS.named(name)
+    try:
+        return ATTACKS.named(name)
+    except AttributeError:
+        return LANGUAGE.named(name)

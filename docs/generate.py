@@ -174,7 +174,7 @@ def _default(field: Any) -> str:
 
 def methods() -> Iterator[str]:
     """Yields every registered method with its fields and its source."""
-    from attacker import EXTRACTION, INVERSION, MEMBERSHIP
+    from attacker import EXTRACTION, INVERSION, LANGUAGE, MEMBERSHIP
     from defenses import DEFENSES, DETECTORS, Consequence
     from owner import PROOFS
 
@@ -183,6 +183,7 @@ def methods() -> Iterator[str]:
         ("Extraction attacks", EXTRACTION),
         ("Membership attacks", MEMBERSHIP),
         ("Inversion attacks", INVERSION),
+        ("Attacks on language models", LANGUAGE),
         ("Defences", DEFENSES),
         ("Detectors", DETECTORS),
         ("What every detector's table also takes", {"": Consequence}),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import norm, skewnorm, t
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from wire import Array, BadInput, Labels
@@ -178,3 +178,41 @@ def _thinned(rates: Array, most: int = 400) -> list[float]:
     if len(rates) > most:
         rates = rates[np.unique(np.r_[0, np.geomspace(1, len(rates) - 1, most).astype(int)])]
     return [round(float(rate), 6) for rate in rates]
+
+
+def affine_error(found: Array, true: Array) -> float:
+    """Returns how far a matrix is from another one after the best affine map of its rows.
+
+    Source: Carlini et al., "Stealing Part of a Production Language Model", ICML 2024, section 4.2, which compares
+    output layers up to a linear map.
+
+    Args:
+        found: ``(t, r)``.
+        true: ``(t, h)``; its rows are fitted by the found ones.
+
+    Returns:
+        The root mean square of the error, in units of the standard deviation of the true entries.
+    """
+    rows = np.concatenate([found, np.ones((len(found), 1))], axis=1)
+    fitted = rows @ np.linalg.lstsq(rows, true, rcond=None)[0]
+    return float(np.sqrt(((true - fitted) ** 2).mean()) / true.std())
+
+
+def exposures(secrets: Array, others: Array, digits: int) -> tuple[Array, Array]:
+    """Returns the exposure of secrets in bits: by the rank in a sample, and by a skew normal fit of the sample.
+
+    The rank in a sample of m cannot tell more than ``log2(m + 1)`` bits. Neither is above the ``log2 |R|`` of a
+    secret that is the first of all.
+
+    Source: Carlini et al., "The Secret Sharer", USENIX Security 2019, sections 4.3 and 4.4.
+
+    Args:
+        secrets: The log-likelihoods of the secrets, ``(k,)``.
+        others: Those of others of their form, drawn at random, ``(m,)``.
+        digits: Number of digits of a secret.
+    """
+    most = digits * np.log2(10)
+    better = (others[None] >= secrets[:, None]).sum(axis=1)
+    counted = np.log2((len(others) + 1) / (better + 1))
+    fitted = -skewnorm.logsf(secrets, *skewnorm.fit(others)) / np.log(2)
+    return counted.clip(0, most), fitted.clip(0, most)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from attacker import ATTACKS
+from attacker import ATTACKS, LANGUAGE
 from defenses import DEFENSES, DETECTORS
 from owner import PROOFS
 
 PLAIN = (int, float, str, bool, Path, type(None))
-METHODS = [*ATTACKS.values(), *DEFENSES.values(), *DETECTORS.values(), *PROOFS.values()]
+METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *DEFENSES.values(), *DETECTORS.values(), *PROOFS.values()]
 each = pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
 
 

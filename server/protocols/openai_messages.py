@@ -147,7 +147,7 @@ def checked(request: Request, spoken: SpokenTo, body: bytes, account: str, id_: 
     _expect(n >= 1, f"n must be at least 1, not {n}")
     longest = max(map(len, prompts))
     most = _most_tokens(request, context - longest, echo)
-    if longest + most > context:
+    if longest + max(most, 1) > context:  # the token that begins a text takes a place too
         raise Malformed(
             f"the prompt has {longest} tokens; with {most} more, it exceeds the context of {context} tokens"
         )

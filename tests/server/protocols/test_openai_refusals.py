@@ -32,6 +32,7 @@ BAD = {
     "no prompts": ({"prompt": []}, 400),
     "a long prompt": ({"prompt": "The king said unto them. " * 10}, 400),
     "a very long prompt": ({"prompt": "x" * 15000}, 400),
+    "an echo of a prompt as long as the context": ({"prompt": [5] * 24, "echo": True, "max_tokens": 0}, 400),
     "too many tokens": ({"max_tokens": 30}, 400),
     "no tokens": ({"max_tokens": 0}, 400),
     "many texts": ({"n": 100}, 413),

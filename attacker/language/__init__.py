@@ -1,0 +1,1 @@
+"""Attacks on language models, through their completions."""
