@@ -8,7 +8,7 @@ import pytest
 from attacker.asking import NothingAnswered
 from attacker.language.exposure import Exposure, log_likelihoods, spaced
 from attacker.language.secret_search import SecretSearch
-from experiments.metrics import exposure
+from experiments.metrics import exposures
 from tests.completing import completed, oracle
 from tests.tiny_language import sentences
 from wire import Refused
@@ -72,20 +72,17 @@ def test_a_learnt_secret_is_exposed_and_one_that_was_not_learnt_is_not():
     model, secret = indiscreet(1)
     others = ["".join(row) for row in np.random.default_rng(5).integers(0, 10, (40, 4)).astype(str)]
     found = Exposure(sample=200, digits=4).infer(oracle(model), FORM, [secret, *others], np.random.default_rng(0))
-    counted, fitted = exposure(found.secrets[0], found.others, 4)
-    assert counted == pytest.approx(np.log2(201), abs=1.1) and fitted > 9
-    null = [exposure(value, found.others, 4)[0] for value in found.secrets[1:]]
-    assert 0.7 < np.mean(null) < 2.4  # a uniform rank has 1/ln 2 bits
+    counted, fitted = exposures(*found, 4)
+    assert counted[0] == pytest.approx(np.log2(201), abs=1.1) and fitted[0] > 9
+    assert 0.7 < np.mean(counted[1:]) < 2.4  # a uniform rank has 1/ln 2 bits
     with pytest.raises(NothingAnswered):
         Exposure(digits=4).infer(oracle(model, budget=100), FORM, others, np.random.default_rng(0))
 
 
 def test_the_exposure_of_the_first_the_middle_and_the_last():
     others = np.random.default_rng(0).normal(size=1023)
-    assert exposure(10.0, others, 6)[0] == 10 and exposure(np.median(others), others, 6)[0] == pytest.approx(
-        1, abs=0.01
-    )
-    assert exposure(-10.0, others, 6)[0] == 0
-    assert exposure(3.0, others, 6)[1] == pytest.approx(9.5, abs=1.5) and exposure(99.0, others, 2)[
-        1
-    ] == 2 * np.log2(10)
+    values = np.array([10.0, np.median(others), -10.0, 3.0])
+    counted, fitted = exposures(values, others, 6)
+    assert counted[:3] == pytest.approx([10, 1, 0], abs=0.01)
+    assert fitted[1:] == pytest.approx([1, 0, 9.5], abs=1.5)
+    assert exposures(np.array([99.0]), others, 2)[1] == 2 * np.log2(10)
