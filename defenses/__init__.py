@@ -9,6 +9,15 @@ from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.label_only import LabelOnly
 from defenses.answers.laplace_noise import LaplaceNoise
+from defenses.answers.logits import (
+    BiasXorLogprobs,
+    LogitNoise,
+    LogprobRounding,
+    NoEcho,
+    NoLogprobs,
+    TemperatureFloor,
+    TopLogprobs,
+)
 from defenses.answers.mad import Mad
 from defenses.answers.memguard import MemGuard
 from defenses.answers.misinformation import Misinformation
@@ -41,11 +50,13 @@ from defenses.detectors.mmd import Mmd
 from defenses.detectors.ood import Ood
 from defenses.detectors.prada import Prada
 from defenses.detectors.sybils import Sybils
+from defenses.generation import Completion, Generate, GenerationDefense, GenerationSite, Offer, Prompt
 from defenses.monitoring.monitor import Consequence, Monitor, Monitored
 from defenses.reactions.alarm import StandingAlarm
 from defenses.reactions.reaction import Reaction
 from defenses.site import Site
 from defenses.watermarks.dawn import Dawn
+from defenses.watermarks.green_list import GreenList
 from defenses.watermarks.honeytrace import Honeytrace
 
 DEFENSES: dict[str, type[Limit] | type[Defense]] = {
@@ -80,17 +91,36 @@ DETECTORS: dict[str, type[Detector | CrossAccountDetector]] = {
 }
 """Detectors; :class:`Monitored` turns one into a defence."""
 
+GENERATION: dict[str, type[GenerationDefense]] = {
+    "top_logprobs": TopLogprobs,
+    "no_logprobs": NoLogprobs,
+    "bias_xor_logprobs": BiasXorLogprobs,
+    "no_echo": NoEcho,
+    "logprob_rounding": LogprobRounding,
+    "logit_noise": LogitNoise,
+    "temperature_floor": TemperatureFloor,
+    "green_list": GreenList,
+}
+"""Defences of language models."""
+
 __all__ = [
     "DEFENSES",
     "DETECTORS",
+    "GENERATION",
     "Admission",
+    "BiasXorLogprobs",
     "Campaign",
+    "Completion",
     "Consequence",
     "CrossAccountDetector",
     "Dawn",
     "Defense",
     "Detector",
     "GaussianNoise",
+    "Generate",
+    "GenerationDefense",
+    "GenerationSite",
+    "GreenList",
     "Handler",
     "Hoda",
     "Honeytrace",
@@ -99,6 +129,8 @@ __all__ = [
     "LaplaceNoise",
     "Layer",
     "Limit",
+    "LogitNoise",
+    "LogprobRounding",
     "Mad",
     "MemGuard",
     "Misinformation",
@@ -107,10 +139,14 @@ __all__ = [
     "ModelguardW",
     "Monitor",
     "Monitored",
+    "NoEcho",
+    "NoLogprobs",
+    "Offer",
     "Ood",
     "OodFilter",
     "Prada",
     "Price",
+    "Prompt",
     "Quota",
     "RateLimit",
     "Reaction",
@@ -124,7 +160,9 @@ __all__ = [
     "Starting",
     "Sybils",
     "Temperature",
+    "TemperatureFloor",
     "TopK",
+    "TopLogprobs",
     "WithholdLeaves",
     "check_order",
     "compose",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from itertools import combinations
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from defenses.site import Site
 from wire import Answer, Array, BadInput, Card, Query
@@ -146,8 +146,22 @@ _REASONS = {
 }
 
 
-def compose(layers: Sequence[Layer], victim: Handler) -> Handler:
-    """Wraps a victim: the first layer sees queries first and answers last."""
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
+
+
+class Wrapping(Protocol[Asked, Told]):
+    """A layer of any messages: a classifier's, or a language model's."""
+
+    async def __call__(self, asked: Asked, /, handle: Callable[[Asked], Awaitable[Told]]) -> Told:
+        """Answers; ``handle`` stands for the layers inside."""
+        ...
+
+
+def compose(
+    layers: Sequence[Wrapping[Asked, Told]], victim: Callable[[Asked], Awaitable[Told]]
+) -> Callable[[Asked], Awaitable[Told]]:
+    """Wraps a victim: the first layer sees what is asked first and answers last."""
     for layer in reversed(layers):
         victim = partial(layer, handle=victim)
     return victim

@@ -175,7 +175,7 @@ def _default(field: Any) -> str:
 def methods() -> Iterator[str]:
     """Yields every registered method with its fields and its source."""
     from attacker import EXTRACTION, INVERSION, LANGUAGE, MEMBERSHIP
-    from defenses import DEFENSES, DETECTORS, Consequence
+    from defenses import DEFENSES, DETECTORS, GENERATION, Consequence
     from owner import PROOFS
 
     yield "Each method is one dataclass; its fields are flags of a command or keys of a TOML table."
@@ -185,6 +185,7 @@ def methods() -> Iterator[str]:
         ("Inversion attacks", INVERSION),
         ("Attacks on language models", LANGUAGE),
         ("Defences", DEFENSES),
+        ("Defences of language models", GENERATION),
         ("Detectors", DETECTORS),
         ("What every detector's table also takes", {"": Consequence}),
         ("Proofs of ownership", PROOFS),

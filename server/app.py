@@ -20,7 +20,7 @@ from server.http import openapi, problems
 from server.http.application import Application
 from server.http.origins import Origins
 from server.http.telemetry import Telemetry
-from server.protocols import PROTOCOLS, openai
+from server.protocols import PROTOCOLS, openai, openai_embeddings
 from server.routes import account, admin_accounts, alarms, home, marks, stacks
 from server.settings import Settings
 from wire import BadInput
@@ -75,11 +75,12 @@ def create_app(
     access_log = None if settings.access_log is None else AccessLog(settings.access_log)
     service = Service(settings, store, served, secret, clock, telemetry.timed, access_log)
     app.state.service = service
-    service.languages = Languages(settings, store, languages or {}, clock)
+    service.languages = Languages(settings, store, languages or {}, clock, secret)
     service.control.alarms.notify = notices = Notices(telemetry.alarm, settings.alarm_webhook)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     app.include_router(openai.router)
+    app.include_router(openai_embeddings.router)
     for routes in (home, account, admin_accounts, stacks, alarms, marks):
         app.include_router(routes.router)
     problems.install(app)

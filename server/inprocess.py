@@ -19,7 +19,7 @@ import torch
 from anyio.from_thread import start_blocking_portal
 from tqdm import tqdm
 
-from defenses import DEFENSES, DETECTORS, Monitored
+from defenses import DEFENSES, DETECTORS, GENERATION, Monitored
 from defenses.reactions.alarm import StandingAlarm
 from defenses.store import open_store
 from server.app import create_app, server_secret
@@ -196,10 +196,11 @@ def table_of(defense: Any) -> dict[str, Any]:
         return dict(defense)
     if isinstance(defense, Monitored):
         return {**table_of(defense.detector), **_fields(defense.consequence)}
-    for kind, registered in {**DEFENSES, **DETECTORS}.items():
-        if type(defense) is registered:
+    registered = {**DEFENSES, **DETECTORS, **GENERATION}
+    for kind, cls in registered.items():
+        if type(defense) is cls:
             return {"type": kind, **_fields(defense)}
-    raise BadInput(f"{defense!r} is not a registered defence; there are {', '.join({**DEFENSES, **DETECTORS})}")
+    raise BadInput(f"{defense!r} is not a registered defence; there are {', '.join(registered)}")
 
 
 def _fields(defense: Any) -> dict[str, Any]:

@@ -9,7 +9,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from defenses import DEFENSES, DETECTORS, Consequence, Defense, Limit, Monitored
+from defenses import (
+    DEFENSES,
+    DETECTORS,
+    GENERATION,
+    Consequence,
+    Defense,
+    GenerationDefense,
+    Limit,
+    Monitored,
+    Stage,
+)
 from wire import BadInput
 
 
@@ -34,7 +44,7 @@ def faults(error: ValidationError) -> str:
 
 
 def defense_of(table: Mapping[str, Any]) -> Defense | Limit:
-    """Returns the defence that a table of a stack describes.
+    """Returns the defence of a model of rows that a table of a stack describes.
 
     Args:
         table: The ``type`` of the defence and its fields.
@@ -42,6 +52,32 @@ def defense_of(table: Mapping[str, Any]) -> Defense | Limit:
     Raises:
         BadInput: There is no such defence, or the fields are not its own.
     """
+    defense: Defense | Limit = check_table(table)
+    if table["type"] in GENERATION:
+        raise BadInput(f"{table['type']} is a layer of language models; this model answers about rows")
+    return defense
+
+
+def generation_of(table: Mapping[str, Any]) -> GenerationDefense | Limit:
+    """Returns the defence of a language model that a table of a stack describes; see :func:`defense_of`."""
+    defense: GenerationDefense | Limit = check_table(table)
+    if is_about_rows(table):
+        known = [*(kind for kind, cls in DEFENSES.items() if _limits(cls)), *GENERATION]
+        raise BadInput(f"{table['type']} changes rows' answers; a language model takes {', '.join(known)}")
+    return defense
+
+
+def is_about_rows(table: Mapping[str, Any]) -> bool:
+    """Returns whether a table describes a layer that only models of rows have."""
+    return table["type"] not in GENERATION and not _limits(defense_class(table["type"]))
+
+
+def _limits(cls: Any) -> bool:
+    return cls.stage is Stage.ADMISSION if hasattr(cls, "stage") else False
+
+
+def check_table(table: Mapping[str, Any]) -> Any:
+    """Returns the defence that a table describes, of whatever model; raises as :func:`defense_of`."""
     cls = defense_class(table.get("type"))
     kind = table["type"]
     classes = [cls, Consequence] if kind in DETECTORS else [cls]
@@ -69,7 +105,7 @@ def _built(kind: str, cls: Any, table: Mapping[str, Any]) -> Any:
 
 def defense_class(name: Any) -> Any:
     """Returns the class of a defence by its type, or raises :class:`~wire.BadInput`."""
-    known = {**DEFENSES, **DETECTORS}
+    known = {**DEFENSES, **DETECTORS, **GENERATION}
     if not isinstance(name, str) or name not in known:
         raise BadInput(f"there is no defence {name!r}; there are {', '.join(known)}")
     return known[name]

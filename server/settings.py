@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cli.money import MICRO
 from server.http.origins import OriginSettings
-from server.layer_tables import defense_class, defense_of, faults, layer_placed
+from server.layer_tables import check_table, defense_class, faults, layer_placed
 from wire import BadInput
 from wire.files import TEXT, read_bytes
 
@@ -68,7 +68,7 @@ class Plan(_Strict):
     @classmethod
     def _layers(cls, layers: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         for layer in layers:
-            defense_of(layer)
+            check_table(layer)
         return layers
 
     @field_validator("skip")
@@ -123,6 +123,8 @@ class Victim(_Strict):
         pass_rows: On a GPU, the one size to which every forward pass is padded, so that a row's answer does not
             depend on how many rows share its pass. By default there are up to six sizes, from 1 row to 1,024: a
             lone row is answered sooner, but not to the last bit as it is among others.
+        embeddings: Whether a language model answers ``/v1/embeddings``, with the mean of its last hidden states.
+            Its layers do not protect these, of which its logits are a linear function.
         leaves: Whether answers tell the leaf of each tree that a row reaches, where no layer changes them.
         defenses: The layers around it, outermost first, each a table with its ``type`` and its fields.
     """
@@ -136,6 +138,7 @@ class Victim(_Strict):
     engine: Literal["auto", "onnxruntime", "torch"] = "auto"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     pass_rows: int | None = Field(None, ge=1, le=65536)
+    embeddings: bool = False
     leaves: bool = False
     defenses: tuple[dict[str, Any], ...] = ()
 
@@ -146,7 +149,7 @@ class Victim(_Strict):
         if self.engine == "onnxruntime" and self.precision != "float32":
             raise ValueError(f'precision = "{self.precision}" is torch\'s; expected engine = "torch" or "auto"')
         for layer in self.defenses:
-            defense_of(layer)
+            check_table(layer)
         return self
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from attacker import ATTACKS, LANGUAGE
-from defenses import DEFENSES, DETECTORS
+from defenses import DEFENSES, DETECTORS, GENERATION
 from owner import PROOFS
 
 PLAIN = (int, float, str, bool, Path, type(None))
-METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *DEFENSES.values(), *DETECTORS.values(), *PROOFS.values()]
+METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *PROOFS.values()]
+METHODS += [cls for kinds in (DEFENSES, DETECTORS, GENERATION) for cls in kinds.values()]
 each = pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
 
 

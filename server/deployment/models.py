@@ -122,6 +122,8 @@ def _source(victim: Victim) -> Hashable:
 
 
 def _card(victim: Victim, model: Model) -> Card:
+    if victim.embeddings:
+        raise BadInput(f"embeddings = true is for language models, and {victim.name} answers about rows")
     card = replace(model.card(), model=victim.name, version=victim.version, max_rows=victim.max_rows)
     if victim.leaves:
         card = replace(card, trees=model.network().trees)

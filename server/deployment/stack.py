@@ -11,6 +11,7 @@ from typing import Any
 
 from cli.money import MICRO
 from defenses import (
+    GENERATION,
     Admission,
     Defense,
     Handler,
@@ -232,7 +233,8 @@ def deploy(
     outer, deployed = {}, {}
     for name, plan in plans.items():
         with _naming(model, name):
-            outer[name] = Stack.of(plan.defenses, "plan/", secret, site, timed)
+            about_rows = [table for table in plan.defenses if table["type"] not in GENERATION]
+            outer[name] = Stack.of(about_rows, "plan/", secret, site, timed)
             deployed[name] = _on_plan(served, victim, stack, plan, outer[name], site, secret)
     return Deployment(stack, outer, deployed)
 

@@ -28,7 +28,7 @@ _REASONS = {
 }
 
 
-OPENAI = ("/v1/completions", "/v1/chat/completions")
+OPENAI = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings")
 """Paths whose clients expect an error in OpenAI's form."""
 
 

@@ -12,20 +12,19 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from defenses import Prompt
 from defenses.store import VersionConflict
 from server.deployment import service as services
-from server.deployment.language import Completion, Prompt
+from server.deployment.language import Admitted
 from server.http import problems
 from server.http.intake import Intake
 from server.http.openapi import METERED
 from server.protocols.openai_answers import Answering
 from server.protocols.openai_document import ANSWERS, described
+from server.protocols.openai_headers import limit_headers
 from server.protocols.openai_messages import ChatRequest, CompletionRequest, Spoken, checked, decoded
-from wire import Malformed
-from wire.ratelimit import Limits, answer_headers
 
 TAG = "OpenAI protocol"
-MOST_KEY = 256  # characters of an idempotency key
 
 router = APIRouter(tags=[TAG], responses=METERED)
 
@@ -48,21 +47,21 @@ async def _answer(request: Request, kind: type[CompletionRequest | ChatRequest])
     authorization = request.headers.get("Authorization")
     caller = await service.authenticate(authorization)  # before the body is read
     record.account = caller.account.name
-    key = request.headers.get("Idempotency-Key")
+    id_ = request.headers.get("Idempotency-Key")
     with intake.admit(caller.account.name) as held:
         body = await request.body()
         held.more(len(body))
-        if key is not None and len(key) > MOST_KEY:
-            raise Malformed(f"Idempotency-Key has {len(key)} characters; expected at most {MOST_KEY}")
         asked = held.read(decoded, body, kind)
         while True:
             spoken = service.languages.spoken_to(caller.account, asked.model)
             record.model = spoken.name
-            checked_ = held.read(checked, asked, spoken, body, caller.account.name, key)
+            checked_ = held.read(checked, asked, spoken, body, id_)
             at = service.clock()
-            prompt = Prompt(caller.account.name, checked_.texts, checked_.reserved, at, checked_.key)
+            prompt = Prompt(caller.account.name, checked_.texts, checked_.sampling, at)
             try:
-                completion = await service.languages.ask(spoken, prompt, caller.position)
+                completion = await service.languages.ask(
+                    spoken, prompt, checked_.reserved, checked_.key, caller.position
+                )
                 break
             except VersionConflict:
                 caller = await service.enter(authorization)
@@ -72,7 +71,7 @@ async def _answer(request: Request, kind: type[CompletionRequest | ChatRequest])
     return await _whole(request, answering, completion)
 
 
-async def _whole(request: Request, answering: Answering, completion: Completion) -> Response:
+async def _whole(request: Request, answering: Answering, completion: Admitted) -> Response:
     """Answers when all is known; a client that leaves before is told nothing."""
     left = asyncio.ensure_future(_gone(request.receive))
     told = None
@@ -84,11 +83,11 @@ async def _whole(request: Request, answering: Answering, completion: Completion)
         left.cancel()
         await completion.settle(told)
     return Response(
-        orjson.dumps(answering.whole()), headers=_headers(completion.limits), media_type="application/json"
+        orjson.dumps(answering.whole()), headers=limit_headers(completion.limits), media_type="application/json"
     )
 
 
-async def _next(answering: Answering, completion: Completion, left: asyncio.Future[None]) -> int:
+async def _next(answering: Answering, completion: Admitted, left: asyncio.Future[None]) -> int:
     """Waits for the next tokens, and returns the number of their text, unless the client leaves first."""
     coming = asyncio.ensure_future(completion.next())
     try:
@@ -111,8 +110,8 @@ async def _gone(receive: Receive) -> None:
 class _Stream(StreamingResponse):
     """An answer of server-sent events; what was sent is billed, and the rest of the reservation is not."""
 
-    def __init__(self, answering: Answering, completion: Completion, spoken: Spoken, request: str) -> None:
-        super().__init__(_nothing(), headers=_headers(completion.limits), media_type="text/event-stream")
+    def __init__(self, answering: Answering, completion: Admitted, spoken: Spoken, request: str) -> None:
+        super().__init__(_nothing(), headers=limit_headers(completion.limits), media_type="text/event-stream")
         self._answering, self._completion, self._spoken, self._request = answering, completion, spoken, request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,15 +150,3 @@ class _Stream(StreamingResponse):
 async def _nothing() -> AsyncIterator[bytes]:
     for _ in ():
         yield b""
-
-
-def _headers(limits: Limits) -> dict[str, str]:
-    """Returns the headers of limits, ours and OpenAI's: of the one with the fewest tokens left."""
-    told = {name.decode(): value.decode() for name, value in answer_headers(limits)}
-    if limits.policies:
-        policy, left = min(zip(limits.policies, limits.remaining, strict=True), key=lambda pair: pair[1].rows)
-        told["x-ratelimit-limit-tokens"] = str(policy.quota)
-        told["x-ratelimit-remaining-tokens"] = str(left.rows)
-        if left.reset is not None:
-            told["x-ratelimit-reset-tokens"] = f"{left.reset}s"
-    return told

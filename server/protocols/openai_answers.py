@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from server.deployment.language import SpokenTo
+from server.deployment.language_stack import SpokenTo
 from server.protocols.openai_messages import Spoken
-from zoo.language.generation import Told
 from zoo.language.reading import Reader
+from zoo.language.sampling import Told
 from zoo.language.tokens import END
 
 
@@ -38,7 +38,7 @@ class Answering:
     def __init__(self, spoken: SpokenTo, asked: Spoken, request: str, created: int) -> None:
         self.told = 0
         self._names, self._model, self._asked = spoken.model.tokens, spoken.name, asked
-        self._choices = [_Choice(text.prompt, text.sampling.echo, asked.stops) for text in asked.texts]
+        self._choices = [_Choice(text, asked.sampling.echo, asked.stops) for text in asked.texts]
         self._id = f"{'chatcmpl' if asked.chat else 'cmpl'}-{request}"
         self._created = created
 
@@ -49,7 +49,7 @@ class Answering:
 
     def read(self, number: int, tokens: Sequence[Told]) -> bool:
         """Adds generated tokens to a text; returns whether a stop sequence ended it before its last token."""
-        choice, sampling = self._choices[number], self._asked.texts[number].sampling
+        choice, sampling = self._choices[number], self._asked.sampling
         for one in tokens:
             echo = len(choice.tokens) < choice.prompt
             piece = b"" if one.token == END else self._names.bytes_of([one.token])
@@ -85,7 +85,7 @@ class Answering:
 
     def piece(self, number: int) -> dict[str, Any] | None:
         """Returns what is new of a text, as an event of a stream; None if nothing can be told yet."""
-        choice, sampling = self._choices[number], self._asked.texts[number].sampling
+        choice, sampling = self._choices[number], self._asked.sampling
         texts, tokens = choice.sent
         text = "".join(choice.texts[texts:])
         if not text and choice.finish is None and sampling.logprobs is None:
@@ -116,7 +116,7 @@ class Answering:
     def _logprobs(self, number: int, since: int) -> dict[str, Any] | None:
         """Returns the log-probabilities of a text's tokens from one on; None if they were not asked."""
         choice, name = self._choices[number], self._names.name
-        if self._asked.texts[number].sampling.logprobs is None:
+        if self._asked.sampling.logprobs is None:
             return None
         tokens = choice.tokens[since:]
         if self._asked.chat:

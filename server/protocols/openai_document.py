@@ -8,13 +8,13 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from server.http.openapi import headers
-from server.protocols.openai_messages import ChatRequest, CompletionRequest
 
 _EXAMPLES: dict[str, list[Any]] = {
     "CompletionRequest": [{"model": "kjv", "prompt": "In the beginning", "max_tokens": 16, "logprobs": 5}],
     "ChatRequest": [{"model": "kjv", "messages": [{"role": "user", "content": "In the beginning"}]}],
     "Message": [{"role": "user", "content": "In the beginning"}],
     "ContentPart": [{"type": "text", "text": "In the beginning"}],
+    "EmbeddingRequest": [{"model": "kjv", "input": ["In the beginning"], "encoding_format": "float"}],
     "StreamOptions": [{"include_usage": True}],
 }
 
@@ -40,7 +40,7 @@ class CompletionAnswer(BaseModel):
     usage: TokenUsage | None = None
 
 
-def described(kind: type[CompletionRequest | ChatRequest]) -> dict[str, Any]:
+def described(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Returns what FastAPI does not know of a route: its request's body."""
     (schema,), parts = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
     body = _inlined(schema, parts)

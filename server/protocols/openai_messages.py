@@ -7,14 +7,15 @@ import math
 import secrets
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from defenses.admission.price import Usage
-from server.deployment.language import SpokenTo
+from server.deployment.language_stack import SpokenTo
 from wire import Malformed, Refused
-from zoo.language.generation import Sampling, Text
+from zoo.language.model import LanguageModel
+from zoo.language.sampling import Sampling
 from zoo.language.tokens import Tokens
 
 MOST_TEXTS = 128  # of one request
@@ -24,6 +25,7 @@ MOST_STOPS = 4
 MOST_STOP = 64  # characters
 MOST_LOGPROBS = 5
 MOST_TOP_LOGPROBS = 20
+MOST_KEY = 256  # characters of an idempotency key
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +94,8 @@ class Spoken:
     """A request that was checked.
 
     Attributes:
-        texts: The texts to continue, those of one prompt side by side.
+        texts: The tokens of each text to continue, those of one prompt side by side.
+        sampling: How they are continued.
         reserved: The tokens of the prompts, and those that may be told.
         stops: Texts that end a completion.
         stream: Whether the answer is a stream.
@@ -101,7 +104,8 @@ class Spoken:
         key: Names it in the ledger; None without an idempotency key.
     """
 
-    texts: list[Text]
+    texts: list[list[int]]
+    sampling: Sampling
     reserved: Usage
     stops: tuple[str, ...]
     stream: bool
@@ -110,7 +114,10 @@ class Spoken:
     key: str | None
 
 
-def decoded(body: bytes, kind: type[Request]) -> Request:
+R = TypeVar("R")
+
+
+def decoded(body: bytes, kind: type[R]) -> R:
     """Reads the JSON of a request, or raises :class:`~wire.Malformed`."""
     try:
         return msgspec.json.decode(body, type=kind)
@@ -118,14 +125,13 @@ def decoded(body: bytes, kind: type[Request]) -> Request:
         raise Malformed(f"the request is not what is expected: {error}") from None
 
 
-def checked(request: Request, spoken: SpokenTo, body: bytes, account: str, id_: str | None) -> Spoken:
+def checked(request: Request, spoken: SpokenTo, body: bytes, id_: str | None) -> Spoken:
     """Checks a request against its model.
 
     Args:
         request: The request.
         spoken: The model, as the account meets it.
         body: The bytes that it was read from.
-        account: Name of the account.
         id_: The idempotency key that the client gave; a request with one draws alike whenever it is repeated.
 
     Raises:
@@ -134,19 +140,16 @@ def checked(request: Request, spoken: SpokenTo, body: bytes, account: str, id_: 
     """
     chat = isinstance(request, ChatRequest)
     tokens, context = spoken.model.tokens, spoken.model.gpt.context
-    key = None
-    if id_ is not None:
-        if request.stream:
-            raise Malformed("Idempotency-Key: a stream is billed as it is told; expected none with stream")
-        named = hashlib.blake2b(repr((chat, id_)).encode() + body, digest_size=16)
-        key = named.hexdigest()
+    key = request_key("chat" if chat else "completions", id_, body)
+    if key is not None and request.stream:
+        raise Malformed("Idempotency-Key: a stream is billed as it is told; expected none with stream")
     for name, neutral in (("presence_penalty", 0), ("frequency_penalty", 0)):
         _expect(getattr(request, name) in (None, neutral), f"{name} is not offered; expected {neutral}")
-    prompts, logprobs, echo = _chat(request, tokens) if chat else _completion(request, tokens)  # type: ignore[arg-type]
+    prompts, logprobs, echo = _chat(request, spoken.model) if chat else _completion(request, spoken.model)  # type: ignore[arg-type]
     n = 1 if request.n is None else request.n
     _expect(n >= 1, f"n must be at least 1, not {n}")
     longest = max(map(len, prompts))
-    most = _most_tokens(request, context - longest, echo)
+    most = _most_tokens(request, context - longest, echo and longest > 0)
     if longest + max(most, 1) > context:  # the token that begins a text takes a place too
         raise Malformed(
             f"the prompt has {longest} tokens; with {most} more, it exceeds the context of {context} tokens"
@@ -161,13 +164,23 @@ def checked(request: Request, spoken: SpokenTo, body: bytes, account: str, id_: 
     seed = request.seed
     if seed is None:
         seed = secrets.randbits(63) if key is None else int(key, 16)
-    texts = [
-        Text(prompt, _sampling(request, tokens, most, logprobs, echo, seed, number), owner=account)
-        for number, prompt in enumerate(chain.from_iterable([prompt] * n for prompt in prompts))
-    ]
+    texts = list(chain.from_iterable([prompt] * n for prompt in prompts))
+    sampling = _sampling(request, tokens, most, logprobs, echo, seed)
     stops = _stops(request.stop)
     include = request.stream_options is not None and request.stream_options.include_usage
-    return Spoken(texts, reserved, stops, bool(request.stream), include, chat, key)
+    return Spoken(texts, sampling, reserved, stops, bool(request.stream), include, chat, key)
+
+
+def request_key(kind: str, id_: str | None, body: bytes) -> str | None:
+    """Returns the name of a request in the ledger; None without an idempotency key.
+
+    Raises:
+        Malformed: The key is too long.
+    """
+    if id_ is None:
+        return None
+    _expect(len(id_) <= MOST_KEY, f"Idempotency-Key has {len(id_)} characters; expected at most {MOST_KEY}")
+    return hashlib.blake2b(repr((kind, id_)).encode() + body, digest_size=16).hexdigest()
 
 
 def _expect(right: bool, otherwise: str) -> None:
@@ -188,15 +201,14 @@ def _most_tokens(request: Request, room: int, echo: bool) -> int:
 
 
 def _sampling(
-    request: Request, tokens: Tokens, most: int, logprobs: int | None, echo: bool, seed: int, number: int
+    request: Request, tokens: Tokens, most: int, logprobs: int | None, echo: bool, seed: int
 ) -> Sampling:
     temperature = 1.0 if request.temperature is None else request.temperature
     top_p = 1.0 if request.top_p is None else request.top_p
     _expect(0 <= temperature <= 2, f"temperature must lie between 0 and 2, not {temperature}")
     _expect(0 <= top_p <= 1, f"top_p must lie between 0 and 1, not {top_p}")
-    drawn_by = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=16)  # each choice has draws of its own
     biases = _biases(request.logit_bias or {}, len(tokens))
-    return Sampling(most, temperature, top_p, int(drawn_by.hexdigest(), 16), logprobs, echo, biases)
+    return Sampling(most, temperature, top_p, seed, logprobs, echo, biases)
 
 
 def _biases(given: dict[str, float], vocabulary: int) -> dict[int, float]:
@@ -218,43 +230,47 @@ def _stops(given: str | list[str] | None) -> tuple[str, ...]:
     return stops
 
 
-def _encoded(text: str, tokens: Tokens, context: int) -> list[int]:
+def _encoded(text: str, model: LanguageModel, name: str) -> list[int]:
     """Returns the tokens of a text, unless it is so long that they cannot fit."""
-    if len(text) > (most := context * tokens.longest):
-        raise Malformed(f"the prompt has {len(text)} characters; the context takes {most} at most")
-    return tokens.encode(text)
+    if len(text) > (most := model.gpt.context * model.tokens.longest):
+        raise Malformed(f"{name} has {len(text)} characters; the context takes {most} at most")
+    return model.tokens.encode(text)
 
 
-def _completion(request: CompletionRequest, tokens: Tokens) -> tuple[list[list[int]], int | None, bool]:
+def _completion(request: CompletionRequest, model: LanguageModel) -> tuple[list[list[int]], int | None, bool]:
     """Returns the prompts, how many log-probabilities are told, and whether prompts are echoed."""
     _expect(request.best_of in (None, request.n, 1), "best_of is not offered; expected as many as n")
     _expect(not request.suffix, "suffix is not offered")
     if request.logprobs is not None:
-        inside = 0 <= request.logprobs <= min(MOST_LOGPROBS, len(tokens))
+        inside = 0 <= request.logprobs <= min(MOST_LOGPROBS, len(model.tokens))
         _expect(inside, f"logprobs must lie between 0 and {MOST_LOGPROBS}, not {request.logprobs}")
-    given: list[Any] = request.prompt if isinstance(request.prompt, list) else [request.prompt]
-    if given and all(isinstance(one, int) for one in given):
-        given = [given]
-    _expect(0 < len(given) <= 128, f"prompt has {len(given)} texts; expected 1 to 128")
-    return [_ids(one, tokens) for one in given], request.logprobs, bool(request.echo)
+    return prompts_of(request.prompt, model, "prompt"), request.logprobs, bool(request.echo)
 
 
-def _ids(prompt: Any, tokens: Tokens) -> list[int]:
-    if isinstance(prompt, str):
-        return _encoded(prompt, tokens, MOST_CONTEXT)
-    _expect(isinstance(prompt, list), "prompt must be a text, a list of tokens, or a list of either")
-    for token in prompt:
-        _expect(
-            0 <= token < len(tokens),
-            f"prompt: no token {token}; the model has tokens 0 to {len(tokens) - 1}",
-        )
-    return list(prompt)
+def prompts_of(given: Any, model: LanguageModel, name: str) -> list[list[int]]:
+    """Returns the tokens of texts: one or several, as texts or as tokens.
+
+    Raises:
+        Malformed: They are something else.
+    """
+    texts: list[Any] = given if isinstance(given, list) else [given]
+    if texts and all(isinstance(one, int) for one in texts):
+        texts = [texts]
+    _expect(0 < len(texts) <= MOST_TEXTS, f"{name} has {len(texts)} texts; expected 1 to {MOST_TEXTS}")
+    return [_ids(one, model, name) for one in texts]
 
 
-MOST_CONTEXT = 4096  # tokens of a prompt that are counted before it is refused
+def _ids(text: Any, model: LanguageModel, name: str) -> list[int]:
+    if isinstance(text, str):
+        return _encoded(text, model, name)
+    _expect(isinstance(text, list), f"{name} must be a text, a list of tokens, or a list of either")
+    last = len(model.tokens) - 1
+    for token in text:
+        _expect(0 <= token <= last, f"{name}: no token {token}; the model has tokens 0 to {last}")
+    return list(text)
 
 
-def _chat(request: ChatRequest, tokens: Tokens) -> tuple[list[list[int]], int | None, bool]:
+def _chat(request: ChatRequest, model: LanguageModel) -> tuple[list[list[int]], int | None, bool]:
     """Returns the prompt, in which the messages stand one after the other, and the log-probabilities to tell.
 
     The template is this one, whatever a model's folder says.
@@ -263,10 +279,10 @@ def _chat(request: ChatRequest, tokens: Tokens) -> tuple[list[list[int]], int | 
     top = request.top_logprobs
     if top is not None:
         _expect(bool(request.logprobs), "top_logprobs needs logprobs")
-        inside = 0 <= top <= min(MOST_TOP_LOGPROBS, len(tokens))
+        inside = 0 <= top <= min(MOST_TOP_LOGPROBS, len(model.tokens))
         _expect(inside, f"top_logprobs must lie between 0 and {MOST_TOP_LOGPROBS}, not {top}")
     parts = [
         one.content if isinstance(one.content, str) else "".join(part.text for part in one.content)
         for one in request.messages
     ]
-    return [_encoded(" ".join(parts), tokens, MOST_CONTEXT)], (top or 0) if request.logprobs else None, False
+    return [_encoded(" ".join(parts), model, "the prompt")], (top or 0) if request.logprobs else None, False

@@ -16,7 +16,9 @@ from fastapi import APIRouter, Request
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from defenses import Offer
 from server.deployment import service as services
+from server.deployment.language_stack import SpokenTo
 from server.http.body import Body
 from server.http.openapi import KEYED, NAMED, Operation
 from server.protocols.open_inference_messages import ModelReady
@@ -178,12 +180,18 @@ _PIXEL = (  # a PNG of one
 
 
 class LanguageModelListed(BaseModel):
-    """A language model, as OpenAI's clients expect it."""
+    """A language model, as OpenAI's clients expect it, and what it offers the account."""
 
     id: str = Field(examples=["kjv"])
     object: Literal["model"] = "model"
     created: int = Field(default=0, examples=[0])
     owned_by: str = Field(default="mlaas-range", examples=["mlaas-range"])
+    offer: Offer
+
+    @staticmethod
+    def of(spoken: SpokenTo) -> LanguageModelListed:
+        """Describes a model as an account meets it."""
+        return LanguageModelListed(id=spoken.name, offer=spoken.offer)
 
 
 class Models(BaseModel):
@@ -254,9 +262,9 @@ operations: Sequence[Operation] = [
 async def models(request: Request) -> Models:
     """Lists the models."""
     service = services.of(request)
-    await service.enter(request.headers.get("Authorization"))
-    names = service.languages.names
-    return Models(models=[*service.models, *names], data=[LanguageModelListed(id=name) for name in names])
+    caller = await service.enter(request.headers.get("Authorization"))
+    offered = [LanguageModelListed.of(spoken) for spoken in service.languages.of_plan(caller.account.plan)]
+    return Models(models=[*service.models, *service.languages.names], data=offered)
 
 
 @router.get("/v1/models/{model}", responses=NAMED)
@@ -265,6 +273,6 @@ async def model_status(request: Request, model: str) -> ModelReady | LanguageMod
     service = services.of(request)
     caller = await service.enter(request.headers.get("Authorization"))
     if model in service.languages.names:
-        return LanguageModelListed(id=service.languages.spoken_to(caller.account, model).name)
+        return LanguageModelListed.of(service.languages.spoken_to(caller.account, model))
     service.deployed(caller.account, model)
     return ModelReady(name=model, ready=True)

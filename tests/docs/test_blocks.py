@@ -10,7 +10,7 @@ import tomllib
 import pytest
 from blocks import LANGUAGES, ROOT, blocks, pages, script
 
-from server.layer_tables import defense_of
+from server.layer_tables import check_table
 from server.settings import Plan, Victim
 
 ALL = [block for page in pages() for block in blocks(page)]
@@ -45,7 +45,7 @@ def test_a_block_is_run_or_says_why_not(block):
         for each in table.get("plans", {}).values():
             Plan(**each)
         for each in table.get("defenses", []):
-            defense_of(each)
+            check_table(each)
 
 
 @pytest.mark.timeout(600)

@@ -22,7 +22,8 @@ MOST_FILES = 1000
 def load_kjv(name: str, folder: Path | None, cache: Path) -> Dataset:
     """Loads the lines of ``kjv/*.txt``, or the first column of a table of verses; a text's label is its file.
 
-    Lines that ``mod2imp`` writes about verses, which begin with ``$$$``, are left out, as are empty ones.
+    Lines that ``mod2imp`` writes about verses, which begin with ``$$$``, are left out, as are empty ones and the
+    signs of paragraphs.
 
     Raises:
         Missing: There is neither.
@@ -45,4 +46,5 @@ def _lines(path: Path) -> list[str]:
         raise BadInput(f"{path}: not a text in UTF-8: {error}") from None
     if ".tsv" in path.suffixes:
         lines = [line.partition("\t")[0] for line in lines]
-    return [" ".join(line.split()) for line in lines if line.strip() and not line.startswith("$$$")]
+    texts = [" ".join(line.replace("¶", " ").split()) for line in lines if not line.startswith("$$$")]
+    return [text for text in texts if text]

@@ -2,15 +2,15 @@
 
 Source: Yu, Jeong, Kim, Kim, Chun, "Orca: A Distributed Serving System for Transformer-Based Generative Models",
 OSDI 2022: texts join and leave a batch between tokens (iteration-level scheduling). Here the prompts of newcomers
-are a pass of their own. Top-p: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020.
+are a pass of their own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,48 +18,10 @@ import torch
 from wire import Array
 from zoo.language.gpt import Cache, Past
 from zoo.language.model import LanguageModel
+from zoo.language.sampling import Sampling, Told, drawn
 from zoo.language.tokens import END
 
 SLOTS = 16  # texts that share a pass
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a text is continued.
-
-    Attributes:
-        max_tokens: Most tokens to add.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        top_p: The least set of likeliest tokens with this probability is drawn from.
-        seed: Seed of the draws.
-        logprobs: Of how many likeliest tokens the log-probability is told; None tells none at all.
-        echo: Whether the prompt's own tokens are told, with their log-probabilities.
-        logit_bias: What is added to the logits of tokens.
-    """
-
-    max_tokens: int = 16
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int = 0
-    logprobs: int | None = None
-    echo: bool = False
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-
-
-class Told(NamedTuple):
-    """A token that is told.
-
-    Attributes:
-        token: The token.
-        logprob: Its log-probability in nats, after the bias and at temperature 1; None if it is not told.
-        top: The likeliest tokens with theirs, likeliest first.
-        finish: Why it is the last; None if it is not. ``stop``: it ends the text, and is itself not part of it.
-    """
-
-    token: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
-    finish: Literal["stop", "length"] | None = None
 
 
 @dataclass(eq=False)
@@ -138,12 +100,13 @@ class Batch:
         begins = torch.tensor([len(text.ids) for text in texts.values()]) - lengths
         past = Past(self._cache, torch.tensor(list(texts)), begins[:, None] + torch.arange(longest))
         logits = self._model.decoder(tokens, past)
-        last = logits[torch.arange(len(texts)), lengths - 1]
-        for row, text in enumerate(texts.values()):
+        last = logits[torch.arange(len(texts)), lengths - 1].double()
+        for text, own in zip(texts.values(), last.numpy(), strict=True):
+            own[:] = _changed(text, text.ids, own)
             for token, bias in text.sampling.logit_bias.items():
-                last[row, token] += bias
+                own[token] += bias
         told: list[tuple[Text, list[Told]]] = []
-        scores = last.double().log_softmax(1).numpy()
+        scores = last.log_softmax(1).numpy()
         for (slot, text), own, seen in zip(texts.items(), scores, logits, strict=True):
             one = []
             if text.sampling.echo and len(text.ids) == len(text.prompt) + 1 == len(new[slot]):
@@ -159,6 +122,13 @@ class Batch:
         return told
 
 
+def _changed(text: Text, ids: Sequence[int], logits: Array) -> Array:
+    """Returns the logits after some of a text's tokens, ``(v,)``, as they are changed."""
+    for change in text.sampling.changes:
+        logits = change(ids, logits)
+    return logits
+
+
 def _next(text: Text, scores: Array) -> Told:
     """Draws a text's next token, given log-probabilities ``(v,)`` of float64."""
     sampling = text.sampling
@@ -168,23 +138,12 @@ def _next(text: Text, scores: Array) -> Told:
     return _told(token, scores, sampling.logprobs, "stop" if token == END else finish)
 
 
-def drawn(scores: Array, temperature: float, top_p: float, rng: np.random.Generator) -> int:
-    """Draws a token by log-probabilities, ``(v,)``, at a temperature, among the likeliest of probability top-p."""
-    if not temperature:
-        return int(scores.argmax())
-    heated = (scores - scores.max()) / temperature
-    probs = np.exp(heated)
-    probs /= probs.sum()
-    order = np.argsort(-probs, kind="stable") if top_p < 1 else np.arange(len(probs))
-    sums = probs[order].cumsum()
-    kept = int(np.searchsorted(sums, top_p * sums[-1])) + 1 if top_p < 1 else len(order)
-    at = np.searchsorted(sums[:kept], rng.random() * sums[kept - 1], side="right")
-    return int(order[min(int(at), kept - 1)])
-
-
 def _echoed(text: Text, logits: torch.Tensor) -> list[Told]:
     """Tells the prompt's tokens, given the logits before each, ``(n, v)``; of the first, none is told."""
-    scores = logits.double().log_softmax(1).numpy()
+    exact = logits.double()
+    for n, own in enumerate(exact.numpy(), 1):
+        own[:] = _changed(text, text.ids[:n], own)
+    scores = exact.log_softmax(1).numpy()
     told = [_told(token, own, text.sampling.logprobs) for token, own in zip(text.prompt, scores, strict=True)]
     return [Told(told[0].token), *told[1:]] if told else []
 

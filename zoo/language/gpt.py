@@ -121,9 +121,14 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor, past: Past | None = None) -> torch.Tensor:
         """Returns logits ``(b, t, v)`` for tokens ``(b, t)``; with a past, for these at their positions."""
+        logits: torch.Tensor = self.states(tokens, past) @ self.wte.weight.T
+        return logits
+
+    def states(self, tokens: torch.Tensor, past: Past | None = None) -> torch.Tensor:
+        """Returns the last hidden states, ``(b, t, width)``, of which logits are a linear function."""
         positions = torch.arange(tokens.shape[1], device=tokens.device) if past is None else past.positions
         x = self.wte(tokens) + self.wpe(positions)
         for block in self.h:
             x = block(x, past)
-        logits: torch.Tensor = self.ln_f(x) @ self.wte.weight.T
-        return logits
+        states: torch.Tensor = self.ln_f(x)
+        return states

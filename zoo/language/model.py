@@ -126,9 +126,27 @@ class LanguageModel:
         found: Array = torch.cat(told).numpy()
         return found
 
+    @torch.inference_mode()
+    def embeddings(self, texts: Sequence[Sequence[int]]) -> Array:
+        """Returns the mean of the last hidden states over each text's tokens, of norm 1: ``(n, width)`` float32.
+
+        Args:
+            texts: The tokens of each, fewer than the context.
+        """
+        found = []
+        for ids in texts:  # each alone, so that it does not depend on the others
+            mean = self.decoder.states(torch.tensor([[END, *ids]]))[0].mean(dim=0)
+            found.append(functional.normalize(mean, dim=0).numpy())
+        return np.stack(found)
+
     def perplexity(self, texts: Iterable[str]) -> float:
         """Returns the perplexity of a token of texts, their ends included."""
         return float(np.exp(-np.concatenate([self.log_likelihoods(text) for text in texts]).mean()))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, as in a folder's card."""
+        return digest(packed(self.decoder.state_dict()))
 
     def save(self, folder: Path, **about: Any) -> None:
         """Writes the model to a folder, which is created if necessary, with more about it as JSON values."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.language.generation import Batch, Sampling, Text, drawn
+from zoo.language.generation import Batch, Text
+from zoo.language.sampling import Sampling, drawn
 
 LONG = 12
 
