@@ -28,7 +28,7 @@ chaos: $(VENV)/ready  ## kills, pauses and clock steps under load, and a checker
 	$(BIN)/python tests/chaos/run.py --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 PEERS := .cache/conformance
-conformance: $(VENV)/ready $(PEERS)/mlserver/ready $(PEERS)/kserve/ready  ## our parties and other people's, run for real
+conformance: $(VENV)/ready $(PEERS)/mlserver/ready $(PEERS)/kserve/ready $(PEERS)/openai/ready  ## our parties and other people's, run for real
 	$(BIN)/python -m pytest -m conformance
 
 $(PEERS)/%/ready: tests/conformance/%.txt  # they want older Pythons too: make PEER_PYTHON=python3.11 conformance

@@ -75,6 +75,11 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
     marks.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     marks.set_defaults(run=_marks)
 
+    generation = commands.add_parser("generation", help="tokens a second of a language model, beside a plain loop")
+    add_fields(generation, outline("benchmarks.generation:Generation"))
+    generation.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    generation.set_defaults(run=_generation)
+
     gpu = commands.add_parser("gpu", help="check passes, server and workers on a GPU, in ten minutes")
     gpu.add_argument("--seconds", type=float, default=2.0, help="length of a measurement (default: 2)")
     gpu.add_argument(
@@ -138,6 +143,15 @@ def _marks(arguments: argparse.Namespace) -> None:
     from benchmarks.mark_timing import Marks, table
 
     results = from_fields(Marks, arguments).run(_cache(arguments))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
+
+
+def _generation(arguments: argparse.Namespace) -> None:
+    from benchmarks.generation import Generation, table
+
+    results = from_fields(Generation, arguments).run()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))

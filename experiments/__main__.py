@@ -121,6 +121,13 @@ def parser(prog: str = "python -m experiments") -> Parser:
     _add_folders(mapping)
     _add_json(mapping)
     mapping.set_defaults(run=_mapping)
+
+    language = commands.add_parser("language", help="measure what a language model learns, and its watermark")
+    add_fields(language, outline("experiments.studies.language:Language"))
+    _add_seeds(language)
+    _add_folders(language)
+    _add_json(language)
+    language.set_defaults(run=_language)
     return made
 
 
@@ -252,6 +259,15 @@ def _mapping(arguments: argparse.Namespace) -> None:
     state, data = _folders(arguments)
     mapping = Mapping(tuple(arguments.datasets), arguments.keys, rows=arguments.rows)
     results = mapping.run(data, state / "cache")
+    _write_json(arguments.json, results)
+    print(table(results))
+
+
+def _language(arguments: argparse.Namespace) -> None:
+    from experiments.studies.language import Language, table
+
+    state, data = _folders(arguments)
+    results = from_fields(Language, arguments).run(range(arguments.seeds), data, state / "cache")
     _write_json(arguments.json, results)
     print(table(results))
 
