@@ -8,7 +8,7 @@ from functools import partial
 from cli.command import Parser
 from cli.flags import summary
 from cli.registry import resolve
-from owner import PROOFS, flags
+from owner import PROOFS, flags, mark_flags
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> None:
@@ -26,13 +26,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> No
 
 
 METHODS = {
-    "backdoor": flags.add_backdoor,
-    "conferrable": flags.add_conferrable,
+    "backdoor": mark_flags.add_backdoor,
+    "conferrable": mark_flags.add_conferrable,
     "dataset-inference": flags.add_dataset_inference,
     "dawn": flags.add_dawn,
-    "honeytrace": flags.add_honeytrace,
-    "own-errors": flags.add_own_errors,
-    "radioactive": flags.add_radioactive,
+    "honeytrace": mark_flags.add_honeytrace,
+    "own-errors": mark_flags.add_own_errors,
+    "radioactive": mark_flags.add_radioactive,
 }
 """Functions that add the flags of methods; the others are tests against a study."""
 
@@ -45,15 +45,15 @@ OTHERS = {
     "draw": ("Draws the victim by the value of the beacon that a commitment named.", flags.add_draw),
     "mark-backdoor": (
         "Makes the secret triggers of a backdoor watermark, and the rows that train a marked model.",
-        flags.add_mark_backdoor,
+        mark_flags.add_mark_backdoor,
     ),
     "mark-honeytrace": (
         "Makes the secret triggers towards which the layer `honeytrace` leans answers.",
-        flags.add_mark_honeytrace,
+        mark_flags.add_mark_honeytrace,
     ),
     "mark-radioactive": (
         "Marks training images by secret directions in the features of a network.",
-        flags.add_mark_radioactive,
+        mark_flags.add_mark_radioactive,
     ),
     "judge": (
         "Checks a study and its evidence against a published commitment, and repeats the test.",
@@ -66,11 +66,11 @@ OTHERS = {
     ),
     "judge-backdoor": (
         "Makes the opened triggers of a backdoor watermark again, and queries the suspect again.",
-        flags.add_judge_backdoor,
+        mark_flags.add_judge_backdoor,
     ),
     "judge-radioactive": (
         "Marks the images of radioactive data again, and queries the suspect again.",
-        flags.add_judge_radioactive,
+        mark_flags.add_judge_radioactive,
     ),
 }
 
