@@ -101,7 +101,12 @@ def carriers(secret: str, classes: int, units: int) -> Array:
     return made
 
 
-def cosines(tested: Network, marker: Network, clean: Array, secret: str) -> Array:
+def inverse(marker: Network, clean: Array) -> Array:
+    """Returns the pseudo-inverse of the marker's features of clean rows, ``(units, n)``, which aligns features."""
+    return np.linalg.pinv(penultimate(marker).logits(clean).astype(np.float64))
+
+
+def cosines(tested: Network, marker: Network, clean: Array, secret: str, inverted: Array | None = None) -> Array:
     """Returns the cosine of each class's carrier with the weights of a classifier, ``(classes,)``.
 
     The classifier's features are first aligned with the marker's by least squares over clean rows.
@@ -111,12 +116,13 @@ def cosines(tested: Network, marker: Network, clean: Array, secret: str) -> Arra
         marker: The marker.
         clean: Rows without marks, ``(n, *shape)``; more than features.
         secret: The secret of the carriers.
+        inverted: What :func:`inverse` returns, if it is known already.
     """
-    ours, theirs = penultimate(marker).logits(clean), penultimate(tested).logits(clean)
-    aligned = np.linalg.lstsq(ours.astype(np.float64), theirs.astype(np.float64), rcond=None)[0]  # phi M = phi'
+    inverted = inverse(marker, clean) if inverted is None else inverted
+    aligned = inverted @ penultimate(tested).logits(clean)  # phi M = phi'
     last = [layer for layer in tested.module.modules() if isinstance(layer, torch.nn.Linear)][-1]
     w = last.weight.detach().cpu().numpy().astype(np.float64) @ aligned.T
-    u = carriers(secret, len(w), ours.shape[1])
+    u = carriers(secret, len(w), len(aligned))
     return np.asarray((w * u).sum(axis=1) / np.maximum(np.linalg.norm(w, axis=1), 1e-12))
 
 

@@ -1,201 +1,206 @@
-"""C8 and C10: false claims against independent models, and what the counter-measures leave of them.
+"""C8, C9 and C10: honest and false claims by every scheme, and what the counter-measures leave of the false ones.
 
 Source: Liu, Zhang, Szyller, Ren, Asokan, "False Claims against Model Ownership Resolution", USENIX Security 2024:
 nothing in a claim shows how its triggers were made, so the accuser commits to transferable adversarial examples,
-in time.
+in time. The schemes are in ``experiments/court``.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch.nn import functional
 from tqdm import tqdm
 
-from defenses.training.backdoor import Backdoor
-from experiments.claims.claim import Findings, share
-from experiments.claims.independent import SMALL, independents, labels_of, telling
-from experiments.claims.radioactive import tested_by_answers
+from experiments.claims.claim import Finding, Findings, over_seeds, share
+from experiments.claims.independent import independents
+from experiments.court.court import Court, Scheme, Sizes, Verdict
+from experiments.court.fingerprints import FINGERPRINTS
+from experiments.court.marks import MARKS
 from experiments.lab import Lab
-from owner.backdoor import BackdoorTest, Marked, Study
-from owner.trigger_key import TriggerKey
-from wire import Array, Labels
+from experiments.studies.evasions import Predict
 from zoo.data import Pool
 from zoo.network import Network
-from zoo.training import Training
+
+CHEATS = (  # what is counted of a cheating accuser: a name, whose accusation, and which of its verdicts
+    ("cheat, no counter-measure", "picked", "published"),
+    ("cheat, the judge's own models", "picked", "judged"),
+    ("cheat, all from a committed secret", "derived", "published"),
+    ("cheat, committed secret and judge's models", "derived", "judged"),
+    ("cheat, these and p times commitments", "derived", "counted"),
+)
 
 
 @dataclass(frozen=True)
 class C8:
-    """Makes false claims, and tries them on models that have nothing to do with the accuser.
+    """Accuses thefts and independent models by every scheme, as an honest owner and as a cheating one.
 
     Attributes:
         data: The data set.
-        references: The accuser's models, on rows of his own.
-        candidates: Rows that are made into triggers; the best are kept.
-        radius: Greatest change of a pixel.
-        step: Size of a step of the attack.
-        steps: Steps of the attack.
-        secrets: Secrets that the accuser draws, to commit to the one that suits his models best.
-        training: Training of the accuser's models.
-        rows: Rows of each of them, and of a victim.
-        hidden: Widths of the layers of a victim, and of the judge's models.
-        like: Training of a victim, and of the judge's models.
-        independents: Suspects, all independent.
-        alike: How many of them are trained as a victim is; the others are smaller.
-        judges: The judge's own models.
+        sizes: The sizes of the court.
+        independents: Independent models in all, the same for all victims.
+        alike: How many of them are trained as a victim is; the others are smaller, and worse.
+        judges: The judge's own models, trained as a victim is.
+        costly: How many independent models are asked by a scheme of many queries: the first ones.
     """
 
     ID: ClassVar[str] = "C8"
-    SAYS: ClassVar[str] = "A malicious accuser makes false claims within the protocol of every scheme"
-    SOURCE: ClassVar[str] = "Liu et al., USENIX Security 2024"
+    SAYS: ClassVar[str] = (
+        "A malicious accuser makes false claims within the protocol of every scheme (C8); a commitment alone does "
+        "not stop it (C10); conferrable examples tell stolen models from independent ones (C9)"
+    )
+    SOURCE: ClassVar[str] = "Liu et al., USENIX Security 2024; Lukas et al., ICLR 2021"
 
     data: str = "fashion_mnist"
-    references: int = 6
-    candidates: int = 1000
-    radius: float = 16 / 255
-    step: float = 0.01
-    steps: int = 40
-    secrets: int = 256
-    training: Training = field(default_factory=lambda: Training(epochs=8, batch=128, lr=4e-3))
-    rows: int = 5000
-    hidden: tuple[int, ...] = (128,)
-    like: Training = field(default_factory=lambda: Training(epochs=24, batch=128, lr=4e-3))
-    independents: int = 400
-    alike: int = 8
-    judges: int = 8
+    sizes: Sizes = field(default_factory=Sizes)
+    independents: int = 392
+    alike: int = 56
+    judges: int = 16
+    costly: int = 32
 
     def run(self, lab: Lab) -> Findings:
         """Accuses; see :class:`~experiments.claims.claim.Claim`."""
-        control = lab.roles(self.data, lab.seeds[0])["control"]
-        count, alike = self.judges + self.independents, self.judges + self.alike
-        models = independents(lab, control, count, alike, self.hidden, self.like, self.rows)
-        counts: dict[tuple[str, str], list[int]] = defaultdict(list)
-        least: dict[str, float] = {}
-        for seed in tqdm(lab.seeds, desc=self.ID, unit="accuser"):
-            held = lab.roles(self.data, seed)
-            own = self._own(lab, held["shadow"], seed)
-            for name, study in self._claims(own, held["pool"], seed):
-                plain, judged, best = self._accused(study, models)
-                counts[name, "no counter-measure"].append(plain)
-                counts[name, "the judge's own models"].append(judged)
-                least[name] = min(least.get(name, 1.0), best)
-            tests = tested_by_answers(models, self._lucky_pairs(own, held["pool"]), self.judges)
-            name = "radioactive: images moved to where all models are sure"
-            counts[name, "no counter-measure"].append(sum(one.details.p_paired <= 0.01 for one in tests))
-            counts[name, "the judge's own models"].append(sum(one.verdict == "accused" for one in tests))
-        rows = [
-            share(
-                f"{name}; {measure}",
-                f"{self.data}, {self.independents} independent models, {len(lab.seeds)} accusers",
-                "succeeds" if measure.startswith("no") and "committed" not in name else "none",
-                sum(found),
-                self.independents * len(found),
-                seeds=lab.seeds,
-                baseline=f"least p {least[name]:.2g}" if name in least else "level 1 %",
-            )
-            for (name, measure), found in counts.items()
-        ]
-        return Findings(
-            tuple(rows), {}, {}, self._notes(), {"accused": {" | ".join(k): v for k, v in counts.items()}}
+        held = lab.roles(self.data, lab.seeds[0])
+        models = independents(
+            lab,
+            held["control"],
+            self.judges + self.independents,
+            self.judges + self.alike,
+            self.sizes.hidden,
+            self.sizes.training,
+            self.sizes.rows,
         )
-
-    def _own(self, lab: Lab, shadow: Pool, seed: int) -> list[Network]:
-        made = []
-        for number in range(self.references):
-            rng = np.random.default_rng([seed, 17, number])
-            pool = shadow.take(rng.permutation(len(shadow))[: self.rows])
-            family = SMALL[number % len(SMALL)]
-            made.append(lab.train(pool, seed, family=family, training=self.training, label="accuser"))
-        return made
-
-    def _claims(self, own: Sequence[Network], pool: Pool, seed: int) -> Iterator[tuple[str, Study]]:
-        """Yields the triggers of false claims, with labels that the accuser picks or that are drawn."""
-        rng, card = np.random.default_rng([seed, 19]), own[0].card()
-        pool = pool.take(slice(self.candidates))
-        assert pool.y is not None
-        target = (pool.y + rng.integers(1, card.classes, len(pool))) % card.classes
-        x = transferable(own, pool.x, target, self)
-        agreed = np.mean([labels_of(model, x) == target for model in own], axis=0)
-        loss = np.mean([-np.log(np.maximum(m.predict(x)[np.arange(len(x)), target], 1e-9)) for m in own], axis=0)
-        best = np.lexsort((loss, -agreed))[:100]
-        key = TriggerKey.new(Backdoor(), pool, None, rng.bytes(32).hex())
-        study = BackdoorTest().prepare(Marked(key, {}), rng)
-        opened = len(study.x)
-        adversarial = replace(study, x=x[best[:opened]], y=target[best[:opened]])
-        yield "backdoor: transferable adversarial triggers, his labels", adversarial
-        natural = replace(study, x=pool.x[:opened], y=pool.y[:opened])
-        yield "backdoor: natural images, their true labels", natural
-        drawn = rng.integers(card.classes, size=opened)
-        yield "backdoor: adversarial triggers, labels drawn from a committed seed", replace(adversarial, y=drawn)
-        yield f"backdoor: the best of {self.secrets} committed secrets, by his models", self._best(own, pool, rng)
-
-    def _best(self, own: Sequence[Network], pool: Pool, rng: np.random.Generator) -> Study:
-        """Returns the triggers of the secret whose labels the accuser's models give most often."""
-        test, best, most = BackdoorTest(), None, -1.0
-        for _ in range(self.secrets):
-            key = TriggerKey.new(Backdoor(triggers=test.most), pool, None, rng.bytes(32).hex())
-            x, y = key.triggers
-            held = float(np.mean([labels_of(model, x) == y for model in own]))
-            if held > most:
-                best, most = key, held
-        assert best is not None
-        return test.prepare(Marked(best, {}), rng)
-
-    def _accused(self, study: Study, models: Sequence[Network]) -> tuple[int, int, float]:
-        """Returns how many suspects are accused without and with the judge's models, and the least p-value."""
-        test, card = BackdoorTest(), models[0].card()
-        told = [labels_of(model, study.x) for model in models]
-        judges = {str(n): telling(study.x, told[n], card) for n in range(self.judges)}
-        found = [
-            [
-                test.accuse(telling(study.x, labels, card), replace(study, independent=others), RNG)
-                for others in ({}, judges)
-            ]
-            for labels in told[self.judges :]
-        ]
-        plain, judged = (sum(pair[k].verdict == "accused" for pair in found) for k in (0, 1))
-        return plain, judged, min(pair[0].p_value for pair in found)
-
-    def _lucky_pairs(self, own: Sequence[Network], pool: Pool) -> tuple[Pool, Pool]:
-        """Returns images, and the same images where the accuser's models are surer of the true labels."""
-        vanilla = pool.take(slice(500))
-        assert vanilla.y is not None
-        return vanilla, replace(vanilla, x=transferable(own, vanilla.x, vanilla.y, self))
+        judges, innocent = models[: self.judges], models[self.judges :]
+        tables: dict[str, Table] = {}
+        victims = {}
+        for seed in tqdm(lab.seeds, desc=self.ID, unit="seed"):
+            court = Court(lab, self.sizes, held, seed, judges)
+            victims[f"victim-{seed}"] = lab.about(court.victim, self.data, self.sizes.rows, held["evaluation"])
+            for build in tqdm((*MARKS, *FINGERPRINTS), desc="schemes", unit="scheme", leave=False):
+                scheme = build(court)
+                some = innocent[: self.costly] if scheme.costly else innocent
+                tables.setdefault(scheme.name, Table(self.alike)).add(scheme, seed, some, held["evaluation"])
+        rows = [row for name, table in tables.items() for row in table.rows(name, self.data, lab.seeds)]
+        more = {"schemes": {name: table.plain() for name, table in tables.items()}}
+        return Findings(tuple(rows), {}, victims, self._notes(), more)
 
     def _notes(self) -> tuple[str, ...]:
         return (
             "Published: false claims always succeed, against schemes with 50 to 100 triggers on CIFAR-10 and "
             "ImageNet. Radius 16/255 as there; step and number of steps are smaller.",
-            f"At most {BackdoorTest().most} triggers are opened, at 2^-64; p-values of the best of many secrets "
-            "are not multiplied, as the accuser does not admit the others.",
-            "Trials of one suspect with three accusers, or of one accuser, are not independent.",
+            "Picked by the cheat: transferable images and their labels (backdoor, DAWN, conferrable), images "
+            "moved to where his models are sure (radioactive data, dataset inference), rows on which his models "
+            "side with the victim (twin test), errors that his models share and poor models to compare with (own "
+            "errors), the class that his models give to triggers (Honeytrace).",
+            "Trials of one independent model with three victims are not independent: count the models. All seeds "
+            "share the roles of the first, so no independent model was trained on a row of a victim.",
+            "Dataset inference divides private from unseen rows at random already, so a secret changes nothing.",
         )
 
 
-RNG = np.random.default_rng(0)
+class Table:
+    """What is counted of one scheme."""
+
+    def __init__(self, alike: int) -> None:
+        """Counts nothing yet; the first independent models are trained as a victim is."""
+        self._alike = alike
+        self._power: dict[str, dict[int, tuple[bool, float]]] = defaultdict(dict)
+        self._honest = {kind: [0, 0, 0] for kind in ("alike", "smaller")}  # published, judged, trials
+        self._cheats = {name: 0 for name, *_ in CHEATS}
+        self._trials = 0
+        self._cost: dict[int, float] = {}
+        self._about: dict[str, Any] = {}
+
+    def add(self, scheme: Scheme, seed: int, innocent: Sequence[Network], evaluation: Pool) -> None:
+        """Accuses all suspects of a seed, and all independent models."""
+        self._about = {"source": scheme.source, "queries": scheme.queries, "shown": scheme.shown}
+        self._cost[seed] = scheme.cost
+        for kind, predict in scheme.suspects():
+            self._power[kind][seed] = scheme.honest(predict).judged, _accuracy(predict, evaluation)
+        for place, model in enumerate(tqdm(innocent, desc=scheme.name, unit="model", leave=False)):
+            found: dict[str, Verdict] = {"picked": scheme.picked(model.predict)}
+            honest = scheme.honest(model.predict)
+            found["derived"] = honest if scheme.derived is scheme.honest else scheme.derived(model.predict)
+            counts = self._honest["alike" if place < self._alike else "smaller"]
+            counts[:] = [a + int(b) for a, b in zip(counts, (honest.published, honest.judged, True), strict=True)]
+            self._trials += 1
+            for name, who, which in CHEATS:
+                self._cheats[name] += bool(getattr(found[who], which))
+
+    def rows(self, name: str, data: str, seeds: Sequence[int]) -> Iterator[Finding]:
+        """Yields the table's rows."""
+        setting = f"{data}, {name} ({self._about['source']}), {self._about['queries']:,} queries, "
+        setting += f"{self._about['shown']} private rows shown"
+        yield over_seeds(
+            f"{name}: accuracy that it costs", setting, "none", self._cost, baseline="0", unit="share"
+        )
+        for kind, of in self._power.items():
+            worth = float(np.median([one[1] for one in of.values()]))
+            hits = sum(one[0] for one in of.values())
+            yield share(
+                f"{name}: accused, {kind}",
+                setting,
+                "none",
+                hits,
+                len(of),
+                seeds=of,
+                baseline=f"accuracy {worth:.1%}",
+            )
+        for which, rule in enumerate(("published rule", "with the judge's models")):
+            hits, trials = (sum(of[place] for of in self._honest.values()) for place in (which, 2))
+            found = share(
+                f"{name}: independent models accused, {rule}",
+                setting,
+                "none",
+                hits,
+                trials,
+                seeds=seeds,
+                baseline="",
+            )
+            yield Finding(**{**vars(found), "baseline": validity(found)})
+        for cheat, hits in self._cheats.items():
+            yield share(
+                f"{name}: {cheat}",
+                setting,
+                "succeeds" if cheat.endswith("no counter-measure") else "none",
+                hits,
+                self._trials,
+                seeds=seeds,
+                baseline="level 1 %",
+            )
+
+    def plain(self) -> dict[str, Any]:
+        """Returns all that was counted, for the file."""
+        power = {
+            kind: {
+                "accused": [one[0] for one in of.values()],
+                "accuracy": [round(one[1], 4) for one in of.values()],
+            }
+            for kind, of in self._power.items()
+        }
+        kinds = ("published", "judged", "trials")
+        honest = {kind: dict(zip(kinds, counts, strict=True)) for kind, counts in self._honest.items()}
+        cost = [round(one, 4) for one in self._cost.values()]
+        return {
+            **self._about,
+            "power": power,
+            "independent": honest,
+            "cheats": self._cheats,
+            "trials": self._trials,
+            "cost": cost,
+        }
 
 
-def transferable(models: Sequence[Network], x: Array, target: Labels, sizes: C8) -> Array:
-    """Returns rows that lead several models to a label: iterative fast gradient signs on their mean loss.
+def validity(found: Finding) -> str:
+    """Returns whether a rate of false accusations holds the level of 1 %, by its interval."""
+    assert found.low is not None and found.high is not None
+    if found.low > 0.01:
+        return "invalid: above the level of 1 %"
+    return "valid: below the level of 1 %" if found.high < 0.01 else "undecided: the interval holds 1 %"
 
-    Args:
-        models: The models.
-        x: Rows from 0 to 1, ``(n, *shape)``.
-        target: The label of each.
-        sizes: Has ``radius``, ``step`` and ``steps``.
-    """
-    start, labels = torch.from_numpy(x), torch.from_numpy(np.asarray(target, np.int64))
-    moved = start.clone()
-    for _ in range(sizes.steps):
-        moved.requires_grad_()
-        loss = torch.stack([functional.cross_entropy(model.module(moved), labels) for model in models]).mean()
-        (gradient,) = torch.autograd.grad(loss, moved)
-        moved = (moved - sizes.step * gradient.sign()).detach()
-        moved = torch.minimum(torch.maximum(moved, start - sizes.radius), start + sizes.radius).clamp(0, 1)
-    return np.asarray((torch.round(moved * 255) / 255).numpy())
+
+def _accuracy(predict: Predict, pool: Pool) -> float:
+    return float((predict(pool.x).argmax(axis=1) == pool.y).mean())

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from defenses.training.radioactive import Radioactive, cosines, p_of_cosines
+from defenses.training.radioactive import Radioactive, cosines, inverse, p_of_cosines
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.claims.independent import accuracy, independents, labels_of, telling
 from experiments.lab import Lab
@@ -74,6 +74,7 @@ class C5:
             private, other = (held[role].take(_some(held[role], self.rows, rng)) for role in ("victim", "shadow"))
             asked = held["pool"].take(_some(held["pool"], self.stolen, rng)).x
             marker = self._trained(lab, other, seed, "marker")
+            inverted = inverse(marker, clean)
             plain = self._trained(lab, private, seed, "victim")
             values["test accuracy, no mark"][seed] = accuracy(plain, held["evaluation"])
             for marked_share in self.shares:
@@ -93,7 +94,7 @@ class C5:
                 kinds = [*suspects, *(self._kind(place) for place in range(self.independents))]
                 answered = tested_by_answers([*innocent[: self.judges], *models], pairs, self.judges)
                 for kind, model, evidence in zip(kinds, models, answered, strict=True):
-                    cosine = cosines(model, marker, clean, secret)
+                    cosine = cosines(model, marker, clean, secret, inverted)
                     by_weights = p_of_cosines(cosine, self.hidden[-1])
                     found[kind].update(
                         trials=1,

@@ -8,11 +8,16 @@ import pytest
 from attacker import Knockoff
 from defenses.training.adversarial import Pgd
 from experiments.claims.backdoor import C1
+from experiments.claims.claim import share
 from experiments.claims.command import reproduce, table
 from experiments.claims.conflicts import Conflicts
-from experiments.claims.false_claims import C8, transferable
+from experiments.claims.false_claims import C8, validity
 from experiments.claims.radioactive import C5
 from experiments.claims.removal import quantised, tuned
+from experiments.court import fingerprints
+from experiments.court.court import Sizes, transferable
+from owner.conferrable import Conferrable
+from owner.dataset_inference.dataset_inference import DatasetInference
 from tests.kinds import images
 from wire import BadInput
 from zoo.families.mlp import Mlp
@@ -70,16 +75,42 @@ def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path)
     assert len(names) == len(set(names)) == 9 + 3 + 3 + 3 and any("epsilon" in note for note in found["notes"])
 
 
-def test_false_claims_succeed_by_picked_labels_and_fail_by_drawn_ones(tmp_path):
-    sizes = {"references": 3, "candidates": 200, "steps": 10, "radius": 0.3, "step": 0.05, "secrets": 3}
-    found = run(
-        C8(data="digits", independents=6, alike=6, judges=3, like=LONGER["training"], rows=250, **sizes), tmp_path
+@pytest.mark.slow
+def test_every_scheme_is_judged_by_the_same_court(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        fingerprints, "INFERENCE", DatasetInference(fit_images=10, test_images=5, starts=2, walk_steps=3)
     )
-    accused = {name: sum(of) for name, of in found["more"]["accused"].items()}
-    natural = "backdoor: natural images, their true labels | "
-    assert accused[natural + "no counter-measure"] >= 4 and accused[natural + "the judge's own models"] == 0
-    assert not any(count for name, count in accused.items() if "seed" in name or "secrets" in name)
-    assert len(accused) == 5 * 2
+    monkeypatch.setattr(
+        fingerprints, "FINGERPRINT", Conferrable(rows=20, models=2, epochs=2, candidates=50, steps=3)
+    )
+    sizes = Sizes(
+        **{**LONGER, "rows": 100},
+        twins=5,
+        stolen=250,
+        tuning=FEW,
+        tuning_rows=50,
+        references=3,
+        own_training=LONGER["training"],
+        radius=0.3,
+        step=0.05,
+        steps=10,
+        candidates=150,
+        secrets=3,
+        marked_secrets=2,
+    )
+    found = run(C8(data="digits", sizes=sizes, independents=6, alike=4, judges=6, costly=3), tmp_path)
+    schemes = found["more"]["schemes"]
+    assert len(schemes) == 8 and {"backdoor", "DAWN", "twin test", "own errors"} < {*schemes}
+    assert len(schemes["backdoor"]["power"]) == 13 and len(schemes["DAWN"]["power"]) == 6
+    assert schemes["dataset inference"]["trials"] == 3 and schemes["twin test"]["trials"] == 6
+    cheats = schemes["backdoor"]["cheats"]
+    assert cheats["cheat, no counter-measure"] > cheats["cheat, all from a committed secret"] == 0
+    assert schemes["backdoor"]["independent"]["alike"] == {"published": 0, "judged": 0, "trials": 4}
+
+
+def test_a_rate_is_valid_undecided_or_invalid_by_its_interval():
+    rates = [share("", "", "", hits, 1000, seeds=(), baseline="") for hits in (0, 10, 40)]
+    assert [validity(one).split(":")[0] for one in rates] == ["valid", "undecided", "invalid"]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +149,7 @@ def test_transferable_images_lead_all_models_to_their_label(network):
     other = Recipe(Mlp((16,)), Training(epochs=30, lr=1e-2), seed=1).train(images(100, seed=8)).network()
     rows = images(30, seed=4)
     target = (rows.y + 1) % 3
-    x = transferable([network, other], rows.x, target, C8(radius=1.0, step=0.05, steps=60))
+    x = transferable([network, other], rows.x, target, Sizes(radius=1.0, step=0.05, steps=60))
     assert np.abs(x - rows.x).max() <= 1.0 + 1 / 255
     for model in (network, other):
         before, after = ((model.predict(r).argmax(1) == target).mean() for r in (rows.x, x))
