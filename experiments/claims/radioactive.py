@@ -63,7 +63,7 @@ class C5:
 
     def run(self, lab: Lab) -> Findings:
         """Marks, trains and tests; see :class:`~experiments.claims.claim.Claim`."""
-        held = lab.roles(self.data, lab.seeds[0])
+        held = lab.roles(self.data, 0)
         count, alike = self.judges + self.independents, self.judges + self.alike
         innocent = independents(lab, held["control"], count, alike, self.hidden, self.training, self.rows)
         values: dict[str, dict[int, float]] = defaultdict(dict)
@@ -153,7 +153,7 @@ NOTES = (
     "The marker is trained on other rows than victims and independent models. No augmentation.",
     "The exact intervals of accused independent models count each with each mark; those of one model, or of one "
     "mark, are not independent.",
-    "All seeds share the roles of the first, so that no independent model was trained on a row of a victim.",
+    "All seeds share the roles of seed 0, so that no independent model was trained on a row of a victim.",
 )
 
 

@@ -30,9 +30,10 @@ class Sizes:
     Attributes:
         rows: Rows that train a victim.
         hidden: Widths of its hidden layers; it is an MLP on pixels.
-        training: The training of victims, twins and thieves.
+        training: The training of victims and twins.
         twins: Number of twins, M.
         stolen: Rows about which a thief asks.
+        thief: A thief's training on the answers.
         tuning: The training by which a thief of the weights goes on.
         tuning_rows: Its rows.
         robust: Greatest change of a pixel in a thief's adversarial training.
@@ -51,6 +52,7 @@ class Sizes:
     training: Training = field(default_factory=lambda: Training(epochs=24, batch=128, lr=4e-3))
     twins: int = 15
     stolen: int = 5000
+    thief: Training = field(default_factory=lambda: Training(epochs=12, batch=128, lr=4e-3))
     tuning: Training = field(default_factory=lambda: Training(8, 128, 1e-3, schedule="constant"))
     tuning_rows: int = 2500
     robust: float = 0.1
@@ -257,7 +259,7 @@ class Court:
         seed = 10_000 + 100 * self.seed + number
         made = Network.untrained(Mlp(self.sizes.hidden), self.card, seed=seed)
         change = worst_case(made, robust) if robust else None
-        return made.fit(x, y, self.sizes.training, seed=seed, label="thief", augment=change)
+        return made.fit(x, y, self.sizes.thief, seed=seed, label="thief", augment=change)
 
     @cached_property
     def picked(self) -> tuple[Array, Labels]:

@@ -20,7 +20,7 @@ from zoo.data import Pool
 from zoo.network import Network
 
 RNG = np.random.default_rng(0)  # of accusations that draw nothing
-INFERENCE = DatasetInference(fit_images=200, test_images=40, starts=4)
+INFERENCE = DatasetInference(fit_images=200, test_images=40, starts=3)
 FINGERPRINT = Conferrable(models=4, epochs=8)
 
 
