@@ -52,6 +52,27 @@ def test_one_row_moves_the_weights_by_its_clipped_gradient_at_most():
     assert 0 < distance <= 2 * 0.1 / 200 + 1e-6
 
 
+@pytest.mark.parametrize("clip", [0.1, 100.0])
+def test_the_sum_of_clipped_gradients_is_that_of_rows_one_by_one(clip):
+    from zoo.private import add_clipped
+
+    module = Network.new(Mlp((16, 8)), (6,), ("a", "b", "c"), seed=0).module
+    linear = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+    x, y = torch.from_numpy(ROWS[:30]), torch.from_numpy(LABELS[:30])
+    wanted, clipped = [torch.zeros_like(weights) for weights in module.parameters()], 0
+    for row in range(30):
+        loss = torch.nn.functional.cross_entropy(module(x[row : row + 1]), y[row : row + 1])
+        gradients = torch.autograd.grad(loss, [*module.parameters()])
+        norm = math.sqrt(sum(float(part.square().sum()) for part in gradients))
+        clipped += norm > clip
+        for total, part in zip(wanted, gradients, strict=True):
+            total += part * min(1.0, clip / norm)
+    add_clipped(module, linear, x, y, torch.nn.functional.cross_entropy, clip)
+    assert (clipped > 0) == (clip < 1)
+    for weights, total in zip(module.parameters(), wanted, strict=True):
+        assert torch.allclose(weights.grad, total, rtol=1e-3, atol=1e-5)
+
+
 def test_epsilon_falls_with_noise_and_rises_with_steps():
     pytest.importorskip("opacus")
     from zoo.private import epsilon
