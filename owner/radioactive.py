@@ -5,8 +5,10 @@ Source: Sablayrolles, Douze, Schmid, Jegou, "Radioactive data: tracing through t
 ``defenses/training/radioactive.py``.
 
 What differs from the paper: it takes a difference above zero for evidence. But marked images lie in a direction of
-their own, and independent models too may find them easier or harder. So the suspect's difference is compared with
-those of independent models, by the t distribution for one more draw from the same population.
+their own, and independent models too may find them easier. So the suspect's difference must also exceed those of
+independent models, by the t distribution for one more draw from the same population; the p-value is the larger one.
+The comparison alone would not do: smaller and worse models find marked images less hard than good ones do, and lie
+beyond these (``experiments/claims/radioactive.py`` counts them).
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ class Surprise:
     Attributes:
         rows: Number of pairs that were shown.
         difference: Mean loss on originals less mean loss on marked images.
-        p_paired: P-value of the published comparison of the difference with 0 (a paired t-test); for comparison.
+        p_paired: P-value of the published comparison of the difference with 0 (a paired t-test).
+        p_models: P-value of the comparison with the independent models.
         z: The difference, in standard deviations of the independent models' from their mean.
         independent: The difference of each independent model.
         commitments: Number of the owner's commitments, which multiplies the p-value.
@@ -82,6 +85,7 @@ class Surprise:
     rows: int
     difference: float
     p_paired: float
+    p_models: float
     z: float
     independent: dict[str, float]
     commitments: int = 1
@@ -90,9 +94,10 @@ class Surprise:
         """Returns the measurements and the next step, as lines."""
         return [
             f"loss on {self.rows} originals less loss on marked images: {self.difference:.4f} (against 0: p = "
-            f"{self.p_paired:.3g}; no verdict rests on this)",
+            f"{self.p_paired:.3g})",
             *(f"independent model {name}: {found:.4f}" for name, found in self.independent.items()),
-            f"z among the independent models: {self.z:.2f}; p is multiplied by {self.commitments} commitments",
+            f"z among the independent models: {self.z:.2f}, p = {self.p_models:.3g}; the larger p counts, multiplied by "
+            f"{self.commitments} commitments",
             "next: give the evidence, the key's folder and the marker to a judge (judge-radioactive)",
         ]
 
@@ -153,7 +158,8 @@ class RadioactiveTest:
         before, gain = suspect.spent, gains(suspect, study.vanilla, study.marked)
         z, p = beyond(float(gain.mean()), list(study.independent.values()))
         commitments = 1 if study.receipt is None else study.receipt.commitments
-        p_value = min(1.0, self.tries * commitments * p)
+        p_paired = paired(gain)
+        p_value = min(1.0, self.tries * commitments * max(p, p_paired))
         return Evidence(
             method="radioactive",
             verdict="accused" if p_value <= self.alpha else "inconclusive",
@@ -163,7 +169,7 @@ class RadioactiveTest:
             suspect_queries=suspect.spent - before,
             settings=asdict(self),
             caution=CAUTION,
-            details=Surprise(len(gain), float(gain.mean()), paired(gain), z, dict(study.independent), commitments),
+            details=Surprise(len(gain), float(gain.mean()), p_paired, p, z, dict(study.independent), commitments),
             receipt=study.receipt,
         )
 

@@ -32,6 +32,7 @@ CHEATS = (  # what is counted of a cheating accuser: a name, whose accusation, a
     ("cheat, committed secret and judge's models", "derived", "judged"),
     ("cheat, these and p times commitments", "derived", "counted"),
 )
+RULES = ("published", "compared", "judged", "trials")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Table:
         """Counts nothing yet; the first independent models are trained as a victim is."""
         self._alike = alike
         self._power: dict[str, dict[int, tuple[bool, float]]] = defaultdict(dict)
-        self._honest = {kind: [0, 0, 0] for kind in ("alike", "smaller")}  # published, judged, trials
+        self._honest = {kind: [0] * len(RULES) for kind in ("alike", "smaller")}
         self._cheats = {name: 0 for name, *_ in CHEATS}
         self._trials = 0
         self._cost: dict[int, float] = {}
@@ -130,7 +131,7 @@ class Table:
             honest = scheme.honest(model.predict)
             found["derived"] = honest if scheme.derived is scheme.honest else scheme.derived(model.predict)
             counts = self._honest["alike" if place < self._alike else "smaller"]
-            counts[:] = [a + int(b) for a, b in zip(counts, (honest.published, honest.judged, True), strict=True)]
+            counts[:] = [a + b for a, b in zip(counts, (*honest[:3], True), strict=True)]
             self._trials += 1
             for name, who, which in CHEATS:
                 self._cheats[name] += bool(getattr(found[who], which))
@@ -154,10 +155,10 @@ class Table:
                 seeds=of,
                 baseline=f"accuracy {worth:.1%}",
             )
-        for which, rule in enumerate(("published rule", "with the judge's models")):
-            hits, trials = (sum(of[place] for of in self._honest.values()) for place in (which, 2))
+        for which, rule in enumerate(("by the published rule", "by the judge's models alone", "by both")):
+            hits, trials = (sum(of[place] for of in self._honest.values()) for place in (which, -1))
             found = share(
-                f"{name}: independent models accused, {rule}",
+                f"{name}: independent models accused {rule}",
                 setting,
                 "none",
                 hits,
@@ -186,8 +187,7 @@ class Table:
             }
             for kind, of in self._power.items()
         }
-        kinds = ("published", "judged", "trials")
-        honest = {kind: dict(zip(kinds, counts, strict=True)) for kind, counts in self._honest.items()}
+        honest = {kind: dict(zip(RULES, counts, strict=True)) for kind, counts in self._honest.items()}
         cost = [round(one, 4) for one in self._cost.values()]
         return {
             **self._about,

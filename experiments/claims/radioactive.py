@@ -100,7 +100,8 @@ class C5:
                         trials=1,
                         weights=by_weights <= 0.01,
                         zero=evidence.details.p_paired <= 0.01,
-                        models=evidence.verdict == "accused",
+                        models=evidence.details.p_models <= 0.01,
+                        both=evidence.verdict == "accused",
                     )
                     if kind in suspects:
                         values[f"mean cosine, {kind}"][seed] = float(cosine.mean())
@@ -148,7 +149,12 @@ class C5:
                 )
 
 
-WAYS = {"weights": "by weights", "zero": "by answers, against 0", "models": "by answers, against models"}
+WAYS = {
+    "weights": "by weights",
+    "zero": "by answers, against 0",
+    "models": "by answers, against models",
+    "both": "by answers, both",
+}
 NOTES = (
     "The marker is trained on other rows than victims and independent models. No augmentation.",
     "The exact intervals of accused independent models count each with each mark; those of one model, or of one "

@@ -71,16 +71,23 @@ class Verdict(NamedTuple):
 
     Attributes:
         published: By the published rule.
-        judged: Besides, by comparison with the judge's own models.
-        counted: Besides, with the p-value multiplied by the number of commitments.
+        compared: By comparison with the judge's own models, whatever the published rule says.
+        judged: By both.
+        counted: By both, with the p-value of the comparison multiplied by the number of commitments.
     """
 
     published: bool
+    compared: bool
     judged: bool
     counted: bool
 
 
-NEVER = Verdict(False, False, False)
+def verdict(published: bool, compared: bool, counted: bool) -> Verdict:
+    """Returns a verdict, of the published rule and of the comparison, without and with counted commitments."""
+    return Verdict(bool(published), bool(compared), bool(published and compared), bool(published and counted))
+
+
+NEVER = verdict(False, False, False)
 Accusation = Callable[[Predict], Verdict]
 
 

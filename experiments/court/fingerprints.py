@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.claims.independent import labels_of
-from experiments.court.court import NEVER, Accusation, Court, Scheme, Verdict
+from experiments.court.court import NEVER, Accusation, Court, Scheme, Verdict, verdict
 from experiments.studies.evasions import Predict
 from owner.conferrable import Conferrable, Models
 from owner.dataset_inference.dataset_inference import DatasetInference
@@ -60,7 +60,7 @@ def twin_test(court: Court) -> Scheme:
             found = place(predict)
             first, judged = found.rank == 1, found.z > limit
             published, counted = (first and n * found.p_t <= test.alpha for n in (1, commitments))
-            return Verdict(published, published and judged, counted and judged)
+            return verdict(published, published and judged, counted and judged)
 
         return accuse
 
@@ -108,11 +108,11 @@ def own_errors(court: Court) -> Scheme:
         try:
             study = test.prepare(Rows(court.oracle(victim.predict), rows, judges), RNG)
         except BadInput:  # the judge's models make these errors too
-            return lambda predict: Verdict(plain(predict), False, False)
+            return lambda predict: verdict(plain(predict), False, False)
 
         def accuse(predict: Predict) -> Verdict:
             p = test.accuse(court.oracle(predict), study, RNG).p_value
-            return Verdict(plain(predict), p <= test.alpha, commitments * p <= test.alpha)
+            return verdict(plain(predict), p <= test.alpha, commitments * p <= test.alpha)
 
         return accuse
 
@@ -148,7 +148,7 @@ def conferrable(court: Court) -> Scheme:
         def accuse(predict: Predict) -> Verdict:
             share = float((predict(x).argmax(axis=1) == y).mean())
             p = beyond(share, others).p
-            return Verdict(share >= 0.75, p <= test.alpha, commitments * p <= test.alpha)
+            return verdict(share >= 0.75, p <= test.alpha, commitments * p <= test.alpha)
 
         return accuse
 
@@ -184,7 +184,7 @@ def dataset_inference(court: Court) -> Scheme:
         def accuse(predict: Predict) -> Verdict:
             p, delta = evidence(predict)
             judged = beyond(delta, others).p <= test.alpha
-            return Verdict(p < test.alpha, judged, judged)
+            return verdict(p < test.alpha, judged, judged)
 
         return accuse
 

@@ -17,7 +17,7 @@ from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.verification import chance_bound, tail
 from experiments.claims.independent import accuracy, labels_of
 from experiments.claims.radioactive import marked_rows
-from experiments.court.court import Accusation, Court, Scheme, Verdict
+from experiments.court.court import Accusation, Court, Scheme, Verdict, verdict
 from experiments.studies.evasions import Predict
 from owner.backdoor import BackdoorTest, Marked, Study
 from owner.dawn import Dawn as DawnTest
@@ -54,7 +54,7 @@ def backdoor(court: Court) -> Scheme:
             suspect, found = court.oracle(predict), []
             for one in (study, replace(counted, commitments=1), counted):
                 found.append(test.accuse(suspect, one, RNG).verdict == "accused")
-            return Verdict(*found)
+            return verdict(*found)
 
         return accuse
 
@@ -87,11 +87,9 @@ def radioactive(court: Court) -> Scheme:
         study = test.prepare(Pairs(vanilla, marked, court.oracles(court.judges)), np.random.default_rng(0))
 
         def accuse(predict: Predict) -> Verdict:
-            one, many = (
-                replace(test, tries=n).accuse(court.oracle(predict), study, RNG) for n in (1, commitments)
-            )
-            published = one.details.p_paired <= test.alpha
-            return Verdict(published, one.verdict == "accused", many.verdict == "accused")
+            found = test.accuse(court.oracle(predict), study, RNG).details
+            compared, counted = (n * found.p_models <= test.alpha for n in (1, commitments))
+            return verdict(found.p_paired <= test.alpha, compared, counted)
 
         return accuse
 
@@ -132,7 +130,7 @@ def dawn(court: Court) -> Scheme:
         def accuse(predict: Predict) -> Verdict:
             loss = 1 - float((predict(x).argmax(axis=1) == y).mean())
             p = [tail(len(y), loss, 1 / classes), *(n * tail(len(y), loss, p0) for n in (1, commitments))]
-            return Verdict(*(loss < test.error and one < chance for one in p))
+            return verdict(*(loss < test.error and one < chance for one in p))
 
         return accuse
 
@@ -185,7 +183,7 @@ def honeytrace(court: Court) -> Scheme:
             rows = len(study.triggers)
             guessed = stats.binomtest(round(share * rows), rows, 1 / court.card.classes, alternative="greater")
             p = beyond(share, list(study.independent.values())).p
-            return Verdict(guessed.pvalue <= test.alpha, p <= test.alpha, commitments * p <= test.alpha)
+            return verdict(guessed.pvalue <= test.alpha, p <= test.alpha, commitments * p <= test.alpha)
 
         return accuse
 
