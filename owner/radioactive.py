@@ -6,8 +6,8 @@ Source: Sablayrolles, Douze, Schmid, Jegou, "Radioactive data: tracing through t
 
 What differs from the paper: it takes a difference above zero for evidence. But marked images lie in a direction of
 their own, and independent models too may find them easier. So the suspect's difference must also exceed those of
-independent models, by the t distribution for one more draw from the same population; the p-value is the larger one.
-The comparison alone would not do: smaller and worse models find marked images less hard than good ones do, and lie
+independent models, by the t distribution for one more draw from the same population; the larger p-value counts. The
+comparison alone would not do: smaller and worse models find marked images less hard than good ones do, and lie
 beyond these (``experiments/claims/radioactive.py`` counts them).
 """
 
@@ -96,8 +96,8 @@ class Surprise:
             f"loss on {self.rows} originals less loss on marked images: {self.difference:.4f} (against 0: p = "
             f"{self.p_paired:.3g})",
             *(f"independent model {name}: {found:.4f}" for name, found in self.independent.items()),
-            f"z among the independent models: {self.z:.2f}, p = {self.p_models:.3g}; the larger p counts, multiplied by "
-            f"{self.commitments} commitments",
+            f"z among the independent models: {self.z:.2f}, p = {self.p_models:.3g}",
+            f"the larger p counts, multiplied by {self.commitments} commitments",
             "next: give the evidence, the key's folder and the marker to a judge (judge-radioactive)",
         ]
 
