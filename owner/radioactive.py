@@ -6,8 +6,8 @@ Source: Sablayrolles, Douze, Schmid, Jegou, "Radioactive data: tracing through t
 
 What differs from the paper: it takes a difference above zero for evidence. But marked images lie in a direction of
 their own, and independent models too may find them easier. So the suspect's difference must also exceed those of
-independent models, by the t distribution for one more draw from the same population; the larger p-value counts. The
-comparison alone would not do: smaller and worse models find marked images less hard than good ones do, and lie
+independent models, by the t distribution for one more draw from the same population; the larger p-value counts.
+The comparison alone would not do: smaller and worse models find marked images less hard than good ones do, and lie
 beyond these (``experiments/claims/radioactive.py`` counts them).
 """
 

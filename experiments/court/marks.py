@@ -15,9 +15,9 @@ from defenses.training.radioactive import Radioactive
 from defenses.watermarks.honeytrace import Honeytrace, triggers
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.verification import chance_bound, tail
-from experiments.claims.independent import accuracy, labels_of
+from experiments.claims.independent import accuracy, labels_of, telling
 from experiments.claims.radioactive import marked_rows
-from experiments.court.court import Accusation, Court, Scheme, Verdict, verdict
+from experiments.court.court import NEVER, Accusation, Court, Scheme, Verdict, verdict
 from experiments.studies.evasions import Predict
 from owner.backdoor import BackdoorTest, Marked, Study
 from owner.dawn import Dawn as DawnTest
@@ -48,13 +48,16 @@ def backdoor(court: Court) -> Scheme:
     lucky = test.prepare(Marked(keys[int(np.argmax(held))], {}), rng)
 
     def accusing(study: Study, commitments: int) -> Accusation:
-        counted = replace(study, independent=court.oracles(court.judges), commitments=commitments)
+        judges = {
+            str(n): telling(study.x, labels_of(one, study.x), court.card) for n, one in enumerate(court.judges)
+        }
+        one, many = (replace(study, independent=judges, commitments=n) for n in (1, commitments))
 
         def accuse(predict: Predict) -> Verdict:
-            suspect, found = court.oracle(predict), []
-            for one in (study, replace(counted, commitments=1), counted):
-                found.append(test.accuse(suspect, one, RNG).verdict == "accused")
-            return verdict(*found)
+            suspect = telling(study.x, predict(study.x).argmax(axis=1), court.card)
+            if test.accuse(suspect, study, RNG).verdict != "accused":
+                return NEVER
+            return verdict(True, *(test.accuse(suspect, held, RNG).verdict == "accused" for held in (one, many)))
 
         return accuse
 
