@@ -1,4 +1,4 @@
-"""D: what protections do to one another: watermark and radioactive data, with DP-SGD and adversarial training.
+"""D: what protections do to one another: five schemes of ownership, with DP-SGD and adversarial training.
 
 Source: Szyller and Asokan, "Conflicting Interactions Among Protection Mechanisms for Machine Learning Models",
 AAAI 2023.
@@ -6,9 +6,8 @@ AAAI 2023.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -18,12 +17,18 @@ from tqdm import tqdm
 from defenses.training.adversarial import Pgd
 from defenses.training.backdoor import Backdoor
 from defenses.training.radioactive import Radioactive
+from defenses.watermarks.key import WatermarkKey
 from experiments.claims.claim import Finding, Findings, over_seeds
 from experiments.claims.independent import accuracy, labels_of
 from experiments.claims.radioactive import marked_rows
 from experiments.lab import Lab
+from owner.dataset_inference.dataset_inference import DatasetInference
+from owner.dataset_inference.embeddings import Images
+from owner.ownership import prove
 from owner.radioactive import losses
-from wire import Answer, Array, Labels
+from owner.twin_test import TwinTest, dispute, ranking, similarity
+from owner.twins.twins import answering
+from wire import Answer, Array, Labels, Oracle
 from zoo.data import Pool
 from zoo.families.mlp import Mlp
 from zoo.network import Network
@@ -56,6 +61,17 @@ PUBLISHED = {  # test accuracy, then the metric of each protection
     },
 }
 METRICS = {"WM": "trigger accuracy", "RAD": "loss difference", "ADV": "adversarial accuracy"}
+MORE = {  # of schemes that mark no training row: published only where the paper has them
+    "DI": "log10 p of dataset inference",
+    "DAWN": "marks held by a copy",
+    "TWIN": "z of a copy among twins",
+    "NULL": "greatest z of 8 independent models",
+    "THIEF DAWN": "marks held by a copy that is trained so",
+    "THIEF TWIN": "z of a copy that is trained so",
+}
+INFERRED = "below -30"
+INFERENCE = DatasetInference(fit_images=200, test_images=100, starts=3)
+RATE = 0.02  # of DAWN
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,7 @@ class Conflicts:
         training: The training without privacy.
         private: The training by DP-SGD.
         delta: Probability with which its guarantee may fail.
+        twins: Number of twins, M, of each training.
         pgd: The adversarial training, and the attack that measures it.
         backdoor: The watermark.
         radioactive: The radioactive data.
@@ -82,11 +99,12 @@ class Conflicts:
     SOURCE: ClassVar[str] = "Szyller and Asokan, AAAI 2023"
 
     data: tuple[str, ...] = ("fashion_mnist", "mnist")
-    rows: int = 2500
-    hidden: tuple[int, ...] = (128,)
+    rows: int = 5000
+    hidden: tuple[int, ...] = (64,)
     training: Training = field(default_factory=lambda: Training(epochs=24, batch=128, lr=4e-3))
-    private: Training = field(default_factory=lambda: Training(epochs=10, batch=250, lr=1e-2, noise=1.7))
+    private: Training = field(default_factory=lambda: Training(epochs=20, batch=500, lr=1e-2, noise=2.0))
     delta: float = 1e-4
+    twins: int = 7
     pgd: Pgd = field(default_factory=Pgd)
     backdoor: Backdoor = field(default_factory=Backdoor)
     radioactive: Radioactive = field(default_factory=lambda: Radioactive(radius=0.1))
@@ -94,31 +112,44 @@ class Conflicts:
 
     def run(self, lab: Lab) -> Findings:
         """Trains and measures; see :class:`~experiments.claims.claim.Claim`."""
-        rows, victims, spent = list[Finding](), {}, 0.0
+        *_, last = self.after_each_seed(lab)
+        return last
+
+    def after_each_seed(self, lab: Lab) -> Iterator[Findings]:
+        """Yields what is found after each seed, of all data sets."""
+        victims, spent = {}, epsilon(self.private, self.rows, self.delta)
         for data in self.data:
             lab.dataset(data)  # fails at once if one is missing
-        for data in self.data:
-            found: dict[str, dict[int, float]] = defaultdict(dict)
-            for seed in tqdm(lab.seeds, desc=f"{self.ID}, {data}", unit="seed"):
+        found: dict[str, dict[str, dict[int, float]]] = {data: defaultdict(dict) for data in self.data}
+        for seed in tqdm(lab.seeds, desc=self.ID, unit="seed"):
+            for data in self.data:
                 held = lab.roles(data, seed)
-                rest = {role: held[role].take(slice(self.rows)) for role in ("victim", "shadow")}
-                marker = lab.train(rest["shadow"], seed, family=Mlp(self.hidden), training=self.training)
-                rng = np.random.default_rng([seed, 11])
-                shape, classes = rest["victim"].input_shape, len(rest["victim"].class_names)
-                seeds = [rng.bytes(32).hex() for _ in range(self.backdoor.triggers)]
-                triggers = self.backdoor.all_triggers(seeds, shape, classes, None)
-                pairs, moved = marked_rows(self.radioactive, rest["victim"], marker, rng.bytes(32).hex())
-                marks = {"": rest["victim"], "WM": self.backdoor.marked(rest["victim"], *triggers), "RAD": moved}
-                for name, pool in marks.items():
-                    for other in ("", "DP", "ADV"):
-                        model = self._trained(pool, other, seed)
-                        what = "+".join(filter(None, (name, other))) or "none"
-                        for metric, value in self._metrics(model, held["evaluation"], triggers, pairs, seed):
-                            found[f"{what}: {metric}"][seed] = value
-                victims[f"{data}-{seed}"] = lab.about(marker, data, self.rows, held["evaluation"])
-            spent = epsilon(self.private, self.rows, self.delta)
-            rows += self._rows(data, found)
-        return Findings(tuple(rows), {}, victims, self._notes(spent))
+                for name, value in self._measured(lab, held, seed):
+                    found[data][name][seed] = value
+                plain = self._trained(held["victim"].take(slice(self.rows)), "", seed)
+                victims[f"{data}-{seed}"] = lab.about(plain, data, self.rows, held["evaluation"])
+            rows = [row for data in self.data for row in self._rows(data, found[data])]
+            yield Findings(tuple(rows), {}, dict(victims), self._notes(spent))
+
+    def _measured(self, lab: Lab, held: Mapping[str, Pool], seed: int) -> Iterator[tuple[str, float]]:
+        """Yields all metrics of a seed, by the names of the protections and of the metric."""
+        rest = {role: held[role].take(slice(self.rows)) for role in ("victim", "shadow")}
+        marker = lab.train(rest["shadow"], seed, family=Mlp(self.hidden), training=self.training)
+        rng = np.random.default_rng([seed, 11])
+        shape, classes = rest["victim"].input_shape, len(rest["victim"].class_names)
+        seeds = [rng.bytes(32).hex() for _ in range(self.backdoor.triggers)]
+        triggers = self.backdoor.all_triggers(seeds, shape, classes, None)
+        pairs, moved = marked_rows(self.radioactive, rest["victim"], marker, rng.bytes(32).hex())
+        marks = {"": rest["victim"], "WM": self.backdoor.marked(rest["victim"], *triggers), "RAD": moved}
+        for name, pool in marks.items():
+            for other in ("", "DP", "ADV"):
+                model = self._trained(pool, other, seed)
+                what = "+".join(filter(None, (name, other))) or "none"
+                for metric, value in self._metrics(model, held["evaluation"], triggers, pairs, seed):
+                    yield f"{what}: {metric}", value
+        for other in ("", "DP", "ADV"):
+            for scheme, value in self._schemes(held, other, seed):
+                yield f"{'+'.join(filter(None, (scheme, other)))}: {MORE[scheme]}", value
 
     def _trained(self, pool: Pool, other: str, seed: int) -> Network:
         network = Network.untrained(Mlp(self.hidden), pool.card(), seed=seed)
@@ -140,6 +171,46 @@ class Conflicts:
         some = evaluation.take(slice(self.attacked))
         yield METRICS["ADV"], accuracy(model, replace(some, x=self.pgd.moved(model, some.x, seed)))
 
+    def _schemes(self, held: Mapping[str, Pool], other: str, seed: int) -> Iterator[tuple[str, float]]:
+        """Yields the metrics of dataset inference, DAWN and the twin test, for a training of the victim."""
+        known = _joined(held["victim"].take(slice(self.rows)), held["unseen"].take(slice(self.rows // 4)))
+        draws = [np.random.default_rng([seed, 13, n]).permutation(len(known)) for n in range(1 + self.twins)]
+        models = [self._trained(known.take(one[: self.rows]), other, 50 * seed + n) for n, one in enumerate(draws)]
+        victim = models[0]
+        images = Images(
+            Oracle(answering(victim.predict), victim.card()),
+            known.take(draws[0][: self.rows]),
+            known.take(draws[0][self.rows :]),
+        )
+        evidence = prove(INFERENCE, images.victim, images, np.random.default_rng([seed, 17]))
+        yield "DI", float(np.log10(max(evidence.p_value, 1e-300)))
+
+        x, classes = held["pool"].x[: self.rows], victim.card().classes
+        labels, key = labels_of(victim, x), WatermarkKey(np.random.default_rng([seed, 19]).bytes(32))
+        points = [row.tobytes() for row in x]
+        marks = np.array(key.marked(RATE, "row", points), np.int64)
+        told = labels.copy()
+        told[marks] = [key.false_label("row", points[i], int(labels[i]), classes) for i in marks]
+        lied = replace(held["pool"].take(slice(self.rows)), y=told)
+        honest = replace(lied, y=labels)
+
+        reference = held["reference"].x
+        disputed = dispute(np.stack([labels_of(model, reference) for model in models]), classes)
+        asked = reference[np.argsort(-disputed, kind="stable")[: min(1000, np.count_nonzero(disputed))]]
+        probs = np.stack([model.predict(asked) for model in models])
+
+        def z(suspect: Network) -> float:
+            return ranking(similarity(probs, labels_of(suspect, asked), TwinTest().ridge), 0).z
+
+        for prefix, training in [("", ""), ("THIEF ", other)][: 2 if other else 1]:
+            copies = [self._trained(pool, training, 900 + seed) for pool in (lied, honest)]
+            yield f"{prefix}DAWN", float((labels_of(copies[0], x[marks]) == told[marks]).mean())
+            yield f"{prefix}TWIN", z(copies[1])
+        control = held["control"]
+        some = [np.random.default_rng([7, n]).permutation(len(control))[: self.rows] for n in range(8)]
+        strangers = [self._trained(control.take(rows), "", 700 + n) for n, rows in enumerate(some)]
+        yield "NULL", max(z(stranger) for stranger in strangers)
+
     def _rows(self, data: str, found: dict[str, dict[int, float]]) -> Iterator[Finding]:
         setting = f"{data}, MLP, {self.rows:,} rows"
         for what, of in found.items():
@@ -147,22 +218,30 @@ class Conflicts:
             parts = [part for part in name.split("+") if part in METRICS]
             wanted = ["test accuracy", *(METRICS[part] for part in parts)]
             published = PUBLISHED.get(data, {}).get(name, ())
-            place = wanted.index(metric) if metric in wanted else math.inf
-            if metric not in wanted:
+            if metric in wanted:
+                place, without = wanted.index(metric), list(found[f"none: {metric}"].values())
+                told, base = published[place] if place < len(published) else "none", f"{np.mean(without):.3g}"
+            elif metric in MORE.values():
+                told = INFERRED if name.startswith("DI") else "none"
+                root = name.partition("+")[0].removeprefix("THIEF ")
+                base = f"{np.mean(list(found[f'{root}: {MORE[root]}'].values())):.3g}"
+            else:
                 continue
-            without = found[f"none: {metric}"]
+            shares = ("accuracy", "marks")
             yield over_seeds(
                 what,
                 setting,
-                published[int(place)] if place < len(published) else "none",
+                told,
                 of,
-                baseline=f"unprotected {np.mean(list(without.values())):.3g}",
-                unit="share" if metric != METRICS["RAD"] else "",
+                baseline=f"unprotected {base}",
+                unit="share" if any(part in metric for part in shares) else "",
             )
 
     def _notes(self, spent: float) -> tuple[str, ...]:
         return (
             f"DP-SGD: epsilon {spent:.2f} at delta {self.delta:g} for each row; triggers are among the rows.",
+            f"Twin test: {self.twins} twins of the victim's training, at most 1,000 rows, copies by labels. "
+            "Copies that are trained so: the thief uses DP-SGD or adversarial training, as such a victim does.",
             f"Adversarial images within {self.pgd.radius} of a pixel, {self.pgd.steps} steps of {self.pgd.step} "
             "away from the model's own label; the paper's have 25 steps of 0.01.",
             "The published figures are of all rows of the data sets, CNNs and 100 epochs. Slides and paper differ "
@@ -178,3 +257,7 @@ def _answer(model: Network, x: Array) -> Answer:
 def _labels(pool: Pool) -> Labels:
     assert pool.y is not None
     return pool.y
+
+
+def _joined(one: Pool, other: Pool) -> Pool:
+    return replace(one, x=np.concatenate([one.x, other.x]), y=np.concatenate([_labels(one), _labels(other)]))

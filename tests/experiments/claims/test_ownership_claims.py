@@ -7,6 +7,7 @@ import pytest
 
 from attacker import Knockoff
 from defenses.training.adversarial import Pgd
+from experiments.claims import conflicts
 from experiments.claims.backdoor import C1
 from experiments.claims.claim import share
 from experiments.claims.command import reproduce, table
@@ -61,10 +62,12 @@ def test_radioactive_data_is_measured_by_weights_and_by_answers(tmp_path):
     assert {f"50% marked, stolen by {what}" for what in ("labels", "probabilities")} < {*counts}
 
 
-def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path):
+def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path, monkeypatch):
     pytest.importorskip("opacus")
+    monkeypatch.setattr(conflicts, "INFERENCE", DatasetInference(10, 5, starts=2, walk_steps=3))
     private = Training(epochs=1, batch=50, lr=1e-2, noise=1.0)
-    found = run(Conflicts(data=("digits",), private=private, pgd=Pgd(steps=2), attacked=50, **SMALL), tmp_path)
+    sizes = {"data": ("digits",), "private": private, "pgd": Pgd(steps=2), "attacked": 50, "twins": 3}
+    found = run(Conflicts(**sizes, **SMALL), tmp_path)
     names = [row["what"] for row in found["rows"]]
     assert {
         "none: test accuracy",
@@ -72,7 +75,10 @@ def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path)
         "RAD+ADV: loss difference",
         "ADV: adversarial accuracy",
     } < {*names}
-    assert len(names) == len(set(names)) == 9 + 3 + 3 + 3 and any("epsilon" in note for note in found["notes"])
+    assert {"DI+DP: log10 p of dataset inference", "TWIN+ADV: z of a copy among twins"} < {*names}
+    assert len(names) == len(set(names)) == 9 + 3 + 3 + 3 + 4 + 6 + 6 and any(
+        "epsilon" in note for note in found["notes"]
+    )
 
 
 @pytest.mark.slow
