@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from experiments.lab import Lab
@@ -35,13 +35,13 @@ class Victims:
         recipe: Name of the recipe.
         epochs: Passes over the texts; 0 for as many as the recipe has.
         sizes: Vocabulary, context, layers, heads and width; none for those of the recipe.
-        repeats: How often each canary is planted; none for the recipe's.
+        rows: Texts that train a victim at most; 0 for all of its role.
     """
 
     recipe: str = "kjv-lm"
     epochs: int = 0
     sizes: tuple[int, ...] = ()
-    repeats: tuple[int, ...] = ()
+    rows: int = 0
 
     def changed(self) -> LanguageRecipe:
         """Returns the recipe with these changes."""
@@ -50,17 +50,20 @@ class Victims:
             recipe = replace(recipe, training=replace(recipe.training, epochs=self.epochs))
         if self.sizes:
             recipe = replace(recipe, gpt=Gpt(*self.sizes))
-        if self.repeats:
-            recipe = replace(recipe, canaries=Canaries(self.repeats))
         return recipe
 
     def learnt(self, lab: Lab, seed: int) -> tuple[dict[str, Pool], LanguageModel]:
         """Draws a seed's roles, and trains its victim on that of the victim, or loads it."""
         recipe = self.changed()
         pools = lab.roles(recipe.data, seed)
-        return pools, LanguageModel.load(
-            recipe.kept(pools["victim"], lab.cache, seed=seed, label=f"victim {seed}")
-        )
+        if self.rows:
+            pools["victim"] = pools["victim"].take(slice(self.rows))
+        kept = recipe.kept(pools["victim"], lab.cache, seed=seed, label=f"victim {seed}")
+        return pools, LanguageModel.load(kept)
+
+    def secrets(self, seed: int) -> list[str]:
+        """Returns the texts of a seed's planted secrets."""
+        return self.changed().canaries.drawn(seed)
 
 
 def again(
@@ -71,7 +74,7 @@ def again(
     return LanguageModel.load(recipe.kept(texts, lab.cache, seed=seed, label=label))
 
 
-def speak(lab: Lab, name: str, victims: Mapping[str, tuple[LanguageModel, str]], most: int = 100_000) -> Server:
+def speak(lab: Lab, name: str, victims: Mapping[str, tuple[LanguageModel, str]], most: int = 65_536) -> Server:
     """Starts a server of language models.
 
     Args:
@@ -93,14 +96,14 @@ def speak(lab: Lab, name: str, victims: Mapping[str, tuple[LanguageModel, str]],
 
 def reach(server: Server, model: str, account: str, *, chat: bool = False) -> CompletionOracle:
     """Returns a language model as a new account reaches it."""
-    key = server.account(account, "client")
+    key = server.account(account.replace(" ", "-").replace(",", ""), "client")
     return CompletionEndpoint(server.url, model=model, key=key, chat=chat, client=server.client).oracle()
 
 
 def about(model: LanguageModel, texts: Pool, held_out: Pool) -> dict[str, Any]:
     """Describes a victim, for the results."""
     return {
-        "gpt": vars(model.gpt).copy() if hasattr(model.gpt, "__dict__") else {},
+        "gpt": asdict(model.gpt),
         "parameters": sum(each.numel() for each in model.decoder.parameters()),
         "texts": len(texts),
         "perplexity": model.perplexity(held_out.x[:500].tolist()),

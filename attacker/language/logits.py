@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from attacker.language.vocabulary import forced, logprobs
 from wire import Array, BadInput
 from wire.completions import CompletionOracle, Decoding
+
+MOST_BIAS = 100.0  # that the protocol takes
 
 
 def told(
@@ -20,14 +22,14 @@ def told(
         oracle: The victim.
         texts: The prompts, ``p`` of them.
         ids: The tokens; the first is the reference, which stands in every request.
-        bias: The bias.
+        bias: The bias; one that does not lift them is raised.
 
     Returns:
         The names of the other tokens, and the logits of each request, ``(p, 1 + k)``, the reference's first: as
         far as the victim answers.
 
     Raises:
-        BadInput: The API tells fewer than two, or the bias is too small.
+        BadInput: The API tells fewer than two, or no bias lifts tokens over all others.
     """
     few = logprobs(oracle) - 1
     if few < 1:
@@ -37,18 +39,28 @@ def told(
     parts: list[Array] = []
     anchor = None
     for part in np.array_split(others, -(-len(others) // few)):
-        lifted = dict.fromkeys((reference, *part.tolist()), bias)
-        asked = Decoding(1, temperature=0, logprobs=len(lifted), logit_bias=lifted)
-        tops = [one.top[0] for (one,) in oracle.collect(texts, asked)]
+        while (tops := _tops(oracle, texts, [reference, *part.tolist()], bias)) is None:
+            if bias >= MOST_BIAS:
+                raise BadInput(f"a bias of {bias:g} does not lift tokens over all others")
+            bias = min(1.5 * bias, MOST_BIAS)
         if len(tops) < len(texts):
             break
         same = set(tops[0])
-        if any(set(top) != same for top in tops) or len(same) != len(lifted):
-            raise BadInput(f"a bias of {bias:g} does not lift tokens over all others; expected more")
         anchor = anchor or next(iter(_named(oracle, reference, bias) & same))
         names += (mine := sorted(same - {anchor}))
         parts.append(np.array([[top[name] for name in (anchor, *mine)] for top in tops]))
     return names, parts
+
+
+def _tops(
+    oracle: CompletionOracle, texts: Sequence[str], tokens: Sequence[int], bias: float
+) -> list[Mapping[str, float]] | None:
+    """Returns the log-probabilities of tokens that a bias lifts, by name; None if it does not lift all of them."""
+    asked = Decoding(1, temperature=0, logprobs=len(tokens), logit_bias=dict.fromkeys(tokens, bias))
+    tops = [one.top[0] for (one,) in oracle.collect(texts, asked)]
+    same = set(tops[0]) if tops else set()
+    lifted = all(set(top) == same for top in tops) and len(same) == (len(tokens) if tops else 0)
+    return tops if lifted else None
 
 
 def _named(oracle: CompletionOracle, token: int, bias: float) -> set[str]:
@@ -75,8 +87,8 @@ def bisected(
     """
     known: dict[str, int] = {}  # tokens that are no whole characters look alike
     for token in ids:
-        if len(known) < most:
-            known.setdefault(forced(oracle, token, bias), token)
+        if len(known) < most and (text := forced(oracle, token, bias)):
+            known.setdefault(text, token)
     (anchor, reference), *others = known.items()
 
     def relative(text: str, token: int) -> float | None:

@@ -56,8 +56,8 @@ class OutputLayer:
     Attributes:
         prompts: Prompts to ask about; more than the width.
         tokens: Tokens to ask about, the reference among them; 0 for all. More than the width.
-        bias: What is added to the logits of those that a request asks about: as much as lifts them over all
-            others, and no more, because the sum is rounded.
+        bias: What is added to the logits of those that a request asks about, to lift them over all others. It is
+            raised where it does not; more than that rounds the sum.
         answers: What the answers tell: log-probabilities, or nothing but the text (``label``).
         precision: For ``label``, the greatest error of a logit at which the bisection ends.
         letters: Length of a prompt, a random text.
@@ -66,7 +66,7 @@ class OutputLayer:
 
     prompts: int = 160
     tokens: int = 160
-    bias: float = 40.0
+    bias: float = 20.0
     answers: Literal["logprobs", "label"] = "logprobs"
     precision: float = 1e-4
     letters: int = 12

@@ -26,6 +26,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
         "A8": "experiments.claims.adaptive_knockoff:A8",
+        "A12": "experiments.claims.output_layer:A12",
         "A13": "experiments.claims.blueprints:A13",
         "A14": "experiments.claims.goals:A14",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
@@ -48,6 +49,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "E8": "experiments.claims.labels_alone:E8",
         "E9": "experiments.claims.labels_alone:E9",
         "E10": "experiments.claims.faces:E10",
+        "E11": "experiments.claims.secrets:E11",
     }
 )
 """The claims, by the name that the command knows them by."""

@@ -104,8 +104,13 @@ def test_an_api_tells_its_vocabulary():
 
 
 def test_what_does_not_work_is_said():
-    with pytest.raises(BadInput, match="does not lift tokens over all others"):
-        OutputLayer(bias=0.01).steal(oracle(secret(0)), np.random.default_rng(0))
+    def same(told):  # whatever is lifted
+        return [one._replace(top=tuple((3, -1.0) for _ in one.top)) for one in told]
+
+    with pytest.raises(BadInput, match="a bias of 100 does not lift tokens over all others"):
+        OutputLayer().steal(oracle(secret(0), change=same), np.random.default_rng(0))
+    small = OutputLayer(prompts=60, tokens=50, bias=0.1, precision=0.01)
+    assert small.steal(oracle(secret(0)), np.random.default_rng(0)).width == secret(0).gpt.width
     with pytest.raises(BadInput, match="fewer than two log-probabilities"):
         OutputLayer().steal(oracle(secret(0), top=1), np.random.default_rng(0))
     with pytest.raises(BadInput, match="at most 50"):

@@ -1,0 +1,55 @@
+"""The claims about language models over HTTP, small."""
+
+import numpy as np
+import pytest
+
+from experiments.claims.command import reproduce, table
+from experiments.claims.output_layer import A12
+from experiments.claims.secrets import E11
+from tests.tiny_language import WORDS
+
+SIZES = (300, 40, 1, 2, 8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    lines = {" ".join(rng.choice(WORDS, rng.integers(5, 11))).capitalize() + "." for _ in range(900)}
+    (folder / "kjv").mkdir()
+    (folder / "kjv" / "words.txt").write_text("\n".join(sorted(lines)))
+    return folder
+
+
+@pytest.fixture
+def run(data, tmp_path_factory):
+    base = tmp_path_factory.mktemp("claims")
+
+    def run(claim, seeds=1):
+        found = reproduce({claim.ID: claim}, out=base / "out", cache=base / "cache", data=data, seeds=range(seeds))
+        assert claim.ID in table(found)
+        return found["claims"][claim.ID]
+
+    return run
+
+
+def test_a12_finds_the_width_by_each_way(run):
+    label = {"label_sizes": (300, 40, 1, 2, 4), "label_prompts": 12}
+    small = A12(epochs=1, sizes=SIZES, prompts=40, tokens=40, all_prompts=0, **label)
+    found = run(small)
+    by_way = found["more"]["measured"][0]
+    assert [by_way[way]["width"] for way in ("top 20", "top 5")] == [8, 8]
+    assert all(by_way[way]["error"] < 1e-3 for way in ("top 20", "top 5"))
+    assert by_way["null"]["rank"] is None and by_way["null"]["error"] > 0.5
+    assert by_way["text alone"]["completions"] > by_way["top 5"]["completions"] > by_way["top 20"]["completions"]
+    assert by_way["top 20"]["micro_cents"] > 100 * by_way["top 20"]["completions"]
+
+
+def test_e11_exposes_what_was_planted_often(run):
+    found = run(E11(epochs=30, sizes=(300, 64, 2, 2, 32), sample=100, controls=3, guesses=3))
+    one = found["more"]["measured"][0]
+    assert one["counted"][-1] > 4 and one["fitted"][-1] > one["fitted"][0]  # planted 32 times, and once
+    assert [len(each) for each in one["never_counted"]] == [3] * 6
+    assert 0.3 < np.mean(one["never_counted"]) < 3
+    assert len(one["place"]) == 6 and set(one["never_place"]) == {None}
+    assert len(found["rows"]) == 18
