@@ -2,8 +2,9 @@
 
 from wire import Refused
 from wire.completions import Completed, Completion, CompletionOracle, TokenUsage
-from zoo.language.generation import Batch, Sampling, Text
+from zoo.language.generation import Batch, Text
 from zoo.language.reading import Reader
+from zoo.language.sampling import Sampling
 
 
 def completed(model, asked, change=lambda told: told):

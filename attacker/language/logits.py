@@ -18,6 +18,8 @@ def told(
 ) -> tuple[list[str], list[Array]]:
     """Asks for log-probabilities: in each request, of a few tokens that the bias lifts over all others.
 
+    Where the API tells that of the drawn token alone, each token is asked about by itself.
+
     Args:
         oracle: The victim.
         texts: The prompts, ``p`` of them.
@@ -29,11 +31,11 @@ def told(
         far as the victim answers.
 
     Raises:
-        BadInput: The API tells fewer than two, or no bias lifts tokens over all others.
+        BadInput: No bias lifts tokens over all others.
     """
     few = logprobs(oracle) - 1
     if few < 1:
-        raise BadInput("the API tells fewer than two log-probabilities; expected answers = label")
+        return _chosen(oracle, texts, ids, bias)
     reference, *others = ids
     names: list[str] = []
     parts: list[Array] = []
@@ -61,6 +63,38 @@ def _tops(
     same = set(tops[0]) if tops else set()
     lifted = all(set(top) == same for top in tops) and len(same) == (len(tokens) if tops else 0)
     return tops if lifted else None
+
+
+def _chosen(
+    oracle: CompletionOracle, texts: Sequence[str], ids: Sequence[int], bias: float
+) -> tuple[list[str], list[Array]]:
+    """Asks for the log-probability of one token at a time, which the bias makes the likeliest.
+
+    Of a token with probability q, a bias b makes the odds e^b q / (1 - q), as in the attack by one log-probability
+    of the paper that :mod:`~attacker.language.output_layer` names.
+    """
+    names: list[str] = []
+    columns: list[Array] = []
+    for token in ids:
+        lifted = Decoding(1, temperature=0, logprobs=0, logit_bias={token: bias})
+        answers = [one for (one,) in oracle.collect(texts, lifted)]
+        if len(answers) < len(texts):
+            break
+        name = _named_drawn(oracle, token)
+        if any(one.tokens != (name,) for one in answers):
+            continue  # another token is likelier all the same
+        told = np.array([one.logprobs[0] for one in answers], float)
+        odds = told - np.log(np.maximum(-np.expm1(told), np.finfo(float).tiny)) - bias
+        names.append(name)
+        columns.append(odds - np.logaddexp(0, odds))
+    return names[1:], [np.stack(columns, axis=1)] if columns else []
+
+
+def _named_drawn(oracle: CompletionOracle, token: int) -> str:
+    """Returns the name of a token that the greatest bias makes the likeliest."""
+    asked = Decoding(1, temperature=0, logprobs=0, logit_bias={token: MOST_BIAS})
+    ((one,),) = oracle.complete(["a"], asked)
+    return one.tokens[0]
 
 
 def _named(oracle: CompletionOracle, token: int, bias: float) -> set[str]:

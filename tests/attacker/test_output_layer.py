@@ -34,12 +34,12 @@ def shown(model, names):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("top", "most"), [(300, 80), (20, 240), (5, 830)])
+@pytest.mark.parametrize(("top", "most"), [(300, 80), (20, 240), (5, 830), (0, 3100)])
 def test_the_width_is_exact_and_the_matrix_nearly(seed, top, most):
     thief = oracle(secret(seed), top=top)
     found = OutputLayer(prompts=60, tokens=50).steal(thief, np.random.default_rng(seed))
     assert found.width == secret(seed).gpt.width and found.rank == found.width - 1
-    assert len(set(found.names)) == len(found.matrix) == 49
+    assert len(set(found.names)) == len(found.matrix) > (40 if top == 0 else 48)
     assert affine_error(found.matrix, shown(secret(seed), found.names)) < 1e-4
     assert affine_error(found.matrix, shown(secret(seed), found.names[::-1])) > 0.2  # of other tokens
     assert thief.completions < most and thief.spent.completion == thief.completions
@@ -104,15 +104,18 @@ def test_an_api_tells_its_vocabulary():
 
 
 def test_what_does_not_work_is_said():
-    def same(told):  # whatever is lifted
-        return [one._replace(top=tuple((3, -1.0) for _ in one.top)) for one in told]
+    rng = np.random.default_rng(0)
+
+    def others(told):  # whatever is lifted
+        return [
+            one._replace(top=tuple((int(token), -1.0) for token in rng.permutation(300)[: len(one.top)]))
+            for one in told
+        ]
 
     with pytest.raises(BadInput, match="a bias of 100 does not lift tokens over all others"):
-        OutputLayer().steal(oracle(secret(0), change=same), np.random.default_rng(0))
+        OutputLayer(prompts=10).steal(oracle(secret(0), change=others), rng)
     small = OutputLayer(prompts=60, tokens=50, bias=0.1, precision=0.01)
     assert small.steal(oracle(secret(0)), np.random.default_rng(0)).width == secret(0).gpt.width
-    with pytest.raises(BadInput, match="fewer than two log-probabilities"):
-        OutputLayer().steal(oracle(secret(0), top=1), np.random.default_rng(0))
     with pytest.raises(BadInput, match="at most 50"):
         OutputLayer(answers="label", bias=60)
 
