@@ -57,6 +57,7 @@ INVERSION: "Registry[Inversion]" = Registry(
 LANGUAGE: "Registry[Any]" = Registry(
     {
         "output-layer": "attacker.language.output_layer:OutputLayer",
+        "distillation": "attacker.language.distillation:Distillation",
         "exposure": "attacker.language.exposure:Exposure",
         "secret-search": "attacker.language.secret_search:SecretSearch",
     }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+import torch
+
 from experiments.lab import Lab
 from experiments.parties import Server
+from wire import Array
 from wire.completions import CompletionOracle
 from wire.openai import CompletionEndpoint
 from zoo.data import Pool
@@ -15,6 +19,7 @@ from zoo.language.canaries import Canaries
 from zoo.language.gpt import Gpt
 from zoo.language.model import LanguageModel
 from zoo.language.recipe import LANGUAGE, LanguageRecipe
+from zoo.language.tokens import END
 from zoo.training import Training
 
 PRICES = ("0.000001", "0.000004")  # of a token of a prompt and of a completion, as units of the currency
@@ -120,3 +125,13 @@ def billed(oracle: CompletionOracle) -> dict[str, int]:
         "requests": oracle.requests,
         "micro_cents": oracle.money or 0,
     }
+
+
+@torch.inference_mode()
+def next_logprobs(model: LanguageModel, texts: Iterable[str]) -> Array:
+    """Returns what a model expects next at each place of texts, ``(n, v)``; of a long text, at its beginning."""
+    told = []
+    for text in texts:
+        ids = torch.tensor([[END, *model.tokens.encode(text)][: model.gpt.context]])
+        told.append(model.decoder(ids)[0].double().log_softmax(1).numpy())
+    return np.concatenate(told)

@@ -216,3 +216,19 @@ def exposures(secrets: Array, others: Array, digits: int) -> tuple[Array, Array]
     counted = np.log2((len(others) + 1) / (better + 1))
     fitted = -skewnorm.logsf(secrets, *skewnorm.fit(others)) / np.log(2)
     return counted.clip(0, most), fitted.clip(0, most)
+
+
+def next_tokens(theirs: Array, own: Array) -> dict[str, float]:
+    """Compares what two language models with the same tokens expect next.
+
+    Args:
+        theirs: The log-probabilities of the model that is imitated, ``(n, v)``.
+        own: Those of the imitation.
+
+    Returns:
+        ``agreement``: how often the likeliest token is the same; ``divergence``: the mean Kullback-Leibler
+        divergence of the imitation's distribution from the model's, in nats.
+    """
+    same = theirs.argmax(axis=1) == own.argmax(axis=1)
+    divergence = (np.exp(theirs) * (theirs - own)).sum(axis=1)
+    return {"agreement": float(same.mean()), "divergence": float(divergence.mean())}

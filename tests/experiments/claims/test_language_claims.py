@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.claims.command import reproduce, table
+from experiments.claims.imitation import Imitation
 from experiments.claims.output_layer import A12
 from experiments.claims.secrets import E11
 from tests.tiny_language import WORDS
@@ -45,6 +46,7 @@ def test_a12_finds_the_width_by_each_way(run):
     assert by_way["top 20"]["micro_cents"] > 100 * by_way["top 20"]["completions"]
 
 
+@pytest.mark.slow
 def test_e11_exposes_what_was_planted_often(run):
     found = run(E11(epochs=30, sizes=(300, 64, 2, 2, 32), sample=100, controls=3, guesses=3))
     one = found["more"]["measured"][0]
@@ -53,3 +55,16 @@ def test_e11_exposes_what_was_planted_often(run):
     assert 0.3 < np.mean(one["never_counted"]) < 3
     assert len(one["place"]) == 6 and set(one["never_place"]) == {None}
     assert len(found["rows"]) == 18
+
+
+@pytest.mark.slow
+def test_students_of_texts_and_log_probabilities_stand_beside_public_text(run):
+    found = run(Imitation(epochs=4, sizes=SIZES, tokens=(1500, 4000), passes=4, judged=40))
+    one = found["more"]["measured"][0]
+    assert set(one) == {"victim"} | {f"{of}, {n}" for of in ("text", "logprobs", "public") for n in (1500, 4000)}
+    for learns in ("text", "logprobs"):
+        less, more = one[f"{learns}, 1500"], one[f"{learns}, 4000"]
+        assert 0 < more["divergence"] < 3 and more["perplexity"] < less["perplexity"] + 20 < 300
+        assert less["completion_tokens"] >= 1500 and 4000 <= more["completion_tokens"] < 4000 + 64 * 39
+        assert more["micro_cents"] == 400 * more["completion_tokens"]
+    assert len(found["rows"]) == 12
