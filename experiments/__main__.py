@@ -267,9 +267,8 @@ def _language(arguments: argparse.Namespace) -> None:
     from experiments.studies.language import Language, table
 
     state, data = _folders(arguments)
-    results = from_fields(Language, arguments).run(range(arguments.seeds), data, state / "cache")
-    _write_json(arguments.json, results)
-    print(table(results))
+    write = partial(_write_json, arguments.json)
+    print(table(from_fields(Language, arguments).run(range(arguments.seeds), data, state / "cache", write)))
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[Path, Path | None]:

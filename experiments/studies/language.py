@@ -8,7 +8,7 @@ texts that the model continues from nothing; the perplexity of a marked text is 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -45,14 +45,20 @@ class Language:
     deltas: tuple[float, ...] = (0.0, 1.0, 2.0)
     gamma: float = 0.25
 
-    def run(self, seeds: Sequence[int], data: Path | None, cache: Path) -> dict[str, Any]:
-        """Trains and measures a model per seed; returns all figures, behind the header."""
-        head = header(asdict(self), seeds=list(seeds))
+    def run(
+        self,
+        seeds: Sequence[int],
+        data: Path | None,
+        cache: Path,
+        write: Callable[[dict[str, Any]], object] = lambda results: None,
+    ) -> dict[str, Any]:
+        """Trains and measures a model per seed; returns all figures, behind the header, and writes after each."""
+        results: dict[str, Any] = {**header(asdict(self), seeds=list(seeds)), "models": {}}
         dataset = load(LANGUAGE[self.recipe].data, data, cache)
-        return {
-            **head,
-            "models": {str(seed): self._measure(roles.draw(dataset, seed), seed, cache) for seed in seeds},
-        }
+        for seed in seeds:
+            results["models"][str(seed)] = self._measure(roles.draw(dataset, seed), seed, cache)
+            write(results)
+        return results
 
     def _measure(self, held: dict[str, Pool], seed: int, cache: Path) -> dict[str, Any]:
         recipe = LANGUAGE[self.recipe]
