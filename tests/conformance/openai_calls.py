@@ -6,6 +6,7 @@ Prints, as JSON, what was told, and the tokens that the client counted.
 """
 
 import json
+import os
 import sys
 
 PROMPT = "The king said"
@@ -71,39 +72,29 @@ def by_openai(url, key):
 
 
 def by_litellm(url, key):
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it fetches prices from elsewhere
     import litellm
 
     litellm.telemetry = False
-    where = {"api_base": f"{url}/v1", "api_key": key}
+    where = {"api_base": f"{url}/v1", "api_key": key, "temperature": 0}
     told = {"usage": []}
 
     def counted(answer):
         told["usage"].append([answer.usage.prompt_tokens, answer.usage.completion_tokens])
         return answer
 
-    answer = counted(
-        litellm.completion(
-            model="openai/kjv", messages=CHAT, max_tokens=5, temperature=0, logprobs=True, top_logprobs=3, **where
-        )
-    )
+    chat = {"model": "openai/kjv", "messages": CHAT, "max_tokens": 5, **where}
+    answer = counted(litellm.completion(**chat, logprobs=True, top_logprobs=3))
     told["chat"] = answer.choices[0].message.content
     told["chat_top"] = [len(one.top_logprobs) for one in answer.choices[0].logprobs.content]
-    options = {"stream": True, "stream_options": {"include_usage": True}}
-    pieces = list(
-        litellm.completion(model="openai/kjv", messages=CHAT, max_tokens=5, temperature=0, **options, **where)
-    )
+    pieces = list(litellm.completion(**chat, stream=True, stream_options={"include_usage": True}))
     told["chat_streamed"] = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
     counted(next(piece for piece in reversed(pieces) if getattr(piece, "usage", None)))
-    del where["stream"], where["stream_options"]
-    text = counted(
-        litellm.text_completion(
-            model="text-completion-openai/kjv", prompt=PROMPT, max_tokens=8, temperature=0, n=2, **where
-        )
-    )
-    told["texts"] = [choice.text for choice in text.choices]
+    whole = {"model": "text-completion-openai/kjv", "prompt": PROMPT, "max_tokens": 8, "n": 2, **where}
+    told["texts"] = [choice.text for choice in counted(litellm.text_completion(**whole)).choices]
     told["errors"] = {}
     try:
-        litellm.completion(model="openai/kjv", messages=CHAT, max_tokens=1000, num_retries=0, **where)
+        litellm.completion(**{**chat, "max_tokens": 1000}, num_retries=0)
     except litellm.BadRequestError as error:
         told["errors"]["long"] = [error.status_code, str(error)]
     return told
