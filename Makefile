@@ -28,12 +28,18 @@ chaos: $(VENV)/ready  ## kills, pauses and clock steps under load, and a checker
 	$(BIN)/python tests/chaos/run.py --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 PEERS := .cache/conformance
-conformance: $(VENV)/ready $(PEERS)/mlserver/ready $(PEERS)/kserve/ready $(PEERS)/openai/ready  ## our parties and other people's, run for real
+conformance: $(VENV)/ready $(PEERS)/mlserver/ready $(PEERS)/kserve/ready $(PEERS)/openai/ready $(PEERS)/garak/ready  ## our parties and other people's, run for real
 	$(BIN)/python -m pytest -m conformance
 
 $(PEERS)/%/ready: tests/conformance/%.txt  # they want older Pythons too: make PEER_PYTHON=python3.11 conformance
 	$(or $(PEER_PYTHON),$(PYTHON)) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
+	touch $@
+
+$(PEERS)/garak/ready: tests/conformance/garak.txt
+	$(or $(PEER_PYTHON),$(PYTHON)) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --requirement $<
+	$(@D)/bin/pip install --quiet --no-deps garak==0.17.1
 	touch $@
 
 check: $(VENV)/ready

@@ -13,7 +13,7 @@ from tests.tiny_language import tiny
 pytestmark = pytest.mark.conformance
 
 HERE = Path(__file__).parent
-BIN = HERE.parents[1] / ".cache" / "conformance" / "openai" / "bin"
+PEERS = HERE.parents[1] / ".cache" / "conformance"
 PROMPT, CHAT = (len(tiny().tokens.encode(text)) for text in ("The king said", "Go The king said"))
 CONFIG = """
 state = "state"
@@ -42,7 +42,7 @@ def calls(server, client):
     """What a client was told, and what its account was billed."""
     url, new_key = server
     key = new_key(client)
-    run = [BIN / "python", HERE / "openai_calls.py", client, url, key]
+    run = [PEERS / "openai" / "bin" / "python", HERE / "openai_calls.py", client, url, key]
     done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])  # litellm prints advice
@@ -80,6 +80,16 @@ def test_litellm_is_answered_and_counts_what_is_billed(server):
     assert len(told["texts"]) == 2 and told["texts"][0] == told["texts"][1]
     assert [prompt for prompt, _ in told["usage"]] == [CHAT, CHAT, PROMPT]
     assert told["errors"]["long"][0] == 400 and "context" in told["errors"]["long"][1]
+
+
+def test_garak_s_rest_generator_is_answered(server):
+    url, new_key = server
+    run = [PEERS / "garak" / "bin" / "python", HERE / "garak_calls.py", url, new_key("garak")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    (likeliest,) = set(told["completions"])
+    assert told == {"completions": [likeliest] * 2, "chat/completions": [likeliest] * 2} and likeliest
 
 
 def test_curl_is_answered_whole_and_streamed(server):
