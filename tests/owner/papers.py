@@ -86,3 +86,10 @@ def judged(case, suspect, work, *, independent=OTHERS, asked=None, **more):
 
 def case_of(evidence, study, log, **more):
     return Case(evidence, study, [Log.open(log).heads[-1]], **{"since": LATER, **more})
+
+
+def refused(found, why):
+    """Checks that a judge refuses, and why; returns what he found."""
+    assert found.outcome == "refused" and found.found is None, found
+    assert why in found.why
+    return found

@@ -6,58 +6,21 @@ import hmac
 import math
 import sqlite3
 import struct
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from dawn_parts import CARD, PROBS, SECRET, X, dawn, opened_store, probs_of, victim
 from scipy import stats
-from sites import site
 
-from defenses import (
-    Dawn,
-    GaussianNoise,
-    LabelFlips,
-    LabelOnly,
-    Monitored,
-    Prada,
-    Quota,
-    Reaction,
-    Redundant,
-    Rounding,
-    Stage,
-    StandingAlarm,
-    Temperature,
-    TopK,
-    check_order,
-    disclosed,
-)
 from defenses.answers.renormalised import relabelled
 from defenses.store import open_store
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import MarkLedger, WatermarkParameters
-from defenses.watermarks.ledger.commitment import log_of
 from owner.dawn import counted, mapped
 from wire import Answer, BadInput, Card, Query, Refused
 
-SECRET = bytes(range(32))
-CARD = Card("m", (4,), 5, low=None, high=None)
-X = np.random.default_rng(0).standard_normal((400, 4)).astype(np.float32)
-
-
-def probs_of(x, classes=5):
-    rng = np.random.default_rng([abs(int(v * 1000)) for v in x.reshape(len(x), -1)[:, 0]])
-    return rng.dirichlet(np.full(classes, 0.3), len(x)).astype(np.float32)
-
-
-PROBS = probs_of(X)
 LABELS = PROBS.argmax(axis=1)
-KNOWN = {row.tobytes(): p for row, p in zip(X, PROBS, strict=True)}
-
-
-async def victim(query):
-    probs = np.stack([KNOWN[row.tobytes()] for row in query.x])
-    return Answer(probs.argmax(axis=1), probs)
 
 
 def expected(row, label, classes, rate):
@@ -74,20 +37,6 @@ def expected(row, label, classes, rate):
 
 
 MARKED = [i for i, row in enumerate(X) if expected(row, LABELS[i], 5, 0.2) is not None]
-
-
-@asynccontextmanager
-async def opened_store(url="sqlite://"):
-    store = open_store(url)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-def dawn(store, rate=0.2, **changes):
-    at = {"card": CARD, "fingerprint": "ab", "secret": SECRET, "store": store} | changes
-    return Dawn(rate).bind(site(**at))
 
 
 async def asked(store, x, account="a", at=7.0, handle=victim, rate=0.2, **changes):
@@ -316,53 +265,3 @@ async def test_another_model_has_other_marks_under_its_own_key():
         other = await asked(store, X, model="n", card=replace(CARD, model="n"), secret=bytes(32))
     both = ((one.labels != LABELS) & (other.labels != LABELS)).sum()
     assert stats.binomtest(int(both), len(X), 0.04).pvalue > 1e-3
-
-
-@dataclass(frozen=True)
-class Unlisted:
-    """A defence that nobody has listed, and that changes labels."""
-
-    stage = Stage.NOISE
-
-
-@pytest.mark.parametrize(
-    ("defense", "found"),
-    [
-        (LabelOnly(), "the layers inside disclose labels only"),
-        (TopK(2), "must stand inside top_k"),
-        (Rounding(2), "rounding must stand outside"),
-    ],
-    ids=str,
-)
-def test_it_stands_inside_what_withholds(defense, found):
-    with pytest.raises(BadInput, match=found) as refused:
-        disclosed([Dawn(0.2), defense], CARD)
-    assert not isinstance(refused.value, Redundant)
-
-
-@pytest.mark.parametrize(
-    "inside",
-    [GaussianNoise(0.01), Temperature(2.0), LabelFlips(0.1), Dawn(0.2), TopK(2), Quota(1), Unlisted()],
-    ids=str,
-)
-def test_nothing_that_changes_an_answer_stands_inside(inside):
-    with pytest.raises(BadInput, match="dawn: it stands inside it; marks are counted against the victim's own"):
-        check_order([("dawn", Dawn(0.2)), ("it", inside)])
-    check_order([("it", inside), ("dawn", Dawn(0.2))] if not isinstance(inside, Dawn) else [("dawn", inside)])
-    check_order([("dawn", Dawn(0.2)), ("prada", Monitored(Prada(0.9), "prada"))])
-
-
-async def test_a_deceived_account_is_not_marked():
-    async with opened_store() as store:
-        reaction = Reaction(5, SECRET, victim, marks=[dawn(store)])
-        deceived = [StandingAlarm("bad", "m", "prada", 0.0, 1, 0.5, "deceive")]
-        for account, alarms in (("bad", deceived), ("good", [])):
-            await reaction.around(alarms)(Query(account, X, 0.0))
-        bad, good = [len((await store.read(log_of("m", account))).entries) for account in ("bad", "good")]
-    assert bad == 0 < good
-
-
-@pytest.mark.parametrize("rate", [0, -0.1, 0.6, float("nan")])
-def test_rates_without_sense_are_refused(rate):
-    with pytest.raises(BadInput, match="dawn: rate must lie between"):
-        Dawn(rate)

@@ -11,13 +11,7 @@ from zoo import folder
 
 FEW = SelectedInference(images=5, candidates=60, permutations=99)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def secret():
-    """The same twins in every run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("owner.twins.study.secrets.token_hex", lambda size: "17" * size)
-        yield
+pytestmark = pytest.mark.usefixtures("secret")
 
 
 def selected(place, craft=None):
