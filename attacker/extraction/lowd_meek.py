@@ -49,7 +49,8 @@ class LowdMeek:
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
         """Queries rows on lines through the boundary, and computes the weights; see :class:`Extraction`.
 
-        A feature whose line was not finished within the budget gets the weight 0.
+        Where the budget ends, the boundary is taken as it is known by then; a feature whose line was not begun
+        gets the weight 0.
 
         Raises:
             NotApplicable: The model has more than two classes, or all instances were of one class.
@@ -110,7 +111,8 @@ class Line:
         """Bisects displaced lines, all at once, within the range of the features.
 
         Returns:
-            The share of the line's length at which the label changes, ``(n,)``; NaN where it does not.
+            The share of the line's length at which the label changes, ``(n,)``, less exactly if the victim stops
+            answering; NaN where it does not change, or is not known to.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             ends = [(end - self._first - moved) / self._way for end in (self._low, self._high)]
@@ -128,7 +130,7 @@ class Line:
         while len(rows) and (b - a).max() > self._tolerance:
             middle = (a + b) / 2
             if (labels := self._labels(moved, middle)) is None:
-                return crossed
+                break
             a, b = np.where(labels == 0, middle, a), np.where(labels == 0, b, middle)
         crossed[rows] = (a + b) / 2
         return crossed

@@ -14,10 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from attacker.extraction.active_thief import ActiveThief
+from attacker.extraction.copycat import Copycat
+from attacker.extraction.data_free import DataFree
+from attacker.extraction.dfms_hl import DfmsHl
 from attacker.extraction.equation_solving import EquationSolving
 from attacker.extraction.extraction import Extraction
 from attacker.extraction.jbda import Jbda
 from attacker.extraction.knockoff import Knockoff
+from attacker.extraction.mixmatch import MixMatch
 from attacker.extraction.relu import Relu
 from attacker.extraction.t_rnd import TRnd
 from experiments import metrics
@@ -45,10 +49,11 @@ class A14:
         data: The data set; its features lie between 0 and 1.
         hidden: Hidden units of the victims, in one layer.
         training: Training of the victims.
-        knockoff: Rows that Knockoff and ActiveThief ask about.
+        knockoff: Rows that Knockoff, ActiveThief, MixMatch and Copycat ask about.
         seeds: Rows that JbDA and T-RND begin with.
         rounds: Their doublings.
         ratio: Rows per unknown parameter for equation solving.
+        made: Rows that the attacks without data make.
         budget: Most rows of functionally equivalent extraction.
         uniform_rows: Uniformly random rows on which the two are compared.
     """
@@ -67,6 +72,7 @@ class A14:
     seeds: int = 100
     rounds: int = 4
     ratio: float = 2.0
+    made: int = 20_000
     budget: int = 1_000_000
     uniform_rows: int = 5000
 
@@ -81,14 +87,20 @@ class A14:
             "equation solving (form known)": EquationSolving("mlp", (self.hidden,), self.ratio, steps=300),
             "Knockoff": learner,
             "ActiveThief": ActiveThief(self.knockoff, 5, family="mlp", epochs=100, early_stopping=20),
+            "MixMatch": MixMatch(500, shift=0, weight=10.0, family="mlp"),
+            "Copycat, labels": Copycat("mlp", epochs=30, shift=0),
             "JbDA": Jbda(self.seeds, self.rounds, family="mlp"),
             "T-RND": TRnd(self.seeds, self.rounds, family="mlp"),
+            "DFME, no rows of its own": DataFree(self.made, family="mlp", batch=64, width=32),
+            "DFMS-HL, labels, no rows of its own": DfmsHl(self.made, family="mlp", width=16),
+            "random rows, labels": DfmsHl(self.made, queries="random", family="mlp"),
         }
         found: dict[str, dict[str, dict[int, float | None]]] = {}
         runs = [(name, seed) for name in methods for seed in lab.seeds]
         for name, seed in tqdm(runs, desc=self.ID, unit="theft", dynamic_ncols=True):
             pools, victim, attack = held[seed], victims[seed], methods[name]
-            budget = self.knockoff if isinstance(attack, Knockoff | ActiveThief) else self.budget
+            natural = isinstance(attack, Knockoff | ActiveThief | MixMatch | Copycat)
+            budget = self.knockoff if natural else self.budget
             account = f"{[*methods].index(name)}-{seed}"
             stolen = lab.attack(server, f"victim-{seed}", account, attack, pools["pool"], budget, seed)
             copies = {name: (stolen.model, len(stolen.x))}

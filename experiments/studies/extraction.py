@@ -118,6 +118,8 @@ class Thefts:
     def ways(self) -> Iterator[Way]:
         """Yields every method with its settings."""
         own, other = self.family, self.other_family
+        for victim, family in (("images", own), ("vectors", "softmax"), ("table", "logistic")):
+            yield Way(NULL, victim, OWN, family, None)  # first, so that a run which is cut short has it
         for pool, family in ((OWN, own), (OWN, other), (FOREIGN, own), (FOREIGN, other)):
             yield Way("knockoff", "images", pool, family, lambda n, family=family: Knockoff(family, epochs=20))  # type: ignore[misc]
         yield Way("knockoff", "images", RANDOM, own, lambda n: Knockoff(own, epochs=20))
@@ -133,8 +135,6 @@ class Thefts:
         yield Way("retraining", "vectors", NONE, "softmax", lambda n: Retraining(n, 5, family="softmax"))
         yield Way("lowd-meek", "table", NONE, "logistic", lambda n: LowdMeek(points=n // 4))
         yield Way("path-finding", "tree", NONE, "tree", lambda n: PathFinding())
-        for victim, family in (("images", own), ("vectors", "softmax"), ("table", "logistic")):
-            yield Way(NULL, victim, OWN, family, None)
 
     def victims(self) -> Mapping[str, tuple[str, Family]]:
         """Returns the data set and the family of each victim."""
@@ -249,7 +249,8 @@ class _Robbed:
             pool = dataclasses.replace(pool.take(slice(0)), x=drawn, y=None)
         if way.attack is None:
             labelled = pool.take(slice(n))
-            copy: Model = self.lab.train(labelled, seed, family=way.architecture, training=Training(20))
+            training = Training(20) if way.victim == "images" else LONG
+            copy: Model = self.lab.train(labelled, seed, family=way.architecture, training=training)
             bill = {"asked": 0, "requests": 0, "money": 0}
         else:
             attack = way.attack(n)

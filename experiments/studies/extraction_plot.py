@@ -27,6 +27,7 @@ def plot(results: Mapping[str, Any], file: Path) -> None:
             continue
         key = (row["method"], row["victim"], row["pool"], row["architecture"])
         panels.setdefault(key, {}).setdefault(row["answer"], []).append(row)
+    told = {answer for answers in panels.values() for answer in answers}
     columns = 4
     deep = -(-len(panels) // 2)
     figure = Figure(figsize=(4 * columns, 2.6 * deep), layout="constrained")
@@ -36,6 +37,8 @@ def plot(results: Mapping[str, Any], file: Path) -> None:
     for place, (key, answers) in enumerate(panels.items()):
         by_rows, by_money = axes[place // 2][2 * (place % 2) : 2 * (place % 2) + 2]
         for colour, answer in enumerate(ANSWERS):
+            if answer not in told:
+                continue
             rows = sorted(answers.get(answer, []), key=lambda row: row["asked"])
             mean, low, high = ([100 * row["agreement"][part] for row in rows] for part in range(3))
             for axis, at in (
@@ -44,6 +47,7 @@ def plot(results: Mapping[str, Any], file: Path) -> None:
             ):
                 axis.plot(at, mean, marker="o", markersize=3, color=f"C{colour}", label=answer)
                 axis.fill_between(at, low, high, color=f"C{colour}", alpha=0.12, linewidth=0)
+                axis.set_ylim(0, 102)
         null = nulls.get(key[1], [])
         by_rows.plot([r["rows"] for r in null], [100 * r["agreement"][0] for r in null], "k--", label=NULL)
         by_rows.set(xscale="log", xlabel="rows answered", ylabel="agreement, %")

@@ -51,6 +51,8 @@ def test_fewer_rows_tell_less() -> None:
 def test_a_budget_that_ends_leaves_the_weights_so_far() -> None:
     copy, oracle = stolen(LowdMeek(), budget=60)
     assert oracle.spent <= 60 and np.isfinite(copy.predict(TEST)).all()
+    cut, oracle = stolen(LowdMeek(), budget=70)  # in the middle of the bisection of all features' lines
+    assert oracle.ended is not None and agreement(cut) > 0.75
 
 
 def test_a_rare_class_is_found_among_rows_of_the_pool() -> None:

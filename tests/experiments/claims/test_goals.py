@@ -13,6 +13,7 @@ TINY = A14(
     knockoff=200,
     seeds=50,
     rounds=1,
+    made=500,
     budget=100_000,
     uniform_rows=500,
 )
