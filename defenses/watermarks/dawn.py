@@ -108,18 +108,18 @@ class Watermark:
         mapping = await self._mapping()
         form, points = await mapping(query.x)  # M_V(x)
         marked = self._key.marked(self._dawn.rate, form, points)  # W_V(x) = 1
-        if not marked:
-            return answer
         classes = probs_of(answer).shape[1]
-        row_form, rows = encode_rows(query.x[marked])
+        chosen = marked or [0]  # without a marked row, the same work is done for nothing, to take as long
+        row_form, rows = encode_rows(query.x[chosen])
         marks = []
-        for i, row in zip(marked, rows, strict=True):
+        for i, row in zip(chosen, rows, strict=True):
             label = int(answer.labels[i])
             false_label = self._key.false_label(form, points[i], label, classes)  # B_V(x)
             cell = points[i].hex() if self._dawn.mapping == "median" else None
             marks.append(Mark(row_form, row, label, false_label, query.at, cell))
-        await self._ledger.add(query.account, marks)
-        return relabelled(answer, np.array(marked), np.array([mark.told_label for mark in marks]))
+        await self._ledger.add(query.account, marks if marked else [])
+        changed = relabelled(answer, np.array(chosen), np.array([mark.told_label for mark in marks]))
+        return changed if marked else answer
 
     async def _mapping(self) -> Mapping:
         parameters = await self._begin()

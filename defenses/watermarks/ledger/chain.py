@@ -56,20 +56,22 @@ class Chain:
             level = (await self._store.levels(self.name)).get(_LENGTH)
             self._least = 0 if level is None else int(level.as_of)
         tail = await self._store.read(self.name, self.length)
-        for entry in tail.entries[self.length - tail.start :]:  # another task may have read some meanwhile
-            members, content, self.head = follow(self.name, self.length, self.head, entry)
-            self.length += 1
-            self._fold(members, content)
+        self._take(tail.start, tail.entries)
         if self.length < self._least:
             raise Broken(f"{self.name}: the log has {self.length} entries, but it had at least {self._least}")
 
-    async def append(self, new: Callable[[], Sequence[Record]]) -> None:
+    async def append(self, new: Callable[[], Sequence[Record]]) -> bool:
         """Appends the records that ``new`` returns, until it returns none.
 
         Calls ``new`` again whenever the log has grown. When this method returns, the loss of any entry of the log
         can be detected.
+
+        Returns:
+            Whether it appended anything.
         """
-        await self.catch_up()
+        if self._least is None:
+            await self.catch_up()
+        appended = False
         while records := new():
             length, head, entries = self.length, self.head, []
             for members, content in records:
@@ -84,11 +86,20 @@ class Chain:
                         f"{self.name}: the log has lost some of the {length} entries read from it"
                     ) from None
             else:
-                await self.catch_up()
+                appended = True
+                self._take(length, entries)
         if self._least is None or self._least < self.length:
             least = self.length
             await self._store.charge(Charge(self.name, [Counter(_LENGTH, 0, refill=1.0, as_of=least)]))
             self._least = max(self._least or 0, least)
+        return appended
+
+    def _take(self, start: int, entries: Sequence[bytes]) -> None:
+        """Folds entries from a position on; another task may have folded some of them meanwhile."""
+        for entry in entries[self.length - start :]:
+            members, content, self.head = follow(self.name, self.length, self.head, entry)
+            self.length += 1
+            self._fold(members, content)
 
 
 def start_of(name: str) -> str:

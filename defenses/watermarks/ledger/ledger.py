@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 from cachetools import LRUCache
 
-from defenses.store import Store
+from defenses.store import Charge, Counter, Store
 from defenses.watermarks.ledger.chain import Broken, Chain, Record
 from defenses.watermarks.ledger.commitment import Commitment, Opening, account_hash, blinding_of, log_of, root_of
 from defenses.watermarks.ledger.marks import Mark, WatermarkParameters
@@ -99,6 +99,9 @@ class MarkLedger:
     async def add(self, name: str, marks: Sequence[Mark]) -> None:
         """Registers marks of an account, each row once.
 
+        Without a new mark it makes as many trips to the store, so that the time of an answer does not tell whether
+        it is marked.
+
         Raises:
             Broken: The account's log is inconsistent.
             Refused: The store is unavailable (503).
@@ -111,7 +114,10 @@ class MarkLedger:
             by_row = {_digest(mark.row): mark for mark in marks}
             return [mark.record for digest, mark in by_row.items() if digest not in account.rows]
 
-        await account.chain.append(new)
+        if not await account.chain.append(new):
+            await self._store.probe()
+            latest = Counter("unmarked", 0, refill=1.0, as_of=self._store.now())
+            await self._store.charge(Charge(self._index.name, [latest]))
         self._held[name] = account
 
     async def commit(self, at: float) -> Commitment:
@@ -153,7 +159,7 @@ class MarkLedger:
         entry = (await self._store.read(self._index.name, position)).entries[0]
         state: State = orjson.loads(entry.partition(b"\n")[0])["accounts"]
         marks = {account: length for account, length, _ in state}
-        if name not in marks:
+        if not marks.get(name):
             raise BadInput(f"commitment {root} binds no marks of account {name!r}")
         opening = Opening(
             model=self._model,
