@@ -219,6 +219,35 @@ async def test_a_ledger_that_is_damaged_while_serving_is_refused(tmp_path):
         np.testing.assert_array_equal(answer.labels, LABELS[honest])
 
 
+async def test_the_number_of_trips_to_the_store_does_not_tell_a_mark(store_url, monkeypatch):
+    trips = []
+
+    def count_calls(store, name):
+        call = getattr(store, name)
+
+        def count(*given, **more):
+            trips.append(name)
+            return call(*given, **more)
+
+        monkeypatch.setattr(store, name, count)
+
+    async with opened_store(store_url) as store:
+        layer = dawn(store)
+        await layer.start()
+        await layer(Query("a", X[:1], 7.0), victim)
+        for name in ("append", "probe", "charge", "charge_all", "read", "levels"):
+            count_calls(store, name)
+        found = {}
+        for again in (False, True):
+            for i in range(1, 60):
+                trips.clear()
+                await layer(Query("a", X[i : i + 1], 7.0), victim)
+                found.setdefault((i in MARKED, again), set()).add(tuple(trips))
+        assert len(found) == 4
+        assert found.pop((True, False)) == {("append", "charge")}  # a first answer about a marked row
+        assert set.union(*found.values()) == {("probe", "charge")}
+
+
 @pytest.mark.parametrize("fails", ["append", "charge", "read", "levels"])
 @pytest.mark.parametrize("started", [False, True])
 async def test_no_mark_is_answered_unless_it_is_registered(fails, started):
