@@ -8,7 +8,9 @@ class, follows the report of a student team on a contest of 2026, which calls th
 What differs: there, the same references choose the rows and calibrate the score. But chosen references are right
 about the rows by construction, so a new independent model errs more often than they do. So one half of the
 independent models chooses, and the other half calibrates. The suspect's score is compared with theirs by Student's
-t. No private row is shown.
+t. And the score there is the probability of the victim's wrong class, which is high for any model that is worse
+than the references; here it is the odds between that class and the other wrong ones, whatever the true class gets.
+No private row is shown.
 """
 
 from __future__ import annotations
@@ -54,11 +56,13 @@ class Study:
     Attributes:
         x: Rows that the victim gets wrong, ``(n, *shape)``.
         wrong: The victim's labels of them, ``(n,)``.
+        y: Their true labels, ``(n,)``.
         told: The answers of the calibrating models, by name.
     """
 
     x: Array
     wrong: Labels
+    y: Labels
     told: Mapping[str, Answer]
 
 
@@ -135,14 +139,15 @@ class OwnErrors:
         if len(chosen) < 2:
             raise BadInput(f"{len(chosen)} errors of the victim are its own; expected at least 2: give more rows")
         x, wrong = reference.x[chosen], labels[chosen]
-        return Study(x, wrong, {name: holdings.independent[name].query(x) for name in calibrating})
+        true = reference.y[chosen]
+        return Study(x, wrong, true, {name: holdings.independent[name].query(x) for name in calibrating})
 
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Errors]:
         """Queries the suspect about the errors."""
         before, answer = suspect.spent, suspect.query(study.x)
         by_labels = any(one.probs is None for one in (answer, *study.told.values()))
-        others = np.stack([signal(one, study.wrong, by_labels) for one in study.told.values()])
-        own = score(signal(answer, study.wrong, by_labels), others)
+        others = np.stack([signal(one, study.wrong, study.y, by_labels) for one in study.told.values()])
+        own = score(signal(answer, study.wrong, study.y, by_labels), others)
         scores = [score(one, np.delete(others, place, axis=0)) for place, one in enumerate(others)]
         z, p = beyond(own, scores)
         p_value = min(1.0, self.tries * p)
@@ -165,19 +170,23 @@ class OwnErrors:
         )
 
 
-def signal(answer: Answer, wrong: Labels, by_labels: bool) -> Array:
-    """Returns how much a model sides with wrong labels: the logit of their probability, or whether it gives them.
+def signal(answer: Answer, wrong: Labels, y: Labels, by_labels: bool) -> Array:
+    """Returns how much a model sides with wrong labels, rather than with other wrong ones.
 
     Args:
         answer: The model's answer about n rows.
         wrong: The labels, ``(n,)``.
+        y: The true labels, ``(n,)``.
         by_labels: Whether only labels count.
+
+    Returns:
+        The logarithm of the odds, ``(n,)``; by labels, 1 for the wrong one, -1 for another, 0 for the true one.
     """
     if by_labels or answer.probs is None:
-        return np.asarray(answer.labels == wrong, np.float64)
-    told = np.nan_to_num(answer.probs[np.arange(len(wrong)), wrong].astype(np.float64))
-    p = np.clip(told, FLOOR, 1 - FLOOR)
-    return np.asarray(np.log(p / (1 - p)))
+        return np.where(answer.labels == wrong, 1.0, np.where(answer.labels == y, 0.0, -1.0))
+    rows, p = np.arange(len(wrong)), np.clip(np.nan_to_num(answer.probs.astype(np.float64)), FLOOR, 1)
+    others = p.sum(axis=1) - p[rows, wrong] - p[rows, y]
+    return np.asarray(np.log(p[rows, wrong]) - np.log(np.maximum(others, FLOOR)))
 
 
 def score(own: Array, others: Array) -> float:

@@ -13,9 +13,9 @@ from owner.conferrable import Conferrable, Models
 from owner.dataset_inference.dataset_inference import DatasetInference
 from owner.dataset_inference.embeddings import Images
 from owner.one_more import beyond
-from owner.own_errors import OwnErrors, Rows, score, signal
+from owner.own_errors import OwnErrors, Rows, score
 from owner.twin_test import Ranking, TwinTest, dispute, ranking, similarity
-from wire import Answer, Array, BadInput, Labels
+from wire import Array, BadInput, Labels
 from zoo.data import Pool
 from zoo.network import Network
 
@@ -89,11 +89,11 @@ def own_errors(court: Court) -> Scheme:
 
     def published(x: Array, wrong: Labels, models: list[Network]) -> Callable[[Predict], bool]:
         """The contest's rule: the models that chose the rows also calibrate the score."""
-        others = np.stack([signal(_answer(model.predict, x), wrong, False) for model in models])
+        others = np.stack([logits(model.predict(x), wrong) for model in models])
         scores = [score(one, np.delete(others, place, axis=0)) for place, one in enumerate(others)]
 
         def accuse(predict: Predict) -> bool:
-            own = score(signal(_answer(predict, x), wrong, False), others)
+            own = score(logits(predict(x), wrong), others)
             return beyond(own, scores).p <= test.alpha
 
         return accuse
@@ -204,9 +204,10 @@ def dataset_inference(court: Court) -> Scheme:
     )
 
 
-def _answer(predict: Predict, x: Array) -> Answer:
-    probs = predict(x)
-    return Answer(probs.argmax(axis=1), probs)
+def logits(probs: Array, labels: Labels) -> Array:
+    """Returns the logit of the probability of a label for each row, which the contest's score is made of."""
+    p = np.clip(probs[np.arange(len(labels)), labels].astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(p / (1 - p)))
 
 
 def _siding(model: Network, wrong: Labels, reference: Pool) -> float:
