@@ -17,7 +17,7 @@ from zoo.training import Training
 
 DIGITS = load("digits", None, Path()).pool
 ROWS, REFERENCE, REST = (DIGITS.take(slice(*ends)) for ends in ((0, 200), (200, 900), (900, 1797)))
-RECIPE, RNG = Recipe(Mlp((32,)), Training(epochs=15)), np.random.default_rng(0)
+RECIPE, RNG = Recipe(Mlp((32,)), Training(epochs=60)), np.random.default_rng(0)
 
 
 def oracle(model, labels_only=False):
@@ -35,13 +35,13 @@ def victim():
 
 @pytest.fixture(scope="module")
 def others():
-    pools = [REST.take(np.random.default_rng(n).permutation(len(REST))[:300]) for n in range(11)]
+    pools = [REST.take(np.random.default_rng(n).permutation(len(REST))[:600]) for n in range(17)]
     return [dataclasses.replace(RECIPE, seed=n).train(pool) for n, pool in enumerate(pools)]
 
 
 @pytest.fixture(scope="module")
 def holdings(victim, others):
-    models = {str(n): oracle(model) for n, model in enumerate(others[:10])}
+    models = {str(n): oracle(model) for n, model in enumerate(others[:16])}
     return Rows(oracle(victim), REFERENCE, models)
 
 
@@ -50,8 +50,8 @@ def test_the_rows_are_errors_about_which_the_choosing_models_are_right(victim, o
     places = [int(np.flatnonzero((row == REFERENCE.x).all(axis=(1, 2, 3)))[0]) for row in study.x]
     true = REFERENCE.y[places]
     assert np.array_equal(victim.predict(study.x).argmax(1), study.wrong) and (study.wrong != true).all()
-    assert all((model.predict(study.x).argmax(1) == true).mean() > 0.5 for model in others[:5])
-    assert list(study.told) == ["5", "6", "7", "8", "9"] and len(study.x) >= 5
+    assert all((model.predict(study.x).argmax(1) == true).mean() > 0.5 for model in others[:8])
+    assert list(study.told) == [str(n) for n in range(8, 16)] and len(study.x) >= 5
     assert len(OwnErrors(rows=3).prepare(holdings, RNG).x) == 3
 
 
@@ -65,7 +65,7 @@ def test_a_theft_is_accused_and_an_independent_model_is_not(victim, others, hold
         if not labels_only or model is victim:
             assert found.verdict == "accused"
     poor = dataclasses.replace(RECIPE, training=Training(epochs=2)).train(REST.take(slice(80)))
-    for model in (others[10], poor):
+    for model in (others[16], poor):
         assert prove(OwnErrors(), oracle(model, labels_only), holdings, RNG).verdict == "inconclusive"
 
 
