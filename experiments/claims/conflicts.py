@@ -148,7 +148,7 @@ class Conflicts:
                 for metric, value in self._metrics(model, held["evaluation"], triggers, pairs, seed):
                     yield f"{what}: {metric}", value
         for other in ("", "DP", "ADV"):
-            for scheme, value in self._schemes(held, other, seed):
+            for scheme, value in self._schemes(lab, held, other, seed):
                 yield f"{'+'.join(filter(None, (scheme, other)))}: {MORE[scheme]}", value
 
     def _trained(self, pool: Pool, other: str, seed: int) -> Network:
@@ -171,7 +171,7 @@ class Conflicts:
         some = evaluation.take(slice(self.attacked))
         yield METRICS["ADV"], accuracy(model, replace(some, x=self.pgd.moved(model, some.x, seed)))
 
-    def _schemes(self, held: Mapping[str, Pool], other: str, seed: int) -> Iterator[tuple[str, float]]:
+    def _schemes(self, lab: Lab, held: Mapping[str, Pool], other: str, seed: int) -> Iterator[tuple[str, float]]:
         """Yields the metrics of dataset inference, DAWN and the twin test, for a training of the victim."""
         known = _joined(held["victim"].take(slice(self.rows)), held["unseen"].take(slice(self.rows // 4)))
         draws = [np.random.default_rng([seed, 13, n]).permutation(len(known)) for n in range(1 + self.twins)]
@@ -208,7 +208,10 @@ class Conflicts:
             yield f"{prefix}TWIN", z(copies[1])
         control = held["control"]
         some = [np.random.default_rng([7, n]).permutation(len(control))[: self.rows] for n in range(8)]
-        strangers = [self._trained(control.take(rows), "", 700 + n) for n, rows in enumerate(some)]
+        strangers = [
+            lab.train(control.take(rows), 700 + n, family=Mlp(self.hidden), training=self.training)
+            for n, rows in enumerate(some)
+        ]
         yield "NULL", max(z(stranger) for stranger in strangers)
 
     def _rows(self, data: str, found: dict[str, dict[int, float]]) -> Iterator[Finding]:
