@@ -27,6 +27,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A6": "experiments.claims.jbda_controls:A6",
         "A8": "experiments.claims.adaptive_knockoff:A8",
         "A12": "experiments.claims.output_layer:A12",
+        "A12-defences": "experiments.claims.hidden_width:HiddenWidth",
         "A12-imitation": "experiments.claims.imitation:Imitation",
         "A13": "experiments.claims.blueprints:A13",
         "A14": "experiments.claims.goals:A14",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.claims.command import reproduce, table
+from experiments.claims.hidden_width import LAYERS, HiddenWidth
 from experiments.claims.imitation import Imitation
 from experiments.claims.output_layer import A12
 from experiments.claims.secrets import E11
@@ -68,3 +69,17 @@ def test_students_of_texts_and_log_probabilities_stand_beside_public_text(run):
         assert less["completion_tokens"] >= 1500 and 4000 <= more["completion_tokens"] < 4000 + 64 * 39
         assert more["micro_cents"] == 400 * more["completion_tokens"]
     assert len(found["rows"]) == 12
+
+
+@pytest.mark.slow
+def test_each_defence_stands_beside_what_it_costs(run):
+    one = run(HiddenWidth(epochs=1, sizes=SIZES, prompts=40, tokens=40, judged=10))["more"]["measured"][0]
+    assert set(one) == set(LAYERS)
+    assert [one[kind]["width"] for kind in ("none", "top_logprobs 5", "top_logprobs 0", "rounding 4")] == [8] * 4
+    assert one["noise 0.5"]["width"] != 8 and (one["noise 0.5"]["error"] or 1) > 0.01
+        "error"
+    ] > 0.01
+    assert [one[kind]["width"] for kind in ("bias_xor_logprobs", "no_logprobs")] == [None, None]
+    assert one["rounding 1"]["perplexity"] == pytest.approx(one["none"]["perplexity"], rel=0.05)
+    assert one["noise 0.5"]["perplexity"] > one["none"]["perplexity"]
+    assert one["no_logprobs"]["perplexity"] is None
