@@ -77,8 +77,8 @@ class HiddenWidth(Victims):
             (
                 "The attack is the one of A12, which adapts to the log-probabilities that are told. Where these "
                 "are refused, it stops; A12 measures the bisection that is left.",
-                "The perplexity is that of held-out texts by the API's own echo, without their first tokens. Caps, "
-                "rounding and refusals leave what is written as it is.",
+                "The perplexity is that of held-out texts by the API's own echo, without their first tokens. "
+                "Caps, rounding and refusals leave what is written as it is.",
             ),
             {"measured": measured},
         )

@@ -77,8 +77,6 @@ def test_each_defence_stands_beside_what_it_costs(run):
     assert set(one) == set(LAYERS)
     assert [one[kind]["width"] for kind in ("none", "top_logprobs 5", "top_logprobs 0", "rounding 4")] == [8] * 4
     assert one["noise 0.5"]["width"] != 8 and (one["noise 0.5"]["error"] or 1) > 0.01
-        "error"
-    ] > 0.01
     assert [one[kind]["width"] for kind in ("bias_xor_logprobs", "no_logprobs")] == [None, None]
     assert one["rounding 1"]["perplexity"] == pytest.approx(one["none"]["perplexity"], rel=0.05)
     assert one["noise 0.5"]["perplexity"] > one["none"]["perplexity"]
