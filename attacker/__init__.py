@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 EXTRACTION: "Registry[Extraction]" = Registry(
     {
         "knockoff": "attacker.extraction.knockoff:Knockoff",
+        "random-words": "attacker.extraction.random_words:RandomWords",
         "jbda": "attacker.extraction.jbda:Jbda",
         "t-rnd": "attacker.extraction.t_rnd:TRnd",
         "mixmatch": "attacker.extraction.mixmatch:MixMatch",

@@ -22,6 +22,7 @@ from zoo import folder
 from zoo.data import Dataset, Pool, load, roles
 from zoo.data.idx import DEBIAN
 from zoo.families import FAMILIES, Family
+from zoo.model import Model
 from zoo.network import Network
 from zoo.recipe import Recipe, trained
 from zoo.training import Training
@@ -117,7 +118,7 @@ class Lab:
             for seed, network in victims.items()
         }
 
-    def serve(self, name: str, victims: Mapping[str, tuple[Network, str]], leaves: Collection[str] = ()) -> Server:
+    def serve(self, name: str, victims: Mapping[str, tuple[Model, str]], leaves: Collection[str] = ()) -> Server:
         """Starts a server.
 
         Args:
@@ -205,7 +206,7 @@ class Lab:
         rng = np.random.default_rng([seed, 1])
         return attack.infer(self.oracle(server, model, account), candidates.x, candidates.y, shadow, rng)
 
-    def about(self, network: Network, data: str, rows: int, evaluation: Pool) -> dict[str, Any]:
+    def about(self, network: Model, data: str, rows: int, evaluation: Pool) -> dict[str, Any]:
         """Describes a victim, for the results."""
         assert evaluation.y is not None
         labels = network.predict(evaluation.x).argmax(axis=1)

@@ -111,8 +111,8 @@ def about(model: LanguageModel, texts: Pool, held_out: Pool) -> dict[str, Any]:
         "gpt": asdict(model.gpt),
         "parameters": sum(each.numel() for each in model.decoder.parameters()),
         "texts": len(texts),
-        "perplexity": model.perplexity(held_out.x[:500].tolist()),
-        "perplexity_of_its_texts": model.perplexity(texts.x[:500].tolist()),
+        "perplexity": model.perplexity(held_out.x[:100].tolist()),
+        "perplexity_of_its_texts": model.perplexity(texts.x[:100].tolist()),
     }
 
 

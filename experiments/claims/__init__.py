@@ -26,6 +26,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "A5": "experiments.claims.unrelated_images:A5",
         "A6": "experiments.claims.jbda_controls:A6",
         "A8": "experiments.claims.adaptive_knockoff:A8",
+        "A10": "experiments.claims.random_words:A10",
         "A12": "experiments.claims.output_layer:A12",
         "A12-defences": "experiments.claims.hidden_width:HiddenWidth",
         "A12-imitation": "experiments.claims.imitation:Imitation",
@@ -51,6 +52,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "E8": "experiments.claims.labels_alone:E8",
         "E9": "experiments.claims.labels_alone:E9",
         "E10": "experiments.claims.faces:E10",
+        "radioactivity": "experiments.claims.radioactive_text:TextRadioactivity",
         "E11": "experiments.claims.secrets:E11",
     }
 )

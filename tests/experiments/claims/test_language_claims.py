@@ -7,6 +7,8 @@ from experiments.claims.command import reproduce, table
 from experiments.claims.hidden_width import LAYERS, HiddenWidth
 from experiments.claims.imitation import Imitation
 from experiments.claims.output_layer import A12
+from experiments.claims.radioactive_text import TextRadioactivity
+from experiments.claims.random_words import A10
 from experiments.claims.secrets import E11
 from tests.tiny_language import WORDS
 
@@ -20,6 +22,10 @@ def data(tmp_path_factory):
     lines = {" ".join(rng.choice(WORDS, rng.integers(5, 11))).capitalize() + "." for _ in range(900)}
     (folder / "kjv").mkdir()
     (folder / "kjv" / "words.txt").write_text("\n".join(sorted(lines)))
+    (folder / "rt-polarity").mkdir()
+    for side, words in (("pos", "fine lovely moving"), ("neg", "dull slow flat")):
+        drawn = [" ".join(rng.choice([*WORDS, *3 * words.split()], 8)) for _ in range(200)]
+        (folder / "rt-polarity" / f"rt-polarity.{side}").write_text("\n".join(drawn))
     return folder
 
 
@@ -81,3 +87,19 @@ def test_each_defence_stands_beside_what_it_costs(run):
     assert one["rounding 1"]["perplexity"] == pytest.approx(one["none"]["perplexity"], rel=0.05)
     assert one["noise 0.5"]["perplexity"] > one["none"]["perplexity"]
     assert one["no_logprobs"]["perplexity"] is None
+
+
+def test_a10_finds_texts_of_the_victim_s_kind_better_than_random_words(run):
+    found = run(A10(rows=(50,)))
+    agreement = {row["what"]: row["measured"] for row in found["rows"] if row["what"].endswith("agreement")}
+    assert len(found["rows"]) == 8 and len(agreement) == 4 and all(value > 0.3 for value in agreement.values())
+    assert agreement["texts of the victim's corpus: agreement"] > 0.75
+
+
+@pytest.mark.slow
+def test_suspects_stand_before_the_owner_s_key_and_wrong_ones(run):
+    found = run(TextRadioactivity(epochs=2, sizes=SIZES, tokens=1500, passes=2, told=600, delta=4.0))
+    one = found["more"]["measured"][0]
+    assert one["the marked victim"]["log_p"] < -5 and abs(one["the bare victim"]["z"]) < 4
+    assert all(len(one[f"student, {name}"]["wrong"]) == 20 for name in ("marked", "bare"))
+    assert one["student, marked"]["read"] >= 600 and len(found["rows"]) == 8
