@@ -22,9 +22,7 @@ from zoo.language.gpt import Gpt
 from zoo.language.model import LanguageModel
 from zoo.language.tokens import Tokens
 
-PUBLISHED = (
-    "ICML 2024: width exact for OpenAI's ada and babbage; weights to 1e-3 and less of theirs, in other units"
-)
+PUBLISHED = "exact for OpenAI's ada (1,024) and babbage (2,048)"
 
 
 @dataclass(frozen=True)
