@@ -139,5 +139,7 @@ class Featurizer(Protocol):
 
 
 def zero_row(card: Card) -> Array:
-    """Returns one row of zeros in the model's dtype, ``(1, *input_shape)``, to try a function on."""
+    """Returns a row to try a function on: zeros in the model's dtype, ``(1, *input_shape)``; or an empty text."""
+    if card.dtype == "BYTES":
+        return np.array([""], object)
     return np.zeros((1, *card.input_shape), np.uint8 if card.dtype == "UINT8" else np.float32)

@@ -61,6 +61,7 @@ class Ood:
     """
 
     uncalibrated: ClassVar[Mapping[str, Any]] = {"delta": 1.0}
+    any_rows: ClassVar[bool] = True
 
     folder: Path
     delta: float

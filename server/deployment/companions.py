@@ -17,7 +17,6 @@ from server.settings import Victim
 from wire import Array, BadInput, Card
 from zoo import folder
 from zoo.model import Model
-from zoo.network import Network
 from zoo.penultimate import activation_bits, penultimate
 
 
@@ -25,9 +24,8 @@ from zoo.penultimate import activation_bits, penultimate
 class Models:
     """The models beside one victim; a :class:`~defenses.companions.Companions`.
 
-    Each has an engine of its own, with the same gate as the victim's, and a batcher. Whatever is a
-    :class:`~zoo.network.Network`, whose module maps rows to ``(n, k, ...)``, can be had so; an engine takes the
-    softmax over the k.
+    Each has an engine of its own, with the same gate as the victim's, and a batcher. The module of a
+    :class:`~zoo.network.Network` maps rows to ``(n, k, ...)``, and an engine takes the softmax over the k.
 
     Attributes:
         model: The victim's own.
@@ -85,23 +83,32 @@ class Models:
         victim = self.victim.model_copy(update={"engine": "auto", "precision": "float32"})
         return await self._passes(name, lambda: activation_bits(self.model.network(), limits), victim)
 
-    async def _passes(self, name: str, make: Callable[[], Network], victim: Victim | None = None) -> Forward:
+    async def _passes(self, name: str, make: Callable[[], Model], victim: Victim | None = None) -> Forward:
         if name not in self._made:
             await asyncio.to_thread(self._make, name, make, victim or self.victim)
         return self._made[name]
 
-    def _make(self, name: str, make: Callable[[], Network], victim: Victim) -> None:
+    def _make(self, name: str, make: Callable[[], Model], victim: Victim) -> None:
         with self._making:
             if name not in self._made:
                 card = replace(self.card, model=f"{self.card.model}, {name}")
                 engine = engine_of(make(), victim, card, self.cache, self.threads)
                 self._made[name] = Batcher(engine, self.executor)
 
-    def _loaded(self, path: Path) -> Network:
-        model = folder.load(path, str(self.model.network().device))
+    def _loaded(self, path: Path) -> Model:
+        model = folder.load(path, self._device())
         takes = model.card()
+        if (takes.dtype == "BYTES") != (self.card.dtype == "BYTES"):
+            kinds = ("texts", "numbers") if takes.dtype == "BYTES" else ("numbers", "texts")
+            raise BadInput(f"{path}: it takes {kinds[0]}, and the victim {kinds[1]}")
         if takes.input_shape != self.card.input_shape:
             raise BadInput(f"{path}: it takes rows {takes.input_shape}, and the victim {self.card.input_shape}")
         if takes.features != self.card.features or (self.card.missing and not takes.missing):
             raise BadInput(f"{path}: it takes other features than the victim")
-        return model.network()
+        return model
+
+    def _device(self) -> str:
+        try:
+            return str(self.model.network().device)
+        except BadInput:  # a forest, or a model of texts
+            return "cpu"
