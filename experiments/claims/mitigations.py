@@ -21,7 +21,7 @@ from experiments.claims.claim import Finding, Findings, over_seeds
 from experiments.claims.spying import Division, accuracy, checked, figures, spied
 from experiments.header import cores
 from experiments.lab import Lab
-from wire import Array
+from wire import Array, BadInput
 from zoo import folder
 from zoo.families.mlp import Mlp
 from zoo.network import Network
@@ -46,6 +46,7 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "early stopping": {"held_out": 0.2, "patience": 3},
     "DP-SGD": {"noise": 0.5, "clip": 1.0, "epochs": 60, "batch": 128, "lr": 5e-3},
 }
+MITIGATIONS = (*ANSWERS, MEMGUARD, *TRAININGS)
 PUBLISHED = {  # Purchase-100: test accuracy, attack accuracy, precision, recall
     "none": (0.66, 0.92, 0.87, 1.00),
     "top-3": (0.66, 0.92, 0.87, 0.99),
@@ -75,6 +76,7 @@ class E5:
         choices: Numbers of epochs of the reference models to choose from.
         population: Rows of the shadow pool to query.
         attack_epochs: Passes of an attack model.
+        mitigations: Those to measure; all if none is named.
         budget: MemGuard's mean sum of absolute changes of a row's probabilities.
     """
 
@@ -94,7 +96,12 @@ class E5:
     choices: tuple[int, ...] = (10, 20, 40)
     population: int = 1000
     attack_epochs: int = 10
+    mitigations: tuple[str, ...] = ()
     budget: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not set(self.mitigations) <= set(MITIGATIONS):
+            raise BadInput(f"mitigations {self.mitigations}; expected some of {', '.join(MITIGATIONS)}")
 
     def run(self, lab: Lab) -> Findings:
         """Attacks each victim over HTTP; see :class:`~experiments.claims.claim.Claim`."""
@@ -127,9 +134,13 @@ class E5:
                 "Published figures are of Purchase-100, whose records are not public; ours are of other data.",
                 "Every attack was also run against a model that saw no candidate, and a forest was trained on the "
                 "rows alone; the run fails where an interval does not hold 0.5.",
-                f"DP-SGD: epsilon {self._epsilon():.1f} at delta 1e-4 for each row.",
-                "MemGuard's classifier learns from half of the members and as many of the attacker's rows, for "
-                "want of others.",
+                *(
+                    [f"DP-SGD: epsilon {self._epsilon():.1f} at delta 1e-4 for each row."]
+                    if "DP-SGD" in measured
+                    else []
+                ),
+                "MemGuard's classifier, where it is measured, learns from half of the members and as many of the "
+                "attacker's rows, for want of others.",
                 "Reference models have the victim's L2 penalty, and no other mitigation of its training.",
             ),
             {"measured": measured, "null": nulls},
@@ -144,7 +155,9 @@ class E5:
         plain = Training(self.epochs, lr=self.lr)
         models: dict[str, list[tuple[str, tuple[Network, str]]]] = {}
         reference = division.shadow.take(slice(-self.rows // 2, None)).x  # of the owner; no candidate
-        for number, name in enumerate([*ANSWERS, MEMGUARD, *TRAININGS]):
+        for number, name in enumerate(MITIGATIONS):
+            if self.mitigations and name not in (*self.mitigations, "none"):
+                continue
             training = replace(plain, **TRAININGS.get(name, {}))
             models[name] = []
             for sort, pool in (("victim", division.members), ("null", division.unrelated)):

@@ -61,6 +61,12 @@ def test_every_mitigation_is_measured_beside_its_null(tmp_path):
     assert any("epsilon" in note for note in results["claims"]["E5"]["notes"])
 
 
+def test_mitigations_that_there_are_not_are_refused():
+    assert E5(mitigations=("top-1", "DP-SGD")).mitigations
+    with pytest.raises(BadInput, match="rounding to 1 digit"):
+        E5(mitigations=("prayer",))
+
+
 @pytest.mark.slow
 def test_overfitting_is_measured_and_drawn(tmp_path):
     claim = E2(data=("digits",), rows=(200,), shadow=(600,), epochs=(5,), population=60, **SMALL)
