@@ -1,4 +1,4 @@
-"""A4, in part: what a thousand rows steal of a convolutional network.
+"""A4, in part: what a thousand rows steal of an image classifier.
 
 Sources: He et al. 2019 as surveyed by Irolla (networks by a substitute model, also by labels alone); a
 demonstration by Praetorian (2026), which reports 80.8 % agreement after 1,000 queries on Fashion-MNIST.
@@ -34,7 +34,7 @@ PLAIN, TRUE, ANOTHER = "Knockoff", "Knockoff's rows with their true labels, with
 
 @dataclass(frozen=True)
 class ThousandRows:
-    """Agreement with a convolutional victim by method, from rows of its own distribution.
+    """Agreement with a network that classifies images by method, from rows of its own distribution.
 
     Attributes:
         data: The data set.
@@ -44,10 +44,12 @@ class ThousandRows:
         epochs: Passes of Knockoff over them.
         rounds: Rounds in which ActiveThief chooses rows.
         steps: Steps of MixMatch.
+        shift: Most pixels by which MixMatch shifts images, which it then flips too; 0 for neither.
+        weight: Its weight of guesses, chosen on digits and a perceptron.
     """
 
     ID: ClassVar[str] = "A4-images"
-    SAYS: ClassVar[str] = "A convolutional network is stolen by a substitute model with 1,000 queries"
+    SAYS: ClassVar[str] = "A network that classifies images is stolen by a substitute model with 1,000 queries"
     SOURCE: ClassVar[str] = "He et al. 2019, as surveyed by Irolla; Praetorian, 2026"
 
     data: str = "fashion_mnist"
@@ -57,6 +59,8 @@ class ThousandRows:
     epochs: int = 60
     rounds: int = 4
     steps: int = 1500
+    shift: int = 2
+    weight: float = 10.0
 
     def run(self, lab: Lab) -> Findings:
         """Steals each victim over HTTP; see :class:`~experiments.claims.claim.Claim`."""
@@ -112,7 +116,9 @@ class ThousandRows:
             "ActiveThief, k-center": ActiveThief(
                 self.rows, self.rounds, strategy="k_center", family=family, epochs=60, early_stopping=15, batch=64
             ),
-            "MixMatch": MixMatch(self.steps, flip=True, family=family),
+            "MixMatch": MixMatch(
+                self.steps, weight=self.weight, shift=self.shift, flip=self.shift > 0, family=family
+            ),
         }
 
     def _found(
