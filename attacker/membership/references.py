@@ -95,7 +95,8 @@ class Referenced:
             the budget.
         family: Family of the reference models: softmax, logistic, mlp, cnn, resnet or torchvision.
         epochs: Passes of a reference model over its rows; of several numbers, the one with which its confidences
-            about the population are most like the victim's. Labels do not tell them: then the greatest.
+            about the population are most like the victim's. Labels do not tell them: then the greatest. Numbers
+            that double are too far apart for attack models: models trained too long are too sure of their members.
         lr: Greatest learning rate of the reference models (Adam, one cycle).
         weight_decay: L2 penalty on the weights of the reference models.
         jobs: Number of processes that train reference models.

@@ -93,7 +93,7 @@ class E5:
     epochs: int = 30
     lr: float = 1e-3
     references: int = 4
-    choices: tuple[int, ...] = (10, 20, 40)
+    choices: tuple[int, ...] = (10, 14, 20, 28, 40)
     population: int = 1000
     attack_epochs: int = 10
     mitigations: tuple[str, ...] = ()

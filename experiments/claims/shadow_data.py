@@ -65,7 +65,7 @@ class E3:
     epochs: int = 30
     lr: float = 1e-3
     references: int = 4
-    choices: tuple[int, ...] = (10, 20, 40)
+    choices: tuple[int, ...] = (10, 14, 20, 28, 40)
     attack_epochs: int = 10
     noise: tuple[float, ...] = (0.1, 0.2)
     draws: int = 10
