@@ -141,7 +141,7 @@ class Table:
         setting = f"{data}, {name} ({self._about['source']}), {self._about['queries']:,} queries, "
         setting += f"{self._about['shown']} private rows shown"
         yield over_seeds(
-            f"{name}: accuracy that it costs", setting, "none", self._cost, baseline="0", unit="share"
+            f"{name}: change of the owner's accuracy", setting, "none", self._cost, baseline="0", unit="share"
         )
         for kind, of in self._power.items():
             worth = float(np.median([one[1] for one in of.values()]))

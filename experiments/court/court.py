@@ -104,7 +104,7 @@ class Scheme:
         suspects: What thieves make of the victim, by kind.
         queries: Rows that a suspect is asked about, at most.
         shown: Rows of the owner's training set among them.
-        cost: The test accuracy that it costs the owner.
+        cost: The change of the owner's test accuracy: negative where the scheme costs some.
         costly: Whether only the first independent models are asked.
     """
 
