@@ -97,7 +97,7 @@ class Surprise:
             f"{self.p_paired:.3g})",
             *(f"independent model {name}: {found:.4f}" for name, found in self.independent.items()),
             f"z among the independent models: {self.z:.2f}, p = {self.p_models:.3g}",
-            f"the larger p counts, multiplied by {self.commitments} commitments",
+            f"the larger p counts, times the number of commitments in the log, {self.commitments}",
             "next: give the evidence, the key's folder and the marker to a judge (judge-radioactive)",
         ]
 
