@@ -56,6 +56,6 @@ class LanguageRecipe:
 
 
 LANGUAGE: dict[str, LanguageRecipe] = {
-    "kjv-lm": LanguageRecipe("kjv", training=Training(epochs=6, batch=16, lr=3e-3)),
+    "kjv-lm": LanguageRecipe("kjv", training=Training(epochs=10, batch=8, lr=3e-3)),
 }
 """Built-in recipes of language models, by name."""
