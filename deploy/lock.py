@@ -7,6 +7,7 @@ install these files in order, without dependencies of their own accord:
   libraries, from PyPI;
 - ``core.txt``: what every party needs;
 - ``server.txt``: what the server needs besides;
+- ``language.txt``: what language models need besides both (the extra ``language``), for the server;
 - ``private.txt``: what DP-SGD needs besides both (the extra ``private``); no image has it.
 """
 
@@ -79,14 +80,18 @@ def main() -> None:
     """Writes the lock files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     core, extras = project["dependencies"], project["optional-dependencies"]
-    whole = resolved([*core, *extras["server"], *extras["digits"], *extras["private"]])
+    served = [*core, *extras["server"], *extras["digits"]]
+    whole = resolved([*served, *extras["language"], *extras["private"]])
     pytorch = {name: whole.pop(name) for name in PYTORCH}
     cuda = {name: whole.pop(name) for name in list(whole) if CUDA.match(name)}
     write("pytorch-cuda.txt", {**pytorch, **cuda})
     shared = resolved(core).keys()
-    private = whole.keys() - resolved([*core, *extras["server"], *extras["digits"]]).keys()
+    server = resolved(served).keys()
+    language = resolved([*served, *extras["language"]]).keys() - server
+    private = whole.keys() - server - language
     write("core.txt", {name: entry for name, entry in whole.items() if name in shared})
-    write("server.txt", {name: entry for name, entry in whole.items() if name not in shared | private})
+    write("server.txt", {name: entry for name, entry in whole.items() if name not in shared | language | private})
+    write("language.txt", {name: entry for name, entry in whole.items() if name in language})
     write("private.txt", {name: entry for name, entry in whole.items() if name in private})
     write("pytorch-cpu.txt", on_cpu(pytorch))
 
