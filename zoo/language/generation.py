@@ -21,7 +21,7 @@ from zoo.language.model import LanguageModel
 from zoo.language.sampling import Sampling, Told, drawn
 from zoo.language.tokens import END
 
-SLOTS = 16  # texts that share a pass
+SLOTS = 32  # texts that share a pass
 
 
 @dataclass(eq=False)
@@ -50,7 +50,7 @@ class Batch:
 
     def __init__(self, model: LanguageModel, slots: int = SLOTS) -> None:
         self._model, self._cache = model, Cache(model.gpt, slots)
-        self._free = list(range(slots))
+        self._free = list(reversed(range(slots)))
         self._running: dict[int, Text] = {}  # by slot
         self._waiting: list[Text] = []
 
@@ -68,7 +68,7 @@ class Batch:
         self._waiting = [text for text in self._waiting if not text.left]
         for slot in [slot for slot, text in self._running.items() if text.left]:
             self._leave(slot)
-        going = dict(self._running)
+        going = dict(sorted(self._running.items()))
         told = []
         if fresh := self._seated():
             told += self._pass(fresh, {slot: text.ids for slot, text in fresh.items()})
@@ -90,7 +90,7 @@ class Batch:
 
     def _leave(self, slot: int) -> None:
         del self._running[slot]
-        self._free.append(slot)
+        self._free = sorted([*self._free, slot], reverse=True)  # the first ones are taken first
 
     def _pass(self, texts: Mapping[int, Text], new: Mapping[int, Sequence[int]]) -> list[tuple[Text, list[Told]]]:
         """Runs the decoder over the new tokens of texts, and draws the next one of each."""

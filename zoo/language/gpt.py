@@ -69,6 +69,8 @@ class Past:
         written anew before it is.
         """
         self._cache, self._slots, self.positions = cache, slots, positions
+        first = torch.equal(slots, torch.arange(len(slots)))
+        self._rows = slice(len(slots)) if first else slots  # a slice is read in place, without a copy
         self._end = int(positions.max()) + 1
         self.mask = (torch.arange(self._end) <= positions[:, :, None])[:, None]  # (b, 1, t, end)
 
@@ -76,7 +78,7 @@ class Past:
         """Writes a layer's keys and values, ``(b, t, heads, d)``, and returns all, ``(b, end, heads, d)``."""
         for kept, new in ((self._cache.keys[layer], k), (self._cache.values[layer], v)):
             kept[self._slots[:, None], self.positions] = new
-        keys, values = (kept[layer][self._slots, : self._end] for kept in (self._cache.keys, self._cache.values))
+        keys, values = (kept[layer][self._rows, : self._end] for kept in (self._cache.keys, self._cache.values))
         return keys, values
 
 
