@@ -1,9 +1,9 @@
 """Defences of a language model's logits: what of them is told, and how exactly.
 
-Source: Carlini, Paleka, Dvijotham, Steinke, Hayase, Cooper, Lee, Jagielski, Nasr, Conmy, Yona, Wallace, Rolnick,
-Tramer, "Stealing Part of a Production Language Model", ICML 2024, section 8: a bias or log-probabilities, not both;
-noise on logits. The caps and the floor answer the attacks of its sections 5 and 6; rounding is that of Tramer et al.,
-USENIX Security 2016, section 7.
+Source: Carlini, Paleka, Dvijotham, Steinke, Hayase, Cooper, Lee, Jagielski, Nasr, Conmy, Yona, Wallace,
+Rolnick, Tramer, "Stealing Part of a Production Language Model", ICML 2024, section 8: a bias or log-
+probabilities, not both; noise on logits. The caps and the floor answer the attacks of its sections 5 and 6;
+rounding is that of Tramer et al., USENIX Security 2016, section 7.
 
 Here noise depends on a key and on the text so far, so that asking again teaches nothing; the paper leaves open how
 it is drawn.
