@@ -63,7 +63,8 @@ class HiddenWidth(Victims):
         for seed in tqdm(lab.seeds, desc=self.ID, unit="victim"):
             pools, model = self.learnt(lab, seed)
             victims[f"victim-{seed}"] = about(model, pools["victim"], pools["evaluation"])
-            held_out = pools["evaluation"].x[: self.judged].tolist()
+            short = [text for text in pools["evaluation"].x if len(model.tokens.encode(text)) < model.gpt.context]
+            held_out = short[: self.judged]
             named = {name.replace(" ", "-").replace(".", "-"): layers for name, layers in LAYERS.items()}
             server = speak(lab, f"width-{seed}", {name: (model, layers) for name, layers in named.items()})
             measured[seed] = {
