@@ -177,6 +177,14 @@ def started(folder: Path, executor: str) -> psutil.Popen:
     return psutil.Popen(command, env={**os.environ, "PYTHONPATH": paths})
 
 
+def called(process: psutil.Process) -> str:
+    """Returns a process's command line; nothing of one that is gone, such as the raylet of a lost node."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def killed(sweep: psutil.Popen, cache: Path, named: str, after: Mapping[int, Callable[[], object]]) -> int:
     """Kills 20 workers of a sweep, whose command line has a name: two for each model that is made, at any moment.
 
@@ -186,7 +194,7 @@ def killed(sweep: psutil.Popen, cache: Path, named: str, after: Mapping[int, Cal
     while sweep.poll() is None:
         time.sleep(rng.uniform(0, 1))
         with suppress(psutil.NoSuchProcess):
-            workers = [child for child in sweep.children(recursive=True) if named in " ".join(child.cmdline())]
+            workers = [child for child in sweep.children(recursive=True) if named in called(child)]
             made = len([path for path in (cache / "models").glob("*") if not path.name.startswith(".")])
             if workers and kills < min(KILLS, 2 * (made + 1)):
                 workers[rng.integers(len(workers))].kill()
