@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from defenses.defense import Staged
 from zoo.language.sampling import Change, Sampling, Told
@@ -91,6 +91,8 @@ class Offer:
         top_p: The least ``top_p``.
         embeddings: Whether texts are embedded.
     """
+
+    __pydantic_config__: ClassVar = {"json_schema_extra": {"examples": [{"vocabulary": 2048, "context": 128}]}}
 
     vocabulary: int
     context: int

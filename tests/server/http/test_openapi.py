@@ -78,7 +78,7 @@ def test_the_documented_hot_routes_are_those_that_are_answered(document):
     posts = {
         path for path, method, _ in operations(document) if method == "post" and not path.startswith("/admin")
     }
-    assert len(posts) == 5
+    assert len(posts) == 6
     for path in posts - {*OPENAI}:
         target = find(path.replace("{model}", "m").replace("{version}", "v"), PROTOCOLS)
         assert target.model == "m" and (target.version == "v") == ("{version}" in path)
