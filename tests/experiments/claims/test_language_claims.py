@@ -71,7 +71,7 @@ def test_students_of_texts_and_log_probabilities_stand_beside_public_text(run):
     assert set(one) == {"victim"} | {f"{of}, {n}" for of in ("text", "logprobs", "public") for n in (1500, 4000)}
     for learns in ("text", "logprobs"):
         less, more = one[f"{learns}, 1500"], one[f"{learns}, 4000"]
-        assert 0 < more["divergence"] < 1  # a uniform student has about 2.7
+        assert 0 < more["divergence"] < 1  # nats
         assert less["completion_tokens"] >= 1500 and 4000 <= more["completion_tokens"] < 4000 + 64 * 39
         assert more["micro_cents"] == 400 * more["completion_tokens"]
     assert len(found["rows"]) == 12
