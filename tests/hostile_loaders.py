@@ -119,7 +119,7 @@ def scores(place):
 
 
 def opening(place):
-    from tests.owner.test_dawn_judge import OPENING
+    from tests.owner.dawn_court import OPENING
 
     (place / "opening.json").write_bytes(OPENING.to_json())
 

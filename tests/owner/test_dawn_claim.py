@@ -8,7 +8,14 @@ import sys
 
 import numpy as np
 import pytest
-from dawn_court import (
+
+from defenses.store import open_store
+from defenses.watermarks.ledger import Mark, MarkLedger, encode_rows
+from owner.dawn import Claim, Dawn, counted
+from owner.evidence import describe
+from owner.judge import Victim, judge
+from owner.ownership import prove
+from tests.owner.dawn_court import (
     KEY,
     MARKS,
     OTHERS,
@@ -24,13 +31,6 @@ from dawn_court import (
     surrogate,
     truth,
 )
-
-from defenses.store import open_store
-from defenses.watermarks.ledger import Mark, MarkLedger, encode_rows
-from owner.dawn import Claim, Dawn, counted
-from owner.evidence import describe
-from owner.judge import Victim, judge
-from owner.ownership import prove
 from wire import Answer, BadInput, Card, Oracle
 from zoo.data.pool import Pool  # noqa: F401  # zoo before torch
 

@@ -5,7 +5,14 @@ import json
 
 import numpy as np
 import pytest
-from dawn_court import (
+
+from defenses.watermarks.key import WatermarkKey
+from defenses.watermarks.ledger import Broken, Mark, MarkLedger, encode_rows
+from defenses.watermarks.mapping import cells
+from owner.evidence import load
+from owner.judge import Rejected, Victim
+from owner.marks_held import MarksHeld
+from tests.owner.dawn_court import (
     COMMON,
     MARKS,
     OPENING,
@@ -23,15 +30,17 @@ from dawn_court import (
     surrogate,
     truth,
 )
-
-from defenses.watermarks.key import WatermarkKey
-from defenses.watermarks.ledger import Broken, Mark, MarkLedger, encode_rows
-from defenses.watermarks.mapping import cells
-from owner.evidence import load
-from owner.judge import Rejected, Victim
-from owner.marks_held import MarksHeld
 from wire import BadInput
 from zoo.data.pool import Pool  # noqa: F401  # zoo before torch
+
+
+@pytest.fixture(autouse=True)
+def told():
+    """What the thief was told, as before the test; marks of cells are added to it."""
+    kept = dict(TOLD)
+    yield
+    TOLD.clear()
+    TOLD.update(kept)
 
 
 def undecided():
