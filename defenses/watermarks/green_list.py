@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from defenses.answers.row_noise import row_noise
 from defenses.defense import Stage
@@ -120,4 +120,4 @@ def detect(texts: Iterable[Sequence[int]], key: bytes, v: int, gamma: float = 0.
     lists = {previous: green(key, previous, v, gamma) for previous, _ in pairs}
     hits, share = sum(bool(lists[previous][token]) for previous, token in pairs), round(gamma * v) / v
     z = (hits - share * len(pairs)) / math.sqrt(len(pairs) * share * (1 - share))
-    return Found(len(pairs), hits, z, float(binom.sf(hits - 1, len(pairs), share)))
+    return Found(len(pairs), hits, z, float(bdtrc(hits - 1, len(pairs), share)))

@@ -19,6 +19,7 @@ from experiments.parties import Job, Parties
 from experiments.processes import Failed
 from wire import BadInput
 from zoo.data import load, roles
+from zoo.families import FAMILIES
 
 SMALL = Protocol(
     name="small (test)",
@@ -54,7 +55,8 @@ SMALL = Protocol(
 @pytest.mark.parametrize("name", [*EXTRACTION, *MEMBERSHIP])
 def test_no_party_of_the_demo_trains_a_cnn(name):
     attack = {**EXTRACTION, **MEMBERSHIP}[name](**REDUCED.settings.get(name, {}))
-    assert getattr(attack, "family", "mlp") == "mlp"
+    family = getattr(attack, "family", "mlp")
+    assert family == "mlp" or FAMILIES[family].texts  # the demo's victim takes none
 
 
 pytestmark = pytest.mark.timeout(900)  # some thirty processes, each of which loads torch
@@ -70,8 +72,7 @@ def tried(trial):
     """Runs a trial with half of the attacks; each is two processes or more."""
     with pytest.MonkeyPatch.context() as patch:
         for registry, kept in ((EXTRACTION, ("knockoff", "jbda")), (MEMBERSHIP, ("confidence", "gap"))):
-            for name in set(registry) - set(kept):
-                patch.delitem(registry.targets, name)
+            patch.setattr(registry, "targets", {name: registry.targets[name] for name in kept})
         return trial.run()
 
 

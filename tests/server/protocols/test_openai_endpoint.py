@@ -84,7 +84,7 @@ def test_a_request_whose_reply_was_lost_is_billed_once(api):
             return reply
 
     thief = oracle(api, client=httpx.Client(transport=Losing()))
-    ((one,),) = thief.complete(["The king said"], Decoding(4))
+    ((one,),) = thief.complete(["The king said"], Decoding(4, temperature=0))
     assert one.text and counted(thief) == api.billed()
     gone = oracle(api, client=httpx.Client(transport=Losing()), tries=1)
     with pytest.raises(Unreachable, match="lost"):
