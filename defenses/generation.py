@@ -56,18 +56,18 @@ class Completion(Protocol):
 
 @dataclass(frozen=True)
 class Retold:
-    """A completion whose tokens are told otherwise.
+    """A completion in whose answers tokens are changed.
 
     Attributes:
         completion: The completion.
-        change: Returns what is told of a token.
+        change: Changes a token of the answer and its log-probabilities.
     """
 
     completion: Completion
     change: Callable[[Told], Told]
 
     async def next(self) -> Piece:
-        """Returns the next tokens of a text, as they are told."""
+        """Returns the next tokens of a text, changed."""
         number, tokens = await self.completion.next()
         return number, [self.change(one) for one in tokens]
 

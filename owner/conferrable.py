@@ -15,14 +15,14 @@ The steps are Adam's, as there, but fewer and larger.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import torch
 
 from owner.evidence import Evidence
-from owner.one_more import LEAST, beyond
+from owner.one_more import beyond, enough, evidence, share
 from owner.ownership import MostRows
 from wire import Array, BadInput, Card, Labels, Oracle
 from wire.fits import label_misfit, misfit
@@ -144,8 +144,7 @@ class Conferrable:
 
     def check(self, suspect: Card, holdings: Models) -> None:
         """Raises :class:`~wire.BadInput` if there are too few models, or one does not take the images."""
-        if len(holdings.independent) < LEAST:
-            raise BadInput(f"expected at least {LEAST} independent models, not {len(holdings.independent)}")
+        enough(holdings.independent)
         if holdings.reference.bounds != (0.0, 1.0):
             raise BadInput("only rows with values from 0 to 1 can be moved")
         for card in (suspect, holdings.network.card(), *(one.card for one in holdings.independent.values())):
@@ -161,31 +160,15 @@ class Conferrable:
         x = self.moved(victim, thefts, references, moves.x[: self.candidates], rng)
         confer, y = conferrability(thefts, references, x), victim.predict(x).argmax(axis=1)
         best = np.argsort(-confer * (y != moves.y[: len(x)]), kind="stable")[: self.rows]
-        others = {
-            name: float((model.query(x[best]).labels == y[best]).mean())
-            for name, model in holdings.independent.items()
-        }
+        others = {name: share(model, x[best], y[best]) for name, model in holdings.independent.items()}
         return Study(x[best], y[best], confer[best], others)
 
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Conferred]:
         """Queries the suspect about the images."""
-        before = suspect.spent
-        shared = float((suspect.query(study.x).labels == study.y).mean())
+        before, shared = suspect.spent, share(suspect, study.x, study.y)
         z, p = beyond(shared, list(study.independent.values()))
-        p_value = min(1.0, self.tries * p)
-        return Evidence(
-            method="conferrable",
-            verdict="accused" if p_value <= self.alpha else "inconclusive",
-            p_value=p_value,
-            alpha=self.alpha,
-            suspect=suspect.card.model,
-            suspect_queries=suspect.spent - before,
-            settings=asdict(self),
-            caution=CAUTION,
-            details=Conferred(
-                len(study.x), shared, float(study.conferrability.mean()), z, dict(study.independent)
-            ),
-        )
+        details = Conferred(len(study.x), shared, float(study.conferrability.mean()), z, dict(study.independent))
+        return evidence("conferrable", self, p, suspect, before, CAUTION, details)
 
     def owned(self, victim: Network, rows: Pool, rng: np.random.Generator) -> tuple[list[Network], list[Network]]:
         """Returns thefts, half of them by labels and half by probabilities, and independent models."""

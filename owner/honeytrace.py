@@ -12,12 +12,12 @@ the t distribution for one more of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from owner.evidence import Evidence
-from owner.one_more import LEAST, beyond
+from owner.one_more import beyond, enough, evidence, share
 from owner.ownership import MostRows
 from wire import BadInput, Card, Oracle
 from wire.fits import label_misfit, misfit
@@ -109,8 +109,7 @@ class HoneytraceTest:
 
     def check(self, suspect: Card, holdings: Triggers) -> None:
         """Raises :class:`~wire.BadInput` if there are too few models, or one does not take the triggers."""
-        if len(holdings.independent) < LEAST:
-            raise BadInput(f"expected at least {LEAST} independent models, not {len(holdings.independent)}")
+        enough(holdings.independent)
         marks = holdings.triggers
         if marks.y is None or len(set(marks.y.tolist())) != 1:
             raise BadInput("expected triggers that are all labelled with the secret class")
@@ -127,20 +126,11 @@ class HoneytraceTest:
         """Queries the suspect about the triggers."""
         before, own = suspect.spent, shared(suspect, study.triggers)
         z, p = beyond(own, list(study.independent.values()))
-        p_value = min(1.0, self.tries * p)
-        return Evidence(
-            method="honeytrace",
-            verdict="accused" if p_value <= self.alpha else "inconclusive",
-            p_value=p_value,
-            alpha=self.alpha,
-            suspect=suspect.card.model,
-            suspect_queries=suspect.spent - before,
-            settings=asdict(self),
-            caution=CAUTION,
-            details=Leaning(len(study.triggers), own, z, dict(study.independent)),
-        )
+        details = Leaning(len(study.triggers), own, z, dict(study.independent))
+        return evidence("honeytrace", self, p, suspect, before, CAUTION, details)
 
 
 def shared(model: Oracle, marks: Pool) -> float:
     """Returns the share of triggers to which a model gives their class."""
-    return float((model.query(marks.x).labels == marks.y).mean())
+    assert marks.y is not None
+    return share(model, marks.x, marks.y)

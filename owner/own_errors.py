@@ -16,12 +16,12 @@ No private row is shown.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from owner.evidence import Evidence
-from owner.one_more import LEAST, beyond
+from owner.one_more import LEAST, beyond, enough, evidence
 from owner.ownership import MostRows
 from wire import Answer, Array, BadInput, Card, Labels, Oracle
 from wire.fits import label_misfit, misfit
@@ -120,8 +120,7 @@ class OwnErrors:
 
     def check(self, suspect: Card, holdings: Rows) -> None:
         """Raises :class:`~wire.BadInput` if there are too few models, or one does not take the rows."""
-        if len(holdings.independent) < 2 * LEAST:
-            raise BadInput(f"expected at least {2 * LEAST} independent models, not {len(holdings.independent)}")
+        enough(holdings.independent, 2 * LEAST)
         for card in (suspect, holdings.victim.card, *(model.card for model in holdings.independent.values())):
             if fault := misfit(holdings.reference.x, card) or label_misfit(holdings.reference.y, card):
                 raise BadInput(f"model {card.model} does not take the reference rows: {fault}")
@@ -150,24 +149,14 @@ class OwnErrors:
         own = score(signal(answer, study.wrong, study.y, by_labels), others)
         scores = [score(one, np.delete(others, place, axis=0)) for place, one in enumerate(others)]
         z, p = beyond(own, scores)
-        p_value = min(1.0, self.tries * p)
-        return Evidence(
-            method="own-errors",
-            verdict="accused" if p_value <= self.alpha else "inconclusive",
-            p_value=p_value,
-            alpha=self.alpha,
-            suspect=suspect.card.model,
-            suspect_queries=suspect.spent - before,
-            settings=asdict(self),
-            caution=CAUTION,
-            details=Errors(
-                len(study.x),
-                float((answer.labels == study.wrong).mean()),
-                own,
-                z,
-                dict(zip(study.told, scores, strict=True)),
-            ),
+        details = Errors(
+            len(study.x),
+            float((answer.labels == study.wrong).mean()),
+            own,
+            z,
+            dict(zip(study.told, scores, strict=True)),
         )
+        return evidence("own-errors", self, p, suspect, before, CAUTION, details)
 
 
 def signal(answer: Answer, wrong: Labels, y: Labels, by_labels: bool) -> Array:

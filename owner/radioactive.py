@@ -14,14 +14,14 @@ beyond these (``experiments/claims/radioactive.py`` counts them).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from owner.commitment import Receipt
 from owner.evidence import Evidence
-from owner.one_more import LEAST, beyond
+from owner.one_more import beyond, enough, evidence
 from owner.ownership import MostRows
 from owner.radioactive_key import RadioactiveKey
 from wire import Answer, Array, BadInput, Card, Oracle
@@ -133,8 +133,7 @@ class RadioactiveTest:
         labelled = vanilla.y is not None and marked.y is not None and np.array_equal(vanilla.y, marked.y)
         if not labelled or vanilla.x.shape != marked.x.shape:
             raise BadInput("expected original and marked images in the same order, with the same labels")
-        if len(holdings.independent) < LEAST:
-            raise BadInput(f"expected at least {LEAST} independent models, not {len(holdings.independent)}")
+        enough(holdings.independent)
         for card in (suspect, *(model.card for model in holdings.independent.values())):
             if card.input_shape != vanilla.input_shape or not card.tells_probs:
                 raise BadInput(
@@ -159,19 +158,9 @@ class RadioactiveTest:
         z, p = beyond(float(gain.mean()), list(study.independent.values()))
         commitments = 1 if study.receipt is None else study.receipt.commitments
         p_paired = paired(gain)
-        p_value = min(1.0, self.tries * commitments * max(p, p_paired))
-        return Evidence(
-            method="radioactive",
-            verdict="accused" if p_value <= self.alpha else "inconclusive",
-            p_value=p_value,
-            alpha=self.alpha,
-            suspect=suspect.card.model,
-            suspect_queries=suspect.spent - before,
-            settings=asdict(self),
-            caution=CAUTION,
-            details=Surprise(len(gain), float(gain.mean()), p_paired, p, z, dict(study.independent), commitments),
-            receipt=study.receipt,
-        )
+        details = Surprise(len(gain), float(gain.mean()), p_paired, p, z, dict(study.independent), commitments)
+        larger = commitments * max(p, p_paired)
+        return evidence("radioactive", self, larger, suspect, before, CAUTION, details, study.receipt)
 
 
 def gains(model: Oracle, vanilla: Pool, marked: Pool) -> Array:

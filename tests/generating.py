@@ -46,7 +46,7 @@ def bound(*defenses, secret=KEY):
 
 
 def ask(model, layers, texts, **sampling):
-    """Returns what is told of each text."""
+    """Continues texts behind layers; returns the tokens of each answer."""
     prompt = Prompt("a", texts, Sampling(**sampling), 0.0)
     told = [[] for _ in texts]
 

@@ -2,7 +2,7 @@
 
 Source: Carlini, Paleka, Dvijotham, Steinke, Hayase, Cooper, Lee, Jagielski, Nasr, Conmy, Wallace, Rolnick, Tramèr,
 "Stealing Part of a Production Language Model", ICML 2024: sections 4.1 (full logits), 4.2 (the output layer up to
-a linear map), 5.2 (top-k log-probabilities with a logit bias) and 6 (no log-probabilities: bisection of the bias).
+a linear map), 5 (top-k log-probabilities with a logit bias) and 6 (no log-probabilities: bisection of the bias).
 
 In their symbols: the hidden state g(p) of a prompt, of width h, gives the logits W g(p), so a matrix Q of logits
 has rank h. The paper finds h at the greatest ratio of successive singular values. In a trained model the first

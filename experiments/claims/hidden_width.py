@@ -39,10 +39,6 @@ class HiddenWidth(Victims):
     """The theft of a last layer through each defence of logits, beside the perplexity that users get.
 
     Attributes:
-        recipe: Name of the victims' recipe.
-        epochs: Passes over the texts; 0 for as many as the recipe has.
-        sizes: Vocabulary, context, layers, heads and width; none for those of the recipe.
-        rows: Texts that train a victim at most; 0 for all of its role.
         prompts: Prompts to ask about.
         tokens: Tokens to ask about.
         judged: Held-out texts whose perplexity users are told.

@@ -31,10 +31,6 @@ class Imitation(Victims):
     """Students of a language model's texts, with and without log-probabilities, beside public text alone.
 
     Attributes:
-        recipe: Name of the victims' recipe.
-        epochs: Passes over the texts; 0 for as many as the recipe has.
-        sizes: Vocabulary, context, layers, heads and width; none for those of the recipe. Students have the same.
-        rows: Texts that train a victim at most; 0 for all of its role.
         tokens: Tokens of texts to buy, ascending.
         passes: Passes of a student over them.
         judged: Held-out texts that students are judged by.

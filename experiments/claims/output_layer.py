@@ -30,10 +30,6 @@ class A12(Victims):
     """The last layer of a language model over HTTP: by log-probabilities, and without them.
 
     Attributes:
-        recipe: Name of the victims' recipe.
-        epochs: Passes over the texts; 0 for as many as the recipe has.
-        sizes: Vocabulary, context, layers, heads and width; none for those of the recipe.
-        rows: Texts that train a victim at most; 0 for all of its role.
         prompts: Prompts to ask about.
         tokens: Tokens to ask about.
         all_prompts: Prompts to ask about for the whole matrix, of all tokens; 0 leaves it out.

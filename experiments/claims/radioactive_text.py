@@ -25,10 +25,6 @@ class TextRadioactivity(Victims):
     """Students of marked and of unmarked texts, and the public's text, before the owner's key and wrong ones.
 
     Attributes:
-        recipe: Name of the victims' recipe.
-        epochs: Passes over the texts; 0 for as many as the recipe has.
-        sizes: Vocabulary, context, layers, heads and width; none for those of the recipe. Students have the same.
-        rows: Texts that train a victim at most; 0 for all of its role.
         tokens: Tokens of texts that a student learns from.
         passes: Passes of a student over them.
         told: Tokens of a suspect that the owner reads.

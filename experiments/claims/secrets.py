@@ -29,10 +29,6 @@ class E11(Victims):
     """The exposure of planted secrets, beside those of other victims, which were never planted in this one.
 
     Attributes:
-        recipe: Name of the victims' recipe.
-        epochs: Passes over the texts; 0 for as many as the recipe has.
-        sizes: Vocabulary, context, layers, heads and width; none for those of the recipe.
-        rows: Texts that train a victim at most; 0 for all of its role.
         sample: Random secrets that the exposure is estimated by.
         controls: Other seeds, whose secrets were never planted in a victim.
         guesses: Secrets that a search finds for each name.

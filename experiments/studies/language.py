@@ -91,7 +91,7 @@ class Language:
 
     def _marked(self, model: LanguageModel, delta: float, seed: int) -> dict[str, Any]:
         """Measures the mark in texts of the model."""
-        key, v = bytes([seed]) * 32, len(model.tokens)
+        (key, others), v = keys(seed), len(model.tokens)
         lists = {previous: green(key, previous, v, self.gamma) for previous in range(v)}
 
         def marked(ids: Sequence[int], logits: Array) -> Array:
@@ -99,13 +99,18 @@ class Language:
 
         texts = _written(model, partial(Sampling, model.gpt.context - 1, changes=(marked,)), seed, self.tokens)
         found = detect(texts, key, v, self.gamma)
-        wrong = [detect(texts, bytes([seed, 1 + other]) * 16, v, self.gamma).z for other in range(KEYS)]
+        wrong = [detect(texts, other, v, self.gamma).z for other in others]
         return {
             **found._asdict(),
             "tokens": sum(map(len, texts)),
             "z_of_wrong_keys": [round(z, 2) for z in wrong],
             "perplexity": _perplexity([model.log_likelihoods(model.tokens.decode(ids)) for ids in texts]),
         }
+
+
+def keys(seed: int) -> tuple[bytes, list[bytes]]:
+    """Returns the key of a seed below 200, and wrong ones."""
+    return bytes([seed]) * 32, [bytes([seed, 255 - other]) * 16 for other in range(KEYS)]
 
 
 def _written(model: LanguageModel, sampling: Any, seed: int, tokens: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wire import BadInput
+from zoo.families.logistic import Softmax
 from zoo.families.mlp import Mlp
 from zoo.network import Network
 from zoo.training import Training
@@ -53,24 +54,25 @@ def test_one_row_moves_the_weights_by_its_clipped_gradient_at_most():
 
 
 @pytest.mark.parametrize("clip", [0.1, 100.0])
-def test_the_sum_of_clipped_gradients_is_that_of_rows_one_by_one(clip):
-    from zoo.private import add_clipped
-
-    module = Network.new(Mlp((16, 8)), (6,), ("a", "b", "c"), seed=0).module
-    linear = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
-    x, y = torch.from_numpy(ROWS[:30]), torch.from_numpy(LABELS[:30])
-    wanted, clipped = [torch.zeros_like(weights) for weights in module.parameters()], 0
-    for row in range(30):
-        loss = torch.nn.functional.cross_entropy(module(x[row : row + 1]), y[row : row + 1])
-        gradients = torch.autograd.grad(loss, [*module.parameters()])
+@pytest.mark.parametrize("family", [Mlp((16, 8)), Softmax()])
+def test_a_step_goes_along_the_sum_of_the_rows_clipped_gradients(family, clip):
+    pytest.importorskip("opacus")
+    network = Network.new(family, (6,), ("a", "b", "c"), seed=0)
+    rows, y = 10 * ROWS[:30], torch.from_numpy(LABELS[:30])
+    before = [weights.detach().clone() for weights in network.module.parameters()]
+    wanted, clipped = [torch.zeros_like(weights) for weights in before], 0
+    for row, label in zip(torch.from_numpy(rows), y, strict=True):
+        loss = torch.nn.functional.cross_entropy(network.module(row[None]), label[None])
+        gradients = torch.autograd.grad(loss, [*network.module.parameters()])
         norm = math.sqrt(sum(float(part.square().sum()) for part in gradients))
         clipped += norm > clip
         for total, part in zip(wanted, gradients, strict=True):
-            total += part * min(1.0, clip / norm)
-    add_clipped(module, linear, x, y, torch.nn.functional.cross_entropy, clip)
+            total += part * min(1.0, clip / norm) / 30
+    once = Training(1, batch=30, lr=1.0, optimizer="sgd", momentum=0, schedule="constant", noise=1e-9, clip=clip)
+    network.fit(rows, y.numpy(), once, seed=0)
     assert (clipped > 0) == (clip < 1)
-    for weights, total in zip(module.parameters(), wanted, strict=True):
-        assert torch.allclose(weights.grad, total, rtol=1e-3, atol=1e-5)
+    for start, weights, total in zip(before, network.module.parameters(), wanted, strict=True):
+        assert torch.allclose(start - weights, total, rtol=1e-3, atol=1e-5)
 
 
 def test_epsilon_falls_with_noise_and_rises_with_steps():

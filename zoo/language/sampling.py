@@ -1,4 +1,4 @@
-"""How a text is continued, and what is told of each token.
+"""Sampling: draws the next token from its logits, and computes the log-probabilities of an answer.
 
 Source of top-p: Holtzman, Buys, Du, Forbes, Choi, "The Curious Case of Neural Text Degeneration", ICLR 2020.
 """

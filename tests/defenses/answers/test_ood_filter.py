@@ -1,4 +1,4 @@
-"""The filter that shuffles what is told of rows that are not of the victim's kind."""
+"""The filter that shuffles the answers about out-of-distribution rows."""
 
 import asyncio
 from pathlib import Path

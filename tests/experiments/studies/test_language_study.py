@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.studies.language import Language, table
+from experiments.studies.language import KEYS, Language, keys, table
 from tests.tiny_language import SMALL, WORDS
 from zoo.language.canaries import Canaries
 from zoo.language.recipe import LANGUAGE, LanguageRecipe
@@ -25,3 +25,9 @@ def test_the_model_stands_beside_its_baselines_and_the_mark_beside_wrong_keys(tm
     assert found["mark"]["4.0"]["perplexity"] > found["mark"]["0.0"]["perplexity"]
     assert np.abs(found["mark"]["4.0"]["z_of_wrong_keys"]).mean() < 2
     assert "seed 0" in table(results)
+
+
+def test_no_wrong_key_of_a_seed_is_its_own():
+    for seed in range(200):
+        own, others = keys(seed)
+        assert len({own, *others}) == 1 + KEYS
