@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from defenses.admission.limit import Limit
 from defenses.admission.price import ENTRIES, TOKENS, Price, Usage
-from defenses.reactions.alarm import StandingAlarm
-from defenses.reactions.refuse import refused
+from defenses.reactions.alarm import StandingAlarm, refused
 from defenses.reactions.slow import Slowed
 from defenses.store import Charge, Counter, Level, Verdict, VersionConflict
-from defenses.store.open_charges import OpenCharge
+from defenses.store.counters import OpenCharge
 from wire import BadInput, Card, Query, Refused
 from wire.ratelimit import Limits, Policy
 

@@ -15,8 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from defenses.detectors.calibration import Calibration, Streams, calibrate
 from defenses.detectors.detector import Alarm
-from defenses.monitoring.growing import Arrivals, GrowingSets, flat_rows
-from defenses.monitoring.halves import halves
+from defenses.monitoring.growing import Arrivals, GrowingSets, flat_rows, halves
 from defenses.monitoring.sample import Moments, Sample
 from wire import Array, BadInput, Labels
 

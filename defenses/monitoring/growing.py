@@ -1,4 +1,8 @@
-"""PRADA's growing sets: the kept rows of each class, and the distance of a new row to the nearest of them."""
+"""PRADA's growing sets: the kept rows of each class, and the distance of a new row to the nearest of them.
+
+A growing set cannot forget rows. For a sliding window there are two, which start half a window apart
+(:func:`halves`).
+"""
 
 from __future__ import annotations
 
@@ -122,3 +126,22 @@ class Arrivals:
         """Adds row i to its class's set."""
         self._sets[self._labels[i]].append(self._x.at(slice(i, i + 1)))
         np.minimum(self._squares[i + 1 :], self._among[i, i + 1 :], out=self._squares[i + 1 :])
+
+
+def halves(before: int, count: int, window: int | None) -> Iterator[tuple[slice, bool]]:
+    """Splits rows at the end of each half window, where the older of two folds is dropped and a new one begins.
+
+    Args:
+        before: Number of earlier rows.
+        count: Number of new rows.
+        window: Rows in a window; None for no window.
+
+    Yields:
+        A part of the rows, never empty, and whether half a window ends with it.
+    """
+    half = before + count + 1 if window is None else window // 2
+    start = 0
+    while start < count:
+        end = min(count, start + half - (before + start) % half)
+        yield slice(start, end), (before + end) % half == 0
+        start = end

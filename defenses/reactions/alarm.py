@@ -1,11 +1,11 @@
-"""An alarm that has not been cleared, and its place in a query."""
+"""An alarm that has not been cleared, its place in a query, and the refusals that it causes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from wire import Answer
+from wire import Answer, Refused
 
 ReactionName = Literal["log", "refuse", "slow", "coarsen", "deceive"]
 
@@ -52,3 +52,22 @@ class Alarmed(Exception):
     def __init__(self, answer: Answer, places: Mapping[StandingAlarm, int]) -> None:
         super().__init__(f"alarms of {', '.join(alarm.detector for alarm in places)}")
         self.answer, self.places = answer, places
+
+
+def refused(model: str) -> Refused:
+    """Returns the refusal (403) of an account that raised an alarm at a model."""
+    return Refused(f"this account raised an alarm, and model {model} no longer answers it", status=403)
+
+
+def expect_answerable(alarms: Iterable[StandingAlarm]) -> None:
+    """Checks that alarms that were raised while a query was in flight let its answer leave.
+
+    Raises:
+        Refused: An alarm refuses the account (403), or slows it down: the query may pass a second later (429).
+    """
+    for alarm in alarms:
+        if alarm.reaction == "refuse":
+            raise refused(alarm.model)
+        if alarm.reaction == "slow":
+            late = "slow: this account raised an alarm while the query was answered; ask again in a second"
+            raise Refused(late, status=429, retry_after=1)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from defenses.answers.grid import ANY, Grid
+from defenses.answers.row_noise import row_noise
 from defenses.defense import Handler, Layer, compose
-from defenses.reactions.alarm import Alarmed, StandingAlarm
-from defenses.reactions.coarsen import coarsened
-from defenses.reactions.deceive import shuffled
-from defenses.reactions.refuse import expect_answerable
-from wire import Answer, Query
+from defenses.reactions.alarm import Alarmed, StandingAlarm, expect_answerable
+from wire import Answer, Array, Query
+
+_TOP = 3  # number of classes to shuffle
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,38 @@ class Reaction:
 def _deceived_from(places: dict[StandingAlarm, int], query: Query) -> int:
     """Returns the index of the first row that is deceived; the number of rows if none is."""
     return min([at for alarm, at in places.items() if alarm.reaction == "deceive"], default=len(query.x))
+
+
+def coarsened(answer: Answer, digits: int | None) -> Answer:
+    """Rounds the probabilities to ``digits`` decimals; None withholds them and leaves the labels."""
+    if answer.probs is None:
+        return answer
+    return Answer(
+        answer.labels, np.full_like(answer.probs, np.nan) if digits is None else answer.probs.round(digits)
+    )
+
+
+def shuffled(secret: bytes, x: Array, answer: Answer, classes: int, grid: Grid = ANY) -> Answer:
+    """Shuffles the likeliest classes of each row, always the same way for the same row.
+
+    If an answer has labels only, the classes that follow the label stand in for the next likeliest ones.
+
+    Args:
+        secret: The key.
+        x: The rows, ``(n, ...)``.
+        answer: The answer before shuffling.
+        classes: Number of classes.
+        grid: The grid of the model's rows.
+    """
+    top = min(_TOP, classes)
+    drawn = row_noise(secret, x, top, grid).argsort(axis=1)  # rank i gets the probability of rank drawn[i]
+    rows = np.arange(len(x))
+    to = drawn.argmin(axis=1)  # the rank of the class that becomes the label
+    if answer.probs is None:
+        return Answer((answer.labels + to) % classes)
+    likely = np.nan_to_num(answer.probs, nan=-1.0)
+    likely[rows, answer.labels] = np.inf
+    order = np.argsort(-likely, axis=1, kind="stable")[:, :top]
+    probs = answer.probs.copy()
+    np.put_along_axis(probs, order, np.take_along_axis(np.take_along_axis(probs, order, 1), drawn, 1), 1)
+    return Answer(order[rows, to], probs)

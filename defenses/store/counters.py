@@ -3,11 +3,16 @@
 A leaky bucket (Turner, "New directions in communications", IEEE Communications Magazine 1986) drains continuously.
 A quota empties when its period ends. A ledger never drains and has no cap. All counters of a charge rise together
 or not at all.
+
+An open charge is one whose request is not recorded as answered. The trip that makes a charge records it as open
+under its worker; the worker's next trip, a second later at most, strikes it if the request was answered meanwhile.
+What a killed worker left open was charged and, except for the answers after its last trip, never answered; it can
+be refunded. Charges with an idempotency key are not recorded: whoever asks again is answered without a new charge.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 EMPTIES = 1e300  # a refill that empties the counter as soon as its time advances
@@ -101,7 +106,7 @@ class Verdict(NamedTuple):
 
 CHARGED, BEHIND = Verdict("charged"), Verdict("behind")
 
-Levels = MutableMapping[tuple[str, str], tuple[Number, float]]
+Levels = dict[tuple[str, str], tuple[Number, float]]
 
 
 class Receipt(NamedTuple):
@@ -118,7 +123,7 @@ class Receipt(NamedTuple):
     counters: Sequence[Counter]
 
 
-Receipts = MutableMapping[tuple[str, str], Receipt]
+Receipts = dict[tuple[str, str], Receipt]
 
 
 Item = tuple[Charge, bool]  # a charge, and whether to make it (True) or to undo it
@@ -187,3 +192,58 @@ def refunded(charge: Charge, levels: Levels, receipts: Receipts) -> None:
         if found is not None and not (counter.refill >= EMPTIES and counter.as_of < found[1]):
             level, as_of = found
             levels[charge.account, counter.name] = max(0, level - counter.amount), as_of
+
+
+Share = tuple[str, str, float, float]
+"""A counter that does not drain by itself, as charged: its account, name, ``refill`` and ``as_of``."""
+
+Open = dict[Share, int]
+"""The open amount of each share."""
+
+
+class OpenCharge(NamedTuple):
+    """The amount that one worker has charged to one counter for requests that are not recorded as answered.
+
+    Attributes:
+        worker: The worker.
+        idle: Seconds since its last trip.
+        account: The account.
+        counter: Name of the counter.
+        refill: The counter's refill.
+        as_of: The counter's time.
+        amount: The amount.
+    """
+
+    worker: str
+    idle: float
+    account: str
+    counter: str
+    refill: float
+    as_of: float
+    amount: int
+
+
+def add_open(open_: Open, charge: Charge) -> Open:
+    """Records a charge as open, in place, and returns all that is open; an idempotency key makes it exempt."""
+    if not charge.idempotency_key:
+        account = charge.account
+        for name, amount, _, refill, as_of, _, _ in charge.counters:
+            if amount and (not refill or refill >= EMPTIES):
+                share = account, name, refill, as_of
+                open_[share] = open_.get(share, 0) + amount
+    return open_
+
+
+def covers(open_: Open, struck: Open) -> bool:
+    """Returns whether amounts are still open, else they were refunded already."""
+    return all(open_.get(share, 0) >= amount for share, amount in struck.items())
+
+
+def strike(open_: Open, struck: Open) -> None:
+    """Takes amounts from what is open, in place."""
+    for share, amount in struck.items():
+        left = open_.get(share, 0) - amount
+        if left > 0:
+            open_[share] = left
+        else:
+            open_.pop(share, None)

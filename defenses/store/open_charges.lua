@@ -1,4 +1,4 @@
--- Lists the open charges (open_charges.py) of workers that made no trip for a while, and refunds them if told so.
+-- Lists the open charges (counters.py) of workers that made no trip for a while, and refunds them if told so.
 --
 -- KEYS[1]  prefix of all keys
 -- ARGV[1]  the least number of seconds without a trip

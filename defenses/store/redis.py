@@ -22,10 +22,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from defenses.microbatch import MicroBatch, Observe
-from defenses.store.counters import CHARGED, RECEIPT_SECONDS, SLACK, Charge, Item, Level, Verdict, undone
-from defenses.store.open_charges import Answered, Open, OpenCharge
-from defenses.store.outage import Outage
-from defenses.store.store import LogSlice, VersionConflict
+from defenses.store.counters import (
+    CHARGED,
+    RECEIPT_SECONDS,
+    SLACK,
+    Charge,
+    Item,
+    Level,
+    Open,
+    OpenCharge,
+    Verdict,
+    undone,
+)
+from defenses.store.store import Answered, LogSlice, Outage, VersionConflict
 from wire import BadInput, Refused
 
 log = logging.getLogger(__name__)

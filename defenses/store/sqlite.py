@@ -19,15 +19,19 @@ from defenses.store.counters import (
     Charge,
     Counter,
     Level,
-    Number,
+    Levels,
+    Open,
+    OpenCharge,
     Receipt,
+    Receipts,
     Verdict,
+    add_open,
     charged,
+    covers,
     refunded,
+    strike,
 )
-from defenses.store.open_charges import Answered, Open, OpenCharge, add, covers, strike
-from defenses.store.outage import Outage
-from defenses.store.store import CONTROL, LogSlice, VersionConflict
+from defenses.store.store import CONTROL, Answered, LogSlice, Outage, VersionConflict
 from wire import BadInput, Refused
 
 _TABLES = """
@@ -89,7 +93,7 @@ class SQLiteStore:
         self._outage = Outage((sqlite3.Error,), str)
         self._owed: list[Charge] = []  # refunds to make in the next transaction
         # Cached levels and end of the control log, valid until another process writes to the file.
-        self._levels: dict[tuple[str, str], tuple[Number, float]] = {}
+        self._levels: Levels = {}
         self._control: int | None = None
         self._version = 0
         self._worker = secrets.token_hex(8)
@@ -125,7 +129,7 @@ class SQLiteStore:
         with self._transaction():
             self._read_anew()
             gone = [entry for entry in self._opened() if entry.idle >= idle]
-            levels: dict[tuple[str, str], tuple[Number, float]] = {}
+            levels: Levels = {}
             for _, _, account, name, refill, as_of, amount in gone:
                 charge = Charge(account, (Counter(name, amount, None, refill, as_of),))
                 self._fetch(charge, levels, {})
@@ -212,14 +216,14 @@ class SQLiteStore:
             if self._open is None:
                 self._open = self._open_of(self._worker)
             open_before, open_ = self._open, self._open.copy()
-            levels: dict[tuple[str, str], tuple[Number, float]] = {}
-            receipts: dict[tuple[str, str], Receipt] = {}
+            levels: Levels = {}
+            receipts: Receipts = {}
             for charge in (*owed, *charges):
                 self._fetch(charge, levels, receipts)
             levels_before, receipts_before = levels.copy(), receipts.copy()
             strike(open_, answered)
             for charge in owed:
-                if covers(open_, struck := add({}, charge)):
+                if covers(open_, struck := add_open({}, charge)):
                     strike(open_, struck)
                     refunded(charge, levels, receipts)
             verdicts = [
@@ -228,7 +232,7 @@ class SQLiteStore:
             ]
             for charge, verdict in zip(charges, verdicts, strict=True):
                 if verdict.kind == "charged":
-                    add(open_, charge)
+                    add_open(open_, charge)
             risen = {key: level for key, level in levels.items() if level is not levels_before.get(key)}
             self._write_levels(risen)
             if open_:
@@ -261,7 +265,7 @@ class SQLiteStore:
             if by == worker
         }
 
-    def _write_levels(self, levels: dict[tuple[str, str], tuple[Number, float]]) -> None:
+    def _write_levels(self, levels: Levels) -> None:
         self._db.executemany(
             "REPLACE INTO levels VALUES (?, ?, ?, ?)", [(*key, *level) for key, level in levels.items()]
         )
@@ -275,12 +279,7 @@ class SQLiteStore:
             self._control = self._end(CONTROL)
         return self._control
 
-    def _fetch(
-        self,
-        charge: Charge,
-        levels: dict[tuple[str, str], tuple[Number, float]],
-        receipts: dict[tuple[str, str], Receipt],
-    ) -> None:
+    def _fetch(self, charge: Charge, levels: Levels, receipts: Receipts) -> None:
         counters = charge.counters
         if charge.idempotency_key:
             key = (charge.account, charge.idempotency_key)
@@ -302,12 +301,7 @@ class SQLiteStore:
             if level is not None:
                 levels[key] = level
 
-    def _write_receipts(
-        self,
-        before: dict[tuple[str, str], Receipt],
-        after: dict[tuple[str, str], Receipt],
-        now: float,
-    ) -> None:
+    def _write_receipts(self, before: Receipts, after: Receipts, now: float) -> None:
         self._db.executemany(
             "DELETE FROM receipts WHERE account = ? AND receipt = ?",
             [key for key in before if key not in after],

@@ -1,14 +1,21 @@
-"""The protocol of a store."""
+"""The protocol of a store, and what all stores share: how they refuse in an outage and note what was answered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from defenses.store.counters import Charge, Level, Verdict
-from defenses.store.open_charges import OpenCharge
+from defenses.store.counters import Charge, Level, Open, OpenCharge, Verdict, add_open
+from wire import Refused
 
 CONTROL = "range"  # name of the control log; ``Charge.log_position`` is a position in it
+_WRITE_SECONDS = 1.0  # after which answers are recorded if there is no other trip
+
+log = logging.getLogger(__name__)
 
 
 class LogSlice(NamedTuple):
@@ -109,3 +116,72 @@ class Store(Protocol):
     async def close(self) -> None:
         """Closes the connection."""
         ...
+
+
+class Outage:
+    """Refuses while a store cannot be used, and logs the beginning and the end, once each."""
+
+    def __init__(self, errors: tuple[type[Exception], ...], tell: Callable[[Exception], str]) -> None:
+        """Knows of none.
+
+        Args:
+            errors: The errors that mean that the store cannot be used.
+            tell: Describes such an error to clients.
+        """
+        self._errors, self._tell = errors, tell
+        self._since: float | None = None
+
+    @contextmanager
+    def watched(self, *, writes: bool) -> Iterator[None]:
+        """Turns errors into refusals (503). Only a write ends an outage, since a full disk can still be read."""
+        try:
+            yield
+        except self._errors as error:
+            if self._since is None:
+                self._since = time.monotonic()
+                log.error(
+                    "the store is unavailable, and requests are refused: %s: %s", type(error).__name__, error
+                )
+            raise Refused(f"the store is unavailable: {self._tell(error)}", status=503, retry_after=1) from error
+        if writes and self._since is not None:
+            log.warning("the store is available again, after %.1f seconds", time.monotonic() - self._since)
+            self._since = None
+
+
+class Answered:
+    """What was charged for requests that were answered since the last trip."""
+
+    def __init__(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Takes a function that makes a trip."""
+        self._write = write
+        self._amounts: Open = {}
+        self._loop: asyncio.AbstractEventLoop | None = None  # where a timer runs
+        self._writing: asyncio.Future[None] | None = None  # held, since a loop forgets tasks
+
+    def add(self, charge: Charge) -> None:
+        """Adds a charge, which the next trip takes."""
+        if not self._amounts:  # the first since a trip
+            loop = asyncio.get_running_loop()
+            if self._loop is not loop:
+                self._loop = loop
+                loop.call_later(_WRITE_SECONDS, self._due)
+        add_open(self._amounts, charge)
+
+    def take(self) -> Open:
+        """Returns the amounts, which are now the caller's."""
+        taken, self._amounts = self._amounts, {}
+        return taken
+
+    def put_back(self, amounts: Open) -> None:
+        """Returns amounts after a trip that failed."""
+        for share, amount in amounts.items():
+            self._amounts[share] = self._amounts.get(share, 0) + amount
+
+    async def flush(self) -> None:
+        """Makes a trip if there is anything to write."""
+        if self._amounts:
+            await self._write()
+
+    def _due(self) -> None:
+        self._loop = None
+        self._writing = asyncio.ensure_future(self.flush())

@@ -45,7 +45,7 @@ local function refilled(hash, counter)
   return level, as_of
 end
 
--- Open charges (open_charges.py) are kept by worker, account and counter.
+-- Open charges (counters.py) are kept by worker, account and counter.
 local open, worker, opened = prefix .. 'open', string.sub(KEYS[1], #prefix + #'trip:' + 1), {}
 
 local function share(account, name, refill, as_of)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from defenses.admission.admission import Bill
-from defenses.reactions.alarm import StandingAlarm
-from defenses.reactions.refuse import refused
+from defenses.reactions.alarm import StandingAlarm, refused
 from defenses.store import Store
 from defenses.store.counters import Charge
 from server.deployment.stack import Deployed

@@ -7,7 +7,7 @@ from sites import ask, bound
 from defenses import GaussianNoise, LabelFlips, LaplaceNoise
 from defenses.answers.grid import ANY, Grid
 from defenses.answers.row_noise import row_noise
-from defenses.reactions.deceive import shuffled
+from defenses.reactions.reaction import shuffled
 from wire import Answer, BadInput, Card
 
 UNIT = Grid(0.0, 1.0)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from defenses.reactions.coarsen import coarsened
-from defenses.reactions.deceive import shuffled
+from defenses.reactions.reaction import coarsened, shuffled
 from wire import Answer
 
 SECRET = bytes(32)

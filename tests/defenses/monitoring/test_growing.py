@@ -1,6 +1,6 @@
 import pytest
 
-from defenses.monitoring.halves import halves
+from defenses.monitoring.growing import halves
 
 
 @pytest.mark.parametrize("window", [2, 3, 10, 11, None])
