@@ -28,7 +28,8 @@ import numpy as np
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import Mark, WatermarkParameters
 from defenses.watermarks.mapping import cells
-from owner.dawn import Claim, Dawn, check_fit, counted, mapped, rows_of, told_labels, ways
+from owner.counted_marks import check_fit, counted, mapped, rows_of, told_labels, ways
+from owner.dawn import Claim, Dawn
 from owner.evidence import Evidence
 from owner.judgement import Rejected
 from owner.marks_held import MarksHeld

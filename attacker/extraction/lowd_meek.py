@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from attacker.asking import NotApplicable, some
+from attacker.extraction.boundary import Line
 from attacker.surrogate import class_names, new_seed, numbers, own_model
 from wire import Array, BadInput, Labels, Oracle
 from wire.fits import ranges, uniform
@@ -91,55 +92,6 @@ class LowdMeek:
             if oracle.ended is not None:
                 break
         raise NotApplicable(f"all of {asked} rows are of one class")
-
-
-class Line:
-    """The line from a row of the first class to one of the second, and lines parallel to it."""
-
-    def __init__(self, oracle: Oracle, first: Array, second: Array, tolerance: float) -> None:
-        """Makes a line through two rows, ``(d,)`` each; ``tolerance`` is a share of its length."""
-        self._oracle, self._tolerance = oracle, tolerance
-        self._first, self._way = first, second - first
-        self._low, self._high = (end.reshape(-1) for end in ranges(oracle.card))
-
-    def at(self, moved: Array, t: Array) -> Array:
-        """Returns points of lines displaced by ``moved``, ``(n, d)``, at the shares ``t``, ``(n,)``."""
-        points: Array = self._first + moved + t[:, None] * self._way
-        return points
-
-    def crossings(self, moved: Array) -> Array:
-        """Bisects displaced lines, all at once, within the range of the features.
-
-        Returns:
-            The share of the line's length at which the label changes, ``(n,)``, less exactly if the victim stops
-            answering; NaN where it does not change, or is not known to.
-        """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ends = [(end - self._first - moved) / self._way for end in (self._low, self._high)]
-        still = self._way == 0
-        a = np.where(still, -np.inf, np.minimum(*ends)).max(axis=1)
-        b = np.where(still, np.inf, np.maximum(*ends)).min(axis=1)
-        crossed = np.full(len(moved), np.nan)
-        rows = np.flatnonzero(a < b)
-        a, b, moved = a[rows], b[rows], moved[rows]
-        labels = self._labels(np.concatenate([moved, moved]), np.concatenate([a, b]))
-        if labels is None:
-            return crossed
-        differ = (labels[: len(rows)] == 0) & (labels[len(rows) :] == 1)
-        rows, a, b, moved = rows[differ], a[differ], b[differ], moved[differ]
-        while len(rows) and (b - a).max() > self._tolerance:
-            middle = (a + b) / 2
-            if (labels := self._labels(moved, middle)) is None:
-                break
-            a, b = np.where(labels == 0, middle, a), np.where(labels == 0, b, middle)
-        crossed[rows] = (a + b) / 2
-        return crossed
-
-    def _labels(self, moved: Array, t: Array) -> Labels | None:
-        """Returns the victim's labels of points, ``(n,)``; None if not all of them were answered."""
-        x = np.clip(self.at(moved, t), self._low, self._high).astype(np.float32)
-        labels = self._oracle.collect(x.reshape(-1, *self._oracle.card.input_shape)).labels
-        return labels if len(labels) == len(x) else None
 
 
 def _doubling(n: int) -> list[int]:

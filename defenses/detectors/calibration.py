@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from defenses.detectors.detector import Sent
 from wire import Array, BadInput, Labels
 from zoo.exact_interval import exact_interval
 
 Streams = Iterable[tuple[Array, Labels]]
 """Per account, the rows or features that a detector observes, ``(n, ...)``, and the victim's labels, ``(n,)``."""
+
+Sendings = tuple[Array, Labels, Sequence[Sent]]
+"""An account's rows or features, the victim's labels, and when and from where each row came."""
 
 
 class Calibration(NamedTuple):
@@ -107,3 +111,24 @@ def in_turn(streams: Streams) -> tuple[Array, list[str]]:
     if not turns:
         raise BadInput("calibrate: there are no harmless rows")
     return np.stack([accounts[number][i] for i, number in turns]), [str(number) for _, number in turns]
+
+
+def in_order(streams: Iterable[Any]) -> tuple[Array, list[str], list[Sent]]:
+    """Puts the rows of accounts in the order in which they came, and names each row's sender by number.
+
+    Args:
+        streams: :data:`Sendings` of each account.
+
+    Raises:
+        BadInput: There are no rows, or it is not known when they came.
+    """
+    known = list(streams)
+    if any(len(stream) < 3 for stream in known):
+        raise BadInput("calibrate: it is not known when the rows came; calibrate on a log of requests")
+    sent = [each for stream in known for each in stream[2]]
+    if not sent:
+        raise BadInput("calibrate: there are no harmless rows")
+    order = np.argsort([each.at for each in sent], kind="stable").tolist()
+    rows = np.concatenate([stream[0] for stream in known])[order]
+    names = [str(number) for number, stream in enumerate(known) for _ in stream[2]]
+    return rows, [names[i] for i in order], [sent[i] for i in order]

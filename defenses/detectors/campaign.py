@@ -39,15 +39,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from defenses.companions import Companions
-from defenses.detectors.calibration import Calibration, check_rate, tried
+from defenses.detectors.calibration import Calibration, check_rate, in_order, tried
 from defenses.detectors.detector import Alarm, Features, Sent
 from defenses.monitoring.embedding import Embedding
 from defenses.monitoring.groups import Group, State
 from defenses.monitoring.links import Queue, Run, Shares, links, runs
 from wire import Array, BadInput, Card, Labels
-
-Stream = tuple[Array, Labels, Sequence[Sent]]
-"""The features of an account's rows, ``(n, d)``, the victim's labels, and when and from where each row came."""
 
 
 class Found(NamedTuple):
@@ -136,7 +133,7 @@ class Campaign:
         """Returns the detector with thresholds that at most a share of harmless groups exceed.
 
         Args:
-            chosen: For each harmless account, its rows (:data:`Stream`).
+            chosen: For each harmless account, its rows (:data:`~.calibration.Sendings`).
             held_out: Accounts with other rows.
             fpr: Maximum share of the chosen groups with an alarm, for each of the two statistics.
 
@@ -145,7 +142,7 @@ class Campaign:
         """
         check_rate(fpr)
         worst: dict[str, Found] = {}
-        for found in self._fold(State(), *merged(chosen)):
+        for found in self._fold(State(), *in_order(chosen)):
             group = worst.get(found.group, Found(found.group))
             worst[found.group] = Found(found.group, max(group.shared, found.shared), min(group.beat, found.beat))
         shared = sorted((one.shared for one in worst.values() if one.shared > -math.inf), reverse=True)
@@ -159,9 +156,9 @@ class Campaign:
         return tuned, tried(delta, len(tuned.accused(others)), len(others))
 
     def accused(self, streams: Iterable[Any]) -> Mapping[str, Alarm]:
-        """Returns the alarms of accounts, by number, given their rows (:data:`Stream`)."""
+        """Returns the alarms of accounts, by number, given their rows (:data:`~.calibration.Sendings`)."""
         state = State()
-        self._fold(state, *merged(streams))
+        self._fold(state, *in_order(streams))
         return state.alarms
 
     def _fold(self, state: State, rows: Array, accounts: Sequence[str], sent: Sequence[Sent]) -> list[Found]:
@@ -213,21 +210,3 @@ class Campaign:
             first = state.accounts[run.account].rows - (run.stop - run.start) + 1
             state.accuse(group, keep, beat, run.account, first)
         return [Found(link, beat=beat)]
-
-
-def merged(streams: Iterable[Any]) -> tuple[Array, list[str], list[Sent]]:
-    """Puts the rows of accounts in the order in which they came, and names each row's account by number.
-
-    Raises:
-        BadInput: There are no rows, or it is not known when they came.
-    """
-    known = list(streams)
-    if any(len(stream) < 3 for stream in known):
-        raise BadInput("campaign: it is not known when the rows came; calibrate on a log of requests")
-    sent = [each for stream in known for each in stream[2]]
-    if not sent:
-        raise BadInput("calibrate: there are no harmless rows")
-    order = np.argsort([each.at for each in sent], kind="stable").tolist()
-    rows = np.concatenate([stream[0] for stream in known])[order]
-    names = [str(number) for number, stream in enumerate(known) for _ in stream[2]]
-    return rows, [names[i] for i in order], [sent[i] for i in order]

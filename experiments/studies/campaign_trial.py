@@ -16,8 +16,7 @@ from attacker.extraction.jbda import Jbda
 from attacker.extraction.t_rnd import TRnd
 from attacker.surrogate import family_named, own_model
 from defenses import Campaign, Hoda, Mmd, Ood, Prada, Sybils
-from defenses.detectors.calibration import Calibration
-from defenses.detectors.campaign import merged
+from defenses.detectors.calibration import Calibration, in_order
 from defenses.detectors.detector import Alarm
 from defenses.monitoring.recent import Recent
 from defenses.monitoring.reference import Reference
@@ -303,7 +302,7 @@ class Trial:
         others = list(campaign_log.during(beside, begin - 3600, end))
         together = [*streams, *others]
         refused = {name: places(alarms, of) for name, alarms in alone[apart].items()}
-        stream = merged([self._of("campaign", one) for one in together])
+        stream = in_order([self._of("campaign", one) for one in together])
         refused["campaign"], accused = places_together(self.detectors["campaign"], stream, accounts)
         rows = list(refused.values())
         refused["together"] = {i: min(row[i] for row in rows if i in row) for i in set().union(*rows)}

@@ -11,7 +11,8 @@ import pytest
 
 from defenses.store import open_store
 from defenses.watermarks.ledger import Mark, MarkLedger, encode_rows
-from owner.dawn import Claim, Dawn, counted
+from owner.counted_marks import counted
+from owner.dawn import Claim, Dawn
 from owner.evidence import describe
 from owner.judge import Victim, judge
 from owner.ownership import prove

@@ -17,7 +17,7 @@ from defenses.answers.renormalised import relabelled
 from defenses.store import open_store
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import MarkLedger, WatermarkParameters
-from owner.dawn import counted, mapped
+from owner.counted_marks import counted, mapped
 from wire import Answer, BadInput, Card, Query, Refused
 
 LABELS = PROBS.argmax(axis=1)
