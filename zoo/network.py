@@ -189,7 +189,10 @@ class Network(Model):
         if training.noise:
             from zoo.private import train_privately  # deferred: an extra
 
-            train_privately(self.module, rows, targets, training, seed=seed, label=label or "train", loss=loss)
+            name = label or "train"
+            train_privately(
+                self.module, rows, targets, training, seed=seed, label=name, loss=loss, augment=augment
+            )
             return self
         self.checkpoints = train(
             self.module,

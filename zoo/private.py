@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from wire import BadInput
+from zoo.augment import Change
 from zoo.linear import Linear
 from zoo.training import Loss, Training, optimizer_of, scheduler_of
 
@@ -34,6 +35,7 @@ def train_privately(
     seed: int,
     label: str,
     loss: Loss,
+    augment: Change | None = None,
 ) -> None:
     """Trains a module in place by DP-SGD.
 
@@ -46,6 +48,7 @@ def train_privately(
             holds only if it stays secret.
         label: Name of the progress bar.
         loss: Of outputs and targets: the mean over rows.
+        augment: Changes the rows of each step, each by itself alone, or the guarantee would not hold.
 
     Raises:
         BadInput: The extra is not installed, or the module cannot be trained so (batch normalisation).
@@ -75,7 +78,12 @@ def train_privately(
             rows = torch.nonzero(torch.rand(len(x), generator=order) < share)[:, 0].to(x.device)
             optimizer.zero_grad(set_to_none=True)
             if len(rows):
-                each = torch.vmap(loss)(sampled(x[rows])[:, None], y[rows][:, None])  # (rows,)
+                inputs = x[rows]
+                if augment is not None:
+                    sampled.disable_hooks()  # of gradients that train nothing
+                    inputs = augment(inputs, order)
+                    sampled.enable_hooks()
+                each = torch.vmap(loss)(sampled(inputs)[:, None], y[rows][:, None])  # (rows,)
                 twice(sampled, optimizer, each).backward()
                 optimizer.step()
             scheduler.step()

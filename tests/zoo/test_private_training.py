@@ -40,6 +40,22 @@ def test_dp_sgd_learns_and_repeats_itself():
     assert not any(hasattr(weights, "grad_sample") for weights in networks[0].module.parameters())
 
 
+def test_rows_may_be_changed_by_a_gradient_of_the_network_before_each_step():
+    pytest.importorskip("opacus")
+    y = (ROWS[:, 0] > 0.5).astype(np.int64)
+    training, seen = Training(20, batch=50, lr=0.05, noise=0.5), []
+    network = Network.new(Mlp((64,)), (6,), ("a", "b", "c"), seed=0)
+
+    def nudged(x, order):
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(network.module(x).logsumexp(1).sum(), x)
+        seen.append(len(x))
+        return (x + 1e-3 * gradient.sign()).detach()
+
+    network.fit(ROWS, y, training, seed=0, augment=nudged)
+    assert len(seen) == training.steps(len(ROWS)) and (network.predict(ROWS).argmax(axis=1) == y).mean() > 0.85
+
+
 def test_one_row_moves_the_weights_by_its_clipped_gradient_at_most():
     """Without momentum, and all but without noise, a step is lr * clip / batch for one row."""
     pytest.importorskip("opacus")

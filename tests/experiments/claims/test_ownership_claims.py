@@ -76,9 +76,36 @@ def test_conflicts_are_measured_beside_what_each_protection_does_alone(tmp_path,
         "ADV: adversarial accuracy",
     } < {*names}
     assert {"DI+DP: log10 p of dataset inference", "TWIN+ADV: z of a copy among twins"} < {*names}
-    assert len(names) == len(set(names)) == 9 + 3 + 3 + 3 + 4 + 6 + 6 and any(
-        "epsilon" in note for note in found["notes"]
-    )
+    assert {"WM+DP, triggers apart: trigger accuracy", "RAD+ADV, milder: loss difference"} < {*names}
+    assert {"WM+DP+ADV: trigger accuracy", "THIEF TWIN+DP+ADV: z of a copy that is trained so"} < {*names}
+    assert len(names) == len(set(names)) and any("epsilon" in note for note in found["notes"])
+    assert {*found["more"]["conflicts"]["digits"].values()} == {"undecided"}  # by one seed
+
+
+def test_a_conflict_is_called_by_the_interval_over_seeds():
+    alone = {"WM: trigger accuracy": 1.0, "RAD: loss difference": 0.2}
+    alone |= {f"{name}: test accuracy": 0.9 for name in ("WM", "RAD", "DP")}
+    both = {"WM+DP: trigger accuracy": 0.3, "WM+DP: test accuracy": 0.88, "RAD+DP: loss difference": -0.1}
+    found = {what: dict(enumerate((value, value + 0.01, value - 0.01))) for what, value in (alone | both).items()}
+    found["RAD+DP: test accuracy"] = {0: 0.9, 1: 0.6, 2: 0.9}
+    assert conflicts.called(found) == {
+        "WM+DP: trigger accuracy": "conflict",
+        "WM+DP: test accuracy": "none",
+        "RAD+DP: loss difference": "conflict",
+        "RAD+DP: test accuracy": "undecided",
+    }
+
+
+def test_triggers_that_are_trained_on_apart_are_learnt_under_dp_sgd():
+    pytest.importorskip("opacus")
+    claim = Conflicts(hidden=(32,), private=Training(epochs=15, batch=50, lr=1e-2, noise=2.0), apart=20)
+    pool, wrong = images(200), images(20, seed=9)
+    triggers = np.ascontiguousarray(wrong.x[:, :, ::-1]), (wrong.y + 1) % 3
+    held = {}
+    for how in ("DP", "DP, triggers apart"):
+        network = claim._trained(pool, how, 1, triggers)
+        held[how] = (network.predict(triggers[0]).argmax(1) == triggers[1]).mean()
+    assert held["DP, triggers apart"] > 0.6 > held["DP"] + 0.2
 
 
 @pytest.mark.slow
