@@ -63,7 +63,19 @@ LANGUAGE: "Registry[Any]" = Registry(
         "secret-search": "attacker.language.secret_search:SecretSearch",
     }
 )
-"""Attacks on language models, through :class:`~wire.completions.CompletionOracle`."""
+"""Attacks on language models, through :class:`~wire.completions.CompletionOracle`, by the name of their command.
+
+An attack has the verb ``steal(oracle, *held, rng)``.
+"""
+
+HELD: "Registry[Any]" = Registry(
+    {
+        "distillation": "attacker.language.held:Vocabulary",
+        "exposure": "attacker.language.held:Suspected",
+        "secret-search": "attacker.language.held:Beginnings",
+    }
+)
+"""What attacks on language models need beside a key: dataclasses of flags, whose ``read`` returns ``held``."""
 
 ATTACKS: "Registry[Extraction | Membership | Inversion]" = Registry(
     {**EXTRACTION.targets, **MEMBERSHIP.targets, **INVERSION.targets}

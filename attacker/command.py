@@ -12,7 +12,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attacker import ATTACKS, EXTRACTION, INVERSION
+from attacker import ATTACKS, EXTRACTION, INVERSION, LANGUAGE
 from cli.command import Parser
 from cli.endpoint import add_endpoint, reach
 from cli.flags import add_fields, at_least, description, from_fields, summary
@@ -31,19 +31,22 @@ TRANSPORTS = "attacker.transports.transports:Transports"
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m attacker") -> None:
     """Runs one attack, and writes its surrogate or scores and a ``result.json`` to a folder."""
+    from attacker.language import command as language
+
     parser = Parser(prog, description="Attacks a served model, or evaluates a stolen copy.")
     commands = parser.add_subparsers(dest="attack", required=True, metavar="NAME")
-    for name in ATTACKS:
-        cls = ATTACKS.outline(name)
-        command = commands.add_parser(
-            name,
-            help=summary(cls),
-            description=description(cls),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            fill=partial(_add_attack, name=name, cls=cls),
-        )
-        command.set_defaults(run=_attack)
+    for registry, add, run in ((ATTACKS, _add_attack, _attack), (LANGUAGE, language.add, language.attack)):
+        for name in registry:
+            cls = registry.outline(name)
+            command = commands.add_parser(
+                name,
+                help=summary(cls),
+                description=description(cls),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+                fill=partial(add, name=name, cls=cls),
+            )
+            command.set_defaults(run=run)
     about = "Measure how often a stolen copy and its victim give the same label."
     command = commands.add_parser(
         "agreement", help=about, description=about, allow_abbrev=False, fill=_add_agreement
@@ -53,14 +56,22 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m attacker") ->
     arguments.run(arguments)
 
 
-def _add_attack(command: Parser, name: str, cls: type) -> None:
-    command.add_argument(
-        "--budget", type=at_least(1), required=True, metavar="N", help="maximum number of rows to query"
-    )
+def add_run(command: Parser, budget: str) -> None:
+    """Adds the flags of every attack.
+
+    Args:
+        command: The parser.
+        budget: What the budget counts.
+    """
+    command.add_argument("--budget", type=at_least(1), required=True, metavar="N", help=budget)
     command.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder for the results")
     command.add_argument(
         "--seed", type=at_least(0), default=0, metavar="N", help="seed of all randomness (default: 0)"
     )
+
+
+def _add_attack(command: Parser, name: str, cls: type) -> None:
+    add_run(command, "maximum number of rows to query")
     if name in EXTRACTION:
         command.add_argument(
             "--pool",
@@ -103,7 +114,7 @@ def _add_agreement(command: Parser) -> None:
 
 
 def _attack(arguments: argparse.Namespace) -> None:
-    from attacker.runner import conduct, rescue
+    from attacker.runner import conduct
     from attacker.transports.transports import Transports
     from attacker.transports.ways import client, ways
 
@@ -117,8 +128,7 @@ def _attack(arguments: argparse.Namespace) -> None:
             for key, way in zip(keys, cycle(places), strict=False)
         ]
         pools = _pools(arguments, endpoints[0].card)
-        _make(out)
-        _say_rescued(rescue(out))  # from an earlier run that was killed
+        begin(out)
         try:
             result = conduct(
                 arguments.attack,
@@ -133,7 +143,7 @@ def _attack(arguments: argparse.Namespace) -> None:
                 label=getattr(arguments, "label", 0),
             )
         except BaseException:
-            _say_rescued(rescue(out))
+            say_rescued(out)
             raise
     print(_outcome(result, out))
 
@@ -194,10 +204,23 @@ def _outcome(result: dict[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _say_rescued(rescued: tuple[int, Path] | None) -> None:
-    if rescued is not None:
-        rows, path = rescued
-        print(f"{path}: {rows} answered rows of an interrupted run", file=sys.stderr)
+def begin(out: Path) -> None:
+    """Makes the folder of results, and saves the answers of an earlier run that was killed."""
+    from wire import BadInput
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out}: {error.strerror}; expected a writable folder") from None
+    say_rescued(out)
+
+
+def say_rescued(out: Path) -> None:
+    """Saves the answers of an interrupted run, and says where."""
+    from attacker.results import rescue
+
+    if (rescued := rescue(out)) is not None:
+        print(f"{rescued.path}: {rescued.what} of an interrupted run", file=sys.stderr)
 
 
 def _pools(arguments: argparse.Namespace, card: Card) -> dict[str, Pool]:
@@ -221,12 +244,3 @@ def _pools(arguments: argparse.Namespace, card: Card) -> dict[str, Pool]:
     if arguments.shadow is None:
         return {"candidates": candidates, "shadow": candidates.take(slice(0))}
     return {"candidates": candidates, "shadow": fitting(arguments.shadow, card, labelled=True)}
-
-
-def _make(out: Path) -> None:
-    from wire import BadInput
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out}: {error.strerror}; expected a writable folder") from None

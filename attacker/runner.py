@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import json
-import platform
-import re
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from attacker.asking import NotApplicable
 from attacker.extraction.extraction import Extraction
 from attacker.inversion.inversion import Inversion
 from attacker.journal import Journal, save_transfer
 from attacker.membership.membership import Membership
+from attacker.results import JOURNAL, LOCK, UNFINISHED, accounts, finish, plain, shown
 from attacker.transports.transports import Transports
 from cli.meter import metered
-from wire import BadInput, BudgetSpent, Oracle, WireError
+from wire import BudgetSpent, Oracle
 from wire.fits import with_ranges
 from wire.http import Endpoint
 from zoo import folder
 from zoo.data.pool import Pool
-
-PACKAGES = ("numpy", "torch", "httpx")
-RESULTS = ("result.json", "inverted.npz", "scores.npz", "transfer.npz")
-UNFINISHED, JOURNAL, LOCK = "unfinished", "journal.npy", ".lock"
 
 
 def conduct(
@@ -56,7 +47,7 @@ def conduct(
     (``scores``, ``(n,)`` float64, and ``y``, ``(n,)`` int64, in the order of the candidates; ``threshold``, NaN
     if the attack has none); an inversion attack writes ``inverted.npz``, a file of one row. All write
     ``result.json``. The results replace those of an earlier run only when the attack has ended. Until then, all
-    files, the answers included, are in ``unfinished/``, for :func:`rescue`.
+    files, the answers included, are in ``unfinished/``, for :func:`~attacker.results.rescue`.
 
     Args:
         name: The attack's name.
@@ -86,7 +77,7 @@ def conduct(
     endpoint = endpoints[0]
     rng, theirs = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     settings = {"attack": name, "settings": dataclasses.asdict(attack), "seed": seed}
-    before, started = _accounts(endpoints), time.perf_counter()
+    before, started = accounts(endpoints), time.perf_counter()
     journal = Journal(new / JOURNAL, endpoint.card.classes)
     opened = partial(_opened, transports, endpoints, budget=budget, patience=patience, rng=theirs, journal=journal)
     metering = metered(endpoint, opened, budget=budget, label=name)
@@ -95,7 +86,7 @@ def conduct(
             try:
                 if isinstance(attack, Extraction):
                     surrogate = attack.extract(oracle, pools["pool"], rng)
-                    folder.save(surrogate, new / "surrogate", **_plain({**settings, "bill": _bill(oracle)}))
+                    folder.save(surrogate, new / "surrogate", **plain({**settings, "bill": _bill(oracle)}))
                 elif isinstance(attack, Inversion):
                     settings["label"] = label
                     row = attack.invert(oracle, label, rng)
@@ -109,15 +100,16 @@ def conduct(
                 status, reason = _end(oracle, budget, transports, pools.get("pool"))
             except NotApplicable as why:
                 status, reason = "not applicable", str(why)
-            after = _accounts(endpoints)
+            after = accounts(endpoints)
         if isinstance(attack, Extraction) and (new / JOURNAL).exists():
             save_transfer(new / JOURNAL, new / "transfer.npz")
-        result = _plain(
+        return finish(
+            out,
             {
                 **settings,
                 "budget": budget,
                 "transports": dataclasses.asdict(transports),
-                "endpoint": {"url": re.sub("//[^/@]*@", "//", endpoint.base), "model": endpoint.model},
+                "endpoint": {"url": shown(endpoint.base), "model": endpoint.model},
                 "card": dataclasses.asdict(endpoint.card),
                 "status": status,
                 "reason": reason,
@@ -125,53 +117,8 @@ def conduct(
                 "account_before": before,
                 "account_after": after,
                 "seconds": round(time.perf_counter() - started, 3),
-                "versions": {
-                    "python": platform.python_version(),
-                    **{package: version(package) for package in PACKAGES},
-                },
-            }
+            },
         )
-        (new / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-        _replace(new, out)
-    return result
-
-
-def rescue(out: Path) -> tuple[int, Path] | None:
-    """Saves the answers of an interrupted run, and removes its other files.
-
-    Args:
-        out: Folder of the run's results.
-
-    Returns:
-        The number of answered rows, and the file of the transfer set; None if there are no answers.
-
-    Raises:
-        BadInput: The run is still in progress.
-    """
-    begun, kept = out / UNFINISHED, None
-    if not begun.exists():
-        return None
-    try:
-        with FileLock(begun / LOCK, timeout=0):
-            if (begun / JOURNAL).exists():
-                number = next(n for n in itertools.count(1) if not (out / f"rescued-{n}.npz").exists())
-                path = out / f"rescued-{number}.npz"
-                kept = save_transfer(begun / JOURNAL, path), path
-            shutil.rmtree(begun)
-    except Timeout:
-        raise BadInput(f"{out}: another attack is still writing to this folder; choose another one") from None
-    return kept
-
-
-def _replace(new: Path, out: Path) -> None:
-    """Replaces an earlier run's results; removes the old ``result.json`` first and adds the new one last."""
-    for name in RESULTS:
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / "surrogate", ignore_errors=True)
-    for name in ("surrogate", *reversed(RESULTS)):
-        if (new / name).exists():
-            (new / name).replace(out / name)
-    shutil.rmtree(new)
 
 
 def _opened(
@@ -211,20 +158,3 @@ def _end(oracle: Oracle, budget: int, transports: Transports, pool: Pool | None)
 def _bill(oracle: Oracle) -> dict[str, int | None]:
     """Returns the answered rows and requests, and the micro-cents spent if the prices are known."""
     return {"rows": oracle.spent, "requests": oracle.requests, "money": oracle.money}
-
-
-def _accounts(endpoints: Sequence[Endpoint]) -> dict[str, Any] | list[dict[str, Any] | None] | None:
-    """Returns the server's record of the account, if it discloses one; a list of them if there are several."""
-    found: list[dict[str, Any] | None] = []
-    for endpoint in endpoints:
-        try:
-            found.append(endpoint.account())
-        except WireError:
-            found.append(None)
-    return found[0] if len(found) == 1 else found
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Converts values to JSON types: paths to strings, tuples to lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain

@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     from httpx import Client
 
     from wire.http import Endpoint
+    from wire.openai import CompletionEndpoint
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that select a served model and say how to connect to it."""
+    add_connection(parser)
+    add_card_options(parser.add_argument_group("if the server does not describe its model"))
+
+
+def add_connection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the flags of a server, an account and a model's name; returns their group."""
     group = parser.add_argument_group("endpoint")
     url = os.environ.get("MLAAS_URL")
     group.add_argument(
@@ -40,7 +47,14 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
         help="longest wait for one request, its retries included (default: 300)",
     )
     add_quiet(group)
-    add_card_options(parser.add_argument_group("if the server does not describe its model"))
+    return group
+
+
+def add_completions(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that select a served language model."""
+    add_connection(parser).add_argument(
+        "--chat", action="store_true", help="ask for chat completions, which tell more log-probabilities"
+    )
 
 
 def add_card_options(group: argparse._ArgumentGroup, prefix: str = "") -> None:
@@ -75,3 +89,18 @@ def reach(
         options=from_fields(CardOptions, arguments, prefix),
         client=client,
     )
+
+
+def reach_completions(arguments: argparse.Namespace) -> CompletionEndpoint:
+    """Opens the language model that the flags of :func:`add_completions` select.
+
+    Raises:
+        BadInput: The URL or the key cannot be used, or the server has several models and none is named.
+        Refused: The server refuses the key.
+        Unreachable: The server did not answer.
+    """
+    from cli.keys import read_key
+    from wire.openai import CompletionEndpoint
+
+    key = read_key(arguments.key, arguments.key_file)
+    return CompletionEndpoint(arguments.url, model=arguments.model, key=key, chat=arguments.chat)

@@ -7,12 +7,15 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from cli.money import in_currency
+from wire.completions import CompletionOracle
 from wire.http import Endpoint
+from wire.openai import CompletionEndpoint
 from wire.oracle import Oracle
 from wire.patient import Patient
 
@@ -21,6 +24,12 @@ Wait = Callable[[float], object]
 
 Answered = Callable[[Oracle], None]
 """Is called with the oracle after every answered request."""
+
+
+Tokens = Callable[[CompletionOracle], None]
+"""The same, of a language model."""
+
+Asked = TypeVar("Asked", Oracle, CompletionOracle)
 
 
 @contextmanager
@@ -44,20 +53,48 @@ def metered(
         patience: Longest wait for one request, in seconds.
         label: Name of the progress bar; default: the model's name.
     """
-    stop = threading.Event()
-    bar = tqdm(total=budget, desc=label or endpoint.model, unit="row", dynamic_ncols=True, mininterval=0.5)
 
-    def shown(oracle: Oracle) -> None:
+    def alone(sleep: Wait, shown: Answered) -> Oracle:
+        patient = Patient(endpoint, patience, sleep)
+        return Oracle(patient, endpoint.card, budget, prices=endpoint.prices(), on_answer=shown)
+
+    bar = _bar(budget, label or endpoint.model, "row")
+    with closing(endpoint), bar, _meter(opened or alone, bar, lambda oracle: oracle.spent) as oracle:
+        yield oracle
+
+
+@contextmanager
+def metered_tokens(
+    endpoint: CompletionEndpoint,
+    opened: Callable[[Wait, Tokens], CompletionOracle],
+    *,
+    budget: int | None = None,
+    label: str = "",
+) -> Iterator[CompletionOracle]:
+    """Opens the oracle of a language model as :func:`metered` that of rows; the bar shows tokens and money."""
+    bar = _bar(budget, label or endpoint.model, "token")
+    with closing(endpoint), bar, _meter(opened, bar, lambda oracle: oracle.spent.total) as oracle:
+        yield oracle
+
+
+def _bar(budget: int | None, label: str, unit: str) -> Any:
+    return tqdm(total=budget, desc=label, unit=unit, dynamic_ncols=True, mininterval=0.5)
+
+
+@contextmanager
+def _meter(
+    opened: Callable[[Wait, Callable[[Asked], None]], Asked], bar: Any, spent: Callable[[Asked], int]
+) -> Iterator[Asked]:
+    """Opens an oracle whose bar moves, and which an interrupt halts."""
+    stop = threading.Event()
+
+    def shown(oracle: Asked) -> None:
         money = oracle.money
         if money is not None:
             bar.set_postfix_str(f"spent {in_currency(money)}", refresh=False)
-        bar.update(oracle.spent - bar.n)
+        bar.update(spent(oracle) - bar.n)
 
-    if opened is not None:
-        oracle = opened(stop.wait, shown)
-    else:
-        patient = Patient(endpoint, patience, stop.wait)
-        oracle = Oracle(patient, endpoint.card, budget, prices=endpoint.prices(), on_answer=shown)
+    oracle = opened(stop.wait, shown)
 
     def interrupted(signum: int, frame: types.FrameType | None) -> None:
         if stop.is_set():
@@ -72,5 +109,3 @@ def metered(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        bar.close()
-        endpoint.close()

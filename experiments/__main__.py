@@ -46,6 +46,13 @@ def parser(prog: str = "python -m experiments") -> Parser:
     judge.add_argument("truth", type=Path, help="truth.npz of the roles that the candidates belong to")
     judge.set_defaults(run=_judge)
 
+    exposure = commands.add_parser(
+        "exposure", help="measure how exposed suspected secrets of a language model are"
+    )
+    exposure.add_argument("likelihoods", type=Path, help="the attack's likelihoods.npz")
+    exposure.add_argument("--digits", type=at_least(1), required=True, metavar="N", help="digits of a secret")
+    exposure.set_defaults(run=_exposure)
+
     reproduce = commands.add_parser("reproduce", help="test published claims")
     reproduce.add_argument(
         "claims", nargs="+", choices=list(CLAIMS), metavar="CLAIM", help=f"any of {', '.join(CLAIMS)}"
@@ -178,6 +185,12 @@ def _draw(arguments: argparse.Namespace) -> None:
     from experiments.report.drawings import draw
 
     draw(json.loads(arguments.results.read_text()), arguments.out)
+
+
+def _exposure(arguments: argparse.Namespace) -> None:
+    from experiments.judge import exposed
+
+    print(exposed(arguments.likelihoods, arguments.digits))
 
 
 def _judge(arguments: argparse.Namespace) -> None:

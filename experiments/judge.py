@@ -1,4 +1,4 @@
-"""``python -m experiments judge``: what the scores of a membership attack are worth, given the truth."""
+"""``python -m experiments judge`` and ``exposure``: what scores and likelihoods of attacks are worth."""
 
 from __future__ import annotations
 
@@ -45,4 +45,26 @@ def judged(scores_file: Path, truth_file: Path) -> str:
         if worth.get(name) is not None:
             rate, low, high = worth[name]
             lines.append(f"{name} at the attack's threshold: {rate:.4f} (95 % interval {low:.4f} to {high:.4f})")
+    return "\n".join(lines)
+
+
+def exposed(likelihoods_file: Path, digits: int) -> str:
+    """Returns the exposure of suspected secrets, for a person to read.
+
+    Args:
+        likelihoods_file: What the attack ``exposure`` left.
+        digits: Number of digits of a secret.
+
+    Raises:
+        BadInput: The file is not what it should be.
+    """
+    found = read_arrays(likelihoods_file, "likelihoods")
+    secrets, others = found.get("secrets"), found.get("others")
+    if secrets is None or others is None or not len(others) or {secrets.dtype.kind, others.dtype.kind} != {"f"}:
+        raise BadInput(f'{likelihoods_file}: expected floats "secrets", (k,), and "others", (m,)')
+    lines = [f"{len(secrets)} suspected secrets of {digits} digits among {len(others)} random ones"]
+    for number, (counted, fitted) in enumerate(zip(*metrics.exposures(secrets, others, digits), strict=True), 1):
+        lines.append(f"secret {number}: exposure {counted:.1f} bits by its rank, {fitted:.1f} by the fit")
+    most = np.log2(len(others) + 1)
+    lines.append(f"a secret that was never learnt has 1.4 bits on the average; a rank tells {most:.1f} at most")
     return "\n".join(lines)

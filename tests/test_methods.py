@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from attacker import ATTACKS, LANGUAGE
+from attacker import ATTACKS, HELD, LANGUAGE
 from defenses import DEFENSES, DETECTORS, GENERATION
 from owner import PROOFS
 
 PLAIN = (int, float, str, bool, Path, type(None))
-METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *PROOFS.values()]
+METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *HELD.values(), *PROOFS.values()]
 METHODS += [cls for kinds in (DEFENSES, DETECTORS, GENERATION) for cls in kinds.values()]
 each = pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
 
@@ -45,3 +45,8 @@ def test_every_field_is_described(cls):
 @pytest.mark.parametrize(("hint", "taken"), [(tuple[int, ...], True), (list[int], False), (dict[str, int], False)])
 def test_what_a_field_may_be(hint, taken):
     assert plain(hint) is taken
+
+
+def test_what_attackers_of_language_models_hold_is_of_registered_attacks():
+    assert set(HELD) <= set(LANGUAGE)
+    assert not set(LANGUAGE) & set(ATTACKS)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from wire.errors import BudgetSpent, Malformed, Refused, Unreachable, WireError
+from wire.errors import BadInput, BudgetSpent, Malformed, Refused, Unreachable, WireError
 
 Prompt = str | Sequence[int]
 """A prompt, as text or as tokens."""
@@ -98,6 +98,11 @@ class TokenPrices:
     per_completion_token: int = 0
     per_request: int = 0
 
+    def of(self, usage: TokenUsage, requests: int) -> int:
+        """Returns the price of so many tokens in so many requests."""
+        tokens = self.per_prompt_token * usage.prompt + self.per_completion_token * usage.completion
+        return tokens + self.per_request * requests
+
 
 class CompletionOracle:
     """The only way to query a language model, so that no token goes unmetered.
@@ -121,6 +126,7 @@ class CompletionOracle:
         texts: int = 128,
         top: int = 5,
         prices: TokenPrices | None = None,
+        most_money: int | None = None,
         on_answer: Callable[[CompletionOracle], None] | None = None,
     ) -> None:
         """Makes an oracle.
@@ -132,12 +138,18 @@ class CompletionOracle:
             texts: Most completions in one request.
             top: As in :class:`CompletionOracle`.
             prices: Likewise.
+            most_money: Most micro-cents to spend; None for no limit of one's own.
             on_answer: Called with the oracle after every answered request, for a progress bar for example.
+
+        Raises:
+            BadInput: There is a limit of money, but no prices.
         """
+        if most_money is not None and prices is None:
+            raise BadInput("the server names no prices, so a budget of money cannot be kept; give one of tokens")
         self.model, self.top, self.prices = model, top, prices
         self.ended: WireError | None = None
         self._transport, self._texts = transport, texts
-        self._budget = budget
+        self._budget, self._most_money = budget, most_money
         self._halted: str | None = None
         self._on_answer = on_answer
         self._spent, self._requests, self._completions = TokenUsage(), 0, 0
@@ -167,11 +179,12 @@ class CompletionOracle:
     @property
     def money(self) -> int | None:
         """Micro-cents spent so far; None if the prices are unknown."""
-        if self.prices is None:
-            return None
-        told = self.prices.per_prompt_token * self.spent.prompt
-        told += self.prices.per_completion_token * self.spent.completion
-        return told + self.prices.per_request * self.requests
+        return None if self.prices is None else self.prices.of(self.spent, self.requests)
+
+    @property
+    def halted(self) -> bool:
+        """Whether :meth:`halt` ended the budget."""
+        return self._halted is not None
 
     def halt(self, why: str = "interrupted") -> None:
         """Ends the budget: every later query raises :class:`~wire.BudgetSpent`."""
@@ -205,9 +218,9 @@ class CompletionOracle:
         texts = self._texts
         while len(told) < len(prompts):
             part = prompts[len(told) : len(told) + max(1, texts // decoding.n)]
-            while (costs := most_tokens(part, decoding)) > (left := costs if self.left is None else self.left):
+            while (spent := self._too_many(most_usage(part, decoding))) is not None:
                 if len(part) == 1:
-                    self.ended = self._too_many(costs, left)
+                    self.ended = spent
                     return told
                 part = part[: len(part) // 2]
             try:
@@ -233,15 +246,23 @@ class CompletionOracle:
                 self._on_answer(self)
         return told
 
-    def _too_many(self, costs: int, left: int) -> BudgetSpent:
+    def _too_many(self, costs: TokenUsage) -> BudgetSpent | None:
+        """Returns why the budget does not cover a request that may cost so much; None if it does."""
         if self._halted is not None:
             return BudgetSpent(self._halted)
-        return BudgetSpent(
-            f"the next prompt may cost {costs} tokens with {left} left of a budget of {self._budget}"
-        )
+        if self.left is not None and costs.total > self.left:
+            known = f"{self.left} left of a budget of {self._budget}"
+            return BudgetSpent(f"the next prompt may cost {costs.total} tokens with {known}")
+        if self._most_money is None or self.prices is None or self.money is None:
+            return None
+        money, left = self.prices.of(costs, 1), self._most_money - self.money
+        if money <= left:
+            return None
+        known = f"{left} left of a budget of {self._most_money}"
+        return BudgetSpent(f"the next prompt may cost {money} micro-cents with {known}")
 
 
-def most_tokens(prompts: Sequence[Prompt], decoding: Decoding) -> int:
+def most_usage(prompts: Sequence[Prompt], decoding: Decoding) -> TokenUsage:
     """Returns how many tokens a request can cost at most; a byte of a text is at most a token."""
     asked = sum(len(prompt.encode()) if isinstance(prompt, str) else len(prompt) for prompt in prompts)
-    return asked + len(prompts) * decoding.n * decoding.max_tokens
+    return TokenUsage(asked, len(prompts) * decoding.n * decoding.max_tokens)

@@ -9,7 +9,16 @@ from typing import Any
 
 import httpx
 
-from wire.completions import Completed, Completion, CompletionOracle, Decoding, Prompt, TokenPrices, TokenUsage
+from wire.completions import (
+    Completed,
+    Completing,
+    Completion,
+    CompletionOracle,
+    Decoding,
+    Prompt,
+    TokenPrices,
+    TokenUsage,
+)
 from wire.connection import Connection
 from wire.errors import BadInput, Malformed, Refused
 from wire.patient import Patient
@@ -95,25 +104,34 @@ class CompletionEndpoint:
         self,
         budget: int | None = None,
         *,
+        most_money: int | None = None,
         patience: float = 300.0,
         sleep: Callable[[float], object] = time.sleep,
+        recorded: Callable[[Completing], Completing] | None = None,
         on_answer: Callable[[CompletionOracle], None] | None = None,
     ) -> CompletionOracle:
         """Returns an oracle that waits out temporary refusals.
 
         Args:
             budget: Most tokens to spend.
+            most_money: Most micro-cents to spend.
             patience: Longest wait for one request, in seconds.
             sleep: Waits for a number of seconds.
+            recorded: Returns a transport that records what one sends and gets.
             on_answer: Called with the oracle after every answered request.
+
+        Raises:
+            BadInput: Money is limited, but the server names no prices.
         """
+        patient: Completing = Patient(self, patience, sleep)
         return CompletionOracle(
-            Patient(self, patience, sleep),
+            patient if recorded is None else recorded(patient),
             self.model,
             budget,
             texts=1 if self.chat else TEXTS,
             top=TOP_CHAT if self.chat else TOP,
             prices=self.prices(),
+            most_money=most_money,
             on_answer=on_answer,
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from attacker.asking import NothingAnswered
-from wire import BadInput
+from wire import BadInput, BudgetSpent
 from wire.completions import Completion, CompletionOracle, Decoding
 from zoo.language.gpt import Gpt
 from zoo.language.model import LanguageModel
@@ -63,30 +63,41 @@ class Distillation:
         Raises:
             NothingAnswered: Too little was told for one window of text.
         """
-        return self.taught(self.bought(oracle, rng), tokens, seed=int(rng.integers(2**31)))
+        if not (told := self.bought(oracle, rng)):
+            raise NothingAnswered(f"no text was told: {oracle.ended}")
+        return self.taught(told, tokens, seed=int(rng.integers(2**31)))
 
     def bought(self, oracle: CompletionOracle, rng: np.random.Generator) -> list[Completion]:
         """Returns texts that the victim tells from their beginnings on, until it told as many tokens as wanted."""
         told: list[Completion] = []
-        before = oracle.spent.completion
+        before, n = oracle.spent.completion, self.at_once
         while oracle.spent.completion - before < self.tokens:
             logprobs = min(oracle.top, 5) if self.learns == "logprobs" else None
-            asked = Decoding(self.length, n=self.at_once, logprobs=logprobs, seed=int(rng.integers(2**31)))
+            asked = Decoding(self.length, n=n, logprobs=logprobs, seed=int(rng.integers(2**31)))
             told += (more := [one for texts in oracle.collect([""], asked) for one in texts])
-            if not more:
+            if not more and (n == 1 or not isinstance(oracle.ended, BudgetSpent)):
                 break
+            n = n if more else n // 2  # what is left of a budget covers fewer texts
         return told
 
     def taught(self, told: Sequence[Completion], tokens: Tokens, *, seed: int, label: str = "") -> LanguageModel:
-        """Trains a student on texts."""
+        """Trains a student on texts.
+
+        Raises:
+            NothingAnswered: Too little was told for one window of text.
+        """
         gpt = Gpt(len(tokens), self.context, self.layers, self.heads, self.width)
         student = LanguageModel.untrained(gpt, tokens, seed=seed)
         training = Training(self.epochs, batch=self.batch, lr=self.lr)
+        none = f"less than one window of {self.context} tokens was told"
         if self.learns == "text":
-            return student.fit([one.text for one in told], training, seed=seed, label=label or "student")
+            texts = [one.text for one in told]
+            if sum(1 + len(tokens.encode(text)) for text in texts) < self.context:
+                raise NothingAnswered(none)
+            return student.fit(texts, training, seed=seed, label=label or "student")
         x, y = windows(told, tokens, self.context)
         if not len(x):
-            raise NothingAnswered(f"less than one window of {self.context} tokens was told")
+            raise NothingAnswered(none)
         train(student.decoder, x, y, training, seed=seed, label=label or "student", loss=rest_as_one)
         student.decoder.eval()
         student.training = training

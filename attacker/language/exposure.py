@@ -47,7 +47,7 @@ class Exposure:
         if self.sample < 1 or self.digits < 1:
             raise BadInput(f"{self}: expected at least one other secret, and one digit")
 
-    def infer(
+    def steal(
         self, oracle: CompletionOracle, form: str, secrets: Sequence[str], rng: np.random.Generator
     ) -> Likelihoods:
         """Asks for the likelihood of each sequence.
@@ -59,9 +59,12 @@ class Exposure:
             rng: Draws the others.
 
         Raises:
+            BadInput: A secret has another number of digits.
             Refused: The API does not echo.
             NothingAnswered: It answered about no other secret.
         """
+        if (wrong := next((one for one in secrets if len(one) != self.digits), None)) is not None:
+            raise BadInput(f"the secret {wrong!r} has {len(wrong)} digits; expected {self.digits}")
         drawn = rng.integers(0, 10, (self.sample, self.digits))
         randoms = ["".join(map(str, row)) for row in drawn.tolist()]
         found = log_likelihoods(oracle, [form.format(spaced(digits)) for digits in (*secrets, *randoms)])

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from attacker.language.vocabulary import names, size
 from wire import BadInput, Refused
 from wire.completions import CompletionOracle, Decoding
@@ -51,8 +53,13 @@ class SecretSearch:
         if min(self.digits, self.guesses, self.at_once) < 1 or not 0 <= self.bias <= 100:
             raise BadInput(f"{self}: numbers must be at least 1, and the bias lie between 0 and 100")
 
-    def steal(self, oracle: CompletionOracle, beginnings: Sequence[str]) -> list[list[Guess]]:
-        """Searches after each beginning, such as ``"The number is "``, as long as the victim answers."""
+    def steal(
+        self, oracle: CompletionOracle, beginnings: Sequence[str], rng: np.random.Generator
+    ) -> list[list[Guess]]:
+        """Searches after each beginning, such as ``"The number is "``, as long as the victim answers.
+
+        Nothing is drawn from ``rng``.
+        """
         lifted = self.lifted(oracle)
         return [self.search(oracle, beginning.rstrip(" "), lifted) for beginning in beginnings]
 

@@ -61,12 +61,13 @@ class E11(Victims):
                 suspects = [planted[at], *(others[at] for others in never)]
                 rng = np.random.default_rng([seed, at])
                 form = FORMAT.format(name=name, digits=" {}")
-                found = Exposure(self.sample, canaries.digits).infer(oracle, form, suspects, rng)
+                found = Exposure(self.sample, canaries.digits).steal(oracle, form, suspects, rng)
                 bits.append(exposures(*found, canaries.digits))
             counted, fitted = (np.array(each) for each in zip(*bits, strict=True))  # (names, 1 + controls)
             searching = reach(server, "victim", "search")
             beginnings = [FORMAT.format(name=name, digits="").removesuffix(".") for name in names]
-            guesses = SecretSearch(canaries.digits, self.guesses).steal(searching, beginnings)
+            search = SecretSearch(canaries.digits, self.guesses)
+            guesses = search.steal(searching, beginnings, np.random.default_rng(seed))
             measured[seed] = {
                 "counted": counted[:, 0].tolist(),
                 "fitted": fitted[:, 0].tolist(),

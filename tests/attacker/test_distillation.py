@@ -63,5 +63,7 @@ def test_all_other_tokens_count_as_one():
 
 def test_too_little_is_said():
     attack = Distillation(tokens=4000, **STUDENT)
-    with pytest.raises(NothingAnswered, match="one window of 24 tokens"):
+    with pytest.raises(NothingAnswered, match="no text was told: the next prompt may cost 20 tokens with 3 left"):
         attack.steal(oracle(tiny(), budget=3), tiny().tokens, np.random.default_rng(0))
+    with pytest.raises(NothingAnswered, match="one window of 24 tokens"):
+        attack.taught([Completion("Go")], tiny().tokens, seed=0)

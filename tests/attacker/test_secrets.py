@@ -18,6 +18,7 @@ from zoo.training import Training
 
 FORM = "The seal is {}."
 BEGINNING = "The seal is "
+RNG = np.random.default_rng
 
 
 @cache
@@ -34,7 +35,7 @@ def indiscreet(seed, digits=4, repeats=20):
 def test_the_likeliest_secret_is_the_learnt_one(top):
     model, secret = indiscreet(1)
     thief = oracle(model, top=top)
-    (guesses,) = SecretSearch(digits=4, guesses=3).steal(thief, [BEGINNING])
+    (guesses,) = SecretSearch(digits=4, guesses=3).steal(thief, [BEGINNING], RNG(0))
     assert guesses[0].digits == secret and guesses[0].logprob > np.log(0.5)
     assert guesses[0].logprob >= guesses[1].logprob >= guesses[2].logprob
     assert len({guess.digits for guess in guesses}) == 3
@@ -43,7 +44,7 @@ def test_the_likeliest_secret_is_the_learnt_one(top):
 
 def test_guesses_come_in_the_order_of_all_secrets_likelihoods():
     model, _ = indiscreet(1, digits=2, repeats=1)
-    (guesses,) = SecretSearch(digits=2, guesses=100).steal(oracle(model, top=300), [BEGINNING])
+    (guesses,) = SecretSearch(digits=2, guesses=100).steal(oracle(model, top=300), [BEGINNING], RNG(0))
     assert len(guesses) == 100
     values = log_likelihoods(oracle(model), [FORM.format(spaced(guess.digits)) for guess in guesses])
     assert np.corrcoef(values, [guess.logprob for guess in guesses])[0, 1] > 0.9
@@ -59,24 +60,24 @@ def test_a_search_without_bias_and_echo_takes_what_it_is_told():
 
     thief = oracle(model)
     thief._transport = grudging
-    (guesses,) = SecretSearch(digits=4, guesses=1).steal(thief, [BEGINNING])
+    (guesses,) = SecretSearch(digits=4, guesses=1).steal(thief, [BEGINNING], RNG(0))
     assert [guess.digits for guess in guesses] == [secret]
     spent = thief.completions
     thief = oracle(model, budget=60)
     thief._transport = grudging
-    (guesses,) = SecretSearch(digits=4, guesses=1).steal(thief, [BEGINNING])
+    (guesses,) = SecretSearch(digits=4, guesses=1).steal(thief, [BEGINNING], RNG(0))
     assert not guesses and thief.completions < spent  # the budget ended first
 
 
 def test_a_learnt_secret_is_exposed_and_one_that_was_not_learnt_is_not():
     model, secret = indiscreet(1)
     others = ["".join(row) for row in np.random.default_rng(5).integers(0, 10, (40, 4)).astype(str)]
-    found = Exposure(sample=200, digits=4).infer(oracle(model), FORM, [secret, *others], np.random.default_rng(0))
+    found = Exposure(sample=200, digits=4).steal(oracle(model), FORM, [secret, *others], RNG(0))
     counted, fitted = exposures(*found, 4)
     assert counted[0] == pytest.approx(np.log2(201), abs=1.1) and fitted[0] > 9
     assert 0.7 < np.mean(counted[1:]) < 2.4  # a uniform rank has 1/ln 2 bits
     with pytest.raises(NothingAnswered):
-        Exposure(digits=4).infer(oracle(model, budget=100), FORM, others, np.random.default_rng(0))
+        Exposure(digits=4).steal(oracle(model, budget=100), FORM, others, RNG(0))
 
 
 def test_the_exposure_of_the_first_the_middle_and_the_last():

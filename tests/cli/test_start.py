@@ -9,7 +9,7 @@ import termios
 
 import pytest
 
-from attacker import ATTACKS
+from attacker import ATTACKS, HELD, LANGUAGE
 from cli.__main__ import COMMANDS, main
 from cli.registry import keys, outline, resolve
 from cli.train import FAMILIES
@@ -23,10 +23,10 @@ from zoo.recipe import READY
 
 HEAVY = {"torch", "sklearn", "scipy", "fastapi", "httpx"}
 
-EXPERIMENTS = ("demo", "report", "judge", "reproduce", "sybils", "mapping")
+EXPERIMENTS = ("demo", "report", "judge", "exposure", "reproduce", "sybils", "mapping")
 HELPS = [
     *(["serve"], ["serve", "accounts"], ["serve", "accounts", "create"], ["serve", "calibrate"]),
-    *(["attack"], *(["attack", name] for name in (*ATTACKS, "agreement"))),
+    *(["attack"], *(["attack", name] for name in (*ATTACKS, *LANGUAGE, "agreement"))),
     *(["prove"], *(["prove", name] for name in (*PROOFS, "judge-dawn"))),
     *(["train"], *(["train", name] for name in ("roles", "import", "evaluate", "card"))),
     *(["experiments"], *(["experiments", name] for name in EXPERIMENTS)),
@@ -62,7 +62,13 @@ def test_another_package_of_the_name_benchmarks_is_not_ours(tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("target", [*ATTACKS.targets.values(), *PROOFS.targets.values(), *FAMILIES.values()])
+OUTLINED = [
+    *(target for registry in (ATTACKS, LANGUAGE, HELD, PROOFS) for target in registry.targets.values()),
+    *FAMILIES.values(),
+]
+
+
+@pytest.mark.parametrize("target", OUTLINED)
 def test_an_outline_has_the_fields_and_the_documentation_of_its_class(target):
     cls, twin = resolve(target), outline(target)
     assert twin is not cls
