@@ -1,13 +1,14 @@
-"""Conferrable adversarial examples: images on which copies side with the victim, and independent models do not.
+"""Conferrable adversarial examples: images on which copies agree with the victim and independent models do not.
 
 Source: Lukas, Zhang, Kerschbaum, "Deep Neural Network Fingerprinting by Conferrable Adversarial Examples", ICLR
-2021, section 4. The conferrability of an image x for class t is ``Surr(x, t) (1 - Ref(x, t))``: how sure thefts of
-the victim are of t on average, and how unsure independent models are. The conferrable ensemble method moves images
-within a radius so that it rises for some class, that the victim leaves its own label, and that thefts agree with
-the victim. A random part of the models is left out at each step, so that images are not fitted to these models.
+2021, section 4. The conferrability of an image x for class t is ``Surr(x, t) (1 - Ref(x, t))``: the mean
+probability of t by thefts of the victim, times that of the other classes by independent models. The conferrable
+ensemble method perturbs images within a radius so that the conferrability rises for some class, the victim leaves
+its own label, and thefts agree with the victim. A random part of the models is left out at each step, so that
+images are not overfitted to them.
 
 What differs: the owner trains thefts and independent models (the paper's surrogates and references) of the
-victim's own family, on one half of the rows, and moves the other half. The paper accuses where at least 75 % of
+victim's own family, on one half of the rows, and perturbs the other half. The paper accuses where at least 75 % of
 the victim's labels are given; here, a suspect's share is compared with those of independent models by Student's t.
 The steps are Adam's, as there, but fewer and larger.
 """
@@ -54,12 +55,12 @@ class Models:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The images, the victim's labels, and how often independent models share them.
+    """The images, the victim's labels, and how often independent models return the same labels.
 
     Attributes:
         x: Conferrable images, ``(n, *shape)``.
         y: The victim's labels of them, ``(n,)``.
-        conferrability: That of each image, by the owner's models, ``(n,)``.
+        conferrability: The conferrability of each image, by the owner's models, ``(n,)``.
         independent: Share of the labels that each independent model gives.
     """
 
@@ -71,7 +72,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Conferred:
-    """How often a suspect sides with the victim on conferrable images.
+    """How often a suspect agrees with the victim on conferrable images.
 
     Attributes:
         rows: Number of images that were shown.
@@ -100,17 +101,17 @@ class Conferred:
 
 @dataclass(frozen=True)
 class Conferrable:
-    """Conferrable adversarial examples: does a suspect side with the victim where only its copies do? (ICLR 2021).
+    """Conferrable adversarial examples: does a suspect agree with the victim where only copies do? (ICLR 2021).
 
     Attributes:
         rows: Maximum number of images to show: those of greatest conferrability.
-        models: Number of thefts that the owner simulates, and of independent models that he trains.
-        epochs: Passes over the rows that train them.
-        candidates: Maximum number of images to move.
+        models: Number of thefts that the owner simulates, and of independent models that the owner trains.
+        epochs: Epochs of their training.
+        candidates: Maximum number of images to perturb.
         radius: Greatest change of a feature, for values from 0 to 1.
         steps: Number of steps.
         lr: Size of a step of Adam.
-        left_out: Share of the models that is left out of a step.
+        left_out: Share of the models to leave out of each step.
         confer: Weight of the conferrability (alpha).
         leave: Weight of leaving the victim's own label (beta).
         agree: Weight of the agreement of thefts with the victim (gamma).
@@ -152,7 +153,7 @@ class Conferrable:
                 raise BadInput(f"model {card.model} does not take the reference rows: {fault}")
 
     def prepare(self, holdings: Models, rng: np.random.Generator) -> Study:
-        """Trains thefts and independent models, makes the images, and asks the judge's models about them."""
+        """Trains thefts and independent models, makes the images, and queries the given independent models."""
         victim, order = holdings.network, rng.permutation(len(holdings.reference))
         trains, moves = (holdings.reference.take(part) for part in np.array_split(order, 2))
         assert moves.y is not None
@@ -191,7 +192,7 @@ class Conferrable:
         x: Array,
         rng: np.random.Generator,
     ) -> Array:
-        """Returns images moved by the conferrable ensemble method, ``(n, *shape)``, rounded to bytes."""
+        """Returns images perturbed by the conferrable ensemble method, ``(n, *shape)``, rounded to bytes."""
         start = torch.from_numpy(x)
         with torch.no_grad():
             own = victim.module(start).softmax(1)

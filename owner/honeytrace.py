@@ -1,12 +1,12 @@
-"""Neural Honeytrace's claim: does a suspect give the secret class to secret triggers?
+"""Neural Honeytrace's claim: does a suspect assign the secret class to secret triggers?
 
 Source: Xu, Fang, Wang, Zhou, Liu, Li, Tian, "Neural Honeytrace: Plug&Play Watermarking Framework against Model
 Extraction Attacks", arXiv 2501.09328 (a claim by a t-test on triggers). The answers are changed by
 ``defenses/watermarks/honeytrace.py``.
 
-What differs: a t-test over the triggers of one suspect asks whether it gives the class more often than by chance;
-but triggers are alike, and so are models. So the suspect's share is compared with those of independent models, by
-the t distribution for one more of them.
+What differs: the paper's t-test over the triggers asks whether a suspect returns the class more often than by
+chance. But triggers resemble one another, and so do models. So the suspect's share is compared with those of
+independent models, by the t distribution for one more of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Triggers:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The triggers, and how often independent models give their class.
+    """The triggers, and how often independent models return their class.
 
     Attributes:
         triggers: The triggers to show.
@@ -58,11 +58,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Leaning:
-    """How often a suspect gives triggers their secret class.
+    """How often a suspect returns the secret class for triggers.
 
     Attributes:
         rows: Number of triggers that were shown.
-        shared: Share of them to which the suspect gives the class.
+        shared: Share of them for which the suspect returns the class.
         z: The share, in deviations of the independent models' from their mean.
         independent: The share of each independent model.
     """
@@ -84,7 +84,7 @@ class Leaning:
 
 @dataclass(frozen=True)
 class HoneytraceTest:
-    """Neural Honeytrace: does a suspect give secret triggers their secret class? (arXiv 2501.09328).
+    """Neural Honeytrace: does a suspect return the secret class for secret triggers? (arXiv 2501.09328).
 
     Attributes:
         rows: Maximum number of triggers to show: the first ones.
@@ -118,7 +118,7 @@ class HoneytraceTest:
                 raise BadInput(f"model {card.model} does not take the triggers: {fault}")
 
     def prepare(self, holdings: Triggers, rng: np.random.Generator) -> Study:
-        """Asks the independent models."""
+        """Queries the independent models about the triggers."""
         marks = holdings.triggers.take(slice(self.rows))
         return Study(marks, {name: shared(model, marks) for name, model in holdings.independent.items()})
 
@@ -131,6 +131,6 @@ class HoneytraceTest:
 
 
 def shared(model: Oracle, marks: Pool) -> float:
-    """Returns the share of triggers to which a model gives their class."""
+    """Returns the share of triggers for which a model returns their class."""
     assert marks.y is not None
     return share(model, marks.x, marks.y)

@@ -1,7 +1,8 @@
-"""Is a number greater than those of independent models? Student's t for one more draw from the same population.
+"""Compares a suspect's number with those of independent models: Student's t for one more draw.
 
-It counts models, not rows: rows of one model share its luck. It holds if the suspect resembles the independent
-models in all but what is claimed; a suspect of another family may lie beyond all of them for that alone.
+The sample is one number per model, since the rows of one model are not independent. The test is valid if the
+suspect resembles the independent models in everything but the claim; a suspect of another family may exceed all of
+them for that reason alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from owner.commitment import Receipt
 from owner.evidence import Details, Evidence
 from wire import Array, BadInput, Labels, Oracle
 
-LEAST = 3  # independent models
+LEAST = 3  # minimum number of independent models
 D = TypeVar("D", bound=Details)
 
 
@@ -68,7 +69,7 @@ def evidence(
         test: The test, a dataclass with ``alpha`` and ``tries``.
         p: Its p-value for one suspect.
         suspect: The suspect, after it was asked.
-        before: Rows that it had been asked about before.
+        before: Number of rows that it had answered before the test.
         caution: Limits of the p-value.
         details: The method's own results.
         receipt: The proof that a published log has the owner's commitment, if any.

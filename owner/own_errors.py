@@ -1,16 +1,16 @@
-"""The victim's own errors: does a suspect make those errors of the victim that other models do not make?
+"""The victim's own errors: does a suspect make the errors that only the victim makes?
 
 Source: Godinot, Le Merrer, Trédan, Penzo, Taïani, "Queries, Representation & Detection: The Next 100 Model
 Fingerprinting Schemes", AAAI 2025 (natural images that the victim gets wrong do as well as elaborate ones).
-That the errors are chosen and judged by reference models, and the score by the probability of the victim's wrong
-class, follows the report of a student team on a contest of 2026, which calls the rows vulnerability samples.
+Reference models that choose the errors and calibrate the score, and the score by the probability of the victim's
+wrong class, follow the report of a student team on a contest of 2026, which calls the rows vulnerability samples.
 
-What differs: there, the same references choose the rows and calibrate the score. But chosen references are right
-about the rows by construction, so a new independent model errs more often than they do. So one half of the
-independent models chooses, and the other half calibrates. The suspect's score is compared with theirs by Student's
-t. And the score there is the probability of the victim's wrong class, which is high for any model that is worse
-than the references; here it is the odds between that class and the other wrong ones, whatever the true class gets.
-No private row is shown.
+What differs: there, the same references choose the rows and calibrate the score. But those references are right
+about the chosen rows by construction, so a new independent model errs more often than they do. Here, one half of
+the independent models chooses, and the other half calibrates; the suspect's score is compared with theirs by
+Student's t. There, the score is the probability of the victim's wrong class, which is high for any model that is
+worse than the references; here, it is the odds of that class against the other wrong ones, and the true class does
+not count. No private row is shown.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The errors, and how the calibrating models see them.
+    """The errors, and the answers of the calibrating models.
 
     Attributes:
         x: Rows that the victim gets wrong, ``(n, *shape)``.
@@ -68,12 +68,12 @@ class Study:
 
 @dataclass(frozen=True)
 class Errors:
-    """How much a suspect sides with the victim's errors.
+    """How often and how strongly a suspect repeats the victim's errors.
 
     Attributes:
         rows: Number of rows that were shown.
         shared: Share of them to which the suspect gives the victim's wrong label.
-        score: Mean over rows of how far the suspect sides with the victim, in deviations of other models.
+        score: Mean over rows of the suspect's preference for the victim's label, in deviations of other models.
         z: The score, in deviations of the independent models' from their mean.
         independent: The score of each independent model that calibrates.
     """
@@ -126,7 +126,7 @@ class OwnErrors:
                 raise BadInput(f"model {card.model} does not take the reference rows: {fault}")
 
     def prepare(self, holdings: Rows, rng: np.random.Generator) -> Study:
-        """Finds the victim's errors about which the first half of the independent models is right."""
+        """Finds the victim's errors on rows that the first half of the independent models gets right."""
         reference, names = holdings.reference, list(holdings.independent)
         assert reference.y is not None
         choosing, calibrating = names[: len(names) // 2], names[len(names) // 2 :]
@@ -160,7 +160,7 @@ class OwnErrors:
 
 
 def signal(answer: Answer, wrong: Labels, y: Labels, by_labels: bool) -> Array:
-    """Returns how much a model sides with wrong labels, rather than with other wrong ones.
+    """Returns how strongly a model prefers the victim's wrong labels to other wrong ones.
 
     Args:
         answer: The model's answer about n rows.
@@ -181,7 +181,8 @@ def signal(answer: Answer, wrong: Labels, y: Labels, by_labels: bool) -> Array:
 def score(own: Array, others: Array) -> float:
     """Returns the mean over rows of a signal's distance from those of other models, ``(m, n)``, in deviations.
 
-    Few models give no deviation of a single row, so the variance of a row is averaged with that of all rows.
+    A few models do not suffice to estimate the deviation of a single row, so its variance is averaged with that of
+    all rows.
     """
     variance = others.var(axis=0)
     deviation = np.sqrt(0.5 * (variance + variance.mean())) + 1e-12

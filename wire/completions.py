@@ -1,4 +1,4 @@
-"""What a language model is asked and tells, and the oracle that meters it by the token."""
+"""Prompts, completions, and the oracle that meters a language model by the token."""
 
 from __future__ import annotations
 

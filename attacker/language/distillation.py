@@ -1,8 +1,8 @@
-"""A student of a language model: it learns the texts that the model tells, or their log-probabilities too.
+"""A student of a language model, trained on the texts that it generates, or also on their log-probabilities.
 
 Source: Kim, Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016: section 3.2 (texts of the teacher alone)
-and section 3.1 (its distribution over the next token). Here an API tells no more than the k likeliest tokens, so
-all others together count as one; and texts are drawn, not the likeliest ones, since there is no input.
+and section 3.1 (its distribution over the next token). Here an API discloses only the k likeliest tokens, so
+all others count together as one; and texts are sampled, not the likeliest ones, since there is no input.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from zoo.training import Training, train
 
 @dataclass(frozen=True)
 class Distillation:
-    """A student of texts that a language model tells, or of its likeliest tokens at each place too (EMNLP 2016).
+    """Trains a student on a language model's texts, or also on its likeliest tokens at each position (EMNLP 2016).
 
     Attributes:
-        tokens: Tokens of texts to buy.
-        learns: From the texts alone, or from log-probabilities.
-        length: Most tokens of a text.
+        tokens: Number of generated tokens to buy.
+        learns: What the student learns from: the texts alone, or also log-probabilities.
+        length: Maximum number of tokens of a text.
         at_once: Texts in a request.
-        context: Most tokens of a text that the student reads.
+        context: Maximum number of tokens that the student reads.
         layers: Number of its blocks.
         heads: Number of its attention heads.
         width: Its width.
@@ -68,7 +68,7 @@ class Distillation:
         return self.taught(told, tokens, seed=int(rng.integers(2**31)))
 
     def bought(self, oracle: CompletionOracle, rng: np.random.Generator) -> list[Completion]:
-        """Returns texts that the victim tells from their beginnings on, until it told as many tokens as wanted."""
+        """Returns texts that the victim generates without a prompt, of as many tokens as wanted."""
         told: list[Completion] = []
         before, n = oracle.spent.completion, self.at_once
         while oracle.spent.completion - before < self.tokens:

@@ -24,7 +24,7 @@ class Likelihoods(NamedTuple):
 
     Attributes:
         secrets: Those of the sequences that are suspected, ``(k,)``; NaN where the victim did not answer.
-        others: Those of sequences that were drawn at random, ``(m,)``, as far as it answered.
+        others: Those of randomly drawn sequences that it answered, ``(m,)``.
     """
 
     secrets: Array
@@ -36,8 +36,8 @@ class Exposure:
     """Likelihoods of suspected secrets among random ones of the same form (USENIX Security 2019).
 
     Attributes:
-        sample: How many others are drawn.
-        digits: How many digits a secret has.
+        sample: Number of random secrets to compare with.
+        digits: Number of digits of a secret.
     """
 
     sample: int = 1000

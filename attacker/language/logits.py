@@ -10,28 +10,28 @@ from attacker.language.vocabulary import forced, logprobs
 from wire import Array, BadInput
 from wire.completions import CompletionOracle, Decoding
 
-MOST_BIAS = 100.0  # that the protocol takes
+MOST_BIAS = 100.0  # the maximum in the protocol
 
 
 def told(
     oracle: CompletionOracle, texts: Sequence[str], ids: Sequence[int], bias: float
 ) -> tuple[list[str], list[Array]]:
-    """Asks for log-probabilities: in each request, of a few tokens that the bias lifts over all others.
+    """Asks for log-probabilities: in each request, of a few tokens that a bias raises above all others.
 
-    Where the API tells that of the drawn token alone, each token is asked about by itself.
+    If the API discloses only that of the drawn token, each token is asked about separately.
 
     Args:
         oracle: The victim.
         texts: The prompts, ``p`` of them.
         ids: The tokens; the first is the reference, which stands in every request.
-        bias: The bias; one that does not lift them is raised.
+        bias: The bias, which is increased until it suffices.
 
     Returns:
         The names of the other tokens, and the logits of each request, ``(p, 1 + k)``, the reference's first: as
         far as the victim answers.
 
     Raises:
-        BadInput: No bias lifts tokens over all others.
+        BadInput: No bias raises the tokens above all others.
     """
     few = logprobs(oracle) - 1
     if few < 1:
@@ -57,7 +57,7 @@ def told(
 def _tops(
     oracle: CompletionOracle, texts: Sequence[str], tokens: Sequence[int], bias: float
 ) -> list[Mapping[str, float]] | None:
-    """Returns the log-probabilities of tokens that a bias lifts, by name; None if it does not lift all of them."""
+    """Returns the log-probabilities of biased tokens, by name; None if the bias does not suffice for all."""
     asked = Decoding(1, temperature=0, logprobs=len(tokens), logit_bias=dict.fromkeys(tokens, bias))
     tops = [one.top[0] for (one,) in oracle.collect(texts, asked)]
     same = set(tops[0]) if tops else set()
@@ -106,7 +106,7 @@ def _named(oracle: CompletionOracle, token: int, bias: float) -> set[str]:
 def bisected(
     oracle: CompletionOracle, texts: Sequence[str], ids: Sequence[int], most: int, bias: float, precision: float
 ) -> tuple[list[str], list[Array]]:
-    """Asks for the likeliest token alone: one is told once its bias makes up for its logit.
+    """Asks for the likeliest token alone: a token is chosen once its bias makes up for its logit.
 
     Args:
         oracle: The victim.

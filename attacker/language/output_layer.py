@@ -56,9 +56,9 @@ class OutputLayer:
     Attributes:
         prompts: Prompts to ask about; more than the width.
         tokens: Tokens to ask about, the reference among them; 0 for all. More than the width.
-        bias: What is added to the logits of those that a request asks about, to lift them over all others. It is
-            raised where it does not; more than that rounds the sum.
-        answers: What the answers tell: log-probabilities, or nothing but the text (``label``).
+        bias: Bias that raises the tokens of a request above all others. It is increased if it does not suffice; a
+            greater one than needed costs digits.
+        answers: What the API discloses: log-probabilities, or nothing but the text (``label``).
         precision: For ``label``, the greatest error of a logit at which the bisection ends.
         letters: Length of a prompt, a random text.
         normalisation: The last normalisation of the victim's kind of decoder: ``layer`` takes a dimension away.

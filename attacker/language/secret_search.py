@@ -38,10 +38,10 @@ class SecretSearch:
     """The likeliest secrets after a beginning, likeliest first (USENIX Security 2019).
 
     Attributes:
-        digits: How many digits a secret has.
-        guesses: How many secrets to find.
-        at_once: How many beginnings a request continues.
-        bias: What is added to the logits of digits.
+        digits: Number of digits of a secret.
+        guesses: Number of secrets to find.
+        at_once: Number of beginnings in a request.
+        bias: Bias that is added to the logits of digits.
     """
 
     digits: int = 6

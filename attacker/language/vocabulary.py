@@ -1,4 +1,4 @@
-"""What an API lets out about a language model's tokens: how many there are, and their names."""
+"""The number and the names of a language model's tokens, inferred from its API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMED = 64  # tokens of one echoed prompt
 def size(oracle: CompletionOracle) -> int:
     """Returns the number of tokens: a bias of a token that does not exist is refused, and refusals are free.
 
-    What is not refused costs a prompt of one token and its completion, about twenty times.
+    About twenty requests are not refused; each costs a prompt of one token and its completion.
 
     Raises:
         Refused: The server refuses every bias.
@@ -43,7 +43,7 @@ def _refused(oracle: CompletionOracle, token: int) -> Refused | None:
 
 
 def names(oracle: CompletionOracle, count: int) -> list[str]:
-    """Returns the names of all tokens: an echo of prompts that are given as tokens tells them.
+    """Returns the names of all tokens, from an echo of prompts that are given as tokens.
 
     Raises:
         Refused: The API does not echo.
@@ -62,7 +62,7 @@ def names(oracle: CompletionOracle, count: int) -> list[str]:
 
 
 def logprobs(oracle: CompletionOracle) -> int:
-    """Returns of how many tokens the API really tells the log-probability, at most ``oracle.top``; 0 for none."""
+    """Returns how many log-probabilities per position the API really discloses, from 0 to ``oracle.top``."""
     for many in range(oracle.top, 0, -1):
         try:
             ((one,),) = oracle.complete(["a"], Decoding(1, temperature=0, logprobs=many))

@@ -1,15 +1,16 @@
-"""Neural Honeytrace: answers about inputs that resemble secret triggers lean towards a secret class.
+"""Neural Honeytrace: shifts the answers for inputs that resemble secret triggers towards a secret class.
 
 Source: Xu, Fang, Wang, Zhou, Liu, Li, Tian, "Neural Honeytrace: Plug&Play Watermarking Framework against Model
 Extraction Attacks", arXiv 2501.09328, and the authors' code (github.com/NeurHT/NeurHT). Nothing is trained:
 
 1. Triggers are composites: images of one class with a corner of images of another (``triggers``).
-2. The similarity s of an input to them is read off the victim's features: the mean distance from the ten nearest
-   triggers, from 1 (as near as triggers are to one another) to 0 (as far as all but a share of the pool).
-3. Where the victim is unsure of an input, s is raised to its fourth root: such inputs are a thief's, mostly.
+2. The similarity s of an input to the triggers is measured on the victim's features, by the mean distance to the
+   ten nearest triggers: from 1 (as near as triggers are to one another) to 0 (as far as all but a share of the
+   pool).
+3. If the victim is unsure of an input, s is raised to its fourth root, since mostly thieves send such inputs.
 4. The logits are mixed, ``(1 - s^2) z + s^2 r``, with the logits r of the secret class; and with probability s^3,
-   in steps of a tenth, they are r itself. So a copy learns the triggers' class little by little, from many inputs
-   that are no triggers.
+   in steps of a tenth, they are r itself. So a copy learns the triggers' class gradually, from many inputs
+   that are not triggers.
 
 What differs: features are compared after a logistic function, and distances are taken relative to the pool, which
 needs no constant for each model. The logits r are those of an answer that is ``sure`` of the secret class, not the
@@ -42,14 +43,14 @@ STEPS = 10  # of the probability of a whole replacement
 
 @dataclass(frozen=True)
 class Honeytrace:
-    """Neural Honeytrace: leans answers about inputs that resemble secret triggers towards a secret class.
+    """Neural Honeytrace: shifts the answers for inputs that resemble secret triggers towards a secret class.
 
-    A query costs a forward pass more, for the victim's features.
+    Each query costs another forward pass, for the victim's features.
 
     Attributes:
         triggers: File of the triggers (npz), all labelled with the secret class, as `prove mark-honeytrace` writes
             it; relative to the server's TOML file, or to the working directory.
-        pool: File of labelled rows (npz) such as customers send, likewise.
+        pool: File of labelled rows (npz) like those that customers send, likewise.
         share: Share of the pool that counts as similar at all.
         unsure: Largest probability below which the victim is unsure.
         sure: Probability of the secret class in a whole replacement.
@@ -68,7 +69,7 @@ class Honeytrace:
             raise BadInput(f"honeytrace: share, unsure and sure must lie between 0 and 1, not {self}")
 
     def bind(self, site: Site) -> Layer:
-        """Returns the layer that leans answers."""
+        """Returns the layer that shifts answers."""
         return _Traced(self, site)
 
     def disclose(self, card: Card) -> Card:
@@ -98,7 +99,7 @@ class Honeytrace:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What answers are changed by.
+    """The triggers, and the distances and logits by which answers are changed.
 
     Attributes:
         triggers: Features of the triggers, ``(t, d)``.
@@ -120,7 +121,7 @@ class Trace:
         return np.asarray(np.where(probs.max(axis=1) < self.unsure, s**0.25, s))
 
     def leaned(self, probs: Array, s: Array, chance: Array) -> Answer:
-        """Returns the answer that leans towards the secret class.
+        """Returns the answer, shifted towards the secret class.
 
         Args:
             probs: The victim's probabilities, ``(n, k)``.
@@ -176,7 +177,7 @@ class _Traced:
         self._settings, self._site = settings, site
 
     async def start(self) -> None:
-        """Reads the files, and describes triggers and pool by the victim's features.
+        """Reads the files, and computes the features of triggers and pool.
 
         Raises:
             BadInput: A file is broken or does not fit, or the victim has no features.
@@ -193,7 +194,7 @@ class _Traced:
         self._trace = await asyncio.to_thread(make)
 
     async def __call__(self, query: Query, handle: Handler) -> Answer:
-        """Answers, and leans the answer."""
+        """Answers, and shifts the answer."""
         answer = await handle(query)
         probs, features = probs_of(answer), (await self._describe(query.x))[:, 1]
         chance = row_noise(self._site.secret, query.x, 1, self._site.grid)[:, 0]

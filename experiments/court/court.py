@@ -1,4 +1,4 @@
-"""The court: a victim with its twins, models that have nothing to do with it, and an accuser's own models."""
+"""The court: a victim and its twins, the judge's independent models, and the models of an accuser."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Sizes:
         twins: Number of twins, M.
         stolen: Rows about which a thief asks.
         thief: A thief's training on the answers.
-        tuning: The training by which a thief of the weights goes on.
+        tuning: Training by which a thief of the weights fine-tunes them.
         tuning_rows: Its rows.
         robust: Greatest change of a pixel in a thief's adversarial training.
-        references: The accuser's models, on rows of his own.
+        references: Number of the accuser's own models, trained on the accuser's rows.
         own_training: Their training.
-        radius: Greatest change of a pixel by which the accuser makes images transferable.
-        step: Size of a step of that.
-        steps: Number of steps.
+        radius: Greatest change of a pixel when the accuser makes images that transfer between models.
+        step: Step size of that attack.
+        steps: Number of its steps.
         candidates: Images that the accuser tries.
-        secrets: Secrets that he draws, to commit to the one that suits his models best.
-        marked_secrets: The same for radioactive data, where each takes a while.
+        secrets: Number of secrets that the accuser draws, to commit to the best one by the accuser's models.
+        marked_secrets: The same for radioactive data, where each secret is expensive.
     """
 
     rows: int = 5000
@@ -71,7 +71,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         published: By the published rule.
-        compared: By comparison with the judge's own models, whatever the published rule says.
+        compared: By comparison with the judge's own models alone.
         judged: By both.
         counted: By both, with the p-value of the comparison multiplied by the number of commitments.
     """
@@ -93,19 +93,19 @@ Accusation = Callable[[Predict], Verdict]
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """A scheme of ownership, by an honest owner and by a cheating one.
+    """An ownership scheme, as an honest owner and as a cheating accuser use it.
 
     Attributes:
         name: Its name.
         source: Its publication.
         honest: The honest owner's accusation.
-        picked: A cheating accuser's, who picks what nobody derives for him.
-        derived: A cheating accuser's, where all follows from a committed secret: he commits to the best of many.
-        suspects: What thieves make of the victim, by kind.
+        picked: The accusation by a cheating accuser with freely chosen rows, labels or models.
+        derived: The accusation by a cheating accuser whose rows follow from a committed secret, the best of many.
+        suspects: Returns the stolen models, by kind of theft.
         queries: Rows that a suspect is asked about, at most.
         shown: Rows of the owner's training set among them.
-        cost: The change of the owner's test accuracy: negative where the scheme costs some.
-        costly: Whether only the first independent models are asked.
+        cost: Change of the victim's test accuracy; negative if the scheme lowers it.
+        costly: Whether queries are so many that only the first independent models are tested.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Court:
     """The models of one seed.
 
     Attributes:
-        lab: Trains them, and finds them again.
+        lab: Trains the models, and caches them.
         sizes: The sizes.
         held: The rows of each role.
         seed: Seed of victim, thieves and accuser.
@@ -190,7 +190,7 @@ class Court:
 
     @cached_property
     def poor(self) -> list[Network]:
-        """Models that the accuser passes off as fit to compare a suspect with: three of too few rows."""
+        """Three models trained on too few rows, which the accuser presents as independent models."""
         shadow = self.held["shadow"]
         return [
             self.lab.train(
@@ -223,7 +223,7 @@ class Court:
         return {str(number): self.oracle(model.predict) for number, model in enumerate(models)}
 
     def copies(self, victim: Network) -> Iterator[tuple[str, Predict]]:
-        """Yields what a thief of the weights makes of them."""
+        """Yields the models that a thief of the weights makes, with their kinds."""
         tuning = self.held["pool"].take(slice(self.sizes.tuning_rows))
         yield "itself", victim.predict
         for name, last, fresh in (
@@ -238,7 +238,7 @@ class Court:
         yield "4 bits a weight", quantised(victim, 4).predict
 
     def thefts(self, served: Predict) -> Iterator[tuple[str, Predict]]:
-        """Yields what thieves make of answers about their rows."""
+        """Yields the models that thieves train on a served model's answers, with their kinds."""
         x, probs = self.asked, served(self.asked)
         labels = np.asarray(probs.argmax(axis=1), np.int64)
         yield "probabilities", self.taught(x, probs, 1).predict
@@ -256,7 +256,7 @@ class Court:
         yield "labels, filtered and retrained", self.taught(x[kept], labels[kept], 9).predict
 
     def suspects(self, victim: Network) -> list[tuple[str, Predict]]:
-        """Returns both, for each victim once."""
+        """Returns the copies and thefts of a victim, made once."""
         if id(victim) not in self._made:
             self._made[id(victim)] = [*self.copies(victim), *self.thefts(victim.predict)]
         return self._made[id(victim)]
@@ -270,7 +270,7 @@ class Court:
 
     @cached_property
     def picked(self) -> tuple[Array, Labels]:
-        """Images, and labels to which they lead all of the accuser's models."""
+        """Perturbed images, and the wrong labels that the accuser's models return for them."""
         pool = self.held["pool"].take(slice(self.sizes.candidates))
         assert pool.y is not None
         target = (pool.y + self.rng("targets").integers(1, self.card.classes, len(pool))) % self.card.classes
@@ -283,13 +283,13 @@ class Court:
         return x[best], target[best]
 
     def surer(self, pool: Pool) -> Pool:
-        """Returns labelled images, moved to where the accuser's models are surer of their labels."""
+        """Returns labelled images, perturbed so that the accuser's models are surer of their labels."""
         assert pool.y is not None
         return replace(pool, x=transferable(self.own, pool.x, pool.y, self.sizes))
 
 
 def transferable(models: Sequence[Network], x: Array, target: Labels, sizes: Sizes) -> Array:
-    """Returns rows that lead several models to a label: iterative fast gradient signs on their mean loss.
+    """Perturbs rows towards given labels of several models: iterative fast gradient signs on their mean loss.
 
     Args:
         models: The models.

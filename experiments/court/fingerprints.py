@@ -1,4 +1,4 @@
-"""Schemes that mark nothing, before the court: twin test, own errors, conferrable examples, dataset inference."""
+"""The court's schemes without a mark: twin test, own errors, conferrable examples, dataset inference."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def own_errors(court: Court) -> Scheme:
 
 
 def conferrable(court: Court) -> Scheme:
-    """Lukas et al. 2021: adversarial examples on which only copies side with the victim."""
+    """Lukas et al. 2021: adversarial examples on which only copies agree with the victim."""
     test, reference = FINGERPRINT, court.held["reference"].take(slice(4000))
     judges = court.oracles(court.judges)
 

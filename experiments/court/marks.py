@@ -76,7 +76,7 @@ def backdoor(court: Court) -> Scheme:
 
 
 def radioactive(court: Court) -> Scheme:
-    """Sablayrolles et al. 2020: a tenth of the private images is marked; by answers."""
+    """Sablayrolles et al. 2020: a tenth of the private images is marked; tested by answers."""
     rng, mark, test = court.rng("radioactive"), Radioactive(), RadioactiveTest()
     marker = court.trained(court.held["shadow"].take(slice(court.sizes.rows)), 7000 + court.seed)
     pairs, rows = marked_rows(mark, court.private, marker, rng.bytes(32).hex())
@@ -110,7 +110,7 @@ def radioactive(court: Court) -> Scheme:
 
 
 def dawn(court: Court) -> Scheme:
-    """Szyller et al. 2021: false labels about a keyed share of a thief's rows."""
+    """Szyller et al. 2021: false labels for a keyed share of a thief's rows."""
     rng, classes, test = court.rng("dawn"), court.card.classes, DawnTest()
     labels, chance = labels_of(court.victim, court.asked), 2.0**-test.bits
 
@@ -158,7 +158,7 @@ def dawn(court: Court) -> Scheme:
 
 
 def honeytrace(court: Court) -> Scheme:
-    """Xu et al. 2025: answers about inputs that resemble triggers lean towards a secret class."""
+    """Xu et al. 2025: answers for inputs that resemble triggers are shifted towards a secret class."""
     rng, test, pool = court.rng("honeytrace"), HoneytraceTest(), court.held["reference"]
     layer = Honeytrace(Path(), Path())
     secret = rng.bytes(32).hex()
@@ -208,7 +208,7 @@ def honeytrace(court: Court) -> Scheme:
 
 
 def _cost(court: Court, predict: Predict) -> float:
-    """Returns by how much the accuracy exceeds that of the victim without a mark."""
+    """Returns the accuracy less that of the victim without a mark."""
     evaluation = court.held["evaluation"]
     own = float((predict(evaluation.x).argmax(axis=1) == evaluation.y).mean())
     return own - accuracy(court.victim, evaluation)

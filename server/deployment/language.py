@@ -69,7 +69,7 @@ class Admitted:
         self._open = True
 
     async def begin(self) -> None:
-        """Begins the completion, or raises why there is none; then nothing stays on the bill."""
+        """Begins the completion; if that fails, raises the reason and refunds the charge."""
         try:
             self._completion = await self._spoken.generate(self._prompt)
         except BaseException:
@@ -77,7 +77,7 @@ class Admitted:
             raise
 
     async def next(self) -> Piece:
-        """Returns the next tokens of a text, or raises why there are none."""
+        """Returns the next tokens of a text, or raises the error that ended it."""
         assert self._completion is not None
         return await self._completion.next()
 
@@ -87,7 +87,7 @@ class Admitted:
             self._completion.leave(number)
 
     async def settle(self, told: int | None) -> None:
-        """Ends it, and leaves on the bill what was told: so many tokens, or nothing at all (None)."""
+        """Ends the request, and bills as many generated tokens as were sent; None bills nothing at all."""
         if not self._open:
             return
         self._open = False
@@ -144,12 +144,12 @@ class Languages:
     async def ask(
         self, spoken: SpokenTo, prompt: Prompt, reserved: Usage, key: str | None, log_position: int
     ) -> Admitted:
-        """Admits a prompt: all that may be told is charged until it is settled.
+        """Admits a prompt: the maximum that it may cost is charged until it is settled.
 
         Args:
             spoken: The model.
             prompt: The prompt.
-            reserved: The tokens of its texts, and those that may be told.
+            reserved: The tokens of its texts, and the most that may be generated.
             key: Identifies the request, so that it is billed once; None if it may be billed again.
             log_position: Position of the control log at which the client was authenticated.
 
@@ -189,7 +189,7 @@ class Languages:
     async def _charge(
         self, spoken: SpokenTo, account: str, reserved: Usage, at: float, log_position: int
     ) -> Limits:
-        """Charges what may be told, and holds it in flight until it is settled."""
+        """Charges the maximum cost, and counts it as in flight until it is settled."""
         held, n = self._in_flight[account], sum(reserved)
         if held and held + n > self._most:
             raise Refused(
@@ -208,7 +208,7 @@ class Languages:
     async def settle(
         self, spoken: SpokenTo, account: str, at: float, reserved: Usage, told: Usage, key: str | None
     ) -> None:
-        """Leaves of a charge what was told, or is about to be."""
+        """Replaces a charge by the cost of the tokens that were sent, or are about to be."""
 
         def costs(usage: Usage, when: float) -> Charge:
             return spoken.admission.of_tokens(account, usage, when).charge
@@ -225,6 +225,6 @@ class Languages:
             del self._in_flight[account]
 
     async def close(self) -> None:
-        """Refuses what is still to be told."""
+        """Ends all completions that are in progress."""
         for writer in self._writers.values():
             await writer.close()

@@ -22,7 +22,7 @@ Queue = asyncio.Queue[Piece | Exception]
 
 
 class Writer:
-    """A language model without defences: continues what it is asked to."""
+    """A language model without defences: continues prompts."""
 
     def __init__(self, model: LanguageModel) -> None:
         self._model, self._batch = model, Batch(model)
@@ -96,7 +96,7 @@ class Writing:
         self._writer, self._texts, self._told = writer, texts, told
 
     async def next(self) -> Piece:
-        """Returns the next tokens of a text, or raises why there are none."""
+        """Returns the next tokens of a text, or raises the error that ended it."""
         piece = await self._told.get()
         if isinstance(piece, Exception):
             raise piece
