@@ -18,6 +18,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "t-rnd": "attacker.extraction.t_rnd:TRnd",
         "mixmatch": "attacker.extraction.mixmatch:MixMatch",
         "active-thief": "attacker.extraction.active_thief:ActiveThief",
+        "encoder": "attacker.extraction.encoder:Encoder",
         "copycat": "attacker.extraction.copycat:Copycat",
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
         "data-free": "attacker.extraction.data_free:DataFree",

@@ -159,6 +159,8 @@ def _agreement(arguments: argparse.Namespace) -> None:
 
     copy = folder.load(arguments.copy)
     with closing(reach(arguments)) as endpoint:
+        if endpoint.card.embedding:
+            raise BadInput(f"{endpoint.model} answers embeddings, not labels that a copy could agree with")
         pool = fitting(arguments.rows, endpoint.card).take(slice(arguments.budget))
         if wrong := misfit(pool.x, copy.card()):
             raise BadInput(f"{arguments.copy} does not take these rows: {wrong}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -48,7 +48,7 @@ class Journal:
 
         Args:
             path: The file, created with the first answer.
-            classes: Number of classes k, for answers with labels only.
+            classes: Number of classes k, for answers with labels only, or length of embeddings.
         """
         self._path, self._classes = path, classes
         self._file: BinaryIO | None = None
@@ -70,19 +70,20 @@ class Journal:
         Raises:
             Malformed: The number of classes differs from that of the first answer.
         """
+        kind, told = ("probs", answer.probs) if answer.embeddings is None else ("embedding", answer.embeddings)
         if self._file is None:
-            self._begin(x, self._classes if answer.probs is None else answer.probs.shape[1])
+            self._begin(x, kind, self._classes if told is None else told.shape[1])
         records = np.empty(len(answer), self._dtype)
-        records["label"], records["probs"] = answer.labels, np.nan
+        records["label"], records[kind] = answer.labels, np.nan
         if self._texts is None:
             records["x"] = x
         else:
             self._texts.write(b"".join(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE) for text in x))
             self._texts.flush()
-        if answer.probs is not None:
-            if answer.probs.shape[1:] != records["probs"].shape[1:]:
-                raise Malformed(f"got probabilities of {answer.probs.shape[1]} classes, earlier {self._classes}")
-            records["probs"] = answer.probs
+        if told is not None:
+            if told.shape[1:] != records[kind].shape[1:]:
+                raise Malformed(f"got {told.shape[1]} numbers about a row, earlier {self._classes}")
+            records[kind] = told
         assert self._file is not None
         self._file.write(records.tobytes())
         self._file.flush()
@@ -93,10 +94,10 @@ class Journal:
             if file is not None:
                 file.close()
 
-    def _begin(self, x: Array, classes: int) -> None:
+    def _begin(self, x: Array, kind: str, classes: int) -> None:
         self._classes = classes
         are_texts = x.dtype == object
-        fields = [("x", "<f4", (0,) if are_texts else x.shape[1:]), ("label", "<i8"), ("probs", "<f4", (classes,))]
+        fields = [("x", "<f4", (0,) if are_texts else x.shape[1:]), ("label", "<i8"), (kind, "<f4", (classes,))]
         self._dtype = np.dtype(fields)
         if are_texts:
             self._texts = _texts_of(self._path).open("wb")
@@ -123,7 +124,8 @@ def read_journal(path: Path) -> tuple[Array, Answer]:
         with path.open("rb") as file:
             _, dtype = array_header(file)
             forms = {name: (form.base.str, form.ndim) for name, (form, *_) in (dtype.fields or {}).items()}
-            if forms.pop("x", ("", 0))[0] != "<f4" or forms != {"label": ("<i8", 0), "probs": ("<f4", 1)}:
+            kind = "embedding" if "embedding" in forms else "probs"
+            if forms.pop("x", ("", 0))[0] != "<f4" or forms != {"label": ("<i8", 0), kind: ("<f4", 1)}:
                 raise ValueError(f"its records are {dtype}")
             content = file.read()
         if _texts_of(path).exists():
@@ -132,7 +134,10 @@ def read_journal(path: Path) -> tuple[Array, Answer]:
     except (ValueError, SyntaxError, TokenError) as error:
         raise BadInput(f"{path}: not a journal of answers: {error}") from None
     records = np.frombuffer(content, dtype, len(content) // dtype.itemsize)
-    answer = Answer(records["label"], records["probs"])
+    if kind == "embedding":
+        answer = Answer.of_embeddings(records[kind])
+    else:
+        answer = Answer(records["label"], records[kind])
     return (records["x"], answer) if written is None else (written[: len(answer)], answer[: len(written)])
 
 
@@ -140,12 +145,16 @@ def save_transfer(journal: Path, path: Path) -> int:
     """Writes the transfer set (npz) from a journal, removes the journal, and returns the number of rows.
 
     The transfer set has the rows ``x``, ``(n, *input_shape)`` float32, their ``labels``, ``(n,)`` int64, and
-    ``probs``, ``(n, k)`` float32, NaN where withheld. Texts are ``texts``, a JSON list as bytes.
+    ``probs``, ``(n, k)`` float32, NaN where withheld, or ``embeddings``, ``(n, d)`` float32. Texts are ``texts``,
+    a JSON list as bytes.
     """
     x, answer = read_journal(journal)
     rows = {"texts": np.frombuffer(orjson.dumps(x.tolist()), np.uint8)} if x.dtype == object else {"x": x}
     with path.open("wb") as file:
-        np.savez_compressed(file, **rows, labels=answer.labels, probs=answer.probs)  # type: ignore[arg-type]
+        told: dict[str, Any] = (
+            {"probs": answer.probs} if answer.embeddings is None else {"embeddings": answer.embeddings}
+        )
+        np.savez_compressed(file, **rows, labels=answer.labels, **told)
     journal.unlink()
     _texts_of(journal).unlink(missing_ok=True)
     return len(answer)

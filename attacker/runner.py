@@ -78,12 +78,14 @@ def conduct(
     rng, theirs = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     settings = {"attack": name, "settings": dataclasses.asdict(attack), "seed": seed}
     before, started = accounts(endpoints), time.perf_counter()
-    journal = Journal(new / JOURNAL, endpoint.card.classes)
+    journal = Journal(new / JOURNAL, endpoint.card.embedding or endpoint.card.classes)
     opened = partial(_opened, transports, endpoints, budget=budget, patience=patience, rng=theirs, journal=journal)
     metering = metered(endpoint, opened, budget=budget, label=name)
     with FileLock(new / LOCK, timeout=0):
         with closing(journal), metering as oracle:
             try:
+                if endpoint.card.embedding and not getattr(attack, "embeddings", False):
+                    raise NotApplicable("the model answers embeddings, not classes")
                 if isinstance(attack, Extraction):
                     surrogate = attack.extract(oracle, pools["pool"], rng)
                     folder.save(surrogate, new / "surrogate", **plain({**settings, "bill": _bill(oracle)}))

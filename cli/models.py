@@ -124,6 +124,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Prints a model's accuracy on labelled rows."""
     model, pool = folder.load(arguments.model, arguments.device), Pool.load(arguments.rows)
     takes = model.card()
+    if takes.embedding:
+        raise BadInput(f"{arguments.model}: an encoder has no classes, and so no accuracy")
     wrong = misfit(pool.x, takes) or label_misfit(pool.y, takes)
     if wrong is None and pool.class_names not in ((), takes.class_names):
         wrong = f"the classes are {', '.join(pool.class_names)}, but the model has {', '.join(takes.class_names)}"

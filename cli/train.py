@@ -23,6 +23,7 @@ FAMILIES = {
     "gbdt": "zoo.families.gbdt:Gbdt",
     "knn": "zoo.families.knn:Knn",
     "tfidf": "zoo.families.text:Tfidf",
+    "encoder": "zoo.families.encoder:Encoder",
 }
 """Mirrors ``zoo.families.FAMILIES`` as strings, so that the help does not import torch."""
 

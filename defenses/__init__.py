@@ -5,6 +5,7 @@ from defenses.admission.limit import Limit
 from defenses.admission.price import Price
 from defenses.admission.quota import Quota
 from defenses.admission.rate_limit import RateLimit
+from defenses.answers.b4b import B4b
 from defenses.answers.gaussian_noise import GaussianNoise
 from defenses.answers.label_flips import LabelFlips
 from defenses.answers.label_only import LabelOnly
@@ -77,6 +78,7 @@ DEFENSES: dict[str, type[Limit] | type[Defense]] = {
     "mad": Mad,
     "modelguard_w": ModelguardW,
     "modelguard_s": ModelguardS,
+    "b4b": B4b,
     "dawn": Dawn,
     "honeytrace": Honeytrace,
 }
@@ -108,6 +110,7 @@ __all__ = [
     "DETECTORS",
     "GENERATION",
     "Admission",
+    "B4b",
     "BiasXorLogprobs",
     "Campaign",
     "Completion",

@@ -206,9 +206,16 @@ def disclosed(defenses: Sequence[Defense], card: Card) -> Card:
 def seen_through(defense: Defense, card: Card) -> Card:
     """Returns a card as seen through a defence; whatever changes answers leaves out leaves, which would undo it.
 
+    A defence of embeddings has a class attribute ``embeddings``, which is true.
+
     Raises:
-        BadInput: The defence cannot work on what the layers inside disclose.
+        BadInput: The defence cannot work on what the layers inside disclose, or it changes probabilities where the
+            model answers embeddings, or the reverse.
         Redundant: It works, but it or a layer inside has no effect.
     """
     changes = Stage.PRECISION <= defense.stage <= Stage.WATERMARK
+    takes = "embeddings" if getattr(defense, "embeddings", False) else "classes"
+    told = f"embeddings of {card.embedding} numbers" if card.embedding else "classes"
+    if changes and not told.startswith(takes):
+        raise BadInput(f"{type(defense).__name__} changes answers about {takes}, and the model answers {told}")
     return defense.disclose(replace(card, trees=0) if changes else card)

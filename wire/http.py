@@ -20,7 +20,7 @@ from wire.oracle import Prices
 from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, pack, read_json, unpack
 from wire.types import BLUR, Answer, Array, Card, Feature
 
-ROLES = ("labels", "probs", "logits", "leaves")
+ROLES = ("labels", "probs", "logits", "leaves", "embedding")
 _COLUMN_PER_CLASS = ("probs", "logits")
 
 
@@ -30,7 +30,7 @@ class CardOptions:
 
     Attributes:
         input: Name of the input tensor to use.
-        output: Outputs to ask for, as NAME=labels, NAME=probs, NAME=logits or NAME=leaves.
+        output: Outputs to ask for, as NAME=labels, NAME=probs, NAME=logits, NAME=leaves or NAME=embedding.
         shape: Shape of one row, without the batch axis.
         classes: Number of classes.
         range: Least and greatest value of a feature.
@@ -173,6 +173,10 @@ class Endpoint:
             if role == "leaves":
                 leaves = array.reshape(rows, -1).astype(np.int64)
                 continue
+            if role == "embedding":
+                if not np.isfinite(array).all():
+                    raise Malformed(f'output "{name}" holds numbers that are not finite')
+                return Answer.of_embeddings(array.reshape(rows, -1))
             scores = array.reshape(rows, -1).astype(np.float32)
             if role == "logits":
                 scores = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -247,7 +251,8 @@ class Endpoint:
             max_rows=most if batch < 0 else min(most, batch),
             tells_probs=any(role in _COLUMN_PER_CLASS for role in outputs.values()),
             **{name: _blur(known, name) for name in BLUR},
-            trees=max([0, *(int(shape[-1]) for role, shape in holds if role == "leaves" and len(shape) == 2)]),
+            trees=_columns(holds, "leaves"),
+            embedding=_columns(holds, "embedding"),
             class_names=names,
             missing=bool(known.get("missing", False)),
             features=tuple(
@@ -286,6 +291,11 @@ class Endpoint:
             raise Malformed(f"{url}: {error}") from None
 
 
+def _columns(holds: list[tuple[str | None, list[int]]], wanted: str) -> int:
+    """Returns how many columns the output has that holds something; 0 if none does."""
+    return max([0, *(int(shape[-1]) for role, shape in holds if role == wanted and len(shape) == 2)])
+
+
 def _named_role(pair: str) -> tuple[str, str]:
     name, _, role = pair.partition("=")
     if role not in ROLES:
@@ -307,8 +317,8 @@ def _roles(outputs: list[dict[str, Any]]) -> dict[str, str]:
     roles: dict[str, str] = {}
     for entry in outputs:
         name, shape = str(entry["name"]), entry.get("shape") or []
-        if name == "leaves":
-            roles[name] = "leaves"
+        if name in ("leaves", "embedding"):
+            roles[name] = name
         elif name == "labels" or (str(entry.get("datatype")).startswith("INT") and len(shape) <= 1):
             roles[name] = "labels"
         elif str(entry.get("datatype")).startswith("FP") and len(shape) == 2:

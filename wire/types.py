@@ -56,23 +56,33 @@ class Answer:
     """The answer to a batch of rows.
 
     Attributes:
-        labels: Class indices, ``(n,)`` int64.
+        labels: Class indices, ``(n,)`` int64; all 0 from an encoder, which has no classes.
         probs: Class probabilities, ``(n, k)`` float32, NaN where withheld; None if only labels are disclosed.
         leaves: The leaf of each tree that a row reaches, ``(n, trees)`` int64, numbered within its tree, -1 where
             withheld; None if leaves are not disclosed, or the model has no trees. A layer that changes an answer
             leaves them out, since they would undo the change.
+        embeddings: What an encoder answers, ``(n, d)`` float32; None from a classifier.
     """
 
     labels: Labels
     probs: Array | None = None
     leaves: Array | None = None
+    embeddings: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: slice | Array) -> Answer:
-        probs, leaves = (None if part is None else part[rows] for part in (self.probs, self.leaves))
-        return Answer(self.labels[rows], probs, leaves)
+        return Answer(self.labels[rows], *(None if part is None else part[rows] for part in self._told))
+
+    @property
+    def _told(self) -> tuple[Array | None, ...]:
+        return self.probs, self.leaves, self.embeddings
+
+    @staticmethod
+    def of_embeddings(embeddings: Array) -> Answer:
+        """Returns an encoder's answer: embeddings, ``(n, d)``."""
+        return Answer(np.zeros(len(embeddings), np.int64), embeddings=embeddings.astype(np.float32, copy=False))
 
     @staticmethod
     def join(parts: Sequence[Answer]) -> Answer:
@@ -89,6 +99,7 @@ class Answer:
             np.concatenate([part.labels for part in parts]),
             _joined([part.probs for part in parts], lengths, np.float32(np.nan)),
             _joined([part.leaves for part in parts], lengths, np.int64(-1)),
+            _joined([part.embeddings for part in parts], lengths, np.float32(np.nan)),
         )
 
 
@@ -144,7 +155,7 @@ class Card:
     Attributes:
         model: Name of the model.
         input_shape: Shape of one row, without the batch axis; ``()`` for a text.
-        classes: Number of classes k; 0 if a foreign server does not report it.
+        classes: Number of classes k; 0 for an encoder, or if a foreign server does not report it.
         version: Version of the model.
         dtype: The protocol's datatype of the rows, such as ``FP32``; ``BYTES`` for texts.
         low: Least value of a feature, None if unbounded.
@@ -157,13 +168,14 @@ class Card:
             were also perturbed.
         noise: Standard deviation of the noise that was added to the probabilities before they were clipped at 0
             and normalised; None if none was.
+        embedding: Length d of an encoder's answers, which are embeddings and no classes; 0 for a classifier.
         trees: Number of the model's trees, if the leaves that a row reaches are disclosed; 0 if they are not.
         class_names: Names of the classes, empty if unknown.
         missing: Whether a feature may be missing (NaN).
         features: The features of a table, in order; empty if they have no names.
         input_name: Name of the input tensor.
         outputs: Output tensors to request, as pairs of a name and its content: ``labels``, ``probs``,
-            ``logits`` or ``leaves``.
+            ``logits``, ``leaves`` or ``embedding``.
     """
 
     model: str
@@ -179,6 +191,7 @@ class Card:
     digits: int | None = None
     temperature: float | None = None
     noise: float | None = None
+    embedding: int = 0
     trees: int = 0
     class_names: tuple[str, ...] = ()
     missing: bool = False

@@ -36,12 +36,13 @@ class ModelCard(BaseModel):
         family: Name of the family.
         fields: The family's fields.
         input_shape: Shape of one row.
-        class_names: Names of the classes.
+        class_names: Names of the classes; none of an encoder.
         low: Least value of a feature, None if unbounded.
         high: Greatest value of a feature, None if unbounded.
         dtype: The protocol's datatype of the rows.
         missing: Whether a feature may be missing (NaN).
         features: The features of a table, in order; empty if they have no names.
+        embedding: Length of an encoder's embeddings; 0 for a classifier.
         training: Training parameters; None if the model was not trained by gradient descent.
         sha256: SHA-256 of the weights file, in hexadecimal.
         checkpoints: SHA-256 of the checkpoints file; None if there are no checkpoints.
@@ -59,6 +60,7 @@ class ModelCard(BaseModel):
     dtype: Literal["FP32", "BYTES"] = "FP32"
     missing: bool = False
     features: tuple[Feature, ...] = ()
+    embedding: Annotated[int, Field(ge=0, le=MOST_VALUES)] = 0
     training: Training | None
     sha256: str
     checkpoints: str | None = None
@@ -72,7 +74,9 @@ class ModelCard(BaseModel):
         """
         if math.prod(self.input_shape) > MOST_VALUES:
             raise ValueError(f"a row has at most {MOST_VALUES:,} values, not {self.input_shape}")
-        if len(self.class_names) < 2:
+        if self.embedding and self.class_names:
+            raise ValueError(f"an encoder has no classes, but the card names {len(self.class_names)}")
+        if len(self.class_names) < 2 and not self.embedding:
             raise ValueError(f"a classifier needs at least 2 classes, not {len(self.class_names)}")
         if self.features and self.input_shape != (len(self.features),):
             raise ValueError(f"the card has {len(self.features)} features, but rows of shape {self.input_shape}")
@@ -86,6 +90,8 @@ class ModelCard(BaseModel):
             class_names=self.class_names,
             missing=self.missing,
             features=self.features,
+            embedding=self.embedding,
+            tells_probs=not self.embedding,
         )
 
     def built(self) -> Family:
@@ -133,6 +139,7 @@ def save(model: Model, folder: Path, **about: Any) -> None:
         dtype="BYTES" if takes.dtype == "BYTES" else "FP32",
         missing=takes.missing,
         features=takes.features,
+        embedding=takes.embedding,
         training=model.training,
         sha256=digest(weights),
         checkpoints=None if earlier is None else digest(earlier),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Model(Protocol):
-    """A trained classifier.
+    """A trained classifier, or an encoder, whose answers are embeddings.
 
     Attributes:
         family: The family with its fields.
@@ -28,11 +28,11 @@ class Model(Protocol):
     checkpoints: Sequence[Tensors] = ()
 
     def card(self) -> Card:
-        """Returns the model's card, with an empty name: the rows that it takes, and its classes."""
+        """Returns the model's card, with an empty name: the rows that it takes, and what it answers."""
         ...
 
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, ``(n, k)`` float32, for rows ``x``, ``(n, *input_shape)``."""
+        """Returns class probabilities, or embeddings, ``(n, k)`` float32, of rows ``x``, ``(n, *input_shape)``."""
         ...
 
     def tensors(self) -> Tensors:

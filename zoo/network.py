@@ -29,19 +29,19 @@ torch.backends.cudnn.deterministic = True
 
 
 class Answering(torch.nn.Module):
-    """Maps rows to class probabilities: the whole computation on the model's device."""
+    """Maps rows to class probabilities, or to embeddings: the whole computation on the model's device."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
-        """Wraps a module from rows, in the dtype of its weights, to logits."""
+    def __init__(self, module: torch.nn.Module, embeds: bool = False) -> None:
+        """Wraps a module from rows, in the dtype of its weights, to logits, or to embeddings."""
         super().__init__()
-        self.module = module
+        self.module, self.embeds = module, embeds
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns probabilities, ``(n, k)`` float32, for rows of floats or bytes."""
+        """Returns probabilities, ``(n, k)`` float32, or embeddings, for rows of floats or bytes."""
         rows = _floats(rows)
         weights = next(self.module.parameters(), rows)  # a fitted family's module has none
-        probs: torch.Tensor = self.module(rows.to(weights.dtype)).float().softmax(1)
-        return probs
+        outputs: torch.Tensor = self.module(rows.to(weights.dtype)).float()
+        return outputs if self.embeds else outputs.softmax(1)
 
 
 class Abreast(torch.nn.Module):
@@ -92,7 +92,7 @@ class Network(Model):
         Raises:
             BadInput: The family does not take rows of this shape, or there are fewer than two classes.
         """
-        if card.classes < 2:
+        if card.classes < 2 and not card.embedding:
             raise BadInput(f"a classifier needs at least 2 classes, not {card.classes}")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -131,6 +131,10 @@ class Network(Model):
     def card(self) -> Card:
         """Returns the model's card."""
         return self._card
+
+    def answering(self) -> Answering:
+        """Returns the module from rows to answers."""
+        return Answering(self.module, bool(self._card.embedding))
 
     def tensors(self) -> Tensors:
         """Returns the module's weights and buffers, on the CPU."""
@@ -222,11 +226,11 @@ class Network(Model):
 
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, ``(n, k)`` float32, for rows ``x``, ``(n, *input_shape)``.
+        """Returns class probabilities, or embeddings, ``(n, k)`` float32, for rows ``x``, ``(n, *input_shape)``.
 
-        On a CPU, a row's probabilities do not depend on the other rows in its batch, to the last bit.
+        On a CPU, a row's answer does not depend on the other rows in its batch, to the last bit.
         """
-        answering = Answering(self.module)
+        answering = self.answering()
         parts = [answering(rows) for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 

@@ -15,6 +15,7 @@ from zoo.cache import once
 from zoo.data.pool import Pool
 from zoo.families import Family, check_rows, name_of
 from zoo.families.cnn import Cnn
+from zoo.families.encoder import Encoder
 from zoo.families.gbdt import Gbdt
 from zoo.families.knn import Knn
 from zoo.families.logistic import Logistic, Softmax
@@ -96,6 +97,7 @@ READY: dict[str, Ready] = {
     "digits-forest": Ready("digits", Forest()),
     "digits-knn": Ready("digits", Knn()),
     "fashion-mnist-cnn": Ready("fashion_mnist", Cnn(), WATCHED),
+    "fashion-mnist-encoder": Ready("fashion_mnist", Encoder()),
     "cifar10-resnet": Ready("cifar10", Resnet(), WATCHED),
     "location30-mlp": Ready("location30", Mlp((128,)), Training(epochs=30, lr=1e-3)),
     "adult-tree": Ready("adult", Tree(depth=8)),

@@ -144,22 +144,30 @@ def averaged(copies: Sequence[Answer]) -> Answer:
 
     Returns:
         The mean of each probability over the copies that disclose it, with the class of the greatest mean as
-        label. If all copies disclose labels only, the most frequent label, and of several the first received.
+        label. If all copies disclose labels only, the most frequent label, and of several the first received. Of
+        embeddings, the mean.
     """
     if len(copies) < 2:
         return Answer.join(copies)
+    if all(copy.embeddings is not None for copy in copies):
+        return Answer.of_embeddings(_mean([copy.embeddings for copy in copies if copy.embeddings is not None]))
     rows, k = len(copies[0]), max(int(copy.labels.max(initial=0)) for copy in copies) + 1
     if all(copy.probs is None for copy in copies):
         votes = np.zeros((rows, k))
         for order, copy in enumerate(copies):
             votes[np.arange(len(copy)), copy.labels] += 1 - 1e-6 * order
         return Answer(votes.argmax(axis=1))
-    told = [np.full((len(copy), 1), np.nan) if copy.probs is None else copy.probs for copy in copies]
-    total, count = np.zeros((rows, max(p.shape[1] for p in told))), np.zeros((rows, 1))
-    for probs in told:
-        known = ~np.isnan(probs)
-        total[: len(probs)] += np.where(known, probs, 0)
-        count = count + np.pad(known, ((0, rows - len(known)), (0, 0)))
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    mean = _mean([np.full((len(copy), 1), np.nan) if copy.probs is None else copy.probs for copy in copies])
     silent = np.isnan(mean).all(axis=1)
     return Answer(np.where(silent, copies[0].labels, np.nan_to_num(mean, nan=-1).argmax(axis=1)), mean)
+
+
+def _mean(told: Sequence[Array]) -> Array:
+    """Returns the mean of numbers over the copies that tell them, ``(n, k)`` float32, NaN where none does."""
+    rows = len(told[0])
+    total, count = np.zeros((rows, max(part.shape[1] for part in told))), np.zeros((rows, 1))
+    for part in told:
+        known = ~np.isnan(part)
+        total[: len(part)] += np.where(known, part, 0)
+        count = count + np.pad(known, ((0, rows - len(known)), (0, 0)))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)

@@ -75,6 +75,7 @@ class Campaign:
     """
 
     uncalibrated: ClassVar[Mapping[str, Any]] = {"delta": 4.0, "beat": 0.0}
+    needs_classes: ClassVar[bool] = True
     any_rows: ClassVar[bool] = True
     linked: ClassVar[bool] = True
 

@@ -48,6 +48,7 @@ class Hoda:
     """
 
     uncalibrated: ClassVar[Mapping[str, Any]] = {"delta": 2.0, "benign": (1.0, *[0.0] * 10)}
+    needs_classes: ClassVar[bool] = True
 
     delta: float
     benign: tuple[float, ...]

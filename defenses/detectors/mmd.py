@@ -70,6 +70,7 @@ class Mmd:
     """
 
     uncalibrated: ClassVar[Mapping[str, Any]] = {"delta": 4.0}
+    needs_classes: ClassVar[bool] = True
     any_rows: ClassVar[bool] = True
 
     reference: Path

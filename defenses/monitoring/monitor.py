@@ -74,7 +74,19 @@ class Monitored:
         return Monitor(self.detector, self.kind, self.consequence, site)
 
     def disclose(self, card: Card) -> Card:
-        """Returns the card unchanged; rows must be numbers, without missing features, unless it takes any."""
+        """Returns the card unchanged; rows must be numbers, without missing features, unless it takes any.
+
+        An encoder has no classes, so its accounts can be neither deceived nor told less precisely.
+        """
+        if card.embedding and getattr(self.detector, "needs_classes", False):
+            raise BadInput(
+                f"{self.kind}: needs classes, and the model answers embeddings of {card.embedding} numbers"
+            )
+        if card.embedding and self.consequence.reaction in ("coarsen", "deceive"):
+            raise BadInput(
+                f"{self.kind}: the reaction {self.consequence.reaction} changes probabilities, and the model "
+                f"answers embeddings; expected log, slow or refuse"
+            )
         if getattr(self.detector, "any_rows", False):
             return card
         if card.dtype == "BYTES" or card.missing:

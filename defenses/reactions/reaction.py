@@ -104,7 +104,13 @@ def _deceived_from(places: dict[StandingAlarm, int], query: Query) -> int:
 
 
 def coarsened(answer: Answer, digits: int | None) -> Answer:
-    """Rounds the probabilities to ``digits`` decimals; None withholds them and leaves the labels."""
+    """Rounds the probabilities to ``digits`` decimals; None withholds them and leaves the labels.
+
+    Raises:
+        ValueError: The answer is an encoder's; a monitor's card refuses such a reaction.
+    """
+    if answer.embeddings is not None:
+        raise ValueError("embeddings cannot be coarsened")
     if answer.probs is None:
         return answer
     return Answer(

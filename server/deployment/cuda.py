@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from wire import Array
-from zoo.network import Answering, Network
+from zoo.network import Network
 
 SIZES = (1, 8, 32, 64, 128, 256, 512, 1024)  # rows of a pass
 LANES = 2
@@ -265,7 +265,7 @@ def layout_of(network: Network, tf32: bool) -> torch.memory_format:
 
 def forward_of(network: Network, layout: torch.memory_format, tf32: bool) -> Forward:
     """Returns a network's forward pass on its device; the weights take the layout too."""
-    answering = Answering(network.module)
+    answering = network.answering()
     answering.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(rows: torch.Tensor) -> torch.Tensor:

@@ -52,11 +52,13 @@ class LoadedModel:
     leaves: Batcher | None = None
 
     async def __call__(self, query: Query) -> Answer:
-        """Answers with the bare model's labels and probabilities."""
+        """Answers with the bare model's labels and probabilities, or embeddings."""
         return await self.answer(query.x)
 
     async def answer(self, x: Array) -> Answer:
         """Answers about rows, ``(n, *input_shape)``, as a query of them is answered."""
+        if self.card.embedding:
+            return Answer.of_embeddings(await self.batcher(x))
         if self.leaves is None:
             probs, leaves = await self.batcher(x), None
         else:

@@ -235,7 +235,7 @@ def deploy(
         with _naming(model, name):
             about_rows = [table for table in plan.defenses if table["type"] not in GENERATION]
             outer[name] = Stack.of(about_rows, "plan/", secret, site, timed)
-            deployed[name] = _on_plan(served, victim, stack, plan, outer[name], site, secret)
+            deployed[name] = _on_plan(served, victim, stack, name, plan, outer[name], site, secret)
     return Deployment(stack, outer, deployed)
 
 
@@ -251,19 +251,31 @@ def _recorded(access_log: AccessLog, served: LoadedModel, stack: Stack, site: Si
 
 
 def _on_plan(
-    served: LoadedModel, victim: Handler, stack: Stack, plan: Plan, outer: Stack, site: Site, secret: bytes
+    served: LoadedModel,
+    victim: Handler,
+    stack: Stack,
+    name: str,
+    plan: Plan,
+    outer: Stack,
+    site: Site,
+    secret: bytes,
 ) -> Deployed:
     """Selects the victim's layers that apply on a plan, and puts the plan's own outside.
 
-    Where a victim discloses labels only, the plan's layers have nothing to change and are left out.
+    Where a victim discloses labels only, the plan's layers have nothing to change and are left out; those of an
+    encoder are left out with a warning.
     """
     for bound in outer.layers:
         if bound.defense.stage >= Stage.WATERMARK:
             raise BadInput(f"{bound.kind} is the same for all accounts; expected among the victim's own layers")
-    disclosed([bound.defense for bound in outer.layers], served.card)  # whether the plan contradicts itself
+    if not served.card.embedding:
+        disclosed([bound.defense for bound in outer.layers], served.card)  # whether the plan contradicts itself
     layers = [bound for bound in stack.layers if bound.kind not in plan.skip]
     card = disclosed([bound.defense for bound in layers], served.card)
     for bound in reversed(outer.layers):
+        if card.embedding:
+            log.warning("plan %s: its layer %s does not protect %s", name, bound.kind, site.model)
+            continue
         if not card.tells_probs:
             break
         try:

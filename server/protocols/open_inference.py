@@ -154,6 +154,8 @@ def _raw(body: Body, card: Card) -> Array:
 
 
 def _disclosed(card: Card) -> list[str]:
+    if card.embedding:
+        return ["embedding"]
     return ["labels"] + ["probabilities"] * card.tells_probs + ["leaves"] * bool(card.trees)
 
 
@@ -183,6 +185,9 @@ def _flag(parameters: Extensions, name: str, what: str, *, default: bool) -> boo
 
 
 def _tensor(answer: Answer, card: Card, name: str, binary: bool) -> Tensor:
+    if name == "embedding":
+        assert answer.embeddings is not None
+        return Tensor(name, np.ascontiguousarray(answer.embeddings), binary)
     if name == "leaves":
         withheld = np.full((len(answer), card.trees), -1, np.int64)  # a reaction may change any answer
         return Tensor(name, withheld if answer.leaves is None else np.ascontiguousarray(answer.leaves), binary)
@@ -273,7 +278,9 @@ async def _deployed(request: Request, model: str, version: str | None = None) ->
 def _described(deployed: Deployed) -> ModelMetadata:
     card = deployed.card
     outputs = [TensorMetadata(name="labels", datatype="INT64", shape=[-1])]
-    if card.tells_probs:
+    if card.embedding:
+        outputs = [TensorMetadata(name="embedding", datatype="FP32", shape=[-1, card.embedding])]
+    elif card.tells_probs:
         outputs.append(TensorMetadata(name="probabilities", datatype="FP32", shape=[-1, card.classes]))
     if card.trees:
         outputs.append(TensorMetadata(name="leaves", datatype="INT64", shape=[-1, card.trees]))

@@ -85,6 +85,9 @@ def read(headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int)
 
 def write(answer: Answer, card: Card, options: None) -> tuple[Headers, bytes]:
     """Returns headers and body of an answer."""
+    if card.embedding:
+        told = {"predictions": [{"embedding": row} for row in answer.embeddings]}  # type: ignore[union-attr]
+        return [JSON], orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
     predictions: list[dict[str, Any]] = []
     for row, label in enumerate(answer.labels.tolist()):
         prediction: dict[str, Any] = {"label": label, "class": card.class_names[label]}

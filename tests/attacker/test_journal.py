@@ -59,7 +59,7 @@ def test_labels_alone_have_no_probabilities(tmp_path):
 def test_another_number_of_classes_is_malformed(tmp_path):
     journal = Journal(tmp_path / "journal.npy", 3)
     journal.record(X, Answer(LABELS, PROBS))
-    with closing(journal), pytest.raises(Malformed, match="probabilities of 2 classes, earlier 3"):
+    with closing(journal), pytest.raises(Malformed, match="got 2 numbers about a row, earlier 3"):
         journal.record(X, Answer(LABELS, PROBS[:, :2]))
     assert len(read_journal(tmp_path / "journal.npy")[0]) == 7
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wire import BadInput, Card
 from zoo.families.cnn import Cnn
+from zoo.families.encoder import Encoder
 from zoo.families.family import Architecture, Family
 from zoo.families.fitted import Fitted
 from zoo.families.gbdt import Gbdt
@@ -29,7 +30,7 @@ NETWORKS: dict[str, type[Architecture]] = {
 FITTED: dict[str, type[Fitted]] = {"svm": Svm, "tree": Tree, "forest": Forest, "gbdt": Gbdt, "knn": Knn}
 """Families fitted without gradients."""
 
-FAMILIES: dict[str, type[Family]] = {**NETWORKS, **FITTED, "tfidf": Tfidf}
+FAMILIES: dict[str, type[Family]] = {**NETWORKS, **FITTED, "tfidf": Tfidf, "encoder": Encoder}
 
 
 def name_of(family: Family) -> str:

@@ -35,19 +35,24 @@ class Cnn(Architecture):
         Raises:
             BadInput: The rows are not images of at least 8 by 8.
         """
-        if len(input_shape) != 3 or min(input_shape[1:]) < 8:
-            raise BadInput(
-                f"a cnn takes images (channels, height, width) of at least 8 by 8, not rows {input_shape}"
-            )
-        channels, height, breadth = input_shape
-        return nn.Sequential(
-            *_block(channels, self.width),
-            *_block(self.width, 2 * self.width),
-            nn.Flatten(),
-            Linear(2 * self.width * (height // 4) * (breadth // 4), self.hidden),
-            nn.ReLU(),
-            Linear(self.hidden, classes),
-        )
+        return nn.Sequential(*body(input_shape, self.width, self.hidden), nn.ReLU(), Linear(self.hidden, classes))
+
+
+def body(input_shape: tuple[int, ...], width: int, hidden: int) -> list[nn.Module]:
+    """Returns the layers of the network up to the hidden one, whose activation is left out.
+
+    Raises:
+        BadInput: The rows are not images of at least 8 by 8.
+    """
+    if len(input_shape) != 3 or min(input_shape[1:]) < 8:
+        raise BadInput(f"a cnn takes images (channels, height, width) of at least 8 by 8, not rows {input_shape}")
+    channels, height, breadth = input_shape
+    return [
+        *_block(channels, width),
+        *_block(width, 2 * width),
+        nn.Flatten(),
+        Linear(2 * width * (height // 4) * (breadth // 4), hidden),
+    ]
 
 
 def _block(before: int, width: int) -> list[nn.Module]:
