@@ -60,6 +60,7 @@ LANGUAGE: "Registry[Any]" = Registry(
     {
         "output-layer": "attacker.language.output_layer:OutputLayer",
         "distillation": "attacker.language.distillation:Distillation",
+        "imitation": "attacker.language.imitation:Imitation",
         "exposure": "attacker.language.exposure:Exposure",
         "secret-search": "attacker.language.secret_search:SecretSearch",
     }

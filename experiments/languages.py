@@ -16,7 +16,6 @@ from wire.completions import CompletionOracle
 from wire.openai import CompletionEndpoint
 from zoo.data import Pool
 from zoo.language.canaries import Canaries
-from zoo.language.gpt import Gpt
 from zoo.language.model import LanguageModel
 from zoo.language.recipe import LANGUAGE, LanguageRecipe
 from zoo.language.tokens import END
@@ -39,7 +38,8 @@ class Victims:
     Attributes:
         recipe: Name of the recipe.
         epochs: Passes over the texts; 0 for as many as the recipe has.
-        sizes: Vocabulary, context, layers, heads and width; none for those of the recipe.
+        sizes: Vocabulary, context, layers, heads and width, and of a translator blocks of its encoder; none for
+            those of the recipe.
         rows: Texts that train a victim at most; 0 for all of its role.
     """
 
@@ -54,7 +54,7 @@ class Victims:
         if self.epochs:
             recipe = replace(recipe, training=replace(recipe.training, epochs=self.epochs))
         if self.sizes:
-            recipe = replace(recipe, gpt=Gpt(*self.sizes))
+            recipe = replace(recipe, gpt=type(recipe.gpt)(*self.sizes))
         return recipe
 
     def learnt(self, lab: Lab, seed: int) -> tuple[dict[str, Pool], LanguageModel]:

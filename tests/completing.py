@@ -2,7 +2,7 @@
 
 from wire import Refused
 from wire.completions import Completed, Completion, CompletionOracle, TokenUsage
-from zoo.language.generation import Batch, Text
+from zoo.language.generation import Batch, text_of
 from zoo.language.reading import Reader
 from zoo.language.sampling import Sampling
 
@@ -28,7 +28,7 @@ def completed(model, asked, change=lambda told: told):
                 decoding.echo,
                 decoding.logit_bias,
             )
-            texts.append(Text(ids, sampling))
+            texts.append(text_of(model, ids, sampling))
             batch.join(texts[-1])
     told = {text: [] for text in texts}
     while len(batch):
@@ -48,7 +48,7 @@ def completed(model, asked, change=lambda told: told):
             )
         completions.append(Completion(content, *parts, tokens[-1].finish if tokens else "length"))
     usage = TokenUsage(
-        sum(len(text.prompt) for text in texts) // decoding.n,
+        sum(len(text.prompt) + len(text.read) for text in texts) // decoding.n,
         sum(len(told[text]) - len(text.prompt) * decoding.echo for text in texts),
     )
     n = decoding.n

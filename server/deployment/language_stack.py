@@ -96,7 +96,8 @@ def deploy_language(
         BadInput: A stack contradicts itself, or has layers about rows.
     """
     fingerprint = model.fingerprint
-    bare = Offer(len(model.tokens), model.gpt.context, embeddings=victim.embeddings)
+    gpt = model.gpt
+    bare = Offer(gpt.vocabulary, gpt.context, echo=not gpt.reads, embeddings=victim.embeddings)
     try:
         own = _Stack(victim.defenses, "", secret, victim.name, fingerprint)
     except BadInput as error:

@@ -13,7 +13,7 @@ from defenses import Prompt
 from defenses.generation import Piece
 from server.deployment.turn import closing
 from wire import Array
-from zoo.language.generation import Batch, Text
+from zoo.language.generation import Batch, Text, text_of
 from zoo.language.model import LanguageModel
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ class Writer:
     async def __call__(self, prompt: Prompt) -> Writing:
         """Begins to continue the texts of a prompt."""
         told = Queue()
-        texts = [
-            Text(tokens, replace(prompt.sampling, seed=_seed(prompt.sampling.seed, number)), prompt.account)
-            for number, tokens in enumerate(prompt.texts)
-        ]
+        texts = []
+        for number, tokens in enumerate(prompt.texts):
+            sampling = replace(prompt.sampling, seed=_seed(prompt.sampling.seed, number))
+            texts.append(text_of(self._model, tokens, sampling, prompt.account))
         for number, text in enumerate(texts):
             self._queues[text] = number, told
             self._new.append(text)

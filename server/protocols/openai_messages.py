@@ -241,6 +241,9 @@ def _completion(request: CompletionRequest, model: LanguageModel) -> tuple[list[
     """Returns the prompts, how many log-probabilities are told, and whether prompts are echoed."""
     _expect(request.best_of in (None, request.n, 1), "best_of is not offered; expected as many as n")
     _expect(not request.suffix, "suffix is not offered")
+    _expect(
+        not (request.echo and model.gpt.reads), "echo is not offered: a translation does not begin with its prompt"
+    )
     if request.logprobs is not None:
         inside = 0 <= request.logprobs <= min(MOST_LOGPROBS, len(model.tokens))
         _expect(inside, f"logprobs must lie between 0 and {MOST_LOGPROBS}, not {request.logprobs}")

@@ -15,6 +15,7 @@ from zoo.data.idx import load_idx
 from zoo.data.images import load_images
 from zoo.data.kjv import load_kjv
 from zoo.data.location import load_location30
+from zoo.data.pairs import load_pairs
 from zoo.data.polarity import load_polarity
 
 DATASETS: dict[str, Callable[[str, Path | None, Path], Dataset]] = {
@@ -30,6 +31,8 @@ DATASETS: dict[str, Callable[[str, Path | None, Path], Dataset]] = {
     "location30": load_location30,
     "rt_polarity": load_polarity,
     "kjv": load_kjv,
+    "kjv_en_es": load_pairs,
+    "kjv_modern": load_pairs,
 }
 
 

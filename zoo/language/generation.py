@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from wire import Array
+from zoo.language.encoder_decoder import EncoderDecoderNetwork, padded
 from zoo.language.gpt import Cache, Past
 from zoo.language.model import LanguageModel
 from zoo.language.sampling import Sampling, Told, drawn
@@ -33,16 +34,23 @@ class Text:
         sampling: How it is continued.
         owner: Whose it is: slots are shared out evenly among owners.
         left: Set to end it before its next token.
+        read: The tokens that an encoder reads, if the model has one; then the prompt is empty.
     """
 
     prompt: Sequence[int]
     sampling: Sampling
     owner: str = ""
     left: bool = False
+    read: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self.ids = [END, *self.prompt]
         self.rng = np.random.default_rng(self.sampling.seed)
+
+
+def text_of(model: LanguageModel, ids: Sequence[int], sampling: Sampling, owner: str = "") -> Text:
+    """Returns the text that a model writes about tokens: it continues them, or its encoder reads them."""
+    return Text((), sampling, owner, read=ids) if model.gpt.reads else Text(ids, sampling, owner)
 
 
 class Batch:
@@ -71,6 +79,7 @@ class Batch:
         going = dict(sorted(self._running.items()))
         told = []
         if fresh := self._seated():
+            self._read(fresh)
             told += self._pass(fresh, {slot: text.ids for slot, text in fresh.items()})
         if going:
             told += self._pass(going, {slot: text.ids[-1:] for slot, text in going.items()})
@@ -87,6 +96,13 @@ class Batch:
             fresh[self._free.pop()] = text
         self._running |= fresh
         return fresh
+
+    def _read(self, fresh: Mapping[int, Text]) -> None:
+        """Keeps what an encoder reads, if the model has one."""
+        network = self._model.decoder
+        if isinstance(network, EncoderDecoderNetwork):
+            tokens, lengths = padded([text.read for text in fresh.values()])
+            self._cache.keep(torch.tensor(list(fresh)), network.read(tokens, lengths))
 
     def _leave(self, slot: int) -> None:
         del self._running[slot]
@@ -120,6 +136,17 @@ class Batch:
             if not text.sampling.max_tokens or one[-1].finish:
                 self._leave(slot)
         return told
+
+
+def likeliest(model: LanguageModel, texts: Sequence[str], most: int) -> list[str]:
+    """Returns what a model writes about texts, the likeliest token at each place, at most so many."""
+    batch = Batch(model)
+    written = [text_of(model, model.tokens.encode(text), Sampling(most, temperature=0)) for text in texts]
+    for text in written:
+        batch.join(text)
+    while len(batch):
+        batch.step()
+    return [model.tokens.decode(token for token in text.ids[1 + len(text.prompt) :] if token) for text in written]
 
 
 def _changed(text: Text, ids: Sequence[int], logits: Array) -> Array:

@@ -1,11 +1,11 @@
-"""A language model: a decoder and its tokens, trained, saved and read."""
+"""A language model: a network and its tokens, trained, saved and read."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,12 +15,15 @@ from torch.nn import functional
 from wire import Array, BadInput
 from wire.files import TEXT, read_bytes
 from zoo.folder import CARD, WEIGHTS, digest, naming, packed, read_tensors, read_whole, write
+from zoo.language.encoder_decoder import EncoderDecoder
 from zoo.language.gpt import Decoder, Gpt
 from zoo.language.tokens import END, MOST_BYTES, Tokens
 from zoo.tensors import Unallocated, check_module, fill
 from zoo.training import Training, train
 
 TOKENS = "tokenizer.json"
+SIZES: dict[str, type[Gpt]] = {"gpt": Gpt, "encoder-decoder": EncoderDecoder}
+"""The sizes of a network, by its family's name."""
 
 
 class LanguageCard(BaseModel):
@@ -28,7 +31,7 @@ class LanguageCard(BaseModel):
 
     Attributes:
         family: The family's name.
-        fields: The decoder's sizes.
+        fields: The network's sizes.
         training: Training parameters.
         sha256: SHA-256 of the weights file, in hexadecimal.
         tokens: SHA-256 of the file of tokens.
@@ -37,7 +40,7 @@ class LanguageCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    family: Literal["gpt"]
+    family: Literal["gpt", "encoder-decoder"]
     fields: dict[str, Any]
     training: Training | None
     sha256: str
@@ -45,20 +48,21 @@ class LanguageCard(BaseModel):
     about: dict[str, Any] = {}
 
     def built(self) -> Gpt:
-        """Returns the decoder's sizes, or raises ValueError."""
-        expected = {field.name for field in dataclasses.fields(Gpt)}
+        """Returns the network's sizes, or raises ValueError."""
+        kind = SIZES[self.family]
+        expected = {field.name for field in dataclasses.fields(kind)}
         if set(self.fields) != expected:
             raise ValueError(f'"fields" must have {sorted(expected)}, not {sorted(self.fields)}')
-        return TypeAdapter(Gpt).validate_python(self.fields)
+        return TypeAdapter(kind).validate_python(self.fields)
 
 
 class LanguageModel:
-    """A decoder with its tokens, on the CPU.
+    """A network with its tokens, on the CPU; it continues texts.
 
     Attributes:
-        gpt: The decoder's sizes.
+        gpt: The network's sizes.
         tokens: Its tokens.
-        decoder: The decoder.
+        decoder: The network.
         training: Parameters of its last training; None if it was not trained.
     """
 
@@ -74,27 +78,30 @@ class LanguageModel:
         self.training: Training | None = None
 
     @classmethod
-    def untrained(cls, gpt: Gpt, tokens: Tokens, *, seed: int) -> LanguageModel:
+    def untrained(cls, gpt: Gpt, tokens: Tokens, *, seed: int) -> Self:
         """Returns an untrained model; the same seed makes the same weights."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return cls(gpt, tokens, Decoder(gpt))
+            return cls(gpt, tokens, gpt.network())
 
     @classmethod
-    def learnt(
-        cls, texts: Sequence[str], gpt: Gpt, training: Training, *, seed: int, label: str = ""
-    ) -> LanguageModel:
-        """Learns tokens, and then to continue texts.
+    def learnt(cls, texts: Sequence[str], gpt: Gpt, training: Training, *, seed: int, label: str = "") -> Self:
+        """Learns tokens, and then the texts.
 
         Raises:
             BadInput: The texts are too few for the vocabulary or for one context.
         """
-        tokens = Tokens.learnt(texts, gpt.vocabulary)
+        tokens = Tokens.learnt(cls.parts(texts), gpt.vocabulary)
         if len(tokens) < gpt.vocabulary:
             raise BadInput(f"the texts have {len(tokens)} tokens only; expected {gpt.vocabulary}: give more texts")
         return cls.untrained(gpt, tokens, seed=seed).fit(texts, training, seed=seed, label=label)
 
-    def fit(self, texts: Sequence[str], training: Training, *, seed: int, label: str = "") -> LanguageModel:
+    @staticmethod
+    def parts(texts: Iterable[str]) -> Iterable[str]:
+        """Returns what tokens are learnt from: the texts."""
+        return texts
+
+    def fit(self, texts: Sequence[str], training: Training, *, seed: int, label: str = "") -> Self:
         """Continues training on texts, one after the other in windows of the context; returns this model.
 
         Raises:
@@ -152,7 +159,7 @@ class LanguageModel:
         """Writes the model to a folder, which is created if necessary, with more about it as JSON values."""
         weights, tokens = packed(self.decoder.state_dict()), self.tokens.written()
         card = LanguageCard(
-            family="gpt",
+            family="encoder-decoder" if self.gpt.reads else "gpt",
             fields=dataclasses.asdict(self.gpt),
             training=self.training,
             sha256=digest(weights),
@@ -165,7 +172,7 @@ class LanguageModel:
     def load(cls, folder: Path) -> LanguageModel:
         """Reads a model from a folder.
 
-        The tensors are compared with the decoder's before it takes any memory, so a card alone cannot ask for it.
+        The tensors are compared with the network's before it takes any memory, so a card alone cannot ask for it.
 
         Raises:
             BadInput: A file is missing, too large or invalid, or does not match the others.
@@ -178,19 +185,26 @@ class LanguageModel:
         with naming(folder / WEIGHTS, card=folder / CARD):
             tensors = read_tensors(folder / WEIGHTS, card.sha256)
             with Unallocated():
-                decoder = Decoder(gpt)
-            check_module(tensors, decoder)
-            model = cls.untrained(gpt, tokens, seed=0)
+                network = gpt.network()
+            check_module(tensors, network)
+            model = kind_of(gpt).untrained(gpt, tokens, seed=0)
             fill(model.decoder, tensors)
         model.training = card.training
         return model
+
+
+def kind_of(gpt: Gpt) -> type[LanguageModel]:
+    """Returns the class of a model of these sizes."""
+    from zoo.language.translator import Translator  # deferred: it is one of these itself
+
+    return Translator if gpt.reads else LanguageModel
 
 
 def is_language(folder: Path) -> bool:
     """Returns whether a folder's card is a language model's; False if there is no card that can be read."""
     try:
         card = read_bytes(folder / CARD, TEXT)
-        return bool(_Named.model_validate_json(card).family == "gpt")
+        return bool(_Named.model_validate_json(card).family in SIZES)
     except (OSError, ValueError):
         return False
 

@@ -12,8 +12,9 @@ from wire import BadInput
 from zoo.cache import once
 from zoo.data.pool import Pool
 from zoo.language.canaries import Canaries
+from zoo.language.encoder_decoder import EncoderDecoder
 from zoo.language.gpt import Gpt
-from zoo.language.model import LanguageModel
+from zoo.language.model import LanguageModel, kind_of
 from zoo.training import Training
 
 VERSION = 1  # increase when the same recipe gives another model
@@ -25,7 +26,7 @@ class LanguageRecipe:
 
     Attributes:
         data: Name of the data set.
-        gpt: The decoder's sizes.
+        gpt: The network's sizes; those of an encoder-decoder make a translator, which learns pairs.
         training: Training parameters.
         canaries: Secrets that are planted in the texts.
     """
@@ -44,7 +45,7 @@ class LanguageRecipe:
         if pool.dtype != "BYTES":
             raise BadInput("a language model learns from texts; these rows are numbers")
         texts = self.canaries.planted(pool.x.tolist(), seed)
-        model = LanguageModel.learnt(texts, self.gpt, self.training, seed=seed, label=label)
+        model = kind_of(self.gpt).learnt(texts, self.gpt, self.training, seed=seed, label=label)
         model.save(out, seed=seed, rows=len(pool), canaries=self.canaries.drawn(seed))
         return model
 
@@ -55,7 +56,11 @@ class LanguageRecipe:
         return once(cache / "models" / key, lambda path: self.make(pool, path, seed=seed, label=label))
 
 
+PAIRS = Training(epochs=10, batch=32, lr=3e-3)
+
 LANGUAGE: dict[str, LanguageRecipe] = {
     "kjv-lm": LanguageRecipe("kjv", training=Training(epochs=10, batch=8, lr=3e-3)),
+    "kjv-en-es": LanguageRecipe("kjv_en_es", EncoderDecoder(), PAIRS, Canaries(())),
+    "kjv-modern": LanguageRecipe("kjv_modern", EncoderDecoder(), PAIRS, Canaries(())),
 }
 """Built-in recipes of language models, by name."""
