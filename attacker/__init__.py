@@ -73,6 +73,7 @@ An attack has the verb ``steal(oracle, *held, rng)``.
 HELD: "Registry[Any]" = Registry(
     {
         "distillation": "attacker.language.held:Vocabulary",
+        "imitation": "attacker.language.held:Sentences",
         "exposure": "attacker.language.held:Suspected",
         "secret-search": "attacker.language.held:Beginnings",
     }

@@ -1,10 +1,10 @@
 """Texts with a few tokens flipped, so that a translator says something else: found on an imitation of it.
 
 Sources: Wallace, Stern, Song, "Imitation Attacks and Defenses for Black-box Machine Translation Systems", EMNLP
-2020, section 4: adversarial texts against the imitation transfer to the victim; Ebrahimi, Rao, Lowd, Dou, "HotFlip:
-White-Box Adversarial Examples for Text Classification", ACL 2018: the gradient of the loss estimates what each
-flip does. Here the loss is that of the imitation's own translation, with no other one in mind, and only tokens that
-begin words are flipped, for others that do.
+2020, section 4: adversarial texts against the imitation transfer to the victim; Ebrahimi, Rao, Lowd, Dou,
+"HotFlip: White-Box Adversarial Examples for Text Classification", ACL 2018: the gradient of the loss estimates
+what each flip does. Here the loss is that of the imitation's own translation, with no other one in mind, and
+only tokens that begin words are flipped, for others that do.
 """
 
 from __future__ import annotations

@@ -75,6 +75,21 @@ class Beginnings:
         return (lines(self.beginnings, "beginning"),)
 
 
+@dataclass(frozen=True)
+class Sentences:
+    """Texts of one language or style.
+
+    Attributes:
+        texts: File of the texts, one a line, in the language that the victim translates from.
+    """
+
+    texts: Path
+
+    def read(self) -> tuple[list[str]]:
+        """Returns the texts, or raises :class:`~wire.BadInput`."""
+        return (lines(self.texts, "text"),)
+
+
 def lines(path: Path, what: str) -> list[str]:
     """Returns the lines of a file of texts but empty ones, or raises :class:`~wire.BadInput`."""
     try:

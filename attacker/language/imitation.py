@@ -1,8 +1,8 @@
 """An imitation of a translator: it learns the translations that the API tells.
 
 Source: Wallace, Stern, Song, "Imitation Attacks and Defenses for Black-box Machine Translation Systems", EMNLP
-2020, section 3: texts of one language alone are sent, and a new model learns pairs of these and the answers. It has
-tokens of its own, learnt from the same pairs. Here long texts are left out, and translations that were cut.
+2020, section 3: texts of one language alone are sent, and a new model learns pairs of these and the answers. It
+has tokens of its own, learnt from the same pairs. Here long texts are left out, and translations that were cut.
 """
 
 from __future__ import annotations
@@ -63,17 +63,24 @@ class Imitation:
 
         Raises:
             NothingAnswered: No translation was told to its end.
+            Refused: The victim takes none of the first texts.
         """
         return self.taught(self.bought(oracle, texts), seed=int(rng.integers(2**31)))
 
     def bought(self, oracle: CompletionOracle, texts: Sequence[str]) -> list[str]:
-        """Returns pairs of texts and the likeliest translations, as many as are wanted and answered."""
+        """Returns pairs of texts and the likeliest translations, as many as are wanted and answered.
+
+        Raises:
+            Refused: The victim takes none of the first texts.
+        """
         wanted = [text for text in texts if len(text) <= self.longest][: self.sentences]
         pairs: list[str] = []
         for at in range(0, len(wanted), self.at_once):
             pairs += self._answered(oracle, wanted[at : at + self.at_once])
             if oracle.ended is not None and not _too_long(oracle):
                 break
+            if oracle.ended is not None and not pairs:
+                raise oracle.ended
         return pairs
 
     def _answered(self, oracle: CompletionOracle, texts: Sequence[str]) -> list[str]:

@@ -12,7 +12,9 @@ from wire import BadInput, Refused
 from zoo.language.generation import likeliest
 from zoo.language.translator import sides
 
-ATTACK = Imitation(sentences=400, longest=60, length=16, at_once=32, epochs=5, batch=10, lr=1e-2, **vars(SMALL_PAIR))
+ATTACK = Imitation(
+    sentences=400, longest=60, length=16, at_once=32, epochs=5, batch=10, lr=1e-2, **vars(SMALL_PAIR)
+)
 
 
 def test_an_imitation_says_what_its_victim_says():
@@ -25,11 +27,12 @@ def test_an_imitation_says_what_its_victim_says():
 
 
 def test_long_texts_are_not_sent_and_those_that_the_victim_refuses_are_left_out():
-    texts = ["go forth", "here " * 12, "tell " * 11, "king", "servant"]
-    thief = oracle(translator())
-    pairs = ATTACK.bought(thief, texts)
-    assert [sides(pair)[0] for pair in pairs] == ["go forth", "king", "servant"]
-    assert ATTACK.bought(oracle(translator(), budget=40), texts * 9)[:1] == pairs[:1]
+    texts = ["the go forth", "the" + " here" * 14, "the" + " servant" * 7, "the king", "the servant"]
+    pairs = ATTACK.bought(oracle(translator()), texts)
+    assert [sides(pair)[0] for pair in pairs] == ["the go forth", "the king", "the servant"]
+    with pytest.raises(Refused, match="longer than the context"):
+        ATTACK.bought(oracle(translator()), texts[2:3])
+    assert ATTACK.bought(oracle(translator(), budget=80), [texts[0], *texts[3:]])[:1] == pairs[:1]
 
 
 def test_translations_that_were_cut_teach_nothing():
@@ -55,32 +58,35 @@ def test_a_server_that_refuses_ends_the_purchase():
     assert 0 < len(pairs) <= 32
 
 
-def test_flips_disturb_a_translation_and_leave_all_other_tokens():
-    texts = ["here go forth", "here king tell", "tell servant here"]
-    model, attack = translator(), Flips(flips=1, candidates=4, length=16)
-    for flipped in (attack.disturbed(model, texts), attack.at_random(model, texts, np.random.default_rng(0))):
-        for before, after in zip(texts, flipped, strict=True):
-            old, new = (model.tokens.encode(text) for text in (before, after))
-            assert sum(one != other for one, other in zip(old, new, strict=True)) <= 1
-    said = likeliest(model, texts, 16)
-    changed = likeliest(model, attack.disturbed(model, texts), 16)
+def differing(one, other):
+    return sum(a != b for a, b in zip(one.split(), other.split(), strict=True))
+
+
+def test_flips_change_as_many_words_as_are_said_and_the_translation():
+    texts, model = ["the here go forth", "the here king tell", "the tell servant here"], translator()
+    attack = Flips(flips=1, candidates=4, length=16)
+    flipped = attack.disturbed(model, texts)
+    assert [differing(*both) for both in zip(texts, flipped, strict=True)] == [1, 1, 1]
+    drawn = attack.at_random(model, texts, np.random.default_rng(0))
+    assert {differing(*both) for both in zip(texts, drawn, strict=True)} <= {0, 1}
+    said, changed = likeliest(model, texts, 16), likeliest(model, flipped, 16)
     assert sum(one != other for one, other in zip(said, changed, strict=True)) >= 2
+    (twice,) = Flips(flips=2, candidates=4, length=16).disturbed(model, texts[:1])
+    assert differing(texts[0], twice) == 2
 
 
-def test_the_flip_that_is_chosen_raises_the_loss_most_among_those_tried():
-    model, text = translator(), "here go forth"
+def test_the_flip_that_is_chosen_is_the_worst_of_those_tried():
+    model, text = translator(), "the here go forth"
     (answer,) = likeliest(model, [text], 16)
 
-    def loss(text):
-        return -model.log_likelihoods(f"{text}\t{answer}").mean()
+    def loss(changed):
+        return -model.log_likelihoods(f"{changed}\t{answer}").mean()
 
-    (flipped,) = Flips(flips=1, candidates=1000, length=16).disturbed(model, [text])
-    one_flip = [
-        " ".join([*text.split()[:at], word, *text.split()[at + 1 :]])
-        for at in (1, 2)
-        for word in ("king", "servant", "tell", "here")
-    ]
-    assert loss(flipped) >= max(map(loss, one_flip)) - 1e-4
+    (flipped,) = Flips(flips=1, candidates=10_000, length=16).disturbed(model, [text])
+    first, *words = text.split()
+    others = ["go", "forth", "king", "here"]
+    tried = [" ".join([first, *words[:at], word, *words[at + 1 :]]) for at in range(3) for word in others]
+    assert loss(flipped) >= max(map(loss, tried)) - 1e-4
 
 
 def test_impossible_sizes_are_refused():

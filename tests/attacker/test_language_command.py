@@ -13,7 +13,7 @@ from fake_language_server import PRICES, FakeLanguageServer
 from attacker.command import main
 from cli.command import run
 from experiments.judge import exposed
-from tests.tiny_language import tiny
+from tests.tiny_language import SMALL_PAIR, sources, tiny, translator
 from wire import BadInput
 from zoo.language.model import LanguageModel
 
@@ -73,6 +73,18 @@ def test_distillation_leaves_a_student_what_was_told_and_a_result(learns, attack
     assert sum(line["usage"]["completion"] for line in lines) == told["tokens"]["completion"]
     assert all(len(line["completions"][0]) == line["decoding"]["n"] == 16 for line in lines)
     assert server.key not in "".join(path.read_text("latin1") for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_an_imitation_of_a_translator_is_a_folder_that_can_be_served(tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(sources(150, 7)))
+    sizes = [word for name, size in vars(SMALL_PAIR).items() for word in (f"--{name}", size)]
+    words = ["--texts", tmp_path / "texts.txt", "--length", 16, "--epochs", 1, *sizes, "--sentences", 120]
+    with FakeLanguageServer(translator()) as server, pytest.raises(SystemExit) as end:
+        reach = ["--url", server.url, "--key", server.key, "--budget", 20_000, "--out", tmp_path / "out"]
+        run(main, [str(word) for word in ("imitation", *reach, *words)])
+    assert end.value.code == 0
+    assert result(tmp_path)["completions"] == 120 and result(tmp_path)["status"] == "done"
+    assert LanguageModel.load(tmp_path / "out" / "student").gpt == SMALL_PAIR
 
 
 def test_a_budget_of_tokens_and_one_of_money_are_kept_and_used_up(attack, server, tmp_path):

@@ -10,7 +10,8 @@ from experiments.claims.output_layer import A12
 from experiments.claims.radioactive_text import TextRadioactivity
 from experiments.claims.random_words import A10
 from experiments.claims.secrets import E11
-from tests.tiny_language import WORDS
+from experiments.claims.translation import A11, Translation
+from tests.tiny_language import WORDS, sources, translation
 
 SIZES = (300, 40, 1, 2, 8)
 
@@ -22,6 +23,9 @@ def data(tmp_path_factory):
     lines = {" ".join(rng.choice(WORDS, rng.integers(5, 11))).capitalize() + "." for _ in range(900)}
     (folder / "kjv").mkdir()
     (folder / "kjv" / "words.txt").write_text("\n".join(sorted(lines)))
+    for name in ("kjv_en_es", "kjv_modern"):
+        (folder / name).mkdir()
+        (folder / name / "pairs.tsv").write_text("\n".join(f"{x}\t{translation(x)}" for x in sources(1500, 3)))
     (folder / "rt-polarity").mkdir()
     for side, words in (("pos", "fine lovely moving"), ("neg", "dull slow flat")):
         drawn = [" ".join(rng.choice([*WORDS, *3 * words.split()], 8)) for _ in range(200)]
@@ -62,6 +66,22 @@ def test_e11_exposes_what_was_planted_often(run):
     assert 0.3 < np.mean(one["never_counted"]) < 3
     assert len(one["place"]) == 6 and set(one["never_place"]) == {None}
     assert len(found["rows"]) == 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", [Translation, A11])
+def test_imitations_stand_beside_own_pairs_shuffled_answers_and_copies(run, claim):
+    found = run(
+        claim(epochs=12, sizes=(290, 32, 1, 2, 32, 1), sentences=(60, 400), passes=12, judged=40, flipped=10)
+    )
+    one = found["more"]["measured"][0]
+    more, null = one["imitation, 400"], one["shuffled answers, 60"]
+    assert 0 <= null["victim"] < more["victim"] <= 100 and one["victim"]["reference"] > 10
+    assert set(one["flips"]) == {"on the imitation", "on a model of own pairs", "at random"}
+    assert more["texts"] == 400 and more["completions"] == 400 >= more["pairs"] > 300
+    assert more["micro_cents"] == 100 * more["prompt_tokens"] + 400 * more["completion_tokens"]
+    assert len(found["rows"]) == 2 * 2 + 3
+    assert one["copy of the text"] == {"victim": pytest.approx(0, abs=5), "reference": pytest.approx(0, abs=5)}
 
 
 @pytest.mark.slow

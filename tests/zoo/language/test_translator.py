@@ -16,7 +16,7 @@ from zoo.language.sampling import Sampling
 from zoo.language.translator import Translator, paired
 from zoo.training import Training
 
-TEXTS = ["king", "go forth here tell", "", "here servant go", "tell", "forth the king go here"]
+TEXTS = ["the king", "the go forth here tell", "", "the here servant go", "the tell", "the forth king go here"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,11 @@ def test_the_encoder_sees_all_of_a_text_and_nothing_behind_it(network):
 @torch.inference_mode()
 def test_a_cache_changes_nothing(network):
     torch.manual_seed(1)
-    read, written, slots = padded([[5, 6, 7, 8, 9], [9, 3], [4]]), torch.randint(50, (3, 6)), torch.tensor([4, 0, 2])
+    read, written, slots = (
+        padded([[5, 6, 7, 8, 9], [9, 3], [4]]),
+        torch.randint(50, (3, 6)),
+        torch.tensor([4, 0, 2]),
+    )
     whole = network(written, memory=network.read(*read))
     cache = Cache(EncoderDecoder(50, 12, 2, 2, 8, encoder=2), 5)
     cache.keep(torch.tensor([4, 0, 2]), network.read(*padded([[1] * 10] * 3)))  # of texts that left
@@ -134,6 +138,10 @@ def test_pairs_are_verses_of_the_same_place_or_lines_of_a_table(tmp_path):
     (folder / "pairs.tsv").write_text("a\tb\nno pair\n")
     with pytest.raises(BadInput, match="line 2: no tab"):
         load("kjv_en_es", tmp_path, tmp_path)
-    (folder / "1.txt").write_text("$$$Genesis 1:0\nFirst\n$$$Genesis 1:1\n¶ In the\nbeginning\n$$$Genesis 1:2\nAnd\n")
-    (folder / "2.txt").write_text("$$$[ Heading ]\nx\n$$$Genesis 1:2\nY <H1961> dijo <H559>, así\n$$$Genesis 1:3\nz\n")
+    (folder / "1.txt").write_text(
+        "$$$Genesis 1:0\nFirst\n$$$Genesis 1:1\n¶ In the\nbeginning\n$$$Genesis 1:2\nAnd\n"
+    )
+    (folder / "2.txt").write_text(
+        "$$$[ Heading ]\nx\n$$$Genesis 1:2\nY <H1961> dijo <H559>, así\n$$$Genesis 1:3\nz\n"
+    )
     assert load("kjv_en_es", tmp_path, tmp_path).pool.x.tolist() == ["And\tY dijo, así"]
