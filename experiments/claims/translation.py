@@ -23,11 +23,13 @@ from experiments.lab import Lab
 from experiments.languages import Victims, about, billed, reach, speak
 from wire.completions import Completion, CompletionOracle, Decoding
 from zoo.data import Pool
+from zoo.language.encoder_decoder import EncoderDecoder
 from zoo.language.generation import likeliest
 from zoo.language.model import LanguageModel
 from zoo.language.translator import Translator, paired, sides
 
 Texts = Sequence[str]
+MOST = 10_000  # characters: texts are chosen by their tokens
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Translation(Victims):
             pools, model = self.learnt(lab, seed)
             attack = self._attack(model)
             victims[f"victim-{seed}"] = about(model, pools["victim"], pools["evaluation"])
-            asked, truth = split(_short(pools["evaluation"], attack)[: self.judged])
+            asked, truth = split(self._short(pools["evaluation"], model, attack)[: self.judged])
             said = likeliest(model, asked, attack.length)
             one: dict[str, Any] = {
                 "victim": {"reference": bleu(said, truth)},
@@ -73,7 +75,7 @@ class Translation(Victims):
             }
             server = speak(lab, f"{self.ID}-{seed}", {"victim": (model, "")})
             oracle = reach(server, "victim", "thief")
-            own = _short(pools["pool"], attack) + _short(pools["shadow"], attack)
+            own = [pair for role in ("pool", "shadow") for pair in self._short(pools[role], model, attack)]
             bought: list[str] = []
             students: dict[str, Translator] = {}
             for before, n in zip((0, *self.sentences), self.sentences, strict=False):
@@ -95,7 +97,7 @@ class Translation(Victims):
             victims,
             (
                 "Imitations have the victim's sizes, and tokens of their own. They are sent verses that trained "
-                f"no one, of at most {Imitation.longest} characters, and are judged on others.",
+                "no one, and are judged on others; all leave half of the context for their translation.",
                 "Own pairs are the same verses with their true translations: the hardest rival, since a thief of "
                 "a translator is to have none. Shuffled answers are those bought, each beside another's text.",
             ),
@@ -104,12 +106,13 @@ class Translation(Victims):
 
     def _attack(self, model: LanguageModel) -> Imitation:
         sizes = model.gpt
-        assert model.training is not None
+        assert isinstance(sizes, EncoderDecoder) and model.training is not None
         return Imitation(
+            longest=MOST,
             length=sizes.context // 2,
             vocabulary=sizes.vocabulary,
             context=sizes.context,
-            encoder=getattr(sizes, "encoder"),  # noqa: B009
+            encoder=sizes.encoder,
             layers=sizes.layers,
             heads=sizes.heads,
             width=sizes.width,
@@ -117,6 +120,11 @@ class Translation(Victims):
             batch=model.training.batch,
             lr=model.training.lr,
         )
+
+    def _short(self, pool: Pool, model: LanguageModel, attack: Imitation) -> list[str]:
+        """Returns the pairs whose first side the victim takes, also when tokens of it are flipped."""
+        room = model.gpt.context - attack.length - 8 * self.flips
+        return [pair for pair in pool.x.tolist() if len(model.tokens.encode(sides(pair)[0])) <= room]
 
     def _flips(
         self,
@@ -212,10 +220,6 @@ def split(pairs: Texts) -> tuple[list[str], list[str]]:
 def worth(translated: Texts, said: Texts, truth: Texts) -> dict[str, float]:
     """Returns the BLEU of translations against the victim's and against the truth."""
     return {"victim": bleu(translated, said), "reference": bleu(translated, truth)}
-
-
-def _short(pool: Pool, attack: Imitation) -> list[str]:
-    return [pair for pair in pool.x.tolist() if len(sides(pair)[0]) <= attack.longest]
 
 
 def _shuffled(pairs: Texts, seed: int) -> list[str]:

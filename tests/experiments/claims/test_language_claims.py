@@ -72,7 +72,9 @@ def test_e11_exposes_what_was_planted_often(run):
 @pytest.mark.parametrize("claim", [Translation, A11])
 def test_imitations_stand_beside_own_pairs_shuffled_answers_and_copies(run, claim):
     found = run(
-        claim(epochs=12, sizes=(290, 32, 1, 2, 32, 1), sentences=(60, 400), passes=12, judged=40, flipped=10)
+        claim(
+            epochs=12, sizes=(290, 48, 1, 2, 32, 1), sentences=(60, 400), passes=12, judged=40, flipped=10, flips=1
+        )
     )
     one = found["more"]["measured"][0]
     more, null = one["imitation, 400"], one["shuffled answers, 60"]
