@@ -42,12 +42,16 @@ class TRnd:
     class, here they are drawn from the pool, whose labels an attacker does not have. The paper does not specify
     two points: here, training continues from the last round's weights, and the surrogate learns from labels alone.
 
+    ``--answers parent`` is a control, as JbDA's: it queries the seeds alone, and gives each new row the label of
+    the row that it came from.
+
     Attributes:
         seeds: Number of rows of the pool to begin with.
         rounds: Number of doublings of the labelled set.
         step: Maximum change of a feature, in units of a feature; the larger of the paper's two values is 64/255.
         inner: Number of steps over which this change is divided.
         crafter: How new rows are made: towards a random other class, away from the row's own, or by colour.
+        answers: Whether the oracle labels the new rows, or each takes its parent's label without being asked.
         family: Family of the surrogate: softmax, logistic, mlp, cnn, resnet or torchvision.
         lrs: Learning rates of Adam to try.
         epochs: Numbers of epochs to try, in increasing order.
@@ -62,6 +66,7 @@ class TRnd:
     step: float = 64 / 255
     inner: int = 11
     crafter: Literal["t_rnd", "non_targeted", "color"] = "t_rnd"
+    answers: Literal["oracle", "parent"] = "oracle"
     family: str = "cnn"
     lrs: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
     epochs: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
@@ -92,8 +97,9 @@ class TRnd:
             surrogate.fit(x, labels, training, seed=new_seed(rng), label=f"round {rho}")
             if oracle.ended is not None or rho == self.rounds:
                 break
-            new = self._synthesise(surrogate, x, labels, rng, bounds(oracle.card))[rng.permutation(len(x))]
-            answered = oracle.collect(new).labels
+            order = rng.permutation(len(x))
+            new = self._synthesise(surrogate, x, labels, rng, bounds(oracle.card))[order]
+            answered = oracle.collect(new).labels if self.answers == "oracle" else labels[order]
             if not len(answered):
                 break
             x, labels = np.concatenate([x, new[: len(answered)]]), np.concatenate([labels, answered])

@@ -19,15 +19,19 @@ from attacker.extraction.data_free import DataFree
 from attacker.extraction.dfms_hl import DfmsHl
 from attacker.extraction.equation_solving import EquationSolving
 from attacker.extraction.extraction import Extraction
+from attacker.extraction.informed import Informed
 from attacker.extraction.jbda import Jbda
 from attacker.extraction.knockoff import Knockoff
+from attacker.extraction.line_search import LineSearch
 from attacker.extraction.mixmatch import MixMatch
 from attacker.extraction.relu import Relu
+from attacker.extraction.retraining import Retraining
 from attacker.extraction.t_rnd import TRnd
+from cli.money import MICRO
 from experiments import metrics
 from experiments.claims.active_learning import knowing
 from experiments.claims.claim import Finding, Findings, over_seeds
-from experiments.lab import Lab
+from experiments.lab import PRICES, Lab
 from wire import Array
 from wire.fits import uniform
 from zoo.data import Pool
@@ -38,6 +42,7 @@ from zoo.training import Training
 TRUE = "the pool's true labels, without the API"
 SHUFFLED = "Knockoff, answers shuffled"
 EPSILON = 0.1  # of the range, for adversarial examples
+COSTS = ("rows", "money")
 SHARES = ("accuracy", "fidelity, test rows", "fidelity, uniform rows", "transfer", "transfer of random signs")
 
 
@@ -49,11 +54,11 @@ class A14:
         data: The data set; its features lie between 0 and 1.
         hidden: Hidden units of the victims, in one layer.
         training: Training of the victims.
-        knockoff: Rows that Knockoff, ActiveThief, MixMatch and Copycat ask about.
+        knockoff: Rows that Knockoff, ActiveThief, MixMatch, Copycat and the thief who drops what contradicts ask.
         seeds: Rows that JbDA and T-RND begin with.
         rounds: Their doublings.
         ratio: Rows per unknown parameter for equation solving.
-        made: Rows that the attacks without data make.
+        made: Rows that the attacks without data make, and those that search lines.
         budget: Most rows of functionally equivalent extraction.
         uniform_rows: Uniformly random rows on which the two are compared.
     """
@@ -89,8 +94,17 @@ class A14:
             "ActiveThief": ActiveThief(self.knockoff, 5, family="mlp", epochs=100, early_stopping=20),
             "MixMatch": MixMatch(500, shift=0, weight=10.0, family="mlp"),
             "Copycat, labels": Copycat("mlp", epochs=30, shift=0),
+            "informed, a fifth of the rows left out": Informed(recover="none", drop=0.2, family="mlp"),
             "JbDA": Jbda(self.seeds, self.rounds, family="mlp"),
+            "JbDA's rows, labelled as their parents": Jbda(
+                self.seeds, self.rounds, family="mlp", answers="parent"
+            ),
             "T-RND": TRnd(self.seeds, self.rounds, family="mlp"),
+            "T-RND's rows, labelled as their parents": TRnd(
+                self.seeds, self.rounds, family="mlp", answers="parent"
+            ),
+            "line search, labels": LineSearch(self.made // 4, lines=self.made // 20, family="mlp"),
+            "adaptive retraining, labels": Retraining(self.made, family="mlp"),
             "DFME, no rows of its own": DataFree(self.made, family="mlp", batch=64, width=32),
             "DFMS-HL, labels, no rows of its own": DfmsHl(self.made, family="mlp", width=16),
             "random rows, labels": DfmsHl(self.made, queries="random", family="mlp"),
@@ -99,19 +113,20 @@ class A14:
         runs = [(name, seed) for name in methods for seed in lab.seeds]
         for name, seed in tqdm(runs, desc=self.ID, unit="theft", dynamic_ncols=True):
             pools, victim, attack = held[seed], victims[seed], methods[name]
-            natural = isinstance(attack, Knockoff | ActiveThief | MixMatch | Copycat)
+            natural = isinstance(attack, Knockoff | ActiveThief | MixMatch | Copycat | Informed)
             budget = self.knockoff if natural else self.budget
             account = f"{[*methods].index(name)}-{seed}"
             stolen = lab.attack(server, f"victim-{seed}", account, attack, pools["pool"], budget, seed)
-            copies = {name: (stolen.model, len(stolen.x))}
+            copies = {name: (stolen.model, len(stolen.x), stolen.money)}
             if attack is learner:
                 rng = np.random.default_rng([seed, 1])
                 shuffled = Pool(stolen.x, rng.permutation(stolen.answer.labels), pools["pool"].class_names)
                 for control, rows in ((TRUE, pools["pool"]), (SHUFFLED, shuffled)):
                     copy = attack.extract(knowing(rows, victim, budget), rows, rng).network()
-                    copies[control] = copy, 0 if control == TRUE else len(shuffled)
-            for whose, (copy, asked) in copies.items():
-                for what, value in {**self._measured(copy, victim, pools, seed), "rows": float(asked)}.items():
+                    copies[control] = (copy, 0, 0) if control == TRUE else (copy, len(shuffled), stolen.money)
+            for whose, (copy, asked, money) in copies.items():
+                cost = {"rows": float(asked), "money": money / MICRO}
+                for what, value in {**self._measured(copy, victim, pools, seed), **cost}.items():
                     found.setdefault(whose, {}).setdefault(what, {})[seed] = value
         most = max(float(np.bincount(_labels(v, held[s]["evaluation"].x)).max()) for s, v in victims.items())
         constant = most / len(held[lab.seeds[0]]["evaluation"])
@@ -130,7 +145,9 @@ class A14:
                 "bounds how close any attack can come.",
                 f"Transfer: one step of {EPSILON:g} per feature along the sign of the surrogate's gradient. A "
                 "success is a row whose label the victim changes. Random signs are its null.",
-                "A row limit of some methods is not reached where the pool is smaller.",
+                f"A row costs {PRICES[0]}, and a request {PRICES[1]}. Where the pool is smaller than a row limit, "
+                "the limit is not reached.",
+                "Not applicable: the attacks on trees, on linear models of two classes, and on texts.",
             ),
         )
 
@@ -160,7 +177,7 @@ class A14:
             for what, values in measured.items():
                 known = [value for value in found[TRUE][what].values() if value is not None]
                 share = what in SHARES
-                baseline = "none" if what == "rows" else f"without the API {np.median(known):.3g}"
+                baseline = "none" if what in COSTS else f"without the API {np.median(known):.3g}"
                 if what == "fidelity, test rows":
                     baseline += f", one class always at most {constant:.1%}"
                 yield over_seeds(

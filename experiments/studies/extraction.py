@@ -57,13 +57,14 @@ ANSWERS: Mapping[str, str] = {
 SPARE = ("unseen", "shadow", "control", "reference", "evaluation")  # roles that train neither victim nor thief
 OWN, FOREIGN, RANDOM, NONE = "own", "foreign", "random", "none"
 NULL = "true labels, no API"
+UNASKED = {"jbda": "jbda, rows labelled as their parents", "t-rnd": "t-rnd, rows labelled as their parents"}
 
 
 class Way(NamedTuple):
     """A method in one setting.
 
     Attributes:
-        method: Its registered name, or :data:`NULL`.
+        method: Its registered name, :data:`NULL`, or one of :data:`UNASKED`, nulls that query seeds alone.
         victim: The victim that it steals from.
         pool: Whose distribution the thief's rows have; random rows are a null, uniform in each feature.
         architecture: The surrogate's family.
@@ -127,7 +128,13 @@ class Thefts:
             yield Way("copycat", "images", pool, own, lambda n: Copycat(own, epochs=20))
         yield Way("active-thief", "images", OWN, own, lambda n: _active(n, own))
         yield Way("jbda", "images", OWN, own, lambda n: Jbda(_seeds(n), 6, family=own, epochs=20))
+        yield Way(
+            UNASKED["jbda"], "images", OWN, own, lambda n: _unasked(Jbda(_seeds(n), 4, family=own, epochs=20))
+        )
         yield Way("t-rnd", "images", OWN, own, lambda n: TRnd(_seeds(n), 6, family=own, **_SEARCHED))
+        yield Way(
+            UNASKED["t-rnd"], "images", OWN, own, lambda n: _unasked(TRnd(_seeds(n), 4, family=own, **_SEARCHED))
+        )
         yield Way("informed", "images", OWN, own, lambda n: Informed(expects="noise", family=own, epochs=20))
         yield Way("retraining", "images", NONE, own, lambda n: Retraining(n, 5, family=own))
         yield Way("line-search", "images", NONE, own, lambda n: LineSearch(n // 2, lines=n, family=own))
@@ -161,7 +168,8 @@ class Thefts:
             write: Is called with what was found so far, after each method.
         """
         start, head = time.perf_counter(), header(dataclasses.asdict(self), seeds=range(self.seeds))
-        ways = [way for way in self.ways() if not self.methods or way.method in (*self.methods, NULL)]
+        wanted = (*self.methods, *(UNASKED[name] for name in self.methods if name in UNASKED), NULL)
+        ways = [way for way in self.ways() if not self.methods or way.method in wanted]
         known, found = set[str](), list[dict[str, Any]]()
 
         def results() -> dict[str, Any]:
@@ -188,6 +196,10 @@ class Thefts:
 
 
 _SEARCHED: Mapping[str, Any] = {"lrs": (1e-3,), "epochs": (20,), "search_every": 0}
+
+
+def _unasked(attack: Jbda | TRnd) -> Extraction:
+    return dataclasses.replace(attack, answers="parent")
 
 
 def _seeds(n: int) -> int:

@@ -76,6 +76,12 @@ def test_a_row_that_is_not_targeted_leaves_its_own_class(digits: Pool, victim: N
     assert sorted(fits.argmax(axis=1).tolist()) == list(range(40))
 
 
+def test_without_answers_the_seeds_alone_are_queried(digits: Pool, victim: Network) -> None:
+    oracle, record = reach(victim.predict)
+    TRnd(seeds=30, rounds=2, answers="parent", **STILL).extract(oracle, digits, np.random.default_rng(0))
+    assert len(record.rows) == oracle.spent == 30
+
+
 def test_colour_adds_one_number_to_each_channel() -> None:
     rng = np.random.default_rng(0)
     x = rng.random((30, 3, 4, 4), np.float32)
