@@ -23,6 +23,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "equation-solving": "attacker.extraction.equation_solving:EquationSolving",
         "data-free": "attacker.extraction.data_free:DataFree",
         "dfms-hl": "attacker.extraction.dfms_hl:DfmsHl",
+        "cryptanalytic": "attacker.extraction.cryptanalytic:Cryptanalytic",
         "relu": "attacker.extraction.relu:Relu",
         "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
         "path-finding": "attacker.extraction.path_finding:PathFinding",

@@ -119,7 +119,8 @@ class Victim(_Strict):
         engine: The engine of its forward passes; ``auto`` is ONNX Runtime on a CPU where it agrees with torch, or
             else torch.
         precision: Type of its weights; ``bfloat16`` needs torch, and changes answers. ``tf32`` keeps float32, and
-            on a GPU rounds the factors of products to 10 bits of mantissa.
+            on a GPU rounds the factors of products to 10 bits of mantissa. With ``float64``, for networks on a
+            CPU, rows and probabilities are FP64 on the wire: an exhibit of what exact answers give away.
         pass_rows: On a GPU, the one size to which every forward pass is padded, so that a row's answer does not
             depend on how many rows share its pass. By default there are up to six sizes, from 1 row to 1,024: a
             lone row is answered sooner, but not to the last bit as it is among others.
@@ -136,7 +137,7 @@ class Victim(_Strict):
     max_rows: int = Field(1024, ge=1, le=65536)
     dtype: Literal["FP32", "UINT8"] = "FP32"
     engine: Literal["auto", "onnxruntime", "torch"] = "auto"
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
     pass_rows: int | None = Field(None, ge=1, le=65536)
     embeddings: bool = False
     leaves: bool = False
@@ -148,6 +149,8 @@ class Victim(_Strict):
             raise ValueError("give either a folder or a recipe")
         if self.engine == "onnxruntime" and self.precision != "float32":
             raise ValueError(f'precision = "{self.precision}" is torch\'s; expected engine = "torch" or "auto"')
+        if self.dtype == "UINT8" and self.precision == "float64":
+            raise ValueError('precision = "float64" takes rows of FP64; leave out dtype = "UINT8"')
         for layer in self.defenses:
             check_table(layer)
         return self

@@ -177,7 +177,7 @@ class Endpoint:
                 if not np.isfinite(array).all():
                     raise Malformed(f'output "{name}" holds numbers that are not finite')
                 return Answer.of_embeddings(array.reshape(rows, -1))
-            scores = array.reshape(rows, -1).astype(np.float32)
+            scores = array.reshape(rows, -1).astype(np.float64 if self.card.dtype == "FP64" else np.float32)
             if role == "logits":
                 scores = np.exp(scores - scores.max(axis=1, keepdims=True))
                 scores /= scores.sum(axis=1, keepdims=True)

@@ -57,7 +57,8 @@ class Answer:
 
     Attributes:
         labels: Class indices, ``(n,)`` int64; all 0 from an encoder, which has no classes.
-        probs: Class probabilities, ``(n, k)`` float32, NaN where withheld; None if only labels are disclosed.
+        probs: Class probabilities, ``(n, k)`` float32, or float64 where rows are FP64, NaN where withheld; None if
+            only labels are disclosed.
         leaves: The leaf of each tree that a row reaches, ``(n, trees)`` int64, numbered within its tree, -1 where
             withheld; None if leaves are not disclosed, or the model has no trees. A layer that changes an answer
             leaves them out, since they would undo the change.

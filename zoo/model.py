@@ -32,7 +32,10 @@ class Model(Protocol):
         ...
 
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, or embeddings, ``(n, k)`` float32, of rows ``x``, ``(n, *input_shape)``."""
+        """Returns class probabilities, or embeddings, ``(n, k)``, of rows ``x``, ``(n, *input_shape)``.
+
+        They are float32, or float64 if the weights are.
+        """
         ...
 
     def tensors(self) -> Tensors:

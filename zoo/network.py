@@ -37,10 +37,11 @@ class Answering(torch.nn.Module):
         self.module, self.embeds = module, embeds
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns probabilities, ``(n, k)`` float32, or embeddings, for rows of floats or bytes."""
+        """Returns probabilities, ``(n, k)``, or embeddings, in float32, or float64 as the weights are."""
         rows = _floats(rows)
         weights = next(self.module.parameters(), rows)  # a fitted family's module has none
-        outputs: torch.Tensor = self.module(rows.to(weights.dtype)).float()
+        told = torch.float64 if weights.dtype == torch.float64 else torch.float32
+        outputs: torch.Tensor = self.module(rows.to(weights.dtype)).to(told)
         return outputs if self.embeds else outputs.softmax(1)
 
 
@@ -224,11 +225,17 @@ class Network(Model):
             member.load_state_dict(tensors)
         return Network(Abreast(members), self.family, self._card, device=str(self.device))
 
+    @property
+    def precision(self) -> torch.dtype:
+        """The dtype of rows and answers: float64 if the weights are, else float32."""
+        weights = next(self.module.parameters(), None)
+        return torch.float64 if weights is not None and weights.dtype == torch.float64 else torch.float32
+
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:
-        """Returns class probabilities, or embeddings, ``(n, k)`` float32, for rows ``x``, ``(n, *input_shape)``.
+        """Returns class probabilities, or embeddings, ``(n, k)``, for rows ``x``, ``(n, *input_shape)``.
 
-        On a CPU, a row's answer does not depend on the other rows in its batch, to the last bit.
+        They are in :attr:`precision`. On a CPU, a row's do not depend on the others in its batch, to the last bit.
         """
         answering = self.answering()
         parts = [answering(rows) for rows in self._passes(x)]
@@ -236,8 +243,8 @@ class Network(Model):
 
     @torch.inference_mode()
     def logits(self, x: Array) -> Array:
-        """Returns the module's output for rows ``x``, float32; rows are independent as in :meth:`predict`."""
-        parts = [self.module(rows).float() for rows in self._passes(x)]
+        """Returns the module's output for rows ``x``, in :attr:`precision`; rows are as independent as there."""
+        parts = [self.module(rows).to(self.precision) for rows in self._passes(x)]
         return torch.cat(parts)[: len(x)].cpu().numpy()
 
     @property
@@ -311,11 +318,12 @@ class Network(Model):
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"rows must be (n, {', '.join(map(str, self.input_shape))}), not {x.shape}")
         if self.device.type == "cuda":
-            kind = torch.uint8 if x.dtype == np.uint8 else torch.float32
+            kind = torch.uint8 if x.dtype == np.uint8 else self.precision
             rows = torch.empty(x.shape, dtype=kind, pin_memory=True)  # from here, the GPU fetches rows by itself
             rows.numpy()[...] = x
         else:
-            dtype = np.uint8 if x.dtype == np.uint8 else np.float32
+            wide = np.float64 if self.precision == torch.float64 else np.float32
+            dtype = np.uint8 if x.dtype == np.uint8 else wide
             rows = torch.from_numpy(np.require(x, dtype, ["C", "W"]))  # torch warns about read-only arrays
         return _floats(rows.to(self.device, non_blocking=True)).contiguous(memory_format=self._layout)
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from attacker.asking import some
 from wire import Array, Oracle
+from wire.tensors import DATATYPES
 
-LEAST = 1e-30  # a probability below it may have lost digits
-ROUNDING = 2e-7  # least error of a logarithm of a float32
+LEAST = {"FP32": 1e-30, "FP64": 1e-290}  # a probability below it may have lost digits
+ROUNDING = {"FP32": 2e-7, "FP64": 4e-16}  # least error of a logarithm of a probability
 SIDE = 1 / 8  # share of an interval over which the slope at either end is measured
 FAIR = 0.01  # greatest relative error of a bend
 TRIES = 4  # step sizes at a critical point
@@ -30,6 +31,7 @@ class Logits:
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
+        self._form = "FP64" if oracle.card.dtype == "FP64" else "FP32"
         self._x: list[Array] = []
         self._told: list[Array] = []
         self.noise = 0.0
@@ -43,14 +45,14 @@ class Logits:
             Stopped: Not all rows were answered.
             WireError: Not a single row was answered.
         """
-        rows = x.astype(np.float32)
+        rows = x.astype(DATATYPES[self._form])
         shaped = rows.reshape(-1, *self._oracle.card.input_shape)
         answer = self._oracle.collect(shaped) if self._x else some(self._oracle, shaped)
         probs = answer.probs
         if probs is None:  # an account with an alarm may get labels only
             classes = self._told[-1].shape[1] if self._told else self._oracle.card.classes
             probs = np.full((len(answer), classes), np.nan, np.float32)
-        logs = np.log(np.where(probs > LEAST, probs, np.nan).astype(np.float64))
+        logs = np.log(np.where(probs > LEAST[self._form], probs, np.nan).astype(np.float64))
         logs -= logs.mean(axis=1, keepdims=True)
         self._x.append(rows[: len(answer)])
         self._told.append(logs)
@@ -81,7 +83,8 @@ class Logits:
         told = self(points.reshape(-1, points.shape[2])).reshape(len(starts), 5, -1)
         bent = np.abs(told[:, 1:-1] - (told[:, :-2] + told[:, 2:]) / 2)
         usable = bent[np.isfinite(bent).all(axis=(1, 2))]
-        self.noise = max(float(np.median(usable.max(axis=(1, 2)))) if len(usable) else np.inf, ROUNDING)
+        size = float(np.median(usable.max(axis=(1, 2)))) if len(usable) else np.inf
+        self.noise = max(size, ROUNDING[self._form])
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,12 +20,12 @@ from torch.nn import functional
 
 from attacker.asking import NotApplicable, needs_probs
 from attacker.extraction.critical_points import Kink, Logits, Stopped, gradient_jump, kinks
+from attacker.extraction.last_layer import network_of, solve
 from attacker.extraction.lbfgs import minimise
-from attacker.surrogate import new_seed, numbers, own_model
+from attacker.surrogate import new_seed, numbers
 from wire import Array, BadInput, Card, Oracle
 from wire.fits import ranges
 from zoo.data.pool import Pool
-from zoo.families.mlp import Mlp
 from zoo.network import Network
 
 ALIKE = 0.99  # least cosine of two directions that are the same
@@ -155,33 +155,11 @@ def solved(card: Card, units: Units, x: Array, told: Array, steps: int, *, seed:
         steps: Most iterations of L-BFGS.
         seed: Seed of weights that are then overwritten.
     """
-    weight, bias = units.weight, units.bias
-    active = np.maximum(x @ weight.T + bias, 0)
-    design = np.column_stack([active, x, np.ones(len(x))])
-    solution = np.linalg.lstsq(design, told, rcond=1e-9)[0]
-    out, linear, constant = np.split(solution, [len(bias), len(bias) + x.shape[1]])
-    # relu(-z) = relu(z) - z: a unit of the wrong sign leaves -out * weight in the linear part (section 6.4).
-    if len(bias):
-        gram = (out @ out.T) * (weight @ weight.T)
-        turned = np.linalg.lstsq(gram, -np.einsum("hd,dk,hk->h", weight, linear, out), rcond=None)[0] > 0.5
-        linear = linear + weight[turned].T @ out[turned]
-        constant = constant + bias[turned] @ out[turned]
-        weight, bias = np.where(turned[:, None], -weight, weight), np.where(turned, -bias, bias)
-    left, sizes, right = np.linalg.svd(linear, full_matrices=False)
-    kept = sizes > 1e-3 * max(float(np.abs(out).max(initial=0)), float(sizes.max(initial=0)))
-    always = (left * np.sqrt(sizes))[:, kept].T
-    shift = 1 + max(float(np.abs(x).max()), 1.0) * np.abs(always).sum(axis=1)
-    onward = (np.sqrt(sizes)[:, None] * right)[kept]
-    constant = constant - shift @ onward
-    layers = [np.vstack([weight, always]), np.append(bias, shift), np.vstack([out, onward]).T, constant[0]]
-    network = own_model(card, Mlp((max(len(layers[1]), 1),)), seed=seed)
-    if len(layers[1]):
-        with torch.no_grad():
-            for parameter, value in zip(network.module.parameters(), layers, strict=True):
-                parameter.data = torch.from_numpy(np.ascontiguousarray(value)).to(network.device)
-    network.module.float()
+    found = solve(units.weight, units.bias, x, told)
+    network = network_of(card, found.layers, seed=seed)
     if steps and len(x):
         minimise(network, x.reshape(-1, *card.input_shape), told, _error, steps, gradient=1e-14, change=1e-18)
+    network.module.float()
     return network
 
 

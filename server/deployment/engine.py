@@ -37,6 +37,8 @@ TOLERANCE = 1e-5  # between two engines' probabilities, or embeddings as a share
 SIZES = (1, 2, 3, 5, 7, 11, 13)  # rows of the passes that must agree with a full one
 SPARSE = 0.1  # share of missing features
 
+_DTYPES = {"bfloat16": torch.bfloat16, "float64": torch.float64}
+
 log = logging.getLogger(__name__)
 
 
@@ -87,8 +89,9 @@ def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: in
         raise BadInput(
             f'precision = "{victim.precision}" is for weights, of which a {name_of(network.family)} has none'
         )
-    if victim.precision == "bfloat16":
-        network.module.to(torch.bfloat16)
+    network.module.to(_DTYPES.get(victim.precision, torch.float32))
+    if network.device.type == "cuda" and victim.precision == "float64":
+        raise BadInput('precision = "float64" is served on a CPU; expected device = "cpu"')
     if network.device.type == "cuda":
         return _on_gpu(network, victim, card)
     if victim.precision == "tf32":

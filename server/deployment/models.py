@@ -133,6 +133,8 @@ def _card(victim: Victim, model: Model) -> Card:
             raise BadInput(
                 f"leaves = true is for trees, forests and boosted trees, and a {name_of(model.family)} is none"
             )
+    if victim.precision == "float64" and not card.embedding:
+        return replace(card, dtype="FP64")
     if victim.dtype != "UINT8":
         return card
     if (card.low, card.high) != (0, 1):

@@ -193,7 +193,12 @@ def _tensor(answer: Answer, card: Card, name: str, binary: bool) -> Tensor:
         return Tensor(name, withheld if answer.leaves is None else np.ascontiguousarray(answer.leaves), binary)
     if name == "labels" or answer.probs is None:
         return Tensor("labels", answer.labels, binary)
-    return Tensor("probabilities", np.ascontiguousarray(answer.probs, np.float32), binary)
+    return Tensor("probabilities", np.ascontiguousarray(answer.probs, DATATYPES[_told(card)]), binary)
+
+
+def _told(card: Card) -> str:
+    """Returns the datatype of probabilities."""
+    return "FP64" if card.dtype == "FP64" else "FP32"
 
 
 _RAW = {"application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}}
@@ -281,7 +286,7 @@ def _described(deployed: Deployed) -> ModelMetadata:
     if card.embedding:
         outputs = [TensorMetadata(name="embedding", datatype="FP32", shape=[-1, card.embedding])]
     elif card.tells_probs:
-        outputs.append(TensorMetadata(name="probabilities", datatype="FP32", shape=[-1, card.classes]))
+        outputs.append(TensorMetadata(name="probabilities", datatype=_told(card), shape=[-1, card.classes]))
     if card.trees:
         outputs.append(TensorMetadata(name="leaves", datatype="INT64", shape=[-1, card.trees]))
     return ModelMetadata(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import nn
 
 from wire import Card
@@ -75,14 +76,18 @@ class Architecture(Family):
         """Returns a trained network; see :class:`Family`.
 
         The tensors are compared with the network's before it takes any memory, so a card alone cannot ask for it.
+        If all weights are float64, so is the network.
         """
+        floats = {tensor.dtype for tensor in tensors.values() if tensor.dtype.is_floating_point}
+        dtype = torch.float64 if floats == {torch.float64} else torch.float32
         try:
             with Unallocated():
-                module = self.module(card.input_shape, card.classes)
+                module = self.module(card.input_shape, card.classes).to(dtype)
         except (RuntimeError, TypeError, OverflowError) as error:
             fault = str(error).partition("\n")[0]
             raise ValueError(f"{self} for rows {card.input_shape} cannot be made: {fault}") from None
         check_module(tensors, module)
         network = Network.untrained(self, card, seed=0, device=device)
+        network.module.to(dtype)
         fill(network.module, tensors)
         return network
