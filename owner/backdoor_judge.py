@@ -18,12 +18,11 @@ from owner.backdoor import BackdoorTest, Study, check_fit
 from owner.commitment import Opened
 from owner.evidence import Evidence
 from owner.judgement import Rejected
-from owner.log.head import Head, is_signed
+from owner.log.head import Head
+from owner.papers import CAUTION, checked_receipt
 from owner.trigger_key import Rule, TriggersHeld, seed_of
 from wire import BadInput, Oracle
 from zoo.data.pool import Pool
-
-CAUTION = "The date of the commitment is by the owner's clock: check when its head was published."
 
 
 def judge(
@@ -51,21 +50,13 @@ def judge(
         BadInput: The natural images are not the committed ones, or a model does not take the triggers.
         WireError: A model stopped answering.
     """
-    details, receipt = evidence.details, evidence.receipt
-    if receipt is None:
-        raise Rejected("the evidence has no receipt of a log: run the owner's test with --log")
-    if not is_signed(receipt.head.key, evidence.signature, evidence.content):
-        raise Rejected("the evidence is not signed by the key of the log, or was changed afterwards")
+    details, receipt = evidence.details, checked_receipt(evidence, heads, since)
+    root = receipt.entry.root
     try:
-        receipt.check()
-        when = receipt.check_published(heads).time
         rule = Rule.read(receipt.rule.content)
-        seeds = [seed_of(receipt.entry.root, one.content) for one in details.openings]
+        seeds = [seed_of(root, one.content) for one in details.openings]
     except BadInput as error:
         raise Rejected(str(error)) from None
-    root = receipt.entry.root
-    if since is not None and when >= since:
-        raise Rejected(f"the commitment is of {when:%Y-%m-%d %H:%M} UTC, no older than the suspect")
     first = details.openings[0].index if details.openings else 0
     for place, one in enumerate(details.openings):
         if not _belongs(one, root) or one.size != rule.mark.triggers + 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from cli.command import Parser
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> No
     print(resolve(VERBS.get(arguments.proof, "owner.runner:prove"))(arguments))
 
 
-METHODS = {
+METHODS: dict[str, Callable[[Parser], None]] = {
     "backdoor": mark_flags.add_backdoor,
     "conferrable": mark_flags.add_conferrable,
     "dataset-inference": flags.add_dataset_inference,
@@ -36,7 +36,7 @@ METHODS = {
 }
 """Functions that add the flags of methods; the others are tests against a study."""
 
-OTHERS = {
+OTHERS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "prepare": ("Trains the twins of a victim, and commits to them before there is a suspect.", flags.add_prepare),
     "commit": (
         "Appends the commitment to a study to the owner's log, and signs the log's head.",
@@ -55,6 +55,14 @@ OTHERS = {
         "Marks training images by secret directions in the features of a network.",
         mark_flags.add_mark_radioactive,
     ),
+    "commit-own-errors": (
+        "Commits to victim, rows and settings of own-errors before there is a suspect.",
+        partial(mark_flags.add_commit_fingerprint, "own-errors"),
+    ),
+    "commit-conferrable": (
+        "Commits to victim, rows and settings of conferrable before there is a suspect.",
+        partial(mark_flags.add_commit_fingerprint, "conferrable"),
+    ),
     "judge": (
         "Checks a study and its evidence against a published commitment, and repeats the test.",
         flags.add_judge,
@@ -72,6 +80,14 @@ OTHERS = {
         "Marks the images of radioactive data again, and queries the suspect again.",
         mark_flags.add_judge_radioactive,
     ),
+    "inference-by-weights": (
+        "Dataset inference by MinGD, on a suspect whose weights a judge has (Maini et al., ICLR 2021).",
+        flags.add_inference_by_weights,
+    ),
+    "judge-committed": (
+        "Makes errors, examples or triggers again from the commitment, and queries the suspect again.",
+        mark_flags.add_judge_committed,
+    ),
 }
 
 VERBS = {
@@ -81,10 +97,14 @@ VERBS = {
     "mark-backdoor": "owner.marking:backdoor",
     "mark-honeytrace": "owner.marking:honeytrace",
     "mark-radioactive": "owner.marking:radioactive",
+    "commit-own-errors": "owner.marking:fingerprint",
+    "commit-conferrable": "owner.marking:fingerprint",
     "judge": "owner.judging:judge",
     "judge-dawn": "owner.judging:judge_dawn",
     "judge-backdoor": "owner.judging:judge_backdoor",
     "judge-radioactive": "owner.judging:judge_radioactive",
+    "judge-committed": "owner.judging:judge_committed",
+    "inference-by-weights": "owner.judging:inference_by_weights",
     "report": "owner.judging:report",
 }
 """Functions that run the commands that are no proofs."""

@@ -22,13 +22,16 @@ from typing import cast
 import numpy as np
 import torch
 
+from owner.commitment import Receipt
 from owner.evidence import Evidence
 from owner.one_more import beyond, enough, evidence, share
-from owner.ownership import MostRows
+from owner.ownership import Committing, MostRows
+from owner.scheme_key import SchemeKey, receipt_of
 from wire import Array, BadInput, Card, Labels, Oracle
 from wire.fits import label_misfit, misfit
 from zoo.data.pool import Pool
 from zoo.families.family import Architecture
+from zoo.folder import fingerprint
 from zoo.network import Network
 from zoo.training import Training
 
@@ -46,11 +49,13 @@ class Models:
         network: The victim, with its weights.
         reference: Labelled images that trained neither the victim nor an independent model.
         independent: Models known not to be stolen, by name.
+        committed: The key, if the owner committed to victim and rows: all randomness follows from it.
     """
 
     network: Network
     reference: Pool
     independent: Mapping[str, Oracle]
+    committed: SchemeKey | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +67,14 @@ class Study:
         y: The victim's labels of them, ``(n,)``.
         conferrability: The conferrability of each image, by the owner's models, ``(n,)``.
         independent: Share of the labels that each independent model gives.
+        receipt: The proof that the owner's log has the commitment; None without a log.
     """
 
     x: Array
     y: Labels
     conferrability: Array
     independent: Mapping[str, float]
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,12 @@ class Conferred:
             f"{self.conferrability:.2f} by the owner's models)",
             *(f"independent model {name}: {found:.1%}" for name, found in self.independent.items()),
             f"z among the independent models: {self.z:.2f}",
-            "next: give the victim to a judge, who makes images by models of the judge's own",
+            "next: give evidence, key, victim and rows to a judge, who makes the images again (judge-committed)",
         ]
 
 
 @dataclass(frozen=True)
-class Conferrable:
+class Conferrable(Committing):
     """Conferrable adversarial examples: does a suspect agree with the victim where only copies do? (ICLR 2021).
 
     Attributes:
@@ -146,6 +153,9 @@ class Conferrable:
     def check(self, suspect: Card, holdings: Models) -> None:
         """Raises :class:`~wire.BadInput` if there are too few models, or one does not take the images."""
         enough(holdings.independent)
+        if holdings.committed is not None:
+            files = {"reference rows": holdings.reference.fingerprint, "victim": fingerprint(holdings.network)}
+            holdings.committed.rule.check("conferrable", files, self.committed())
         if holdings.reference.bounds != (0.0, 1.0):
             raise BadInput("only rows with values from 0 to 1 can be moved")
         for card in (suspect, holdings.network.card(), *(one.card for one in holdings.independent.values())):
@@ -154,6 +164,7 @@ class Conferrable:
 
     def prepare(self, holdings: Models, rng: np.random.Generator) -> Study:
         """Trains thefts and independent models, makes the images, and queries the given independent models."""
+        rng = rng if holdings.committed is None else holdings.committed.rng()
         victim, order = holdings.network, rng.permutation(len(holdings.reference))
         trains, moves = (holdings.reference.take(part) for part in np.array_split(order, 2))
         assert moves.y is not None
@@ -162,14 +173,14 @@ class Conferrable:
         confer, y = conferrability(thefts, references, x), victim.predict(x).argmax(axis=1)
         best = np.argsort(-confer * (y != moves.y[: len(x)]), kind="stable")[: self.rows]
         others = {name: share(model, x[best], y[best]) for name, model in holdings.independent.items()}
-        return Study(x[best], y[best], confer[best], others)
+        return Study(x[best], y[best], confer[best], others, receipt_of(holdings.committed))
 
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Conferred]:
         """Queries the suspect about the images."""
         before, shared = suspect.spent, share(suspect, study.x, study.y)
         z, p = beyond(shared, list(study.independent.values()))
         details = Conferred(len(study.x), shared, float(study.conferrability.mean()), z, dict(study.independent))
-        return evidence("conferrable", self, p, suspect, before, CAUTION, details)
+        return evidence("conferrable", self, p, suspect, before, CAUTION, details, study.receipt)
 
     def owned(self, victim: Network, rows: Pool, rng: np.random.Generator) -> tuple[list[Network], list[Network]]:
         """Returns thefts, half of them by labels and half by probabilities, and independent models."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from cli.command import Parser
 from cli.endpoint import add_endpoint
 from cli.flags import add_fields, add_quiet
+from cli.registry import outline
 from owner import PROOFS
 from owner.flag_groups import (
     add_heads,
@@ -37,6 +38,26 @@ def add_dataset_inference(parser: Parser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
     add_fields(parser.add_argument_group("the method"), PROOFS.outline("dataset-inference"))
+
+
+def add_inference_by_weights(parser: Parser) -> None:
+    """Adds the flags of ``inference-by-weights``."""
+    for name, about in (("suspect", "the suspect, with its weights"), ("victim", "the victim")):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="FOLDER", help=f"folder of {about}")
+    add_rows(parser, "private", "images that the victim was trained on")
+    add_rows(parser, "unseen", "images that no model was trained on")
+    parser.add_argument(
+        "--independent",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help="models known not to be stolen",
+    )
+    add_out(parser, "the evidence (JSON)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
+    outlined = outline("owner.dataset_inference.by_weights:InferenceByWeights")
+    add_fields(parser.add_argument_group("the method"), outlined)
 
 
 def add_study_test(name: str, parser: Parser) -> None:

@@ -62,7 +62,7 @@ def evidence(
     details: D,
     receipt: Receipt | None = None,
 ) -> Evidence[D]:
-    """Returns the evidence of a test, whose p-value is multiplied by its tries.
+    """Returns the evidence of a test, whose p-value is multiplied by its tries and by the owner's commitments.
 
     Args:
         name: Name of the method.
@@ -74,7 +74,7 @@ def evidence(
         details: The method's own results.
         receipt: The proof that a published log has the owner's commitment, if any.
     """
-    p_value = min(1.0, test.tries * p)
+    p_value = min(1.0, test.tries * (1 if receipt is None else receipt.commitments) * p)
     return Evidence(
         method=name,
         verdict="accused" if p_value <= test.alpha else "inconclusive",

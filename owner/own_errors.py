@@ -20,9 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from owner.commitment import Receipt
 from owner.evidence import Evidence
 from owner.one_more import LEAST, beyond, enough, evidence
-from owner.ownership import MostRows
+from owner.ownership import Committing, MostRows
+from owner.scheme_key import SchemeKey, receipt_of
 from wire import Answer, Array, BadInput, Card, Labels, Oracle
 from wire.fits import label_misfit, misfit
 from zoo.data.pool import Pool
@@ -42,11 +44,13 @@ class Rows:
         victim: The victim.
         reference: Labelled rows that trained neither the victim nor an independent model.
         independent: Models known not to be stolen, by name.
+        committed: The key, if the owner committed to victim and rows.
     """
 
     victim: Oracle
     reference: Pool
     independent: Mapping[str, Oracle]
+    committed: SchemeKey | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +62,14 @@ class Study:
         wrong: The victim's labels of them, ``(n,)``.
         y: Their true labels, ``(n,)``.
         told: The answers of the calibrating models, by name.
+        receipt: The proof that the owner's log has the commitment; None without a log.
     """
 
     x: Array
     wrong: Labels
     y: Labels
     told: Mapping[str, Answer]
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,13 @@ class Errors:
             f"the suspect shares {self.shared:.1%} of {self.rows} errors of the victim; score {self.score:.2f}",
             *(f"independent model {name}: {found:.2f}" for name, found in self.independent.items()),
             f"z among the independent models: {self.z:.2f}",
-            "next: give rows and models to a judge, who chooses the errors by other models",
+            "next: give evidence, key, victim and rows to a judge, who chooses the errors by other models "
+            "(judge-committed)",
         ]
 
 
 @dataclass(frozen=True)
-class OwnErrors:
+class OwnErrors(Committing):
     """The victim's own errors: does a suspect make those that other models do not make? (AAAI 2025).
 
     Attributes:
@@ -121,6 +128,9 @@ class OwnErrors:
     def check(self, suspect: Card, holdings: Rows) -> None:
         """Raises :class:`~wire.BadInput` if there are too few models, or one does not take the rows."""
         enough(holdings.independent, 2 * LEAST)
+        if holdings.committed is not None:
+            files = {"reference rows": holdings.reference.fingerprint}
+            holdings.committed.rule.check("own-errors", files, self.committed())
         for card in (suspect, holdings.victim.card, *(model.card for model in holdings.independent.values())):
             if fault := misfit(holdings.reference.x, card) or label_misfit(holdings.reference.y, card):
                 raise BadInput(f"model {card.model} does not take the reference rows: {fault}")
@@ -139,7 +149,8 @@ class OwnErrors:
             raise BadInput(f"{len(chosen)} errors of the victim are its own; expected at least 2: give more rows")
         x, wrong = reference.x[chosen], labels[chosen]
         true = reference.y[chosen]
-        return Study(x, wrong, true, {name: holdings.independent[name].query(x) for name in calibrating})
+        told = {name: holdings.independent[name].query(x) for name in calibrating}
+        return Study(x, wrong, true, told, receipt_of(holdings.committed))
 
     def accuse(self, suspect: Oracle, study: Study, rng: np.random.Generator) -> Evidence[Errors]:
         """Queries the suspect about the errors."""
@@ -156,7 +167,7 @@ class OwnErrors:
             z,
             dict(zip(study.told, scores, strict=True)),
         )
-        return evidence("own-errors", self, p, suspect, before, CAUTION, details)
+        return evidence("own-errors", self, p, suspect, before, CAUTION, details, study.receipt)
 
 
 def signal(answer: Answer, wrong: Labels, y: Labels, by_labels: bool) -> Array:

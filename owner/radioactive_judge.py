@@ -2,35 +2,37 @@
 
 An owner who may show any pairs accuses anyone: he moves images to where all good models are surer of their labels
 (Liu, Zhang, Szyller, Ren, Asokan, "False Claims against Model Ownership Resolution", USENIX Security 2024). So the
-marked images must follow from the committed secret, and the judge's own models must not find them as easy.
+marked images must follow from the committed secret, and stand out among those of wrong keys, whose luck the
+judge's own models know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
 from owner.evidence import Evidence
 from owner.judgement import Rejected
-from owner.log.head import Head, is_signed
-from owner.radioactive import Pairs, RadioactiveTest, Surprise
-from owner.radioactive_key import RadioactiveKey
-from wire import BadInput, Oracle
+from owner.log.head import Head
+from owner.radioactive import Pairs, RadioactiveTest, files_of, marked_by
+from owner.scheme_judge import Case
+from owner.scheme_judge import judge as judge_scheme
+from owner.scheme_key import SchemeKey
+from owner.surprise import Surprise
+from wire import Oracle
 from zoo.data.pool import Pool
 from zoo.network import Network
 
 NEAR, MOST = 2.5 / 255, 1e-3  # another processor rounds a few pixels otherwise
-CAUTION = "The date of the commitment is by the owner's clock: check when its head was published."
 
 
 def judge(
     method: RadioactiveTest,
     evidence: Evidence[Surprise],
     heads: Sequence[Head],
-    key: RadioactiveKey,
+    key: SchemeKey,
     images: tuple[Pool, Pool],
     marker: Network,
     suspect: Oracle,
@@ -55,32 +57,13 @@ def judge(
         BadInput: A model does not take the images, or there are too few independent ones.
         WireError: A model stopped answering.
     """
-    receipt = evidence.receipt
-    if receipt is None:
-        raise Rejected("the evidence has no receipt of a log: run the owner's test with --mark and --log")
-    if not is_signed(receipt.head.key, evidence.signature, evidence.content):
-        raise Rejected("the evidence is not signed by the key of the log, or was changed afterwards")
-    try:
-        receipt.check()
-        when = receipt.check_published(heads).time
-    except BadInput as error:
-        raise Rejected(str(error)) from None
-    if since is not None and when >= since:
-        raise Rejected(f"the commitment is of {when:%Y-%m-%d %H:%M} UTC, no older than the suspect")
-    if key.entry.root != receipt.entry.root:
-        raise Rejected(f"the key belongs to the commitment {key.entry.root}, but the log has {receipt.entry.root}")
     vanilla, marked = images
-    try:
-        again = key.marked(vanilla, marker)
-    except BadInput as error:
-        raise Rejected(str(error)) from None
+    case = Case(evidence, heads, key, files_of(vanilla, marker), since)
+    case.checked()
+    again = marked_by(key, vanilla, marker, key.seed)
     if again.x.shape != marked.x.shape:
         raise Rejected(f"there are {len(again)} originals, but {len(marked)} marked images")
     off = float((np.abs(again.x - marked.x) > NEAR).mean())
     if off > MOST:
         raise Rejected(f"{off:.1%} of the pixels of the marked images do not follow from the key")
-    holdings = Pairs(vanilla, again, independent, replace(key, receipt=receipt))
-    method.check(suspect.card, holdings)
-    study = method.prepare(holdings, np.random.default_rng(0))
-    found = method.accuse(suspect, study, np.random.default_rng(0))
-    return replace(found, caution=f"{found.caution} {CAUTION}")
+    return judge_scheme(case, method, Pairs(vanilla, again, independent, key, marker), suspect)

@@ -28,7 +28,7 @@ from owner.evidence import MOST, Evidence, describe, expect_writable
 from owner.judge import Victim
 from owner.log.log import Log
 from owner.ownership import KeepsStudy, Ownership
-from owner.radioactive_key import RadioactiveKey
+from owner.scheme_key import SchemeKey
 from owner.trigger_key import TriggerKey
 from owner.twins import study as studies
 from owner.twins.known import Known
@@ -39,6 +39,7 @@ from wire.http import Endpoint
 from wire.tensors import read_json
 from zoo import folder
 from zoo.data.pool import Pool
+from zoo.network import Network
 from zoo.penultimate import penultimate
 
 
@@ -192,16 +193,20 @@ def _backdoor(run: Run) -> TriggerKey:
     return dataclasses.replace(key, receipt=receipt(Log.open(run.arguments.log), key.entry, key.opened_rule()))
 
 
-def _radioactive(run: Run) -> RadioactiveKey | None:
+def _committed(run: Run) -> SchemeKey | None:
     given = run.arguments
     if not given.mark:
         if given.log:
-            raise BadInput("--log needs --mark, the folder of `mlaas-range prove mark-radioactive`")
+            raise BadInput("--log needs --mark, the folder of the key that `mlaas-range prove` made")
         return None
-    key = RadioactiveKey.load(given.mark)
+    key = SchemeKey.load(given.mark)
     if not given.log:
         return key
     return dataclasses.replace(key, receipt=receipt(Log.open(given.log), key.entry, key.opened_rule()))
+
+
+def _marker(run: Run) -> Network | None:
+    return folder.load(run.arguments.marker).network() if run.arguments.marker else None
 
 
 def _receipted(run: Run, twins: Twins) -> Twins:
@@ -220,10 +225,10 @@ LOADERS: dict[str, Callable[[Run], Any]] = {
     "others": lambda run: tuple(_opening_at(run, place) for place in run.arguments.marks[1:]),
     "independent": independent_of,
     "backdoor": _backdoor,
-    "radioactive": _radioactive,
+    "committed": _committed,
+    "marker": _marker,
     "network": lambda run: folder.load(run.arguments.victim).network(),
     "reference": lambda run: Pool.load(run.arguments.reference),
-    "triggers": lambda run: Pool.load(run.arguments.triggers),
     "vanilla": lambda run: Pool.load(run.arguments.vanilla),
     "marked": lambda run: Pool.load(run.arguments.marked),
     "key": _marks_key,

@@ -21,8 +21,9 @@ from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.lab import Lab
 from experiments.studies.lottery import Lottery, Seen, t_tail
 from experiments.studies.suspects import Suspects
-from owner.dataset_inference.as_published import ROWS, Inferred, infer, min_gd
+from owner.dataset_inference.as_published import ROWS, Inferred, infer
 from owner.dataset_inference.dataset_inference import DatasetInference
+from owner.dataset_inference.min_gd import min_gd
 from wire import Answer, Array, Oracle
 from zoo.network import Network
 from zoo.training import Training

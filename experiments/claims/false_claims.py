@@ -18,7 +18,7 @@ from tqdm import tqdm
 from experiments.claims.claim import Finding, Findings, over_seeds, share
 from experiments.claims.independent import independents
 from experiments.court.court import Court, Scheme, Sizes, Verdict
-from experiments.court.fingerprints import FINGERPRINTS
+from experiments.court.fingerprints import COSTLY, FINGERPRINTS
 from experiments.court.marks import MARKS
 from experiments.lab import Lab
 from experiments.studies.evasions import Predict
@@ -31,6 +31,7 @@ CHEATS = (  # what is counted of a cheating accuser: a name, whose accusation, a
     ("cheat, all from a committed secret", "derived", "published"),
     ("cheat, committed secret and judge's models", "derived", "judged"),
     ("cheat, these and p times commitments", "derived", "counted"),
+    ("cheat, these without wrong keys", "derived", "unkeyed"),
 )
 RULES = ("published", "compared", "judged", "trials")
 
@@ -46,6 +47,8 @@ class C8:
         alike: How many of them are trained as a victim is; the others are smaller, and worse.
         judges: The judge's own models, trained as a victim is.
         costly: How many independent models are asked by a scheme of many queries: the first ones.
+        schemes: Functions of ``experiments/court`` whose schemes are tried; all if there are none.
+        costly_seeds: On how many seeds such schemes are tried: the first ones.
     """
 
     ID: ClassVar[str] = "C8"
@@ -61,6 +64,8 @@ class C8:
     alike: int = 56
     judges: int = 16
     costly: int = 32
+    costly_seeds: int = 1
+    schemes: tuple[str, ...] = ()
 
     def run(self, lab: Lab) -> Findings:
         """Accuses; see :class:`~experiments.claims.claim.Claim`."""
@@ -85,11 +90,13 @@ class C8:
         for done, seed in enumerate(tqdm(lab.seeds, desc=self.ID, unit="seed"), start=1):
             court = Court(lab, self.sizes, held, seed, judges)
             victims[f"victim-{seed}"] = lab.about(court.victim, self.data, self.sizes.rows, held["evaluation"])
-            for build in tqdm((*MARKS, *FINGERPRINTS), desc="schemes", unit="scheme", leave=False):
+            builders = (*MARKS, *FINGERPRINTS, *(COSTLY if done <= self.costly_seeds else ()))
+            builders = tuple(one for one in builders if not self.schemes or one.__name__ in self.schemes)
+            for build in tqdm(builders, desc="schemes", unit="scheme", leave=False):
                 scheme = build(court)
                 some = innocent[: self.costly] if scheme.costly else innocent
                 tables.setdefault(scheme.name, Table(self.alike)).add(scheme, seed, some, held["evaluation"])
-            rows = [row for name, table in tables.items() for row in table.rows(name, self.data, lab.seeds[:done])]
+            rows = [row for name, table in tables.items() for row in table.rows(name, self.data)]
             more = {"schemes": {name: table.plain() for name, table in tables.items()}}
             yield Findings(tuple(rows), {}, dict(victims), self._notes(), more)
 
@@ -103,7 +110,10 @@ class C8:
             "errors), the class that his models give to triggers (Honeytrace).",
             "Trials of one independent model with three victims are not independent: count the models. All seeds "
             "share the roles of seed 0, so no independent model was trained on a row of a victim.",
-            "Dataset inference divides private from unseen rows at random already, so a secret changes nothing.",
+            "Dataset inference divides private from unseen rows at random already, so a secret changes nothing. "
+            "By weights it is asked of suspects with weights; several copies behind one door have none.",
+            "Radioactive data and Honeytrace are judged among wrong keys; their last row says what the published "
+            "rule and the judge's models make of the cheat's best secret without wrong keys.",
         )
 
 
@@ -136,8 +146,9 @@ class Table:
             for name, who, which in CHEATS:
                 self._cheats[name] += bool(getattr(found[who], which))
 
-    def rows(self, name: str, data: str, seeds: Sequence[int]) -> Iterator[Finding]:
+    def rows(self, name: str, data: str) -> Iterator[Finding]:
         """Yields the table's rows."""
+        seeds = tuple(self._cost)
         setting = f"{data}, {name} ({self._about['source']}), {self._about['queries']:,} queries, "
         setting += f"{self._about['shown']} private rows shown"
         yield over_seeds(

@@ -71,20 +71,31 @@ class Verdict(NamedTuple):
 
     Attributes:
         published: By the published rule.
-        compared: By comparison with the judge's own models alone.
-        judged: By both.
-        counted: By both, with the p-value of the comparison multiplied by the number of commitments.
+        compared: By comparison with the judge's own models, whatever the published rule says.
+        judged: By the judge: by both, or by wrong keys where there are any.
+        counted: By the judge, with the p-value multiplied by the number of commitments.
+        unkeyed: By both with counted commitments, where there are wrong keys but nobody asks about them.
     """
 
     published: bool
     compared: bool
     judged: bool
     counted: bool
+    unkeyed: bool
 
 
-def verdict(published: bool, compared: bool, counted: bool) -> Verdict:
-    """Returns a verdict, of the published rule and of the comparison, without and with counted commitments."""
-    return Verdict(bool(published), bool(compared), bool(published and compared), bool(published and counted))
+def verdict(published: bool, compared: bool, counted: bool, keyed: Sequence[bool] = ()) -> Verdict:
+    """Returns a verdict.
+
+    Args:
+        published: By the published rule.
+        compared: By the comparison with the judge's own models.
+        counted: By the same with counted commitments.
+        keyed: By wrong keys, without and with counted commitments, if there are any.
+    """
+    both = bool(published and compared), bool(published and counted)
+    judged, sure = map(bool, keyed or both)
+    return Verdict(bool(published), bool(compared), judged, sure, both[1])
 
 
 NEVER = verdict(False, False, False)

@@ -10,6 +10,7 @@ from experiments.claims.independent import labels_of
 from experiments.court.court import NEVER, Accusation, Court, Scheme, Verdict, verdict
 from experiments.studies.evasions import Predict
 from owner.conferrable import Conferrable, Models
+from owner.dataset_inference.by_weights import InferenceByWeights
 from owner.dataset_inference.dataset_inference import DatasetInference
 from owner.dataset_inference.embeddings import Images
 from owner.one_more import beyond
@@ -21,6 +22,7 @@ from zoo.network import Network
 
 RNG = np.random.default_rng(0)  # of accusations that draw nothing
 INFERENCE = DatasetInference(fit_images=200, test_images=40, starts=3)
+WEIGHED = InferenceByWeights(fit_images=60, test_images=20, steps=200)
 FINGERPRINT = Conferrable(models=4, epochs=8)
 
 
@@ -204,6 +206,40 @@ def dataset_inference(court: Court) -> Scheme:
     )
 
 
+def inference_by_weights(court: Court) -> Scheme:
+    """Maini et al. 2021, white-box: the judge has the suspect's weights."""
+    test = WEIGHED
+
+    def accusing(private: Pool) -> Accusation:
+        study = test.prepare(court.victim, private, court.unseen, np.random.default_rng(1))
+        others = {str(n): test.effect(model, study).delta_mu for n, model in enumerate(court.judges)}
+
+        def accuse(predict: Predict) -> Verdict:
+            model = getattr(predict, "__self__", None)
+            if not isinstance(model, Network):  # several copies behind one door
+                return NEVER
+            found = test.accuse(model, study, others).details
+            judged = found.p_models <= test.alpha
+            return verdict(found.p_zero <= test.alpha, judged, judged)
+
+        return accuse
+
+    some = court.private.take(slice(test.fit_images + test.test_images))
+    honest = accusing(some)
+    return Scheme(
+        "dataset inference by weights",
+        "Maini et al. 2021",
+        honest,
+        accusing(court.surer(some)),
+        honest,
+        lambda: court.suspects(court.victim),
+        queries=0,
+        shown=test.test_images,
+        cost=0.0,
+        costly=True,
+    )
+
+
 def logits(probs: Array, labels: Labels) -> Array:
     """Returns the logit of the probability of a label for each row, which the contest's score is made of."""
     p = np.clip(probs[np.arange(len(labels)), labels].astype(np.float64), 1e-6, 1 - 1e-6)
@@ -216,4 +252,5 @@ def _siding(model: Network, wrong: Labels, reference: Pool) -> float:
     return float((labels_of(model, reference.x[erring]) == wrong[erring]).mean())
 
 
-FINGERPRINTS: tuple[Callable[[Court], Scheme], ...] = (twin_test, own_errors, conferrable, dataset_inference)
+FINGERPRINTS: tuple[Callable[[Court], Scheme], ...] = (twin_test, own_errors, conferrable)
+COSTLY: tuple[Callable[[Court], Scheme], ...] = (dataset_inference, inference_by_weights)

@@ -16,14 +16,14 @@ from defenses.watermarks.honeytrace import Honeytrace, triggers
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.verification import chance_bound, tail
 from experiments.claims.independent import accuracy, labels_of, telling
-from experiments.claims.radioactive import marked_rows
 from experiments.court.court import NEVER, Accusation, Court, Scheme, Verdict, verdict
 from experiments.studies.evasions import Predict
 from owner.backdoor import BackdoorTest, Marked, Study
 from owner.dawn import Dawn as DawnTest
-from owner.honeytrace import HoneytraceTest, Triggers, shared
+from owner.honeytrace import HoneytraceTest, Triggers, files_of
 from owner.one_more import beyond
-from owner.radioactive import Pairs, RadioactiveTest
+from owner.radioactive import Pairs, RadioactiveTest, key_of, marked_by
+from owner.scheme_key import Rule, SchemeKey
 from owner.trigger_key import TriggerKey
 from wire import Array, Labels
 from zoo.data import Pool
@@ -57,7 +57,8 @@ def backdoor(court: Court) -> Scheme:
             suspect = telling(study.x, predict(study.x).argmax(axis=1), court.card)
             if test.accuse(suspect, study, RNG).verdict != "accused":
                 return NEVER
-            return verdict(True, *(test.accuse(suspect, held, RNG).verdict == "accused" for held in (one, many)))
+            compared, counted = (test.accuse(suspect, held, RNG).verdict == "accused" for held in (one, many))
+            return verdict(True, compared, counted)
 
         return accuse
 
@@ -79,31 +80,37 @@ def radioactive(court: Court) -> Scheme:
     """Sablayrolles et al. 2020: a tenth of the private images is marked; tested by answers."""
     rng, mark, test = court.rng("radioactive"), Radioactive(), RadioactiveTest()
     marker = court.trained(court.held["shadow"].take(slice(court.sizes.rows)), 7000 + court.seed)
-    pairs, rows = marked_rows(mark, court.private, marker, rng.bytes(32).hex())
-    victim = court.trained(rows, court.seed)
+    chosen = np.sort(rng.permutation(len(court.private))[: round(mark.share * len(court.private))])
+    vanilla = court.private.take(chosen)
+    key = key_of(mark, vanilla, marker, rng.bytes(32).hex())
+    pairs, x = (vanilla, marked_by(key, vanilla, marker, key.seed)), court.private.x.copy()
+    x[chosen] = pairs[1].x
+    victim = court.trained(replace(court.private, x=x), court.seed)
     shown = court.held["pool"].take(slice(test.rows))
-    tries = [(shown, mark.marked(shown, marker, rng.bytes(32).hex())) for _ in range(court.sizes.marked_secrets)]
-    gains = [np.mean([_difference(model.predict, one) for model in court.own]) for one in tries]
+    keys = [key_of(mark, shown, marker, rng.bytes(32).hex()) for _ in range(court.sizes.marked_secrets)]
+    tries = [(shown, marked_by(one, shown, marker, one.seed)) for one in keys]
+    lucky = int(np.argmax([np.mean([_difference(model.predict, one) for model in court.own]) for one in tries]))
 
-    def accusing(pairs: tuple[Pool, Pool], commitments: int) -> Accusation:
-        vanilla, marked = (pool.take(slice(test.rows)) for pool in pairs)
-        study = test.prepare(Pairs(vanilla, marked, court.oracles(court.judges)), np.random.default_rng(0))
+    def accusing(pairs: tuple[Pool, Pool], key: SchemeKey | None, commitments: int) -> Accusation:
+        held = Pairs(*pairs, court.oracles(court.judges), key, marker)
+        study = test.prepare(held, np.random.default_rng(0))
 
         def accuse(predict: Predict) -> Verdict:
             found = test.accuse(court.oracle(predict), study, RNG).details
             compared, counted = (n * found.p_models <= test.alpha for n in (1, commitments))
-            return verdict(found.p_paired <= test.alpha, compared, counted)
+            keyed = [n * found.p_keys <= test.alpha for n in (1, commitments)] if key else []
+            return verdict(found.p_paired <= test.alpha, compared, counted, keyed)
 
         return accuse
 
     return Scheme(
         "radioactive data",
         "Sablayrolles et al. 2020",
-        accusing(pairs, 1),
-        accusing((shown, court.surer(shown)), 1),
-        accusing(tries[int(np.argmax(gains))], len(tries)),
+        accusing(pairs, key, 1),
+        accusing((shown, court.surer(shown)), None, 1),
+        accusing(tries[lucky], keys[lucky], len(keys)),
         lambda: court.suspects(victim),
-        queries=2 * test.rows,
+        queries=(2 + test.wrong) * test.rows,
         shown=test.rows,
         cost=_cost(court, victim.predict),
     )
@@ -133,7 +140,8 @@ def dawn(court: Court) -> Scheme:
         def accuse(predict: Predict) -> Verdict:
             loss = 1 - float((predict(x).argmax(axis=1) == y).mean())
             p = [tail(len(y), loss, 1 / classes), *(n * tail(len(y), loss, p0) for n in (1, commitments))]
-            return verdict(*(loss < test.error and one < chance for one in p))
+            published, compared, counted = (loss < test.error and one < chance for one in p)
+            return verdict(published, compared, counted)
 
         return accuse
 
@@ -160,17 +168,18 @@ def dawn(court: Court) -> Scheme:
 def honeytrace(court: Court) -> Scheme:
     """Xu et al. 2025: answers for inputs that resemble triggers are shifted towards a secret class."""
     rng, test, pool = court.rng("honeytrace"), HoneytraceTest(), court.held["reference"]
-    layer = Honeytrace(Path(), Path())
-    secret = rng.bytes(32).hex()
+    layer, rule = Honeytrace(Path(), Path()), Rule("honeytrace", test.committed(), files_of(pool))
+    key, *keys = (SchemeKey(rng.bytes(32).hex(), rule) for _ in range(1 + court.sizes.secrets))
+    secret, classes = key.seed, court.card.classes
     inner = penultimate(court.victim)
     bits = activation_bits(court.victim, np.median(inner.logits(pool.x), axis=0).astype(np.float32))
 
     def describe(x: Array) -> Array:
         return bits.predict(x)[:, 1]
 
-    marks = triggers(court.private, secret, 400)
+    marks = triggers(pool, secret, 400)
     assert marks.y is not None
-    trace = layer.trace(describe(marks.x), describe(pool.x[:2000]), court.card.classes, int(marks.y[0]))
+    trace = layer.trace(describe(marks.x), describe(pool.x[:2000]), classes, int(marks.y[0]))
 
     def served(x: Array) -> Array:
         probs = court.victim.predict(x)
@@ -178,30 +187,38 @@ def honeytrace(court: Court) -> Scheme:
         assert leaned.probs is not None
         return leaned.probs
 
-    def accusing(marks: Pool, commitments: int) -> Accusation:
-        study = test.prepare(Triggers(marks, court.oracles(court.judges)), RNG)
+    def accusing(key: SchemeKey, commitments: int, picked: Pool | None = None) -> Accusation:
+        study = test.prepare(Triggers(pool, key, court.oracles(court.judges)), RNG)
+        study = study if picked is None else replace(study, triggers=[picked])
+        others = [float(study.leans(judge).shares[0]) for judge in court.oracles(court.judges).values()]
 
         def accuse(predict: Predict) -> Verdict:
-            share = shared(court.oracle(predict), study.triggers)
-            rows = len(study.triggers)
-            guessed = stats.binomtest(round(share * rows), rows, 1 / court.card.classes, alternative="greater")
-            p = beyond(share, list(study.independent.values())).p
-            return verdict(guessed.pvalue <= test.alpha, p <= test.alpha, commitments * p <= test.alpha)
+            own = study.leans(court.oracle(predict))
+            guessed = stats.binomtest(
+                round(own.shares[0] * test.rows), test.rows, 1 / classes, alternative="greater"
+            )
+            p, keyed = beyond(float(own.shares[0]), others).p, []
+            if picked is None:
+                sure = study.standing(own).p
+                keyed = [n * sure <= test.alpha for n in (1, commitments)]
+            compared, counted = (n * p <= test.alpha for n in (1, commitments))
+            return verdict(guessed.pvalue <= test.alpha, compared, counted, keyed)
 
         return accuse
 
-    tries = [triggers(pool, rng.bytes(32).hex(), test.rows) for _ in range(court.sizes.secrets)]
+    tries = [triggers(pool, one.seed, test.rows) for one in keys]
     agreed = [np.mean([labels_of(model, one.x) == one.y for model in court.own]) for one in tries]
     natural = np.stack([labels_of(model, tries[0].x) for model in court.own])
     picked = replace(tries[0], y=np.full(test.rows, np.bincount(natural.ravel()).argmax()))
+    lucky = int(np.argmax(agreed))
     return Scheme(
         "Neural Honeytrace",
         "Xu et al. 2025",
-        accusing(triggers(pool, secret, test.rows), 1),
-        accusing(picked, 1),
-        accusing(tries[int(np.argmax(agreed))], len(tries)),
+        accusing(key, 1),
+        accusing(keys[0], 1, picked),
+        accusing(keys[lucky], len(keys)),
         lambda: court.thefts(served),
-        queries=test.rows,
+        queries=(1 + test.wrong) * test.rows,
         shown=0,
         cost=_cost(court, served),
     )

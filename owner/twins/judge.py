@@ -28,8 +28,9 @@ from owner.commitment import drawn_victim
 from owner.evidence import Evidence
 from owner.judgement import Checks, Judgement, Rejected
 from owner.log import drand
-from owner.log.head import Head, is_signed
+from owner.log.head import Head
 from owner.log.timestamp import time_of
+from owner.papers import signed_receipt
 from owner.selected_inference import SelectedInference
 from owner.twin_test import TwinTest, dispute, ranking, similarity
 from owner.twins import answers
@@ -108,11 +109,7 @@ def judge(
 
 def _check_papers(case: Case, checks: Checks) -> tuple[Plan, Twins]:
     """Checks evidence, log and study against each other; nothing is trained or asked."""
-    evidence, receipt = case.evidence, case.evidence.receipt
-    if receipt is None:
-        raise Rejected("the evidence has no receipt of a log: run the owner's test with --log")
-    if not is_signed(receipt.head.key, evidence.signature, evidence.content):
-        raise Rejected("the evidence is not signed by the key of the log, or was changed afterwards")
+    evidence, receipt = case.evidence, signed_receipt(case.evidence)
     with _owners():
         receipt.check()
         shown = receipt.check_published(case.heads)

@@ -14,9 +14,9 @@ from owner.commitment import commit, receipt
 from owner.judgement import Rejected
 from owner.log.log import Log
 from owner.ownership import prove
-from owner.radioactive import Pairs, RadioactiveTest, losses
+from owner.radioactive import Pairs, RadioactiveTest, key_of, losses, marked_by
 from owner.radioactive_judge import judge
-from owner.radioactive_key import RadioactiveKey
+from owner.scheme_key import SchemeKey
 from wire import Answer, BadInput, Card, Oracle
 from zoo import folder
 from zoo.data import load
@@ -31,7 +31,7 @@ DIGITS = load("digits", None, Path()).pool
 ROWS, REST = DIGITS.take(slice(700)), DIGITS.take(slice(700, 1700))
 RECIPE = Recipe(Mlp((64,)), Training(epochs=20))
 MARK = Radioactive(share=0.5, radius=0.15)
-CARD = Card("m", (4,), 2)
+CARD, TEST = Card("m", (4,), 2), RadioactiveTest(rows=100, wrong=19)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,10 @@ def test_by_answers_the_model_that_learnt_marked_rows_stands_out(marked, victim)
     }
     innocent = others.pop("3")
     pairs = Pairs(ROWS.take(MARK.chosen(ROWS, SECRET)), marked, others)
-    found = prove(RadioactiveTest(), oracle(victim), pairs, RNG)
+    found = prove(RadioactiveTest(rows=350), oracle(victim), pairs, RNG)
     assert found.verdict == "accused" and found.suspect_queries == 700 and found.details.difference > 0
-    assert prove(RadioactiveTest(), innocent, pairs, RNG).verdict == "inconclusive"
+    assert not found.details.wrong
+    assert prove(RadioactiveTest(rows=350), innocent, pairs, RNG).verdict == "inconclusive"
 
 
 def test_what_the_test_cannot_use_is_refused(marked):
@@ -114,7 +115,7 @@ def test_from_the_command_come_a_secret_and_rows_with_the_mark(marker, tmp_path)
     made, marked = (Pool.load(tmp_path / "key" / name) for name in ("rows.npz", "marked.npz"))
     changed = (made.x != ROWS.x).any(axis=(1, 2, 3))
     assert len(made) == len(ROWS) and 50 < changed.sum() <= 70 == len(marked) and "publish" in told
-    key = RadioactiveKey.load(tmp_path / "key")
+    key = SchemeKey.load(tmp_path / "key")
     assert key.entry.root in told and key.entry.line in Log.open(tmp_path / "log").entries
     with pytest.raises(BadInput, match="has a key already"):
         owner.marking.radioactive(given)
@@ -122,13 +123,13 @@ def test_from_the_command_come_a_secret_and_rows_with_the_mark(marker, tmp_path)
 
 @pytest.fixture(scope="module")
 def key(marker):
-    return RadioactiveKey.new(MARK, ROWS.take(MARK.chosen(ROWS, SECRET)), marker, SECRET)
+    return key_of(MARK, ROWS.take(MARK.chosen(ROWS, SECRET)), marker, SECRET)
 
 
 @pytest.fixture(scope="module")
 def images(key, marker):
     vanilla = ROWS.take(MARK.chosen(ROWS, SECRET))
-    return vanilla, key.marked(vanilla, marker)
+    return vanilla, marked_by(key, vanilla, marker, key.seed)
 
 
 @pytest.fixture(scope="module")
@@ -147,19 +148,20 @@ def others():
 
 
 @pytest.fixture
-def papers(key, images, guilty, others, tmp_path):
+def papers(key, images, marker, guilty, others, tmp_path):
     """An owner's log and signed evidence."""
     log = commit(Log.open(tmp_path / "log", create=True), key.entry)
     known = dataclasses.replace(key, receipt=receipt(log, key.entry, key.opened_rule()))
-    return log, prove(RadioactiveTest(), guilty, Pairs(*images, others, known), RNG).signed(log.key)
+    return log, prove(TEST, guilty, Pairs(*images, others, known, marker), RNG).signed(log.key)
 
 
 def test_a_judge_marks_the_images_again(papers, key, images, marker, guilty, others):
     log, evidence = papers
-    found = judge(RadioactiveTest(), evidence, log.heads, key, images, marker, guilty, others)
+    found = judge(TEST, evidence, log.heads, key, images, marker, guilty, others)
     assert found.verdict == "accused" and found.details.difference == pytest.approx(evidence.details.difference)
+    assert found.details.rank == 1 and len(found.details.wrong) == 19 and found.suspect_queries == 21 * 100
     innocent, rest = others["3"], {name: model for name, model in others.items() if name != "3"}
-    assert judge(RadioactiveTest(), evidence, log.heads, key, images, marker, innocent, rest).verdict != "accused"
+    assert judge(TEST, evidence, log.heads, key, images, marker, innocent, rest).verdict != "accused"
 
 
 def test_a_judge_refuses_images_that_do_not_follow_from_the_key(papers, key, images, marker, guilty, others):
@@ -169,29 +171,29 @@ def test_a_judge_refuses_images_that_do_not_follow_from_the_key(papers, key, ima
     cases = {
         "do not follow from the key": (key, (vanilla, lucky), marker),
         "originals, but 300 marked": (key, (vanilla, marked.take(slice(300))), marker),
-        "original images have SHA-256": (key, (vanilla.take(slice(300)), marked.take(slice(300))), marker),
-        "marker's weights have SHA-256": (key, images, RECIPE.train(ROWS).network()),
+        "original images: SHA-256": (key, (vanilla.take(slice(300)), marked.take(slice(300))), marker),
+        "marker: SHA-256": (key, images, RECIPE.train(ROWS).network()),
         "belongs to the commitment": (dataclasses.replace(key, secret="6d" * 32), images, marker),
     }
     for why, (held, shown, network) in cases.items():
         with pytest.raises(Rejected, match=why):
-            judge(RadioactiveTest(), evidence, log.heads, held, shown, network, guilty, others)
+            judge(TEST, evidence, log.heads, held, shown, network, guilty, others)
     with pytest.raises(Rejected, match="no older than the suspect"):
         early = datetime(2000, 1, 1, tzinfo=UTC)
-        judge(RadioactiveTest(), evidence, log.heads, key, images, marker, guilty, others, early)
+        judge(TEST, evidence, log.heads, key, images, marker, guilty, others, early)
     forged = dataclasses.replace(evidence, p_value=0.0)
     with pytest.raises(Rejected, match="not signed"):
-        judge(RadioactiveTest(), forged, log.heads, key, images, marker, guilty, others)
+        judge(TEST, forged, log.heads, key, images, marker, guilty, others)
     unlogged = dataclasses.replace(evidence, receipt=None)
     with pytest.raises(Rejected, match="no receipt"):
-        judge(RadioactiveTest(), unlogged, log.heads, key, images, marker, guilty, others)
+        judge(TEST, unlogged, log.heads, key, images, marker, guilty, others)
 
 
-def test_commitments_multiply_the_p_value(key, images, guilty, others, tmp_path):
+def test_commitments_multiply_the_p_value(key, images, marker, guilty, others, tmp_path):
     log = Log.open(tmp_path / "log", create=True)
     for secret in ("01" * 32, "02" * 32):
         log = commit(log, dataclasses.replace(key, secret=secret).entry)
     log = commit(log, key.entry)
     known = dataclasses.replace(key, receipt=receipt(log, key.entry, key.opened_rule()))
-    one, three = (prove(RadioactiveTest(), guilty, Pairs(*images, others, k), RNG) for k in (None, known))
+    one, three = (prove(TEST, guilty, Pairs(*images, others, k, marker), RNG) for k in (key, known))
     assert three.details.commitments == 3 and three.p_value == pytest.approx(3 * one.p_value)

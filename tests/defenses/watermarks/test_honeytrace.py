@@ -12,8 +12,10 @@ from sites import ask, site
 import owner.marking
 from defenses import Honeytrace
 from defenses.watermarks.honeytrace import Trace, nearness, triggers
-from owner.honeytrace import HoneytraceTest, Triggers
+from owner.honeytrace import HoneytraceTest, Triggers, files_of
+from owner.log.log import Log
 from owner.ownership import prove
+from owner.scheme_key import Rule, SchemeKey
 from wire import Answer, BadInput, Oracle
 from zoo.data import load
 from zoo.data.pool import Pool
@@ -25,7 +27,9 @@ from zoo.training import Training
 DIGITS = load("digits", None, Path()).pool
 ROWS, REST = DIGITS.take(slice(900)), DIGITS.take(slice(900, 1797))
 RECIPE, RNG = Recipe(Mlp((32,)), Training(epochs=40)), np.random.default_rng(0)
-SECRET = "5c" * 32
+TEST = HoneytraceTest(rows=50, wrong=39)
+KEPT = SchemeKey("5c" * 32, Rule("honeytrace", TEST.committed(), files_of(ROWS)))
+SECRET = KEPT.seed
 TRACE = Trace(np.zeros((12, 4)), 0.1, 0.5, np.log([0.9, 0.05, 0.05]), 0.5)
 
 
@@ -129,13 +133,13 @@ def test_a_copy_of_the_answers_is_told_from_independent_models(layer, victim, fi
 
     pools = [ROWS.take(np.random.default_rng(n).permutation(900)[:600]) for n in range(9)]
     others = [dataclasses.replace(RECIPE, seed=n).train(pool) for n, pool in enumerate(pools)]
-    marks = Pool.load(files / "triggers.npz")
-    holdings = Triggers(marks, {str(n): oracle(model) for n, model in enumerate(others[:8])})
+    holdings = Triggers(ROWS, KEPT, {str(n): oracle(model) for n, model in enumerate(others[:8])})
     asked = np.concatenate([REST.x, triggers(REST, SECRET, 60).x])
     stolen = RECIPE.train(Pool(asked, answers(layer, victim, asked).labels, DIGITS.class_names))
-    found = prove(HoneytraceTest(), oracle(stolen), holdings, RNG)
-    assert found.verdict == "accused" and found.suspect_queries == 100 and found.details.shared > 0.3
-    assert prove(HoneytraceTest(), oracle(others[8]), holdings, RNG).verdict == "inconclusive"
+    found = prove(TEST, oracle(stolen), holdings, RNG)
+    assert found.verdict == "accused" and found.suspect_queries == 40 * 50 and found.details.shared > 0.3
+    assert found.details.rank == 1 and found.details.shared > max(found.details.wrong)
+    assert prove(TEST, oracle(others[8]), holdings, RNG).verdict == "inconclusive"
 
 
 def test_what_cannot_be_used_is_refused(victim, files, tmp_path):
@@ -146,15 +150,19 @@ def test_what_cannot_be_used_is_refused(victim, files, tmp_path):
     mixed = Honeytrace(files / "pool.npz", files / "pool.npz").bind(site(victim.card(), companions=Beside(victim)))
     with pytest.raises(BadInput, match="expected triggers of one class"):
         asyncio.run(mixed.start())
-    with pytest.raises(BadInput, match="labelled with the secret class"):
-        HoneytraceTest().check(victim.card(), Triggers(ROWS, dict.fromkeys("abc", Oracle(None, victim.card()))))
+    some = dict.fromkeys("abc", Oracle(None, victim.card()))
+    with pytest.raises(BadInput, match="private images: SHA-256"):
+        TEST.check(victim.card(), Triggers(REST, KEPT, some))
+    with pytest.raises(BadInput, match="rows is 9, but the key is of 50"):
+        dataclasses.replace(TEST, rows=9).check(victim.card(), Triggers(ROWS, KEPT, some))
 
 
-def test_from_the_command_come_a_secret_and_its_triggers(files, tmp_path):
-    given = argparse.Namespace(private=files / "pool.npz", count=20, out=tmp_path / "key")
+def test_from_the_command_come_a_key_and_its_triggers(files, tmp_path):
+    given = argparse.Namespace(private=files / "pool.npz", count=20, out=tmp_path / "key", log=tmp_path / "log")
+    vars(given).update(dataclasses.asdict(TEST))
     told = owner.marking.honeytrace(given)
-    made = Pool.load(tmp_path / "key" / "triggers.npz")
-    secret = (tmp_path / "key" / "secret.txt").read_text().strip()
-    assert np.array_equal(made.x, triggers(ROWS, secret, 20).x) and made.fingerprint in told
-    with pytest.raises(BadInput, match="has a secret already"):
+    made, key = Pool.load(tmp_path / "key" / "triggers.npz"), SchemeKey.load(tmp_path / "key")
+    assert np.array_equal(made.x, triggers(ROWS, key.seed, 20).x) and key.entry.root in told
+    assert key.entry.line in Log.open(tmp_path / "log").entries
+    with pytest.raises(BadInput, match="has a key already"):
         owner.marking.honeytrace(given)

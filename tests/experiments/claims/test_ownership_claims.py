@@ -18,6 +18,7 @@ from experiments.claims.removal import quantised, tuned
 from experiments.court import fingerprints
 from experiments.court.court import Sizes, transferable
 from owner.conferrable import Conferrable
+from owner.dataset_inference.by_weights import InferenceByWeights
 from owner.dataset_inference.dataset_inference import DatasetInference
 from tests.kinds import images
 from wire import BadInput
@@ -116,6 +117,7 @@ def test_every_scheme_is_judged_by_the_same_court(tmp_path, monkeypatch):
     monkeypatch.setattr(
         fingerprints, "FINGERPRINT", Conferrable(rows=20, models=2, epochs=2, candidates=50, steps=3)
     )
+    monkeypatch.setattr(fingerprints, "WEIGHED", InferenceByWeights(fit_images=10, test_images=5, steps=3))
     sizes = Sizes(
         **{**LONGER, "rows": 100},
         twins=5,
@@ -133,7 +135,7 @@ def test_every_scheme_is_judged_by_the_same_court(tmp_path, monkeypatch):
     )
     found = run(C8(data="digits", sizes=sizes, independents=6, alike=4, judges=6, costly=3), tmp_path)
     schemes = found["more"]["schemes"]
-    assert len(schemes) == 8 and {"backdoor", "DAWN", "twin test", "own errors"} < {*schemes}
+    assert len(schemes) == 9 and {"backdoor", "DAWN", "twin test", "own errors"} < {*schemes}
     assert len(schemes["backdoor"]["power"]) == 13 and len(schemes["DAWN"]["power"]) == 6
     assert schemes["dataset inference"]["trials"] == 3 and schemes["twin test"]["trials"] == 6
     cheats = schemes["backdoor"]["cheats"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from owner.dataset_inference.as_published import ROWS, infer, min_gd, mixed_rows
+from owner.dataset_inference.as_published import ROWS, infer, mixed_rows
+from owner.dataset_inference.min_gd import min_gd
 from zoo.families.logistic import Softmax
 from zoo.network import Network
 
