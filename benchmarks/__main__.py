@@ -75,6 +75,12 @@ def parser(prog: str = "python -m benchmarks") -> Parser:
     marks.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     marks.set_defaults(run=_marks)
 
+    flood = commands.add_parser("flood", help="a client's latency beside floods of small, costly requests")
+    add_fields(flood, outline("benchmarks.flood:Flood"))
+    flood.add_argument("--cache", type=Path, help="folder of exported models (default: ~/.cache/mlaas-range)")
+    flood.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    flood.set_defaults(run=_flood)
+
     generation = commands.add_parser("generation", help="tokens a second of a language model, beside a plain loop")
     add_fields(generation, outline("benchmarks.generation:Generation"))
     generation.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -143,6 +149,15 @@ def _marks(arguments: argparse.Namespace) -> None:
     from benchmarks.mark_timing import Marks, table
 
     results = from_fields(Marks, arguments).run(_cache(arguments))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
+
+
+def _flood(arguments: argparse.Namespace) -> None:
+    from benchmarks.flood import Flood, table
+
+    results = from_fields(Flood, arguments).run(_cache(arguments))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))

@@ -175,8 +175,9 @@ class Settings(_Strict):
         account_rows: Most rows that an account may have in flight in a worker; a lone request may have more. It
             bounds what an account is told before an alarm that another worker raises.
         all_bodies: Most bytes that the bodies of all requests in flight may take.
-        refusals_burst: How many requests of an account may be refused at once; the next ones are not read. A
-            request that took several milliseconds to read counts as so many.
+        refusals_burst: How many requests of an account, or of all clients without a key together, may be refused
+            at once; the next ones are not read, and their refusals are held back for a second. A request that
+            took several milliseconds to read counts as so many.
         refusals_per_second: How many may be refused from then on. Each worker counts for itself.
         body_seconds: How long a body may take to arrive.
         max_head: Most bytes of a request's line and headers.

@@ -15,7 +15,7 @@ from server.deployment.service import Service
 from server.deployment.turn import closing
 from server.http import hosts, logs, problems
 from server.http.body import read_body
-from server.http.intake import Intake
+from server.http.intake import STRANGERS, Intake
 from server.http.origins import Origins
 from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
@@ -80,6 +80,8 @@ class Application:
 
         async def out(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if 400 <= message["status"] < 500 and not self.draining:
+                    await self._rest(record.account)
                 record.status = message["status"]
                 message["headers"].append((b"x-request-id", record.id.encode()))
                 if self.draining:
@@ -90,6 +92,13 @@ class Application:
             await self._answer(record, scope, headers, receive, out)
         finally:
             self.finish(record, monotonic() - begun)
+
+    async def _rest(self, account: str | None) -> None:
+        """Holds a refusal back if too many came before it; those of clients without a valid key count here."""
+        if account is None:
+            self.intake.refused(STRANGERS)
+        if rest := self.intake.rest(account or STRANGERS):
+            await asyncio.sleep(rest)
 
     def finish(self, record: RequestRecord, seconds: float) -> None:
         """Counts a request that took so many seconds, and logs it."""

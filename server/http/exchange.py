@@ -218,6 +218,10 @@ class Exchange:
         else:
             headers.append((b"content-length", b"%d" % len(content)))
         headers.append((b"x-request-id", record.id.encode()))
-        self._respond(self, record.status, headers, content)
+        if error is not None and (rest := application.intake.rest(self._head.caller.account.name)):
+            loop = asyncio.get_running_loop()
+            loop.call_later(rest, self._respond, self, record.status, headers, content)
+        else:
+            self._respond(self, record.status, headers, content)
         application.finish(record, monotonic() - self._begun)
         return error is None or error is outcome

@@ -14,6 +14,12 @@ from wire import Malformed, Refused
 P = ParamSpec("P")
 T = TypeVar("T")
 
+STRANGERS = ""
+"""In the place of an account's name: all clients together whose requests carry no valid key."""
+REST = 1.0
+"""Seconds for which a refusal is held back, once too many requests of an account were refused. A client that waits
+for its answers cannot send refused requests as fast as they cost little."""
+
 
 class TooOften(Refused):
     """Too many requests of an account were refused (429); this one does not count as another."""
@@ -53,16 +59,25 @@ class Intake:
 
     def expect(self, account: str) -> None:
         """Raises :class:`TooOften` if too many of an account's requests were refused."""
-        if (full_at := self._full_at.get(account)) is not None:
+        if (wait := self._wait(account)) > 0:
             settings = self._settings
-            wait = full_at - self._clock() - (settings.refusals_burst - 1) / settings.refusals_per_second
-            if wait > 0:
-                raise TooOften(
-                    f"too many requests of this account were refused; after {settings.refusals_burst} of them, "
-                    f"{settings.refusals_per_second:g} a second are read",
-                    status=429,
-                    retry_after=wait,
-                )
+            raise TooOften(
+                f"too many requests of this account were refused; after {settings.refusals_burst} of them, "
+                f"{settings.refusals_per_second:g} a second are read",
+                status=429,
+                retry_after=wait,
+            )
+
+    def rest(self, account: str) -> float:
+        """Returns the seconds for which a refusal of an account's request is to be held back."""
+        return REST if self._wait(account) > 0 else 0.0
+
+    def _wait(self, account: str) -> float:
+        """Returns the seconds until a request of an account may be refused again; not positive if it may now."""
+        if (full_at := self._full_at.get(account)) is None:
+            return 0.0
+        settings = self._settings
+        return full_at - self._clock() - (settings.refusals_burst - 1) / settings.refusals_per_second
 
     def refused(self, account: str, spent: float = 0.0) -> None:
         """Counts a request of an account that was refused after so many seconds.

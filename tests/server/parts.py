@@ -23,6 +23,7 @@ from zoo import folder
 SHAPE = (1, 8, 8)
 CONFIG = """
 state = "state"
+refusals_burst = 1_000_000  # the tests are refused often, and none shall wait
 [plans.paying]
 price_per_row = "0.0001"
 price_per_request = "0.01"

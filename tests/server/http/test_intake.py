@@ -11,7 +11,7 @@ import pytest
 from bodies import BODY, Costs
 from parts import keys_of_new, serving
 
-from server.http.intake import Intake
+from server.http.intake import REST, STRANGERS, Intake
 from server.settings import Settings
 from wire import Malformed, Refused
 from wire.http import Endpoint
@@ -137,6 +137,56 @@ def test_refused_requests_are_answered_429_before_their_body_is_read(tmp_path):
     assert status == 429 and b"too many requests of this account were refused" in said
     assert costs.ask(path, BODY, plan="admin")[0] == 200
     costs.close()
+
+
+def test_a_refusal_rests_once_too_many_came_before_it():
+    clock = Clock(1e6)
+    intake = Intake(settings(refusals_burst=3, refusals_per_second=0.5), clock)
+    for _ in range(3):
+        assert intake.rest("a") == 0
+        intake.refused("a")
+    assert intake.rest("a") == REST and intake.rest("b") == intake.rest(STRANGERS) == 0
+    clock.now += 2
+    assert intake.rest("a") == 0
+
+
+@pytest.mark.parametrize("key", [None, "unknown"])
+def test_clients_without_a_key_share_a_limit_of_refusals_and_wait_longer_beyond_it(tmp_path, monkeypatch, key):
+    costs = Costs(tmp_path, refusals_burst=5, refusals_per_second=0.01)
+    rests = []
+
+    async def rest(seconds):
+        rests.append(seconds)
+
+    monkeypatch.setattr("server.http.application.asyncio.sleep", rest)
+    if key is not None:
+        costs.keys["free"] = key
+    asked = [costs.ask("/v2/models/table/infer", BODY, plan=key and "free")[0] for _ in range(7)]
+    assert asked == [401] * 7 and rests == [REST] * 3  # the fifth empties the bucket
+    costs.ask("/nowhere", plan=None, method="GET")
+    assert len(rests) == 4
+    assert costs.ask("/v2/health/live", plan=None, method="GET")[0] == 200
+    assert costs.ask("/v2/models/table/infer", BODY, plan="admin")[0] == 200 and len(rests) == 4
+    costs.close()
+
+
+def test_a_plain_request_s_refusal_is_held_back_as_well(tmp_path):
+    folder.save(Network.new(FAMILIES["softmax"](), (14,), tuple("ab"), seed=0, device="cpu"), tmp_path / "net")
+    config = tmp_path / "range.toml"
+    config.write_text(
+        'state = "state"\nrefusals_burst = 3\nrefusals_per_second = 0.001\n'
+        '[plans.free]\n[[victims]]\nname = "small"\nfolder = "net"\n'
+    )
+    with serving("--config", config, cwd=tmp_path) as (url, _):
+        (key,) = keys_of_new(config, one="free")
+        taken = []
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client:
+            for _ in range(5):
+                begun = time.monotonic()
+                status = client.post("/v2/models/small/infer", content=b"{").status_code
+                taken.append((status, time.monotonic() - begun))
+    assert [status for status, _ in taken] == [400] * 3 + [429] * 2
+    assert min(seconds for _, seconds in taken[2:]) > 0.9 * REST
 
 
 BIG = """
