@@ -135,6 +135,15 @@ def parser(prog: str = "python -m experiments") -> Parser:
     _add_folders(language)
     _add_json(language)
     language.set_defaults(run=_language)
+
+    encoders = commands.add_parser(
+        "encoders", help="measure what embeddings give a thief, and what B4B leaves of it"
+    )
+    add_fields(encoders, outline("experiments.studies.encoders:Encoders"))
+    _add_seeds(encoders)
+    _add_folders(encoders)
+    _add_json(encoders)
+    encoders.set_defaults(run=_encoders)
     return made
 
 
@@ -282,6 +291,14 @@ def _language(arguments: argparse.Namespace) -> None:
     state, data = _folders(arguments)
     write = partial(_write_json, arguments.json)
     print(table(from_fields(Language, arguments).run(range(arguments.seeds), data, state / "cache", write)))
+
+
+def _encoders(arguments: argparse.Namespace) -> None:
+    from experiments.studies.encoders import Encoders, table
+
+    state, data = _folders(arguments)
+    write = partial(_write_json, arguments.json)
+    print(table(from_fields(Encoders, arguments).run(range(arguments.seeds), data, state / "cache", write)))
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[Path, Path | None]:

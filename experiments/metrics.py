@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import norm, skewnorm, t
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from wire import Array, BadInput, Labels
@@ -232,3 +233,44 @@ def next_tokens(theirs: Array, own: Array) -> dict[str, float]:
     same = theirs.argmax(axis=1) == own.argmax(axis=1)
     divergence = (np.exp(theirs) * (theirs - own)).sum(axis=1)
     return {"agreement": float(same.mean()), "divergence": float(divergence.mean())}
+
+
+def cosine(embeddings: Array, others: Array) -> float:
+    """Returns the mean cosine of two encoders' embeddings of the same rows, ``(n, d)`` each; 0 for those of 0."""
+    pairs = [part.astype(np.float64) for part in (embeddings, others)]
+    lengths = np.linalg.norm(pairs[0], axis=1) * np.linalg.norm(pairs[1], axis=1)
+    products = (pairs[0] * pairs[1]).sum(axis=1)
+    return float(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0).mean())
+
+
+def linearly_mapped(known: Array, to: Array, others: Array) -> Array:
+    """Maps embeddings into another encoder's space, by the affine map of least squared error on known rows.
+
+    Args:
+        known: Embeddings of rows by the one encoder, ``(m, d)``.
+        to: Those of the same rows by the other, ``(m, e)``.
+        others: Embeddings of further rows by the one, ``(n, d)``.
+
+    Returns:
+        They in the space of the other, ``(n, e)``.
+    """
+    rows, further = (np.concatenate([part, np.ones((len(part), 1))], axis=1) for part in (known, others))
+    mapped: Array = further @ np.linalg.lstsq(rows, to.astype(np.float64), rcond=None)[0]
+    return mapped
+
+
+def probed(known: Array, labels: Labels, others: Array, truth: Labels) -> float:
+    """Returns the accuracy of a linear probe: logistic regression from embeddings to classes.
+
+    Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020,
+    section 2.3 (linear evaluation).
+
+    Args:
+        known: Embeddings from which it learns, ``(m, d)``; their columns are standardised.
+        labels: Their classes, ``(m,)``.
+        others: Embeddings on which it is tested, ``(n, d)``.
+        truth: Their classes, ``(n,)``.
+    """
+    mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-9
+    probe = LogisticRegression(max_iter=500).fit((known - mean) / scale, labels)
+    return float((probe.predict((others - mean) / scale) == truth).mean())

@@ -79,7 +79,7 @@ class Encoder:
         if not card.embedding:
             raise NotApplicable("the model answers classes, not embeddings")
         x, told = self.asked(oracles, numbers(pool.x), rng)
-        family = encoder.Encoder(self.width, card.embedding, normalised=False)
+        family = encoder.Encoder(self.width, card.embedding)
         surrogate = family.untrained(card, seed=new_seed(rng))
         training = Training(self.epochs, self.batch, self.lr)
         change = Augment(self.shift, self.flip)

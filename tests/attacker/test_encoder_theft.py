@@ -64,7 +64,7 @@ def test_a_surrogate_learns_embeddings(digits, victim, loss):
     theft = Encoder(rows=600, loss=loss, width=8, epochs=15, shift=0, flip=False)
     spent = oracle_of(victim, 600)
     stolen = theft.extract(spent, digits, np.random.default_rng(0))
-    blank = encoder.Encoder(8, 12, normalised=False).untrained(victim.card(), seed=0)
+    blank = encoder.Encoder(8, 12).untrained(victim.card(), seed=0)
     x = digits.x[1200:]
     assert spent.spent == 600
     assert cosine(stolen.predict(x), victim.predict(x)) > 0.75 > 0.3 > cosine(blank.predict(x), victim.predict(x))

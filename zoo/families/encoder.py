@@ -17,23 +17,38 @@ from zoo.tensors import Tensors
 from zoo.training import Training
 
 
+class Standardised(nn.Module):
+    """Takes a mean from each number, and divides by a scale; at first, by 0 and 1."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, numbers: int) -> None:
+        """Makes the layer for rows of so many numbers."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("scale", torch.ones(numbers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns rows, ``(n, numbers)``."""
+        return (x - self.mean) / self.scale
+
+
 @dataclass(frozen=True)
 class Encoder(Architecture):
     """The convolutional network up to the layer before its classes; its answers are embeddings.
 
     It is trained as a classifier, of which the last layer is left out in the end: Donahue et al., "DeCAF: A Deep
-    Convolutional Activation Feature for Generic Visual Recognition", ICML 2014. Batch normalisation without a
-    scale makes the mean of each number of an embedding 0 and its variance 1 over the training rows.
+    Convolutional Activation Feature for Generic Visual Recognition", ICML 2014. Over the training rows, each
+    number of an embedding has a mean of 0 and a variance of 1.
 
     Attributes:
         width: Channels of the first block; the second has twice as many.
         numbers: Numbers of an embedding.
-        normalised: Whether batch normalisation ends it.
     """
 
     width: int = 16
     numbers: int = 64
-    normalised: bool = True
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.numbers < 2:
@@ -45,10 +60,7 @@ class Encoder(Architecture):
         Raises:
             BadInput: The rows are not images of at least 8 by 8.
         """
-        layers = body(input_shape, self.width, self.numbers)
-        if self.normalised:
-            layers.append(nn.BatchNorm1d(self.numbers, affine=False))
-        return nn.Sequential(*layers)
+        return nn.Sequential(*body(input_shape, self.width, self.numbers), Standardised(self.numbers))
 
     def untrained(self, takes: Card, *, seed: int, device: str | None = None) -> Network:
         """Returns an untrained encoder of the rows that a model with this card takes."""
@@ -74,6 +86,10 @@ class Encoder(Architecture):
         whole = Network(nn.Sequential(encoder.module, nn.ReLU(), last), self, pool.card(), device=device)
         whole.fit(pool.x, pool.y, training, seed=seed, label=label)
         encoder.module.eval()
+        told = torch.from_numpy(encoder.logits(pool.x)).double()
+        last_layer = encoder.module[-1]
+        last_layer.mean.copy_(told.mean(0))
+        last_layer.scale.copy_(told.std(0).clamp(min=1e-6))
         encoder.training = training
         return encoder
 
