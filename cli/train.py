@@ -24,6 +24,7 @@ FAMILIES = {
     "knn": "zoo.families.knn:Knn",
     "tfidf": "zoo.families.text:Tfidf",
     "encoder": "zoo.families.encoder:Encoder",
+    "minilm": "zoo.families.minilm:Minilm",
 }
 """Mirrors ``zoo.families.FAMILIES`` as strings, so that the help does not import torch."""
 

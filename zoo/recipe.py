@@ -19,6 +19,7 @@ from zoo.families.encoder import Encoder
 from zoo.families.gbdt import Gbdt
 from zoo.families.knn import Knn
 from zoo.families.logistic import Logistic, Softmax
+from zoo.families.minilm import Minilm
 from zoo.families.mlp import Mlp
 from zoo.families.resnet import Resnet
 from zoo.families.svm import Svm
@@ -103,6 +104,7 @@ READY: dict[str, Ready] = {
     "adult-tree": Ready("adult", Tree(depth=8)),
     "adult-gbdt": Ready("adult", Gbdt()),
     "rt-polarity-tfidf": Ready("rt_polarity", Tfidf()),
+    "minilm-encoder": Ready("rt_polarity", Minilm()),
 }
 """Built-in recipes of victims, by name."""
 

@@ -111,7 +111,13 @@ class Admission:
             if names.count(name) > 1:
                 raise BadInput(f"two limits share the counter {name}; expected one")
 
-    def bill(self, query: Query, alarms: Sequence[StandingAlarm] = (), log_position: int | None = None) -> Bill:
+    def bill(
+        self,
+        query: Query,
+        alarms: Sequence[StandingAlarm] = (),
+        log_position: int | None = None,
+        usage: Usage | None = None,
+    ) -> Bill:
         """Returns what an answer will cost.
 
         Args:
@@ -119,17 +125,21 @@ class Admission:
             alarms: The account's alarms at the model.
             log_position: Position of the control log at which the account and its alarms were read; None without
                 a control log.
+            usage: The tokens of its texts, where these are billed in place of rows.
         """
-        rows, at = len(query.x), query.at
+        rows, at = len(query.x) if usage is None else sum(usage), query.at
+        unit = "rows" if usage is None else "tokens"
         if any(alarm.reaction == "refuse" for alarm in alarms):  # only if the log has not grown since
             nothing = Charge(query.account, (), at, log_position=log_position)
-            return Bill(nothing, rows, refused=refused(self.model))
+            return Bill(nothing, rows, refused=refused(self.model), unit=unit)
         limits = self._limits
         if alarms:
             limits += tuple(self._kept(Slowed(alarm.at)) for alarm in alarms if alarm.reaction == "slow")[:1]
         counters = [rule.counter(name, rows, at) for name, _, rule in limits]
-        counters += self._ledger(rows)
-        return Bill(Charge(query.account, counters, at, query.idempotency_key, log_position), rows, limits)
+        counters += self._ledger(rows) if usage is None else self._token_ledger(usage)
+        return Bill(
+            Charge(query.account, counters, at, query.idempotency_key, log_position), rows, limits, unit=unit
+        )
 
     def of_tokens(self, account: str, usage: Usage, at: float, log_position: int | None = None) -> Bill:
         """Returns what so many tokens of a language model cost; a limit counts each as it counts a row.
@@ -141,9 +151,12 @@ class Admission:
             log_position: As for :meth:`bill`.
         """
         counters = [rule.counter(name, sum(usage), at) for name, _, rule in self._limits]
-        counters += [Counter(f"{self.model}/ledger/{name}", n) for name, n in self.price.of(usage).items()]
+        counters += self._token_ledger(usage)
         charge = Charge(account, counters, at, log_position=log_position)
         return Bill(charge, sum(usage), self._limits, unit="tokens")
+
+    def _token_ledger(self, usage: Usage) -> list[Counter]:
+        return [Counter(f"{self.model}/ledger/{name}", n) for name, n in self.price.of(usage).items()]
 
     def _kept(self, rule: Limit) -> Kept:
         return Kept(f"{self.model}/{rule.name}", rule.policy, rule)

@@ -39,6 +39,7 @@ class LoadedModel:
         card: The bare model's card.
         batcher: Runs its forward passes.
         leaves: Runs the passes that find the leaves of its trees; None if these are not disclosed.
+        tokens: Counts the tokens of texts, ``(n,)``, for a model whose texts are billed by the token; else None.
         platform: Its engine's name in the protocol's metadata.
         weights: SHA-256 of its weights, as in its folder's card.
         companions: Models that can be evaluated beside it.
@@ -50,6 +51,7 @@ class LoadedModel:
     weights: str
     companions: Models
     leaves: Batcher | None = None
+    tokens: Callable[[Array], Array] | None = None
 
     async def __call__(self, query: Query) -> Answer:
         """Answers with the bare model's labels and probabilities, or embeddings."""
@@ -114,7 +116,8 @@ def load_all(
         batcher = Batcher(engine, threads, None if observe is None else partial(observe, victim.name))
         aside = beside.setdefault(source, Models(models[source], victim, card, cache, settings.threads, threads))
         leaves = Batcher(leaf_engine(models[source].network()), threads) if victim.leaves else None
-        served[victim.name] = LoadedModel(card, batcher, engine.platform, weights[source], aside, leaves)
+        tokens = getattr(models[source], "tokens", None)
+        served[victim.name] = LoadedModel(card, batcher, engine.platform, weights[source], aside, leaves, tokens)
     return served
 
 

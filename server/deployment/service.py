@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from fastapi import Request
 
+from defenses.admission.price import Usage
 from defenses.store import Store
 from defenses.watermarks.key import WatermarkKey
 from defenses.watermarks.ledger import MarkLedger
@@ -235,6 +236,7 @@ class Service:
         x: Array,
         request_id: str | None = None,
         origin: Origin | None = None,
+        usage: Usage | None = None,
     ) -> tuple[Answer, Limits]:
         """Asks a model about rows; a request that is repeated under its id is billed once.
 
@@ -244,6 +246,7 @@ class Service:
             x: The rows.
             request_id: The client's name for the request, if any.
             origin: Where it comes from, if that is noted.
+            usage: The tokens of the rows, where these are billed in their place.
 
         Returns:
             The answer, and the state in which it left the limits.
@@ -263,7 +266,7 @@ class Service:
                 result.set_result(outcome)
             return True
 
-        self.submit(caller, deployed, x, request_id, done, origin)
+        self.submit(caller, deployed, x, request_id, done, origin, usage)
         try:
             answer, limits, charge = await result
         except asyncio.CancelledError:
@@ -281,6 +284,7 @@ class Service:
         request_id: str | None,
         done: Callable[[Reply | Exception], bool],
         origin: Origin | None = None,
+        usage: Usage | None = None,
     ) -> None:
         """Asks as :meth:`ask` does, together with all who do so in this turn of the event loop.
 
@@ -291,11 +295,12 @@ class Service:
             request_id: The client's name for the request, if any.
             done: Takes the outcome, in a later turn; returns whether somebody still waits for it.
             origin: Where the request comes from, if that is noted.
+            usage: As for :meth:`ask`.
         """
         name, model = caller.account.name, deployed.card.model
         query = Query(name, x, self.clock(), idempotency_key(model, request_id, x), origin)
         alarms = self.control.alarms.standing(name, model)
-        self._turns.add(Asking(query, deployed, alarms, caller.position, done))
+        self._turns.add(Asking(query, deployed, alarms, caller.position, done, usage))
 
     async def close(self) -> None:
         """Refuses and refunds what is still to be answered."""

@@ -130,6 +130,7 @@ class Deployed:
         pass_rows: Most rows of a forward pass.
         platform: The engine's name.
         layers: The layers around the victim, outermost first.
+        tokens: Counts the tokens of texts, where these are billed in place of rows; else None.
     """
 
     card: Card
@@ -139,6 +140,7 @@ class Deployed:
     pass_rows: int
     platform: str
     layers: Sequence[Bound]
+    tokens: Callable[[Array], Array] | None = None
 
     async def check(self, classes: int) -> None:
         """Checks that the marks survive the noise outside them.
@@ -304,6 +306,7 @@ def _on_plan(
         served.batcher.most,
         served.platform,
         layers,
+        served.tokens,
     )
 
 

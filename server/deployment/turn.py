@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from defenses.admission.admission import Bill
+from defenses.admission.price import Usage
 from defenses.reactions.alarm import StandingAlarm, refused
 from defenses.store import Store
 from defenses.store.counters import Charge
@@ -44,6 +45,7 @@ class Asking(NamedTuple):
         position: The position of the control log at which both were read.
         done: Takes the outcome, and notes in the store what was answered; returns whether somebody still waits
             for it, else the charge is refunded.
+        usage: The tokens of its texts, where these are billed in place of rows.
     """
 
     query: Query
@@ -51,6 +53,7 @@ class Asking(NamedTuple):
     alarms: Sequence[StandingAlarm]
     position: int
     done: Callable[[Reply | Exception], bool]
+    usage: Usage | None = None
 
     def tell(self, outcome: Reply | Exception) -> bool:
         """Hands over the outcome; what fails then is this query's alone, and its charge stands."""
@@ -126,7 +129,7 @@ class Turns:
                 asking.tell(crowd)
                 continue
             try:
-                bill = asking.deployed.admission.bill(asking.query, asking.alarms, asking.position)
+                bill = asking.deployed.admission.bill(asking.query, asking.alarms, asking.position, asking.usage)
             except Exception as error:
                 self._leave(asking, error)
             else:
@@ -194,7 +197,7 @@ class Turns:
             at += len(x)
 
     async def _alone(self, one: _Admitted) -> None:
-        query, deployed, alarms, _, _ = one.asking
+        query, deployed, alarms, *_ = one.asking
         try:
             answer = await deployed.reaction.around(alarms)(query)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings, ``POST /v1/embeddings``: of language models whose settings allow them."""
+"""OpenAI's embeddings, ``POST /v1/embeddings``: of encoders of texts, and of language models that give them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from starlette.responses import Response
 from defenses.store import VersionConflict
 from server.deployment import service as services
 from server.deployment.language_stack import SpokenTo
-from server.http.intake import Intake
+from server.deployment.service import Caller, Service
+from server.http.intake import Held, Intake
 from server.http.openapi import METERED, headers
 from server.protocols.openai_document import described
+from server.protocols.openai_encoders import embedded, encoder, texts_of
 from server.protocols.openai_headers import limit_headers
 from server.protocols.openai_messages import decoded, prompts_of, request_key
 from wire import Array, Malformed, Refused
+from wire.ratelimit import Limits
 
 router = APIRouter(tags=["OpenAI protocol"], responses=METERED)
 
@@ -70,26 +73,37 @@ async def embeddings(request: Request) -> Response:
         held.more(len(body))
         key = request_key("embeddings", request.headers.get("Idempotency-Key"), body)
         asked = held.read(decoded, body, EmbeddingRequest)
+        record.model = asked.model if asked.model in (*service.models, *service.languages.names) else None
         while True:
-            spoken = service.languages.spoken_to(caller.account, asked.model)
-            record.model = spoken.name
-            texts = held.read(_checked, asked, spoken)
             try:
-                found, limits = await service.languages.embed(
-                    spoken, caller.account.name, texts, service.clock(), key, caller.position
-                )
+                found, tokens, limits = await _told(service, caller, asked, held, key)
                 break
             except VersionConflict:
                 caller = await service.enter(authorization)
-    tokens = sum(map(len, texts))
     data = [
         {"object": "embedding", "index": index, "embedding": _written(one, asked.encoding_format)}
         for index, one in enumerate(found)
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    answer = {"object": "list", "data": data, "model": spoken.name, "usage": usage}
+    answer = {"object": "list", "data": data, "model": asked.model, "usage": usage}
     content = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, headers=limit_headers(limits), media_type="application/json")
+
+
+async def _told(
+    service: Service, caller: Caller, asked: EmbeddingRequest, held: Held, key: str | None
+) -> tuple[Array, int, Limits]:
+    """Returns the embeddings, ``(n, d)``, their tokens, and the state in which they left the limits."""
+    deployed = encoder(service, caller, asked.model)
+    if deployed is not None:
+        x = held.read(texts_of, asked.input, asked.dimensions, deployed)
+        return await embedded(service, caller, deployed, x, key)
+    spoken = service.languages.spoken_to(caller.account, asked.model)
+    texts = held.read(_checked, asked, spoken)
+    found, limits = await service.languages.embed(
+        spoken, caller.account.name, texts, service.clock(), key, caller.position
+    )
+    return found, sum(map(len, texts)), limits
 
 
 def _checked(asked: EmbeddingRequest, spoken: SpokenTo) -> list[list[int]]:

@@ -79,6 +79,8 @@ def expect_short_texts(size: int) -> None:
 def check(x: Array, card: Card) -> Array:
     """Checks the values of rows against a card: finiteness and range, or the length of texts."""
     if card.dtype == "BYTES":
+        if card.embedding:
+            raise Malformed("the model embeds texts, whose tokens are billed: ask POST /v1/embeddings")
         longest = max(map(len, x))
         if longest > MOST_CHARACTERS:
             raise Malformed(f"a text has {longest} characters; at most {MOST_CHARACTERS} are read")

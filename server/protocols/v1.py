@@ -242,10 +242,16 @@ class Prediction(BaseModel):
     )
 
 
+class Embedded(BaseModel):
+    """An encoder's answer about one row."""
+
+    embedding: list[float] = Field(examples=[[0.6, -0.8]])
+
+
 class PredictResponse(BaseModel):
     """The answers about all rows."""
 
-    predictions: list[Prediction]
+    predictions: list[Prediction | Embedded]
 
 
 operations: Sequence[Operation] = [

@@ -10,6 +10,7 @@ from zoo.families.fitted import Fitted
 from zoo.families.gbdt import Gbdt
 from zoo.families.knn import Knn
 from zoo.families.logistic import Logistic, Softmax
+from zoo.families.minilm import Minilm
 from zoo.families.mlp import Mlp
 from zoo.families.pretrained import Torchvision
 from zoo.families.resnet import Resnet
@@ -30,7 +31,7 @@ NETWORKS: dict[str, type[Architecture]] = {
 FITTED: dict[str, type[Fitted]] = {"svm": Svm, "tree": Tree, "forest": Forest, "gbdt": Gbdt, "knn": Knn}
 """Families fitted without gradients."""
 
-FAMILIES: dict[str, type[Family]] = {**NETWORKS, **FITTED, "tfidf": Tfidf, "encoder": Encoder}
+FAMILIES: dict[str, type[Family]] = {**NETWORKS, **FITTED, "tfidf": Tfidf, "encoder": Encoder, "minilm": Minilm}
 
 
 def name_of(family: Family) -> str:
