@@ -45,6 +45,7 @@ class Encoders:
         rows: Rows of a theft.
         bits: Random planes of B4B.
         beta: Coverage at which its noise is 0.8 of an embedding.
+        width: Channels of the first block of surrogates; the victim has 16.
         epochs: Passes over the rows of the largest theft; the others take as many steps.
         probe: Labelled rows from which a linear probe learns.
         accounts: Numbers of accounts that share the largest theft.
@@ -56,7 +57,8 @@ class Encoders:
     rows: tuple[int, ...] = (1000, 5000)
     bits: int = 8
     beta: float = 0.6
-    epochs: int = 10
+    width: int = 8
+    epochs: int = 5
     probe: int = 2000
     accounts: tuple[int, ...] = (2, 10)
     classes: tuple[int, ...] = (0, 6)
@@ -125,7 +127,7 @@ class Encoders:
             yield from self._customer(lab, server, victim, pools["shadow"], name, kept, seed)
 
     def _theft(self, rows: int, **settings: Any) -> Theft:
-        return Theft(rows, epochs=self.epochs * max(self.rows) // rows, **settings)
+        return Theft(rows, width=self.width, epochs=self.epochs * max(self.rows) // rows, **settings)
 
     def _baselines(
         self, lab: Lab, server: Server, victim: Network, pools: Mapping[str, Pool], judge: _Judge, seed: int
@@ -134,9 +136,11 @@ class Encoders:
         assert known.y is not None and other.y is not None
         pixels = [pool.x.reshape(len(pool), -1) for pool in (known, other)]
         yield {"what": "pixels", "probe": metrics.probed(pixels[0], known.y, pixels[1], other.y)}
-        blank = Encoder().untrained(victim.card(), seed=seed + 1000)
+        blank = Encoder(self.width).untrained(victim.card(), seed=seed + 1000)
         yield {"what": "an encoder at random", **judge.of(blank)}
-        own = Encoder().train(known, Training(self.epochs), seed + 2000, device="cpu", label="own labels")
+        own = Encoder(self.width).train(
+            known, Training(self.epochs), seed + 2000, device="cpu", label="own labels"
+        )
         yield {"what": "an encoder of the probe's own labels", **judge.of(own)}
         rng = np.random.default_rng([seed, 2])
         oracle, rows = lab.oracle(server, BARE, "shuffled"), max(self.rows)
