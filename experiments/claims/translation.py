@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from sacrebleu import corpus_bleu
 from tqdm import tqdm
 
 from attacker.language.flips import Flips
 from attacker.language.imitation import Imitation
-from experiments.bleu import bleu
 from experiments.claims.claim import Finding, Findings, over_seeds
 from experiments.lab import Lab
 from experiments.languages import Victims, about, billed, reach, speak
@@ -225,3 +225,8 @@ def worth(translated: Texts, said: Texts, truth: Texts) -> dict[str, float]:
 def _shuffled(pairs: Texts, seed: int) -> list[str]:
     first, second = split(pairs)
     return paired(first, np.random.default_rng([seed, 2]).permutation(np.array(second, dtype=object)).tolist())
+
+
+def bleu(translations: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the BLEU of all translations together against a reference each, from 0 to 100."""
+    return float(corpus_bleu(translations, [references]).score)
