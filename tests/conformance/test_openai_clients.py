@@ -14,7 +14,6 @@ pytestmark = pytest.mark.conformance
 
 HERE = Path(__file__).parent
 PEERS = HERE.parents[1] / ".cache" / "conformance"
-PROMPT, CHAT = (len(tiny().tokens.encode(text)) for text in ("The king said", "Go The king said"))
 CONFIG = """
 state = "state"
 [plans.free]
@@ -54,17 +53,23 @@ def calls(server, client):
     return told
 
 
+def tokens(text):
+    """Returns how many tokens a text has; the first call trains the model."""
+    return len(tiny().tokens.encode(text))
+
+
 def test_openai_s_own_client_is_answered_and_counts_what_is_billed(server):
     told = calls(server, "openai")
+    prompt, chat = tokens("The king said"), tokens("Go The king said")
     assert told["models"] == ["kjv"] == [told["model"]]
     assert told["text"] == told["streamed"] and set(told["top"]) == {5}
     assert told["biased"] == [2 * tiny().tokens.decode([9])] * 3
     assert told["echoed"] == "The king said"
     assert told["chat"] == told["chat_streamed"] and set(told["chat_top"]) == {20}
     assert told["finish"] in ("length", "stop")
-    assert [prompt for prompt, _ in told["usage"]] == [
-        *(PROMPT, 3, PROMPT, PROMPT, CHAT, CHAT),
-        *(PROMPT + len(tiny().tokens.encode("Go")), 2, PROMPT),
+    assert [asked for asked, _ in told["usage"]] == [
+        *(prompt, 3, prompt, prompt, chat, chat),
+        *(prompt + tokens("Go"), 2, prompt),
     ]
     assert told["widths"] == [16, 16, 16]
     assert int(told["headers"]["x-ratelimit-remaining-tokens"]) > 0
@@ -78,7 +83,8 @@ def test_litellm_is_answered_and_counts_what_is_billed(server):
     told = calls(server, "litellm")
     assert told["chat"] == told["chat_streamed"] and set(told["chat_top"]) == {3}
     assert len(told["texts"]) == 2 and told["texts"][0] == told["texts"][1]
-    assert [prompt for prompt, _ in told["usage"]] == [CHAT, CHAT, PROMPT]
+    prompt, chat = tokens("The king said"), tokens("Go The king said")
+    assert [asked for asked, _ in told["usage"]] == [chat, chat, prompt]
     assert told["errors"]["long"][0] == 400 and "context" in told["errors"]["long"][1]
 
 

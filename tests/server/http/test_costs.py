@@ -108,63 +108,75 @@ PHOTOS = bytes(104 * 3 * 224 * 224 * 4)
 TENSOR = b'{"name":"input","shape":[0],"datatype":"FP32","data":[]}'
 MEMBERS = b"{" + b",".join(b'"%x":0' % n for n in range(15_000)) + b"}"
 LONG = {"Inference-Header-Content-Length": str(50 * MB)}
-ATTACKS = {
-    "a shape of 16 million texts": raw("texts", [16_777_000], 4 * 16_777_000, bytes(4 * 16_777_000)),
-    "more raw texts than are read": raw("texts", [1024], 16_777_000, bytes(16_777_000)),
-    "texts for a model of images": flooded("images", list_of(b'""', 4 * MB)),
-    "texts": flooded("texts", list_of(b'""'), [1024]),
-    "tensors without values": packed(("/v2/models/images/infer", b'{"inputs":' + list_of(TENSOR) + b"}", {})),
-    "numbers and nulls": flooded("images", list_of(b"1,null"), FULL),
-    "missing values": flooded("table", list_of(b"1,null", 7 * 7168 + 1), [1024, 14]),
-    "empty lists": flooded("images", list_of(b"[]"), FULL),
-    "empty objects": flooded("images", list_of(b"{}"), FULL),
-    "lists in an unknown member": flooded("images", list_of(b"[]"), more="DATA"),
-    "lists as data of texts": flooded("texts", list_of(b"[]"), [1024]),
-    "deep lists": flooded("images", b"[" * MB),
-    "deep and wide lists": flooded("images", list_of(b"[" * 500 + b"]" * 500), FULL),
-    "a long shape": flooded("images", list_of(b"1"), "DATA"),
-    "a long number in the shape": flooded("images", list_of(b"9" * 4000), "DATA"),
-    "many outputs": flooded("images", list_of(b'{"name":"labels"}'), outputs="DATA"),
-    "many parameters": flooded("images", MEMBERS, parameters="DATA"),
-    "a long id": flooded("images", b'"' + b"\\u0041" * (MB // 7) + b'"', id="DATA"),
-    "numbers of many digits": flooded("images", list_of(b"0." + b"123456789" * 18, 165 * 6272), [8, 1, 28, 28]),
-    "numbers that are hard to read": flooded(
+ATTACKS = {  # made when they are sent, since some take a while
+    "a shape of 16 million texts": lambda: raw("texts", [16_777_000], 4 * 16_777_000, bytes(4 * 16_777_000)),
+    "more raw texts than are read": lambda: raw("texts", [1024], 16_777_000, bytes(16_777_000)),
+    "texts for a model of images": lambda: flooded("images", list_of(b'""', 4 * MB)),
+    "texts": lambda: flooded("texts", list_of(b'""'), [1024]),
+    "tensors without values": lambda: packed(
+        ("/v2/models/images/infer", b'{"inputs":' + list_of(TENSOR) + b"}", {})
+    ),
+    "numbers and nulls": lambda: flooded("images", list_of(b"1,null"), FULL),
+    "missing values": lambda: flooded("table", list_of(b"1,null", 7 * 7168 + 1), [1024, 14]),
+    "empty lists": lambda: flooded("images", list_of(b"[]"), FULL),
+    "empty objects": lambda: flooded("images", list_of(b"{}"), FULL),
+    "lists in an unknown member": lambda: flooded("images", list_of(b"[]"), more="DATA"),
+    "lists as data of texts": lambda: flooded("texts", list_of(b"[]"), [1024]),
+    "deep lists": lambda: flooded("images", b"[" * MB),
+    "deep and wide lists": lambda: flooded("images", list_of(b"[" * 500 + b"]" * 500), FULL),
+    "a long shape": lambda: flooded("images", list_of(b"1"), "DATA"),
+    "a long number in the shape": lambda: flooded("images", list_of(b"9" * 4000), "DATA"),
+    "many outputs": lambda: flooded("images", list_of(b'{"name":"labels"}'), outputs="DATA"),
+    "many parameters": lambda: flooded("images", MEMBERS, parameters="DATA"),
+    "a long id": lambda: flooded("images", b'"' + b"\\u0041" * (MB // 7) + b'"', id="DATA"),
+    "numbers of many digits": lambda: flooded(
+        "images", list_of(b"0." + b"123456789" * 18, 165 * 6272), [8, 1, 28, 28]
+    ),
+    "numbers that are hard to read": lambda: flooded(
         "images", list_of(b"7.2057594037927933e-17", 23 * 44_688 + 2), [57, 1, 28, 28]
     ),
-    "as many rows as JSON holds": flooded("images", list_of(b"0", 2 * 668 * 784 + 2), [668, 1, 28, 28]),
-    "all rows in binary": raw("images", FULL, len(BLANK), BLANK),
-    "all rows but the last value": raw("images", FULL, len(BLANK), BLANK[:-4] + b"\xff" * 4),
-    "many photos but the last value": raw("photos", [104, 3, 224, 224], len(PHOTOS), PHOTOS[:-4] + b"\xff" * 4),
-    "more bytes than all rows": raw("images", FULL, len(BLANK), bytes(60 * MB)),
-    "a body that is no request": packed(("/v2/models/photos/infer", bytes(60 * MB), {})),
-    "a head of spaces": packed(("/v2/models/photos/infer", b" " * (60 * MB), LONG)),
-    "instances and nulls": packed(v1("images", list_of(b"1,null"))),
-    "instances without values": packed(v1("images", list_of(b"[]"))),
-    "instances that are objects": packed(v1("images", list_of(b"{}"))),
-    "instances that are texts": packed(v1("images", list_of(b'""'))),
-    "as many instances as JSON holds": packed(v1("images", nested(b"0", 28, 28, 1, 600))),
-    "many texts": packed(v1("texts", list_of(b'""'))),
-    "small images": packed(v1("images", list_of(b64(Image.new("L", (28, 28))), 128 * 1024))),
-    "large images": packed(v1("photos", list_of(b64(Image.new("RGB", (224, 224)), "JPEG"), MB))),
-    "an image with long texts": stuffed("PNG", chunk(b"zTXt", b"k\0\0" + zlib.compress(b" " * (MB - 1))) * 40),
-    "as many photos as are read": packed(v1("photos", nested(b64(Image.new("RGBA", (224, 224))), 32))),
-    "an image of many chunks": stuffed("PNG", chunk(b"tEXt") * 60_000),
-    "images of many chunks": stuffed("PNG", chunk(b"tEXt") * 900, 64),
-    "an image of many profiles": stuffed("PNG", chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(65_000))) * 5000),
-    "an image whose data is a bomb": packed(v1("images", b"[" + bomb() + b"]")),
-    "an image of many comments": stuffed("JPEG", segment(0xFE) * 180_000),
-    "an image of many tables": stuffed("JPEG", segment(0xDB, bytes(65) * 1000) * 11),
-    "an image of many frames": stuffed("JPEG", segment(0xC0, bytes.fromhex("08001c001c01011100")) * 60_000),
-    "an image of many fill bytes": stuffed("JPEG", b"\xff" * 700_000),
-    "images with many tags": stuffed("JPEG", exif(800), 64),
-    "images that claim to hold many": stuffed("JPEG", pictures(4000), 11),
-    "an image with many scans": packed(v1("photos", b"[" + scanned_jpeg() + b"]")),
+    "as many rows as JSON holds": lambda: flooded("images", list_of(b"0", 2 * 668 * 784 + 2), [668, 1, 28, 28]),
+    "all rows in binary": lambda: raw("images", FULL, len(BLANK), BLANK),
+    "all rows but the last value": lambda: raw("images", FULL, len(BLANK), BLANK[:-4] + b"\xff" * 4),
+    "many photos but the last value": lambda: raw(
+        "photos", [104, 3, 224, 224], len(PHOTOS), PHOTOS[:-4] + b"\xff" * 4
+    ),
+    "more bytes than all rows": lambda: raw("images", FULL, len(BLANK), bytes(60 * MB)),
+    "a body that is no request": lambda: packed(("/v2/models/photos/infer", bytes(60 * MB), {})),
+    "a head of spaces": lambda: packed(("/v2/models/photos/infer", b" " * (60 * MB), LONG)),
+    "instances and nulls": lambda: packed(v1("images", list_of(b"1,null"))),
+    "instances without values": lambda: packed(v1("images", list_of(b"[]"))),
+    "instances that are objects": lambda: packed(v1("images", list_of(b"{}"))),
+    "instances that are texts": lambda: packed(v1("images", list_of(b'""'))),
+    "as many instances as JSON holds": lambda: packed(v1("images", nested(b"0", 28, 28, 1, 600))),
+    "many texts": lambda: packed(v1("texts", list_of(b'""'))),
+    "small images": lambda: packed(v1("images", list_of(b64(Image.new("L", (28, 28))), 128 * 1024))),
+    "large images": lambda: packed(v1("photos", list_of(b64(Image.new("RGB", (224, 224)), "JPEG"), MB))),
+    "an image with long texts": lambda: stuffed(
+        "PNG", chunk(b"zTXt", b"k\0\0" + zlib.compress(b" " * (MB - 1))) * 40
+    ),
+    "as many photos as are read": lambda: packed(v1("photos", nested(b64(Image.new("RGBA", (224, 224))), 32))),
+    "an image of many chunks": lambda: stuffed("PNG", chunk(b"tEXt") * 60_000),
+    "images of many chunks": lambda: stuffed("PNG", chunk(b"tEXt") * 900, 64),
+    "an image of many profiles": lambda: stuffed(
+        "PNG", chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(65_000))) * 5000
+    ),
+    "an image whose data is a bomb": lambda: packed(v1("images", b"[" + bomb() + b"]")),
+    "an image of many comments": lambda: stuffed("JPEG", segment(0xFE) * 180_000),
+    "an image of many tables": lambda: stuffed("JPEG", segment(0xDB, bytes(65) * 1000) * 11),
+    "an image of many frames": lambda: stuffed(
+        "JPEG", segment(0xC0, bytes.fromhex("08001c001c01011100")) * 60_000
+    ),
+    "an image of many fill bytes": lambda: stuffed("JPEG", b"\xff" * 700_000),
+    "images with many tags": lambda: stuffed("JPEG", exif(800), 64),
+    "images that claim to hold many": lambda: stuffed("JPEG", pictures(4000), 11),
+    "an image with many scans": lambda: packed(v1("photos", b"[" + scanned_jpeg() + b"]")),
 }
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_small_body_costs_little(costs, name):
-    path, body, headers = ATTACKS[name]
+    path, body, headers = ATTACKS[name]()
     assert len(body) <= SMALL
     spent = []
     for _ in range(3):  # the least of three, since other work on the machine adds to it
@@ -208,10 +220,11 @@ def test_no_administrator_s_route_reads_the_body_of_others(costs, plan):
         (b"[[defenses]]\n" * 1200, "toml"),
         (b"a = 1" + b"0" * 16_000, "toml"),
         (b'[[defenses]]\ntype="rounding"\ndigits=2\n' * 400, "toml"),
-        (gzip.compress(bytes(60 * MB)), "gzip"),
+        (None, "gzip"),  # a bomb
     ],
 )
 def test_what_an_administrator_sends_costs_little(costs, body, kind):
+    body = gzip.compress(bytes(60 * MB)) if body is None else body
     headers = {"Content-Encoding": "gzip"} if kind == "gzip" else {"Content-Type": f"application/{kind}"}
     spent = []
     for _ in range(3):
