@@ -14,7 +14,7 @@ import math
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -76,21 +76,31 @@ def pack(kind: Kind, tensors: Sequence[Tensor], fields: Mapping[str, Any]) -> tu
     Returns:
         The body, and the length of its JSON part if raw bytes follow it, else None.
     """
-    entries: list[dict[str, Any]] = []
+    entries: list[dict[str, Any] | orjson.Fragment] = []
     blobs: list[bytes] = []
     for tensor in tensors:
         values = tensor.array
-        entry: dict[str, Any] = {"name": tensor.name, "shape": list(values.shape), "datatype": tensor.datatype}
         if tensor.binary:
             blobs.append(_raw_texts(values) if values.dtype == object else values.tobytes())
-            entry["parameters"] = {"binary_data_size": len(blobs[-1])}
-        elif values.dtype == object:
+            entries.append(_binary_entry(tensor.name, values.shape, tensor.datatype, len(blobs[-1])))
+            continue
+        entry: dict[str, Any] = {"name": tensor.name, "shape": values.shape, "datatype": tensor.datatype}
+        if values.dtype == object:
             entry["data"] = values.reshape(-1).tolist()
         else:
             entry["data"] = np.ascontiguousarray(values.reshape(-1))  # orjson writes NaN as null
         entries.append(entry)
     head = orjson.dumps({**fields, kind: entries}, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join([head, *blobs]), len(head) if blobs else None
+
+
+@lru_cache(1024)  # a server writes the same again and again
+def _binary_entry(name: str, shape: tuple[int, ...], datatype: str, size: int) -> orjson.Fragment:
+    """Returns the JSON of a tensor whose raw bytes follow."""
+    parameters = {"binary_data_size": size}
+    return orjson.Fragment(
+        orjson.dumps({"name": name, "shape": shape, "datatype": datatype, "parameters": parameters})
+    )
 
 
 class TensorHead(msgspec.Struct, dict=True):

@@ -74,7 +74,7 @@ class Answer:
         return len(self.labels)
 
     def __getitem__(self, rows: slice | Array) -> Answer:
-        return Answer(self.labels[rows], *(None if part is None else part[rows] for part in self._told))
+        return Answer(self.labels[rows], *[None if part is None else part[rows] for part in self._told])
 
     @property
     def _told(self) -> tuple[Array | None, ...]:

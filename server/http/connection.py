@@ -191,10 +191,10 @@ class Connection(HttpToolsProtocol):
         if plain.disconnected or self.transport.is_closing():
             return
         end = not plain.keep_alive or self._application.draining
-        lines = [b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *headers)]
         if end:
-            lines.append(b"connection: close\r\n")
-        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
+            headers.append((b"connection", b"close"))
+        lines = b"\r\n".join(map(b": ".join, (*self.server_state.default_headers, *headers)))
+        self.transport.write(b"%s%s\r\n\r\n%s" % (STATUS_LINE[status], lines, body))
         if end:
             self.transport.close()
         self.on_response_complete()
