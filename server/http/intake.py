@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from time import monotonic, perf_counter, process_time
 from types import TracebackType
@@ -40,7 +39,7 @@ class Intake:
             clock: Returns the time, in seconds.
         """
         self._settings, self._clock = settings, clock
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._all = 0
         self._full_at: dict[str, float] = {}  # when the bucket of an account will be full again
         self._processor = process_time()  # at the last refusal
@@ -99,9 +98,9 @@ class Intake:
             Refused: The account holds too many (429), or all accounts together (503).
         """
         settings = self._settings
-        self._held[account] += size
+        held = self._held[account] = self._held.get(account, 0) + size
         self._all += size
-        if self._held[account] > settings.account_bodies:
+        if held > settings.account_bodies:
             raise Refused(
                 f"the account's requests in flight hold more than {settings.account_bodies} bytes; send fewer at "
                 "a time",
@@ -116,9 +115,9 @@ class Intake:
     def release(self, account: str, size: int) -> None:
         """Counts bytes that are no longer held."""
         self._all -= size
-        self._held[account] -= size
-        if not self._held[account]:
-            del self._held[account]
+        left = self._held.pop(account, 0) - size
+        if left:
+            self._held[account] = left
 
 
 class Held:
@@ -140,7 +139,7 @@ class Held:
     def end(self, error: BaseException | None) -> None:
         """Ends the block with an error, or without."""
         self._intake.release(self._account, self._size)
-        if isinstance(error, TooOften):
+        if error is None or isinstance(error, TooOften):
             return
         if isinstance(error, Malformed) or (isinstance(error, Refused) and error.status < 500):
             self._intake.refused(self._account, self._spent)
