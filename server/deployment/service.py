@@ -243,7 +243,7 @@ class Service:
         Args:
             caller: The authenticated client.
             deployed: The model, as its account meets it.
-            x: The rows.
+            x: The rows, whose values were checked.
             request_id: The client's name for the request, if any.
             origin: Where it comes from, if that is noted.
             usage: The tokens of the rows, where these are billed in their place.
@@ -266,7 +266,7 @@ class Service:
                 result.set_result(outcome)
             return True
 
-        self.submit(caller, deployed, x, request_id, done, origin, usage)
+        self.submit(caller, deployed, x, request_id, done, origin, usage, checked=True)
         try:
             answer, limits, charge = await result
         except asyncio.CancelledError:
@@ -285,6 +285,8 @@ class Service:
         done: Callable[[Reply | Exception], bool],
         origin: Origin | None = None,
         usage: Usage | None = None,
+        *,
+        checked: bool = False,
     ) -> None:
         """Asks as :meth:`ask` does, together with all who do so in this turn of the event loop.
 
@@ -293,6 +295,7 @@ class Service:
             deployed: The model, as its account meets it.
             x: The rows.
             request_id: The client's name for the request, if any.
+            checked: Whether their values were checked; else they are, with the others of this turn.
             done: Takes the outcome, in a later turn; returns whether somebody still waits for it.
             origin: Where the request comes from, if that is noted.
             usage: As for :meth:`ask`.
@@ -300,7 +303,7 @@ class Service:
         name, model = caller.account.name, deployed.card.model
         query = Query(name, x, self.clock(), idempotency_key(model, request_id, x), origin)
         alarms = self.control.alarms.standing(name, model)
-        self._turns.add(Asking(query, deployed, alarms, caller.position, done, usage))
+        self._turns.add(Asking(query, deployed, alarms, caller.position, done, usage, checked))
 
     async def close(self) -> None:
         """Refuses and refunds what is still to be answered."""

@@ -15,7 +15,8 @@ from defenses.reactions.alarm import StandingAlarm, refused
 from defenses.store import Store
 from defenses.store.counters import Charge
 from server.deployment.stack import Deployed
-from wire import Answer, Query, Refused
+from server.deployment.values import check
+from wire import Answer, Array, Malformed, Query, Refused
 from wire.ratelimit import Limits
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Asking(NamedTuple):
         done: Takes the outcome, and notes in the store what was answered; returns whether somebody still waits
             for it, else the charge is refunded.
         usage: The tokens of its texts, where these are billed in place of rows.
+        checked: Whether the values of its rows were checked.
     """
 
     query: Query
@@ -54,6 +56,7 @@ class Asking(NamedTuple):
     position: int
     done: Callable[[Reply | Exception], bool]
     usage: Usage | None = None
+    checked: bool = True
 
     def tell(self, outcome: Reply | Exception) -> bool:
         """Hands over the outcome; what fails then is this query's alone, and its charge stands."""
@@ -115,7 +118,7 @@ class Turns:
 
     async def _turn(self) -> None:
         turn, self._waiting = self._waiting, []
-        passes = _passes(await self._admitted(turn))
+        passes = _passes(await self._admitted(_fitting(turn)))
         for several in passes[1:]:
             self._start(self._answer(several))
         if passes:
@@ -222,6 +225,38 @@ class Turns:
     async def _fail(self, one: _Admitted, error: Exception) -> None:
         await self._store.refund(one.bill.charge)
         self._leave(one.asking, error)
+
+
+def _fitting(turn: Sequence[Asking]) -> Sequence[Asking]:
+    """Returns the queries whose values fit their model, and tells the others.
+
+    Those of one model are checked at once: numpy takes about as long for one row as for many.
+    """
+    unchecked: dict[int, list[Asking]] = {}
+    for asking in turn:
+        if not asking.checked:
+            unchecked.setdefault(id(asking.deployed), []).append(asking)
+    unfit: set[int] = set()
+    for several in unchecked.values():
+        try:
+            check(_joined([asking.query.x for asking in several]), several[0].deployed.card)
+        except Malformed:
+            unfit |= {id(asking) for asking in several if not _fits(asking)}
+    return [asking for asking in turn if id(asking) not in unfit] if unfit else turn
+
+
+def _fits(asking: Asking) -> bool:
+    """Returns whether a query's values fit its model, else tells it."""
+    try:
+        check(asking.query.x, asking.deployed.card)
+    except Malformed as misfit:
+        asking.tell(misfit)
+        return False
+    return True
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _passes(admitted: Sequence[_Admitted]) -> list[list[_Admitted]]:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 
 from server.deployment import service as services
 from server.deployment.stack import Deployed
+from server.deployment.values import MOST_CHARACTERS
 from server.http.body import Body
 from server.http.openapi import NAMED, OPEN, Operation
 from server.protocols.open_inference_messages import (
@@ -29,9 +30,7 @@ from server.protocols.open_inference_messages import (
 )
 from server.protocols.protocol import JSON, Asked, Headers, Route
 from server.protocols.rows import (
-    MOST_CHARACTERS,
     RequestId,
-    check,
     expect_numbers,
     expect_rows,
     expect_short,
@@ -95,7 +94,7 @@ def read(headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int)
         raise Malformed(f"{HEADER_LENGTH} must be a number of bytes, not {given[:20].decode('latin-1')!r}")
     length = None if given is None else int(given)
     if length == 0:
-        return Asked(check(_raw(body, card), card), None, (None, [(name, True) for name in _disclosed(card)]))
+        return Asked(_raw(body, card), None, (None, [(name, True) for name in _disclosed(card)]))
     if length is None:
         content = read_json(body, most_json)
     else:
@@ -113,7 +112,7 @@ def read(headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int)
     if length is not None:
         content = body.read(length + (size or 0))
     tensor, _ = head.read(content, len(content) if length is None else length)
-    return Asked(check(tensor.array, card), name, (name, wanted))
+    return Asked(tensor.array, name, (name, wanted))
 
 
 @lru_cache(1024)  # a client sends the same JSON again and again, and other raw bytes behind it

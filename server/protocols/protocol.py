@@ -14,6 +14,7 @@ from defenses.store import VersionConflict
 from server.control.accounts import Account
 from server.deployment.service import Service
 from server.deployment.stack import Deployed
+from server.deployment.values import check
 from server.http.body import Body, read_body
 from server.http.intake import Intake
 from server.http.openapi import Operation
@@ -36,7 +37,7 @@ class Asked(NamedTuple):
     """A request about rows.
 
     Attributes:
-        x: The rows, ``(n, *input_shape)``, checked against the card.
+        x: The rows, ``(n, *input_shape)``; their values are still to be checked (:func:`checked`).
         id: The request's own id, if any.
         options: Whatever else the protocol needs to write the answer.
     """
@@ -64,7 +65,7 @@ class WireProtocol(Protocol):
         ...
 
     def read(self, headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int) -> Asked:
-        """Reads a request; what its head promises is checked before any value is read.
+        """Reads a request; what its head promises is checked before any value is read, and the values are not.
 
         Args:
             headers: Its headers, by their names in lower case.
@@ -128,6 +129,15 @@ def written(
     return headers + answer_headers(limits), content
 
 
+def checked(
+    protocol: WireProtocol, headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int
+) -> Asked:
+    """Reads a request as :meth:`WireProtocol.read` does, and checks the values of its rows."""
+    asked = protocol.read(headers, body, card, most_json)
+    check(asked.x, card)
+    return asked
+
+
 async def answer(
     service: Service,
     intake: Intake,
@@ -165,11 +175,11 @@ async def answer(
         body = await read_body(headers, receive, most, settings.body_seconds, held.more)
         while True:
             if body.short:
-                asked = held.read(protocol.read, headers, body, deployed.card, settings.max_json)
+                asked = held.read(checked, protocol, headers, body, deployed.card, settings.max_json)
             else:
                 held.more(-len(body))
                 asked = await asyncio.get_running_loop().run_in_executor(
-                    _beside, held.read, protocol.read, headers, body, deployed.card, settings.max_json
+                    _beside, held.read, checked, protocol, headers, body, deployed.card, settings.max_json
                 )
                 held.more(len(body))  # with what was inflated
             try:

@@ -1,4 +1,4 @@
-"""Checks that all protocols share: everything is checked before the batcher and before the bill."""
+"""Checks that all protocols share, of all but the values of rows; see :mod:`server.deployment.values`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-import numpy as np
 
 from server.http.body import Body
-from wire import Array, Card, Malformed, Refused
+from wire import Card, Malformed, Refused
 from wire.tensors import DATATYPES
-from wire.types import code_fault
 
-MOST_CHARACTERS = 16_384  # of one text
 MOST_TEXT = 2**22  # bytes of all texts of a request, in binary
 
 RequestId = Annotated[str, msgspec.Meta(max_length=256)] | None
@@ -74,34 +71,3 @@ def expect_short_texts(size: int) -> None:
     """Refuses more than :data:`MOST_TEXT` bytes of texts (413)."""
     if size > MOST_TEXT:
         raise Refused(f"texts of {size} bytes; at most {MOST_TEXT} are read: send fewer rows", status=413)
-
-
-def check(x: Array, card: Card) -> Array:
-    """Checks the values of rows against a card: finiteness and range, or the length of texts."""
-    if card.dtype == "BYTES":
-        if card.embedding:
-            raise Malformed("the model embeds texts, whose tokens are billed: ask POST /v1/embeddings")
-        longest = max(map(len, x))
-        if longest > MOST_CHARACTERS:
-            raise Malformed(f"a text has {longest} characters; at most {MOST_CHARACTERS} are read")
-        return x
-    # The least and the greatest value reveal NaN as well, or ignore it where features may be missing.
-    least, most = (np.fmin, np.fmax) if card.missing else (np.minimum, np.maximum)
-    low, high = float(least.reduce(x, axis=None)), float(most.reduce(x, axis=None))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        _expect_finite(x, card)
-    if (card.low is not None and low < card.low) or (card.high is not None and high > card.high):
-        raise Malformed(f"values from {low:g} to {high:g}; expected values from {card.low} to {card.high}")
-    for column, feature in enumerate(card.features):
-        fault = code_fault(feature, x[:, column])
-        if fault:
-            raise Malformed(fault)
-    return x
-
-
-def _expect_finite(x: Array, card: Card) -> None:
-    finite = ~np.isinf(x) if card.missing else np.isfinite(x)
-    if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
-        allowed = " or missing (null, NaN)" if card.missing else ""
-        raise Malformed(f"row {row} holds {x[row][~finite[row]][0]}; every value must be a finite number{allowed}")

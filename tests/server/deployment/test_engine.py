@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from server.deployment.engine import PASS, drawn, engine_of, fault_of
 from server.deployment.models import load_all
-from server.protocols.rows import check
+from server.deployment.values import check
 from server.settings import Victim, read_settings
 from wire import BadInput, Card, Feature, Malformed
 from zoo import folder

@@ -8,7 +8,7 @@ from kinds import FEATURES, KINDS, trained
 from parts import local_server
 
 from server.deployment.models import load_all
-from server.protocols.rows import MOST_CHARACTERS
+from server.deployment.values import MOST_CHARACTERS
 from server.settings import read_settings
 from wire import BadInput, Oracle, Refused
 from wire.http import Endpoint
