@@ -21,8 +21,8 @@ from defenses.admission.admission import ledgers
 from defenses.reactions.alarm import StandingAlarm
 from defenses.store import open_store
 from server.deployment.stack import Deployed
-from server.deployment.turn import Asking, Turns
-from wire import Answer, Card, Query, Refused
+from server.deployment.turn import Asking, Reply, Turns
+from wire import Answer, Card, Malformed, Query, Refused
 
 CARD = Card("m", (4,), 5, max_rows=1024)
 WEIGHTS = np.random.default_rng(1).random((4, 5), np.float32)
@@ -81,7 +81,7 @@ def play(script, path=":memory:"):
     return asyncio.run(run())
 
 
-async def asked(turns, model, *xs, account="a", alarms=(), leave=(), breaks=()):
+async def asked(turns, model, *xs, account="a", alarms=(), leave=(), breaks=(), checked=True):
     """Asks in one turn; returns the outcomes. Those who leave say so when told; those who break raise then."""
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in xs]
@@ -93,7 +93,7 @@ async def asked(turns, model, *xs, account="a", alarms=(), leave=(), breaks=()):
                 raise RuntimeError("an answer that cannot be written")
             return stays
 
-        turns.add(Asking(Query(account, x, 1e6), model, alarms, 0, done))
+        turns.add(Asking(Query(account, x, 1e6), model, alarms, 0, done, checked))
     return await asyncio.gather(*futures)
 
 
@@ -131,6 +131,21 @@ def test_a_turn_is_one_charge_and_one_pass_and_tells_each_what_it_would_be_told_
     assert billed == {"rows": 54, "requests": 10, "micro_cents": 54 * 3 + 1000}
     left = [outcome.limits.remaining[0].rows for outcome in together]
     assert left == [9_999, 9_996, 9_995, 9_975, 9_973]
+
+
+def test_values_are_checked_together_and_who_sends_wrong_ones_is_told_alone_and_not_billed():
+    async def script(store, turns):
+        victim, xs = Victim(), rows(1, 2, 1, 3)
+        xs[1][1, 2], xs[3][0, 0] = 1.5, np.nan
+        outcomes = await asked(turns, deployed(victim), *xs, checked=False)
+        return outcomes, victim.passes, await bill(store)
+
+    (first, wrong, second, odd), passes, billed = play(script)
+    assert isinstance(first, Reply) and isinstance(second, Reply)
+    assert isinstance(wrong, Malformed) and "1.5" in str(wrong)
+    assert isinstance(odd, Malformed) and "row 0 holds nan" in str(odd)
+    assert passes == [2]
+    assert billed == {"rows": 2, "requests": 2, "micro_cents": 2 * 3 + 200}
 
 
 def test_a_turn_is_divided_into_passes_and_who_fills_one_alone_does_not_wait_for_others():
