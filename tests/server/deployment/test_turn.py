@@ -93,7 +93,7 @@ async def asked(turns, model, *xs, account="a", alarms=(), leave=(), breaks=(), 
                 raise RuntimeError("an answer that cannot be written")
             return stays
 
-        turns.add(Asking(Query(account, x, 1e6), model, alarms, 0, done, checked))
+        turns.add(Asking(Query(account, x, 1e6), model, alarms, 0, done, checked=checked))
     return await asyncio.gather(*futures)
 
 
