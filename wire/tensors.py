@@ -141,7 +141,7 @@ class TensorHead(msgspec.Struct, dict=True):
             )
         return size
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The array's type; raises :class:`Malformed` if the datatype is unknown."""
         if self.datatype not in DATATYPES:
@@ -163,18 +163,21 @@ class TensorHead(msgspec.Struct, dict=True):
         Raises:
             Malformed: The values are not those that the shape and the datatype promise.
         """
-        size, count = self.size, math.prod(self.shape)
+        return Tensor(self.name, self.values(body, at), self.size is not None), at + (self.size or 0)
+
+    def values(self, body: bytes, at: int) -> Array:
+        """Reads the values as an array; see :meth:`read`."""
+        size = self.size
         if size is None:
-            return Tensor(self.name, self._read_json(count), binary=False), at
+            return self._read_json(math.prod(self.shape))
         if at + size > len(body):
             raise Malformed(
                 f'tensor "{self.name}": binary_data_size is {size}, but {len(body) - at} are left in the body'
             )
         if self.dtype.kind == "O":
-            values = _read_raw_texts(self.name, body[at : at + size], count)
-        else:
-            values = np.frombuffer(body, self.dtype, count, at)
-        return Tensor(self.name, values.reshape(self.shape)), at + size
+            texts = _read_raw_texts(self.name, body[at : at + size], math.prod(self.shape))
+            return texts.reshape(self.shape)
+        return np.ndarray(self.shape, self.dtype, body, at)
 
     def _read_json(self, count: int) -> Array:
         if "shared_memory_region" in (self.parameters or {}):

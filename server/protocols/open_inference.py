@@ -104,15 +104,9 @@ def read(headers: Mapping[bytes, bytes], body: Body, card: Card, most_json: int)
             raise Malformed(f"{HEADER_LENGTH} is {length}, but the body has {len(content)} bytes")
     promised = _promised if len(content) <= _SHORT else _promised.__wrapped__
     name, head, wanted = promised(content, card)
-    size = head.size
-    if size is None:
-        expect_numbers(bytes(head.data), card)
-    elif card.dtype == "BYTES":
-        expect_short_texts(size)
     if length is not None:
-        content = body.read(length + (size or 0))
-    tensor, _ = head.read(content, len(content) if length is None else length)
-    return Asked(tensor.array, name, (name, wanted))
+        content = body.read(length + (head.size or 0))
+    return Asked(head.values(content, len(content) if length is None else length), name, (name, wanted))
 
 
 @lru_cache(1024)  # a client sends the same JSON again and again, and other raw bytes behind it
@@ -123,6 +117,10 @@ def _promised(content: bytes, card: Card) -> tuple[RequestId, TensorHead, list[t
     if head.name != card.input_name:
         raise Malformed(f'expected the one input "{card.input_name}", not {head.name[:64]}')
     expect_rows(head.shape, head.datatype, card)
+    if head.size is None:
+        expect_numbers(bytes(head.data), card)
+    elif card.dtype == "BYTES":
+        expect_short_texts(head.size)
     return request.id, head, _wanted(request, card)
 
 
