@@ -25,9 +25,11 @@ from zoo import data, folder
 from zoo.data.adult import COLUMNS
 from zoo.data.location import FEATURES
 from zoo.data.pool import Pool
+from zoo.language.encoder_decoder import EncoderDecoder
 from zoo.language.gpt import Gpt
 from zoo.language.model import LanguageModel
 from zoo.language.tokens import Tokens
+from zoo.language.translator import Translator
 
 ROOT = Path(__file__).parents[1]
 HELD = Images(None, images(8, seed=1), images(8, seed=2))
@@ -155,6 +157,11 @@ def language_model(place):
     LanguageModel.untrained(Gpt(260, 8, 1, 1, 4), tokens, seed=0).save(place / "model")
 
 
+def translator(place):
+    tokens = Tokens.learnt(["and it was so"], 260)
+    Translator.untrained(EncoderDecoder(260, 8, 1, 1, 4, 1), tokens, seed=0).save(place / "model")
+
+
 def verses(place):
     (place / "kjv_web.tsv.xz").write_bytes(lzma.compress(b"In the beginning\tAt first\nAnd\tThen\n"))
 
@@ -162,7 +169,9 @@ def verses(place):
 LOADERS = {
     **{f"model {kind}": (model(kind), lambda place: folder.load(place / "model", "cpu")) for kind in KINDS},
     "language model": (language_model, lambda place: LanguageModel.load(place / "model")),
+    "translator": (translator, lambda place: LanguageModel.load(place / "model")),
     "texts": (verses, loads("kjv")),
+    "pairs": (verses, loads("kjv_modern")),
     "pools": (pools, load_pools),
     "reference": (
         lambda place: images().save(place / "reference.npz"),
