@@ -66,14 +66,19 @@ def metered(
 @contextmanager
 def metered_tokens(
     endpoint: CompletionEndpoint,
-    opened: Callable[[Wait, Tokens], CompletionOracle],
+    opened: Callable[[Wait, Tokens], CompletionOracle] | None = None,
     *,
     budget: int | None = None,
+    patience: float = 300.0,
     label: str = "",
 ) -> Iterator[CompletionOracle]:
     """Opens the oracle of a language model as :func:`metered` that of rows; the bar shows tokens and money."""
+
+    def alone(sleep: Wait, shown: Tokens) -> CompletionOracle:
+        return endpoint.oracle(budget, patience=patience, sleep=sleep, on_answer=shown)
+
     bar = _bar(budget, label or endpoint.model, "token")
-    with closing(endpoint), bar, _meter(opened, bar, lambda oracle: oracle.spent.total) as oracle:
+    with closing(endpoint), bar, _meter(opened or alone, bar, lambda oracle: oracle.spent.total) as oracle:
         yield oracle
 
 

@@ -176,7 +176,7 @@ def methods() -> Iterator[str]:
     """Yields every registered method with its fields and its source."""
     from attacker import EXTRACTION, INVERSION, LANGUAGE, MEMBERSHIP
     from defenses import DEFENSES, DETECTORS, GENERATION, Consequence
-    from owner import PROOFS
+    from owner import PROOFS, TEXT_PROOFS
 
     yield "Each method is one dataclass; its fields are flags of a command or keys of a TOML table."
     kinds: tuple[tuple[str, Mapping[str, type]], ...] = (
@@ -189,6 +189,7 @@ def methods() -> Iterator[str]:
         ("Detectors", DETECTORS),
         ("What every detector's table also takes", {"": Consequence}),
         ("Proofs of ownership", PROOFS),
+        ("Proofs about language models", TEXT_PROOFS),
     )
     for title, registered in kinds:
         yield f"## {title}"

@@ -23,7 +23,13 @@ PROOFS: "Registry[Ownership[Any, Any]]" = Registry(
 )
 """The proofs, by the name of their command."""
 
+TEXT_PROOFS: "Registry[Any]" = Registry({"radioactive-text": "owner.radioactive_text:RadioactiveText"})
+"""The proofs about language models."""
+
 
 def __getattr__(name: str) -> Any:
     """Imports a proof by its class name, so that ``from owner import DatasetInference`` works."""
-    return PROOFS.named(name)
+    try:
+        return PROOFS.named(name)
+    except AttributeError:
+        return TEXT_PROOFS.named(name)

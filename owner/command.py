@@ -8,7 +8,7 @@ from functools import partial
 from cli.command import Parser
 from cli.flags import summary
 from cli.registry import resolve
-from owner import PROOFS, flags, mark_flags
+from owner import PROOFS, TEXT_PROOFS, flags, mark_flags, text_commands
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> None:
@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m owner") -> No
         fill = METHODS.get(name, partial(flags.add_study_test, name))
         about = summary(PROOFS.outline(name))
         proofs.add_parser(name, help=about, description=about, fill=fill)
+    for name in TEXT_PROOFS:
+        about = summary(TEXT_PROOFS.outline(name))
+        proofs.add_parser(name, help=about, description=about, fill=text_commands.add_proof)
     for name, (about, fill) in OTHERS.items():
         proofs.add_parser(name, help=about, description=about, fill=fill)
     arguments = parser.parse_args(argv)
@@ -63,6 +66,11 @@ OTHERS: dict[str, tuple[str, Callable[[Parser], None]]] = {
         "Commits to victim, rows and settings of conferrable before there is a suspect.",
         partial(mark_flags.add_commit_fingerprint, "conferrable"),
     ),
+    "mark-text": ("Makes the key of a mark in a language model's texts.", text_commands.add_mark),
+    "judge-text": (
+        "Asks a suspect for texts again, and tells a thief from a model that was made to carry the mark.",
+        text_commands.add_judge,
+    ),
     "judge": (
         "Checks a study and its evidence against a published commitment, and repeats the test.",
         flags.add_judge,
@@ -99,6 +107,9 @@ VERBS = {
     "mark-radioactive": "owner.marking:radioactive",
     "commit-own-errors": "owner.marking:fingerprint",
     "commit-conferrable": "owner.marking:fingerprint",
+    "mark-text": "owner.text_commands:mark",
+    "radioactive-text": "owner.text_commands:prove",
+    "judge-text": "owner.text_commands:judge",
     "judge": "owner.judging:judge",
     "judge-dawn": "owner.judging:judge_dawn",
     "judge-backdoor": "owner.judging:judge_backdoor",

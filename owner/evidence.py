@@ -42,7 +42,7 @@ class Evidence(Generic[D]):
         p_value: Probability of evidence at least this strong if the suspect was not derived from the victim.
         alpha: Significance level; a p-value below it accuses.
         suspect: Name of the suspect's model.
-        suspect_queries: Number of rows queried from the suspect.
+        suspect_queries: Number of rows, or of tokens, queried from the suspect.
         settings: The method's hyper-parameters.
         caution: Limits of the p-value.
         details: The method's own results.
@@ -136,7 +136,7 @@ def describe(evidence: Evidence[Any]) -> str:
     where = f" at {evidence.suspect_url}" if evidence.suspect_url else ""
     lines = [
         f"{evidence.suspect}{where}: {evidence.verdict} at alpha {evidence.alpha:.3g}, p = {evidence.p_value:.3g}",
-        f"queried the suspect with {evidence.suspect_queries:,} rows",
+        f"queried the suspect with {evidence.suspect_queries:,} {getattr(evidence.details, 'unit', 'rows')}",
         *evidence.details.describe(evidence.verdict),
         evidence.caution,
     ]

@@ -10,10 +10,10 @@ import pytest
 
 from attacker import ATTACKS, HELD, LANGUAGE
 from defenses import DEFENSES, DETECTORS, GENERATION
-from owner import PROOFS
+from owner import PROOFS, TEXT_PROOFS
 
 PLAIN = (int, float, str, bool, Path, type(None))
-METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *HELD.values(), *PROOFS.values()]
+METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *HELD.values(), *PROOFS.values(), *TEXT_PROOFS.values()]
 METHODS += [cls for kinds in (DEFENSES, DETECTORS, GENERATION) for cls in kinds.values()]
 each = pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
 

@@ -25,16 +25,9 @@ class Vocabulary:
 
     def read(self) -> tuple[Tokens]:
         """Returns the tokens, or raises :class:`~wire.BadInput`."""
-        from zoo.language.tokens import MOST_BYTES, Tokens
+        from zoo.language.tokens import read_tokens
 
-        try:
-            return (Tokens.read(read_bytes(self.vocabulary, MOST_BYTES)),)
-        except OSError as error:
-            raise BadInput(f"{self.vocabulary}: {error.strerror}; expected a tokenizer.json") from None
-        except BadInput:
-            raise
-        except ValueError as error:
-            raise BadInput(f"{self.vocabulary}: not a file of tokens: {error}") from None
+        return (read_tokens(self.vocabulary),)
 
 
 @dataclass(frozen=True)

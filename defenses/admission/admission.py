@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -193,14 +193,19 @@ def token_ledgers(levels: dict[str, Level]) -> dict[str, dict[str, int]]:
 
 
 def unanswered(open_charges: Iterable[OpenCharge], account: str) -> dict[str, dict[str, int]]:
-    """Returns the part of an account's ledger for each model that is charged and not recorded as answered."""
-    return _by_model((entry.counter, entry.amount) for entry in open_charges if entry.account == account)
+    """Returns the part of an account's ledger for each model that is charged and not recorded as answered.
+
+    That of a language model has its tokens too.
+    """
+    mine = [(entry.counter, entry.amount) for entry in open_charges if entry.account == account]
+    return _by_model(mine, (*ENTRIES, *TOKENS))
 
 
-def _by_model(amounts: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:
+def _by_model(amounts: Iterable[tuple[str, int]], entries: Collection[str] = ENTRIES) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for name, amount in amounts:
-        model, _, rest = name.partition("/")
-        if rest.startswith("ledger/") and rest.removeprefix("ledger/") in ENTRIES:
-            found.setdefault(model, dict.fromkeys(ENTRIES, 0))[rest.removeprefix("ledger/")] += amount
+        model, _, entry = name.partition("/ledger/")
+        if entry in entries:
+            ledger = found.setdefault(model, dict.fromkeys(ENTRIES, 0))
+            ledger[entry] = ledger.get(entry, 0) + amount
     return found

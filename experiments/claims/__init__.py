@@ -55,6 +55,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "E9": "experiments.claims.labels_alone:E9",
         "E10": "experiments.claims.faces:E10",
         "radioactivity": "experiments.claims.radioactive_text:TextRadioactivity",
+        "radioactivity-spoofed": "experiments.claims.spoofed_text:SpoofedText",
         "E11": "experiments.claims.secrets:E11",
     }
 )

@@ -16,7 +16,8 @@ from attacker.language.distillation import Distillation
 from experiments.claims.claim import Finding, Findings, over_seeds
 from experiments.lab import Lab
 from experiments.languages import Victims, about, billed, reach, speak
-from owner.radioactive_text import RadioactiveText, Radioactivity
+from owner.radioactive_text import MarkedText, RadioactiveText, Radioactivity, new_key
+from owner.scheme_key import SchemeKey
 from zoo.language.model import LanguageModel
 
 
@@ -47,9 +48,9 @@ class TextRadioactivity(Victims):
         for seed in tqdm(lab.seeds, desc=self.ID, unit="victim"):
             pools, model = self.learnt(lab, seed)
             victims[f"victim-{seed}"] = about(model, pools["victim"], pools["evaluation"])
-            key = np.random.default_rng([seed, 7]).bytes(32)
+            held = MarkedText(model.tokens, key_of(model, seed))
             path = lab.parties.folder / f"green-{seed}.key"
-            path.write_bytes(key)
+            path.write_bytes(bytes.fromhex(held.key.seed))
             mark = f'{{ type = "green_list", key = "{path}", delta = {self.delta} }}'
             server = speak(lab, f"radioactivity-{seed}", {"marked": (model, mark), "bare": (model, "")})
             attack = self._attack(model)
@@ -67,10 +68,10 @@ class TextRadioactivity(Victims):
             measured[seed] = {"costs": costs}
             for at, (name, suspect) in enumerate(suspects.items()):
                 oracle = reach(theirs, f"suspect-{at}", f"owner-{at}")
-                found = proof.accuse(oracle, model.tokens, key, np.random.default_rng([seed, 2]))
+                found = proof.found(oracle, held, np.random.default_rng([seed, 2]))
                 measured[seed][name] = {**told(found), "perplexity": suspect.perplexity(held_out)}
             oracle = reach(server, "marked", "owner")
-            found = proof.accuse(oracle, model.tokens, key, np.random.default_rng([seed, 2]))
+            found = proof.found(oracle, held, np.random.default_rng([seed, 2]))
             measured[seed]["the marked victim"] = told(found)
         return Findings(
             tuple(self._rows(measured)),
@@ -117,6 +118,11 @@ class TextRadioactivity(Victims):
                     )
                 )
         return rows
+
+
+def key_of(model: LanguageModel, seed: int) -> SchemeKey:
+    """Returns the key of a seed's mark."""
+    return new_key(model.tokens, 0.25, np.random.default_rng([seed, 7]).bytes(32).hex())
 
 
 def told(found: Radioactivity) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cli.keys import read_key
 from cli.money import in_currency
 from defenses.admission.admission import unanswered
+from defenses.admission.price import TOKENS
 from defenses.store import open_store
 from server.control.accounts import OPERATOR, Account, Accounts
 from server.control.log import ControlLog
@@ -71,9 +72,10 @@ async def _reconcile(control: ControlLog, idle: float) -> None:
         for model, ledger in unanswered(refunded, account).items():
             event = {"do": "refund unanswered requests", "account": account, "model": model, **ledger}
             await control.note(event, OPERATOR)
-            print(
-                f"{account:24} {model:16} {ledger['requests']} requests, {ledger['rows']} rows, "
-                f"{in_currency(ledger['micro_cents'])} refunded"
-            )
+            told = f"{ledger['rows']} rows"
+            if any(entry in ledger for entry in TOKENS):
+                told = ", ".join(f"{ledger.get(entry, 0)} {entry.replace('_', ' ')}" for entry in TOKENS)
+            money = in_currency(ledger["micro_cents"])
+            print(f"{account:24} {model:16} {ledger['requests']} requests, {told}, {money} refunded")
     if not refunded:
         print("Nothing to refund: no worker that is gone has left a request unanswered.")

@@ -14,7 +14,7 @@ from cli.__main__ import COMMANDS, main
 from cli.registry import keys, outline, resolve
 from cli.train import FAMILIES
 from defenses import DETECTORS
-from owner import PROOFS
+from owner import PROOFS, TEXT_PROOFS
 from wire.version import VERSION
 from zoo import families
 from zoo.data import DATASETS
@@ -27,7 +27,7 @@ EXPERIMENTS = ("demo", "report", "judge", "exposure", "reproduce", "sybils", "ma
 HELPS = [
     *(["serve"], ["serve", "accounts"], ["serve", "accounts", "create"], ["serve", "calibrate"]),
     *(["attack"], *(["attack", name] for name in (*ATTACKS, *LANGUAGE, "agreement"))),
-    *(["prove"], *(["prove", name] for name in (*PROOFS, "judge-dawn"))),
+    *(["prove"], *(["prove", name] for name in (*PROOFS, *TEXT_PROOFS, "judge-dawn", "mark-text", "judge-text"))),
     *(["train"], *(["train", name] for name in ("roles", "import", "evaluate", "card"))),
     *(["experiments"], *(["experiments", name] for name in EXPERIMENTS)),
     *(["benchmarks"], *(["benchmarks", name] for name in ("serving", "detectors"))),
@@ -63,7 +63,11 @@ def test_another_package_of_the_name_benchmarks_is_not_ours(tmp_path):
 
 
 OUTLINED = [
-    *(target for registry in (ATTACKS, LANGUAGE, HELD, PROOFS) for target in registry.targets.values()),
+    *(
+        target
+        for registry in (ATTACKS, LANGUAGE, HELD, PROOFS, TEXT_PROOFS)
+        for target in registry.targets.values()
+    ),
     *FAMILIES.values(),
 ]
 

@@ -7,12 +7,14 @@ bytes as in GPT-2. The library ``tokenizers`` learns and applies them (the extra
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from wire import BadInput
+from wire.files import read_bytes
 
 END = 0  # the token that begins and ends each text
 END_NAME = "<|endoftext|>"
@@ -121,6 +123,18 @@ class Tokens:
             return found.decode() if number != END else END_NAME
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in found)
+
+
+def read_tokens(path: Path) -> Tokens:
+    """Reads the ``tokenizer.json`` of a model's folder, or raises :class:`~wire.BadInput`."""
+    try:
+        return Tokens.read(read_bytes(path, MOST_BYTES))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; expected a tokenizer.json") from None
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"{path}: not a file of tokens: {error}") from None
 
 
 def _library() -> Any:
