@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from fake_language_server import PRICES, FakeLanguageServer
 
 from attacker.command import main
 from cli.command import run
 from experiments.judge import exposed
+from tests.fake_language_server import PRICES, FakeLanguageServer
 from tests.tiny_language import SMALL_PAIR, sources, tiny, translator
 from wire import BadInput
 from zoo.language.model import LanguageModel
