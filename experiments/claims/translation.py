@@ -39,7 +39,7 @@ class Translation(Victims):
     Attributes:
         recipe: Name of the recipe.
         sentences: Texts to have translated, ascending.
-        passes: Passes of an imitation over them.
+        passes: Passes of an imitation over the most texts; with fewer, it takes as many steps.
         judged: Held-out texts that imitations are judged by.
         flipped: How many of these are flipped; 0 leaves it out.
         flips: Tokens that are flipped in each.
@@ -83,8 +83,9 @@ class Translation(Victims):
                 lessons = {"imitation": bought, "own pairs": own[:n]}
                 if not before:
                     lessons["shuffled answers"] = _shuffled(bought, seed)
+                pupil = replace(attack, epochs=self.passes * self.sentences[-1] // n)
                 for name, pairs in lessons.items():
-                    student = students[name] = attack.taught(pairs, seed=seed, label=f"{name}, {n}")
+                    student = students[name] = pupil.taught(pairs, seed=seed, label=f"{name}, {n}")
                     one[f"{name}, {n}"] = worth(likeliest(student, asked, attack.length), said, truth)
                 one[f"imitation, {n}"] |= {**billed(oracle), "texts": min(n, len(own)), "pairs": len(bought)}
             if self.flipped:

@@ -73,7 +73,7 @@ def test_e11_exposes_what_was_planted_often(run):
 def test_imitations_stand_beside_own_pairs_shuffled_answers_and_copies(run, claim):
     found = run(
         claim(
-            epochs=12, sizes=(290, 48, 1, 2, 32, 1), sentences=(60, 400), passes=12, judged=40, flipped=10, flips=1
+            epochs=12, sizes=(290, 48, 1, 2, 32, 1), sentences=(60, 400), passes=10, judged=40, flipped=10, flips=1
         )
     )
     one = found["more"]["measured"][0]
