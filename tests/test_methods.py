@@ -13,6 +13,7 @@ from defenses import DEFENSES, DETECTORS, GENERATION
 from owner import PROOFS, TEXT_PROOFS
 
 PLAIN = (int, float, str, bool, Path, type(None))
+DOCS = Path(__file__).parents[1] / "docs"
 METHODS = [*ATTACKS.values(), *LANGUAGE.values(), *HELD.values(), *PROOFS.values(), *TEXT_PROOFS.values()]
 METHODS += [cls for kinds in (DEFENSES, DETECTORS, GENERATION) for cls in kinds.values()]
 each = pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
@@ -50,3 +51,17 @@ def test_what_a_field_may_be(hint, taken):
 def test_what_attackers_of_language_models_hold_is_of_registered_attacks():
     assert set(HELD) <= set(LANGUAGE)
     assert not set(LANGUAGE) & set(ATTACKS)
+
+
+@pytest.mark.parametrize(
+    ("names", "pages", "form"),
+    [
+        ([*ATTACKS, *LANGUAGE], ["attacks"], "`{}`"),
+        ([*DEFENSES, *GENERATION], ["defences", "watermarks"], "`{}`"),
+        ([*DETECTORS], ["detectors"], "`{}`"),
+        ([*PROOFS, *TEXT_PROOFS], ["ownership"], "prove {}"),
+    ],
+)
+def test_every_method_is_in_a_hand_written_page(names, pages, form):
+    text = "".join((DOCS / f"{page}.md").read_text() for page in pages)
+    assert [name for name in names if form.format(name) not in text] == []
