@@ -27,7 +27,7 @@ UNFINISHED, JOURNAL, TOLD, LOCK = "unfinished", "journal.npy", "told.jsonl", ".l
 
 
 class Rescued(NamedTuple):
-    """What was saved of a run that was killed.
+    """The saved answers of a run that was killed.
 
     Attributes:
         what: How many answers of which kind.

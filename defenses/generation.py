@@ -19,7 +19,7 @@ Piece = tuple[int, list[Told]]
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What an account asks of a language model.
+    """A request to a language model.
 
     Attributes:
         account: Name of the account.
@@ -78,7 +78,7 @@ class Retold:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a language model offers an account; the counterpart of a classifier's card.
+    """The features of a language model that an account may use; the counterpart of a classifier's card.
 
     Attributes:
         vocabulary: Number of tokens.

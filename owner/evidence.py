@@ -79,7 +79,7 @@ class Evidence(Generic[D]):
 
     @property
     def content(self) -> bytes:
-        """What is signed."""
+        """The signed bytes."""
         return dataclasses.replace(self, signature="").to_json()
 
     def signed(self, key: Ed25519PrivateKey) -> Evidence[D]:

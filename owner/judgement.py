@@ -21,7 +21,7 @@ class Rejected(BadInput):
 
 @dataclass
 class Checks:
-    """What was checked so far.
+    """The checks made so far.
 
     Attributes:
         done: What was found to be as it should be.

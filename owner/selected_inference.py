@@ -50,7 +50,7 @@ class Holdings:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What the tests of all suspects share.
+    """The study that the tests of all suspects share.
 
     Attributes:
         holdings: The owner's holdings.

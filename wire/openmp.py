@@ -1,4 +1,4 @@
-"""How idle OpenMP threads wait.
+"""Sets how idle OpenMP threads wait.
 
 Idle threads that spin make small networks 4 to 16 times slower where processes share cores. OpenMP reads the
 setting once, when torch or scikit-learn loads it, so every package imports this module first.

@@ -104,7 +104,7 @@ def _binary_entry(name: str, shape: tuple[int, ...], datatype: str, size: int) -
 
 
 class TensorHead(msgspec.Struct, dict=True):
-    """What a message's JSON says of a tensor; its values are not read yet.
+    """The description of a tensor in a message's JSON; its values are not read yet.
 
     Attributes:
         name: The tensor's name.

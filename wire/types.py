@@ -14,7 +14,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class Origin(NamedTuple):
-    """What a server knows of a request's sender besides the account; an attribute that it does not know is empty.
+    """The sender of a request as far as a server knows it, besides the account; unknown attributes are empty.
 
     Attributes:
         prefix: Keyed hash of the network prefix.

@@ -1,4 +1,4 @@
-"""What active learning knows of unlabelled rows: uncertainty, coverage, and the distance to a boundary."""
+"""Criteria of active learning for unlabelled rows: uncertainty, coverage, and the distance to a boundary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a thief expects a defence to do to an answer, written from the papers and from nothing of the server's.
+"""Defences as a thief imitates them, written from the papers, without any code of the server.
 
 Source: Tang et al., "ModelGuard: Information-Theoretic Defense Against Model Extraction Attacks", USENIX Security
 2024, section 7 (attackers who know the defence and its parameters); the defences' own papers.

@@ -32,7 +32,7 @@ LETTERS = string.ascii_letters + " ,.;"
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What is known of an output layer.
+    """An output layer, as far as it is known.
 
     Attributes:
         names: The tokens, by the names that the API gives them, ``(t,)``; the reference is not among them.

@@ -63,7 +63,7 @@ class Quantile:
 
     @property
     def threshold(self) -> float:
-        """What a share ``fpr`` of the held-out rows exceeds."""
+        """The score that a share ``fpr`` of the held-out rows exceeds."""
         return 0.0
 
     def infer(self, oracle: Oracle, x: Array, y: Labels, shadow: Pool, rng: np.random.Generator) -> Array:

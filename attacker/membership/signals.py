@@ -1,4 +1,4 @@
-"""What one answer says about one row: the signals that membership attacks compare."""
+"""Signals that membership attacks compare, each from one answer about one row."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Union(Referenced):
 
     @property
     def threshold(self) -> float:
-        """That of a share ``fpr`` of the population."""
+        """The score that a share ``fpr`` of the population exceeds."""
         return -self.fpr
 
     def copied(self, card: Card, rows: Array) -> Array:

@@ -1,4 +1,4 @@
-"""How the rows of any attack travel to its victim.
+"""Transports, which carry the rows of any attack to its victim.
 
 An attack asks one oracle. Between it and the oracles of the accounts may stand two others:
 :class:`~attacker.transports.disguised.Disguised` asks about a row several times (averaged) or sends dummies along

@@ -1,1 +1,1 @@
-"""How fast the server is, beside raw forward and beside other model servers, in interleaved rounds."""
+"""The server's speed beside raw forward passes and other model servers, in interleaved rounds."""

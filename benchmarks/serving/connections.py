@@ -10,7 +10,7 @@ import httptools
 
 
 class Client(Protocol):
-    """Who is told of answers."""
+    """The receiver of answers."""
 
     def answered(self, connection: Connection) -> None:
         """A request was answered; the connection is free."""

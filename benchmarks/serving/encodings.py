@@ -36,7 +36,7 @@ class Encoding(Protocol):
 
     @property
     def protocol(self) -> Literal["http", "grpc"]:
-        """What carries it."""
+        """The protocol that carries them."""
         ...
 
     def request(self, model: str, x: Array, headers: Mapping[str, str]) -> bytes:

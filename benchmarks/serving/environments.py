@@ -22,7 +22,7 @@ RIVALS: dict[str, tuple[str, ...]] = {
     "ray": ("ray[serve]==2.60.0",),
     "bare": ("uvloop==0.23.0", "numpy"),
 }
-"""What each rival's environment holds beside ONNX Runtime."""
+"""The packages of each rival's environment, beside ONNX Runtime."""
 
 _DONE = "installed.txt"
 

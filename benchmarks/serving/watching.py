@@ -1,4 +1,4 @@
-"""What PRADA costs over HTTP, by the number of rows that an account has sent before."""
+"""The cost of PRADA over HTTP, by the number of rows that an account has sent before."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Kept(NamedTuple):
 
 
 class Bill(NamedTuple):
-    """What the answer to a query will cost.
+    """The cost of the answer to a query.
 
     Attributes:
         charge: What to charge the account.

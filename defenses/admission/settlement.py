@@ -8,7 +8,7 @@ from defenses.admission.price import Usage
 from defenses.store import Charge, Store
 
 Costs = Callable[[Usage, float], Charge]
-"""What tokens cost at a time, in seconds since the epoch."""
+"""Returns the charge for tokens at a time, in seconds since the epoch."""
 
 
 async def settle(store: Store, costs: Costs, reserved: Usage, told: Usage, since: float) -> None:

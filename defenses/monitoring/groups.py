@@ -17,7 +17,7 @@ _BESIDE = 200  # bytes of an account, and of its place in a group
 
 @dataclass
 class Account:
-    """What is remembered of one account.
+    """The state of one account.
 
     Attributes:
         rows: Number of rows that it sent.
@@ -32,7 +32,7 @@ class Account:
 
 @dataclass
 class Group:
-    """What is remembered of one group.
+    """The state of one group.
 
     Attributes:
         window: The rows of the present window.

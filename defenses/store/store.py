@@ -149,7 +149,7 @@ class Outage:
 
 
 class Answered:
-    """What was charged for requests that were answered since the last trip."""
+    """The charges of requests that were answered since the last trip."""
 
     def __init__(self, write: Callable[[], Awaitable[None]]) -> None:
         """Takes a function that makes a trip."""

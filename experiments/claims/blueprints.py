@@ -31,7 +31,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "schedule": ("constant", "one_cycle"),
     "weight_decay": (0.0, 1e-3),
 }
-"""What the networks of the sweep differ in."""
+"""The attributes in which the networks of the sweep differ."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Tested(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What both claims share.
+    """The base of both claims.
 
     Attributes:
         data: The data set.

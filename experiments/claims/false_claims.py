@@ -118,7 +118,7 @@ class C8:
 
 
 class Table:
-    """What is counted of one scheme."""
+    """The counts of one scheme."""
 
     def __init__(self, alike: int) -> None:
         """Counts nothing yet; the first independent models are trained as a victim is."""

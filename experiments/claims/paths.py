@@ -39,7 +39,7 @@ PUBLISHED = {
 }
 BUDGET = 1_000_000
 Told = Literal["laplace", "share", "leaf ids"]
-"""What a victim's answers tell of a leaf: Laplace's estimate, shares of classes, or these and its number."""
+"""The answer of a leaf: Laplace's estimate, the shares of classes, or these and the leaf's number."""
 SPARE = ("unseen", "shadow", "control", "reference", "evaluation")  # roles that train neither victim nor thief
 
 

@@ -1,4 +1,4 @@
-"""Where a demo happens: one folder for each party, with the files of its role and nothing else."""
+"""The folders of a demo: one for each party, with the files of its role and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a demo is: reduced sizes, and the papers' own."""
+"""Sizes of a demo: reduced ones, and the papers' own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How numbers and settings are written in the report."""
+"""Formats of numbers and settings in the report."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def differences(run: Run) -> list[str]:
 
 
 class Cost(NamedTuple):
-    """What a party spent in all its runs; the money is None where it is not known."""
+    """The cost of all runs of a party; the money is None where it is not known."""
 
     party: str
     runs: int

@@ -9,7 +9,7 @@ Run = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
-    """What came of a theft.
+    """The outcome of a theft.
 
     Attributes:
         theft: The run of the attack.

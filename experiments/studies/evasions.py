@@ -1,4 +1,4 @@
-"""What a thief does to escape the twin test: to the answers of a copy, or to its training."""
+"""Evasions of the twin test by a thief who changes the answers of a copy, or its training."""
 
 from __future__ import annotations
 

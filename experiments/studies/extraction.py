@@ -1,4 +1,4 @@
-"""What each way of extraction steals, by rows and by money, from each way of answering."""
+"""Agreement of each extraction attack by rows and by money, for each way of answering."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ANSWERS: Mapping[str, str] = {
     "1 digit": '{ type = "rounding", digits = 1 }',
     "noise": '{ type = "gaussian_noise", sigma = 0.1 }',
 }
-"""What the victim tells, in TOML."""
+"""The victim's defences, in TOML."""
 
 SPARE = ("unseen", "shadow", "control", "reference", "evaluation")  # roles that train neither victim nor thief
 OWN, FOREIGN, RANDOM, NONE = "own", "foreign", "random", "none"

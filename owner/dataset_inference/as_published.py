@@ -35,7 +35,7 @@ ROWS: dict[str, Callable[[Array], Array]] = {"as published": mixed_rows, "one im
 
 
 class Inferred(NamedTuple):
-    """What the test says of a suspect.
+    """The result of the test of a suspect.
 
     Attributes:
         delta_mu: Mean score of unseen rows minus that of private rows, over all held-out rows.

@@ -40,7 +40,7 @@ class Head:
 
     @property
     def content(self) -> bytes:
-        """What is signed."""
+        """The signed bytes."""
         when = self.time.astimezone(UTC).isoformat()
         return f"mlaas-range tree head\n{self.key}\n{self.size}\n{self.root}\n{when}\n".encode()
 

@@ -26,7 +26,7 @@ SHARE = 0.8  # of the judge's rows, which trains each of his models
 
 @dataclass(frozen=True)
 class Remade:
-    """What a judge trains.
+    """The models that a judge trains.
 
     Attributes:
         work: An empty folder for the models.

@@ -39,7 +39,7 @@ class Answers(Kept):
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What the tests of all suspects share.
+    """The study that the tests of all suspects share.
 
     Attributes:
         holdings: The owner's holdings.
@@ -53,7 +53,7 @@ class Study:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the evidence says of the study."""
+        """The study's part of the evidence."""
         twins = self.holdings.twins
         return {
             "root": twins.root,

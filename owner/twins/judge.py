@@ -57,7 +57,7 @@ DETAILS: dict[str, type] = {"twin-test": Ranks, "selected-inference": Selected}
 
 @dataclass(frozen=True)
 class Case:
-    """What a judge has before him.
+    """A case: the documents and models before a judge.
 
     Attributes:
         evidence: The owner's evidence.

@@ -1,4 +1,4 @@
-"""What an owner knows for selected dataset inference: images, twins, and simulated thefts of the twins."""
+"""The owner's holdings for selected dataset inference: images, twins, and simulated thefts of the twins."""
 
 from __future__ import annotations
 

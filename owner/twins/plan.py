@@ -32,7 +32,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a commitment binds.
+    """The content of a commitment.
 
     Attributes:
         family: Name of the models' family.

@@ -1,4 +1,4 @@
-"""What surrounds the twin test: its committed rule, its queries, and the file of its study."""
+"""Machinery of the twin test: its committed rule, its queries, and the file of its study."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Hardness(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What thefts make of images, ``(n,)`` each.
+    """Statistics of images over thefts, ``(n,)`` each.
 
     Attributes:
         d: By how much a theft's signal of an image is greater if its victim was trained on the image.

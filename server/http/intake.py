@@ -1,4 +1,4 @@
-"""What one account, and all together, may make the server hold and refuse."""
+"""Limits on the bytes in flight and on the refused requests, for each account and for all together."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from server.http.problems import OPENAI, PROBLEM, body, openai_body
 
 
 class OpenAIFault(BaseModel):
-    """What was wrong, for OpenAI's clients."""
+    """An error, in the form that OpenAI's clients expect."""
 
     message: str = Field(description="What was wrong, and what would be right.")
     type: str = Field(examples=["invalid_request_error"])
@@ -170,7 +170,7 @@ METERED = NAMED | refusals(429)
 _ANYWHERE = refusals(400, 408, 413, 415, 500, 503)
 
 OPEN: dict[str, Any] = {"security": []}
-"""What is added to the documentation of a route that needs no key."""
+"""The addition to the documentation of a route that needs no key."""
 
 
 def install(app: FastAPI, operations: Iterable[Operation]) -> None:

@@ -1,4 +1,4 @@
-"""Where a request comes from: what the server knows of its sender besides the account, hashed with a key."""
+"""The origin of a request: the server's knowledge of its sender besides the account, hashed with a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the document at ``/openapi.json`` says of OpenAI's protocol."""
+"""OpenAI's protocol in the document at ``/openapi.json``."""
 
 from __future__ import annotations
 

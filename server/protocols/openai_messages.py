@@ -29,13 +29,13 @@ MOST_KEY = 256  # characters of an idempotency key
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """What a stream says besides."""
+    """The options of a stream."""
 
     include_usage: bool = False
 
 
 class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What both kinds of request have."""
+    """The fields that both kinds of request have."""
 
     model: str
     max_tokens: int | None = None

@@ -28,14 +28,14 @@ class Prices(BaseModel):
 
 
 class TokenLedger(BaseModel):
-    """What a language model was asked, and what it told."""
+    """The tokens that a language model read and generated."""
 
     prompt_tokens: int = Field(0, examples=[120])
     completion_tokens: int = Field(0, examples=[640])
 
 
 class Ledger(BaseModel):
-    """What was answered, and its price in micro-cents."""
+    """The answered rows and requests, and their price in micro-cents."""
 
     rows: int = Field(examples=[640])
     requests: int = Field(examples=[10])

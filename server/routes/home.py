@@ -33,7 +33,7 @@ operator for one, who creates it with<br><code>python -m server accounts create 
 
 
 class Alive(BaseModel):
-    """That the server is alive."""
+    """Shows that the server is alive."""
 
     status: Literal["alive"]
 

@@ -99,7 +99,7 @@ class Cache:
 
 
 class Past:
-    """What a pass reads from a cache and adds to it."""
+    """The part of a cache that a pass reads and extends."""
 
     def __init__(self, cache: Cache, slots: torch.Tensor, positions: torch.Tensor) -> None:
         """Takes the texts' slots, ``(b,)``, and the positions of the pass's tokens, ``(b, t)``.
