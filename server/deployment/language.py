@@ -14,6 +14,8 @@ from defenses.store import Charge, Store
 from server.control.accounts import Account
 from server.deployment.language_stack import SpokenTo, deploy_language
 from server.deployment.models import speaks
+from server.deployment.stack import Tables
+from server.deployment.withdrawn import log_withdrawn, withdrawn
 from server.deployment.writer import Writer
 from server.settings import Settings, Victim
 from wire import Array, BadInput, Refused
@@ -112,8 +114,17 @@ class Languages:
         models: Mapping[str, LanguageModel],
         clock: Callable[[], float],
         secret: bytes,
+        replaced: Callable[[str], Tables | None] = lambda model: None,
     ) -> None:
-        """Puts models behind their defences.
+        """Puts models behind their configured defences.
+
+        Args:
+            settings: The server's settings.
+            store: Where limits and bills are kept.
+            models: The models, by name.
+            clock: Returns the time, in seconds since the epoch.
+            secret: The server's secret.
+            replaced: Returns the stack that an administrator put in place of a model's configured one, if any.
 
         Raises:
             BadInput: A stack contradicts itself, or has layers about rows.
@@ -122,24 +133,58 @@ class Languages:
         self._store, self._clock, self._most = store, clock, settings.account_rows
         self._in_flight: Counter[str] = Counter()
         self._writers = {name: Writer(model) for name, model in models.items()}
-        self._plans: dict[tuple[str, str], SpokenTo] = {}
-        for victim in settings.victims:
-            if (model := models.get(victim.name)) is not None:
-                deployed = deploy_language(victim, model, self._writers[victim.name], settings.plans, secret)
-                self._plans |= {(victim.name, plan): spoken for plan, spoken in deployed.items()}
+        self._models, self._secret, self._of_plans, self._replaced = models, secret, settings.plans, replaced
+        self._victims = {victim.name: victim for victim in settings.victims if victim.name in models}
+        self._stacks: dict[str, Tables] = {name: victim.defenses for name, victim in self._victims.items()}
+        self._spoken: dict[str, dict[str, SpokenTo] | None] = {
+            name: self.bound(name, stack) for name, stack in self._stacks.items()
+        }
+
+    @property
+    def withdrawn(self) -> list[str]:
+        """The models whose replaced stack cannot be bound."""
+        return [name for name, spoken in self._spoken.items() if spoken is None]
+
+    def stack(self, model: str) -> Tables:
+        """Returns the defence stack of a model that is in force."""
+        replaced = self._replaced(model)
+        return self._victims[model].defenses if replaced is None else replaced
+
+    def bound(self, model: str, stack: Tables) -> dict[str, SpokenTo]:
+        """Returns what the accounts of each plan would meet behind a stack.
+
+        Raises:
+            BadInput: The stack contradicts itself, or has layers about rows.
+        """
+        victim = self._victims[model].model_copy(update={"defenses": list(stack)})
+        return deploy_language(victim, self._models[model], self._writers[model], self._of_plans, self._secret)
+
+    def redeploy(self) -> None:
+        """Binds the stacks that the control log has replaced; what is being told goes on behind the former one."""
+        for model in self.names:
+            if (stack := self.stack(model)) is self._stacks[model]:
+                continue
+            try:
+                self._spoken[model] = self.bound(model, stack)
+            except BadInput as error:  # the server that accepted it had other settings
+                log_withdrawn(model, error)
+                self._spoken[model] = None
+            self._stacks[model] = stack
 
     def spoken_to(self, account: Account, model: str) -> SpokenTo:
-        """Returns a model as an account meets it, or raises :class:`~wire.Refused` (404, 403)."""
+        """Returns a model as an account meets it, or raises :class:`~wire.Refused` (404, 403, 503)."""
         if model not in self.names:
             there = f"there are {', '.join(self.names)}" if self.names else "there is none"
             raise Refused(f"no language model {model!r} here; {there}", status=404)
-        if (model, account.plan) not in self._plans:
+        if (spoken := self._spoken[model]) is None:
+            raise Refused(withdrawn([model]), status=503)
+        if account.plan not in spoken:
             raise Refused(f"the account's plan {account.plan!r} is not in the server's settings", status=403)
-        return self._plans[model, account.plan]
+        return spoken[account.plan]
 
     def of_plan(self, plan: str) -> list[SpokenTo]:
         """Returns what accounts of a plan meet."""
-        return [spoken for (_, name), spoken in self._plans.items() if name == plan]
+        return [spoken[plan] for spoken in self._spoken.values() if spoken is not None and plan in spoken]
 
     async def ask(
         self, spoken: SpokenTo, prompt: Prompt, reserved: Usage, key: str | None, log_position: int

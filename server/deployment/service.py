@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,14 +22,13 @@ from server.deployment.models import LoadedModel
 from server.deployment.recording import AccessLog
 from server.deployment.stack import Deployed, Deployment, Tables, Timed, deploy, layer_secret
 from server.deployment.turn import Asking, Reply, Turns
+from server.deployment.withdrawn import log_withdrawn, withdrawn
 from server.settings import Settings
 from wire import Answer, Array, BadInput, Origin, Query, Refused
 from wire.ratelimit import Limits
 
 PROBE_SECONDS = 1.0  # for which a write to the store shows that it is available; anyone may ask
 STORE_SECONDS = 1.0  # after which the store counts as unavailable, for readiness checks
-
-log = logging.getLogger(__name__)
 
 
 class Caller(NamedTuple):
@@ -112,7 +110,7 @@ class Service:
                 if self._stacks[model] is self._configured[model]:
                     raise
                 self._deployments[model] = None
-                _log_withdrawn(model, error)
+                log_withdrawn(model, error)
 
     async def try_out(self, model: str, deployment: Deployment) -> None:
         """Lets the layers of a deployment read what they need, as in :meth:`begin`."""
@@ -141,6 +139,7 @@ class Service:
             if stack is not self._stacks[model]:
                 self._deployments[model] = self._replaced(model, stack)
                 self._stacks[model] = stack
+        self.languages.redeploy()
 
     async def check(self) -> None:
         """Raises :class:`~wire.Refused` (503) unless all processes serve all models and the store can write."""
@@ -155,8 +154,9 @@ class Service:
         except TimeoutError:
             late = f"the store has not answered within {STORE_SECONDS:g} seconds"
             raise Refused(late, status=503, retry_after=1) from None
-        if withdrawn := [model for model, deployment in self._deployments.items() if deployment is None]:
-            raise Refused(_withdrawn(withdrawn), status=503)
+        gone = [model for model, deployment in self._deployments.items() if deployment is None]
+        if gone := [*gone, *self.languages.withdrawn]:
+            raise Refused(withdrawn(gone), status=503)
 
     async def enter(self, authorization: str | None) -> Caller:
         """Authenticates a client against the control log's end, or raises :class:`~wire.Refused` (401)."""
@@ -211,7 +211,7 @@ class Service:
             raise Refused(f"no model {model!r} here; there are {', '.join(self._served)}", status=404)
         deployment = self._deployments[model]
         if deployment is None:
-            raise Refused(_withdrawn([model]), status=503)
+            raise Refused(withdrawn([model]), status=503)
         deployed = deployment.plans.get(account.plan)
         if deployed is None:
             raise Refused(f"the account's plan {account.plan!r} is not in the server's settings", status=403)
@@ -315,20 +315,8 @@ class Service:
         try:
             return self.deployment(model, stack)
         except BadInput as error:  # the server that accepted it had other settings
-            _log_withdrawn(model, error)
+            log_withdrawn(model, error)
             return None
-
-
-def _log_withdrawn(model: str, error: BadInput) -> None:
-    """Logs that a model waits for an administrator."""
-    log.error("%s: %s", _withdrawn([model]), error)
-
-
-def _withdrawn(models: Sequence[str]) -> str:
-    return (
-        f"withdrawn, since defences that an administrator put in place cannot be used with these settings: "
-        f"{', '.join(models)}; DELETE /admin/models/MODEL/defenses restores the configured ones"
-    )
 
 
 def idempotency_key(model: str, request_id: str | None, x: Array) -> str | None:

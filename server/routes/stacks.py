@@ -9,6 +9,8 @@ import tomli_w
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from server.deployment.service import Service
+from server.deployment.stack import Tables
 from server.http.openapi import NAMED
 from server.layer_tables import defense_of, faults
 from server.routes.access import Administrator, AdminRoute, ServiceDep
@@ -50,7 +52,7 @@ _BODY = {
 @router.get("", response_model=Stack, responses={200: {"content": {"application/toml": _TOML}}})
 async def defenses(model: str, request: Request, by: Administrator, service: ServiceDep) -> Any:
     """Returns the defence stack of a victim that is in force, in JSON or in the TOML of the server's settings."""
-    stack = {"defenses": list(service.stack(model))}
+    stack = {"defenses": list(_in_force(service, model))}
     if "toml" in request.headers.get("Accept", ""):
         return Response(tomli_w.dumps(stack), media_type="application/toml")
     return stack
@@ -59,11 +61,14 @@ async def defenses(model: str, request: Request, by: Administrator, service: Ser
 @router.put("", response_model=Stack, openapi_extra=_BODY)
 async def replace_defenses(model: str, request: Request, by: Administrator, service: ServiceDep) -> Any:
     """Replaces a victim's whole defence stack while the server runs, for all workers at once."""
-    service.stack(model)  # whether there is such a model
+    _in_force(service, model)  # whether there is such a model
     stack = await _read_stack(request)
-    for layer in stack:
-        defense_of(layer)
-    await service.try_out(model, service.deployment(model, stack))  # whether it contradicts itself, or the past
+    if model in service.languages.names:
+        service.languages.bound(model, stack)  # whether it contradicts itself
+    else:
+        for layer in stack:
+            defense_of(layer)
+        await service.try_out(model, service.deployment(model, stack))  # the same, or the past
     await service.control.stacks.replace(model, stack, by.name)
     return {"defenses": stack}
 
@@ -71,9 +76,14 @@ async def replace_defenses(model: str, request: Request, by: Administrator, serv
 @router.delete("", response_model=Stack)
 async def restore_defenses(model: str, by: Administrator, service: ServiceDep) -> Any:
     """Puts the configured defence stack of a victim back in force."""
-    service.stack(model)
+    _in_force(service, model)
     await service.control.stacks.replace(model, None, by.name)
-    return {"defenses": list(service.stack(model))}
+    return {"defenses": list(_in_force(service, model))}
+
+
+def _in_force(service: Service, model: str) -> Tables:
+    """Returns the defence stack of a model of rows or of language, or raises :class:`~wire.Refused` (404)."""
+    return service.languages.stack(model) if model in service.languages.names else service.stack(model)
 
 
 async def _read_stack(request: Request) -> list[dict[str, Any]]:

@@ -86,3 +86,76 @@ def test_a_mark_is_for_all_accounts(speaking):
     speaking.write_text(CONFIG.replace("[plans.free]\n", marked))
     with pytest.raises(BadInput, match="plan free: green_list is the same for all accounts"):
         Speaking(speaking)
+
+
+PLACE = "http://local/admin/models/kjv/defenses"
+
+
+@pytest.fixture
+def administered(speaking):
+    speaking.write_text(CONFIG.replace("[plans.free]", "[plans.admin]\nadmin = true\n[plans.free]", 1))
+    server = Speaking(speaking)
+    with local_client(server.app) as server.client:
+        yield server, server.headers("admin", "root")
+
+
+def test_an_administrator_replaces_a_stack_while_the_server_runs_and_restores_it(administered):
+    api, root = administered
+    configured = api.client.get(PLACE, headers=root).json()
+    assert [layer["type"] for layer in configured["defenses"]] == ["rate_limit", "quota"]
+    assert api.post(plan="free", logprobs=3, max_tokens=2).status_code == 200
+    stack = {"defenses": [{"type": "top_logprobs", "most": 1}, {"type": "no_echo"}]}
+    assert api.client.put(PLACE, headers=root, json=stack).json() == stack
+    assert api.client.get(PLACE, headers=root).json() == stack
+    refused = api.post(plan="free", logprobs=3, max_tokens=2)
+    assert refused.status_code == 400 and "at most 1" in refused.json()["error"]["message"]
+    offer = api.client.get("http://local/v1/models/kjv", headers=api.key("free")).json()["offer"]
+    assert (offer["logprobs"], offer["echo"]) == (1, False)
+    full = {"max_tokens": 16, "logit_bias": {"0": -100}, "n": 10}
+    assert [api.post(**full).status_code for _ in range(3)] == [200] * 3  # there is no rate limit any more
+    assert api.client.delete(PLACE, headers=root).json() == configured
+    assert api.post(plan="free", logprobs=3, max_tokens=2).status_code == 200
+    assert 429 in [api.post(**full).status_code for _ in range(2)]
+    audit = api.client.get("http://local/admin/audit", headers=root).json()
+    done = [each["do"] for each in audit if each.get("model") == "kjv"]
+    assert done == ["replace defenses", "restore defenses"]
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ([{"type": "label_only"}], "a language model takes"),
+        ([{"type": "top_logprobs"}], "most"),
+        ([{"type": "top_logprobs", "most": 2}, {"type": "rate_limit", "rows_per_second": 1, "burst": 9}], ""),
+        ([{"type": "green_list", "key": "/nowhere/mark.key"}], "make a key with"),
+        ([{"type": "unheard"}], "there is no defence 'unheard'"),
+    ],
+)
+def test_a_stack_that_cannot_be_is_refused_and_the_former_one_stays(administered, stack, said):
+    api, root = administered
+    refused = api.client.put(PLACE, headers=root, json={"defenses": stack})
+    assert refused.status_code == 400 and said in refused.text
+    assert api.post(plan="free", logprobs=3, max_tokens=2).status_code == 200
+    assert len(api.client.get(PLACE, headers=root).json()["defenses"]) == 2
+
+
+def test_only_an_administrator_replaces_a_stack_and_a_language_model_has_no_marks(administered):
+    api, root = administered
+    assert api.client.put(PLACE, headers=api.key("free"), json={"defenses": []}).status_code == 403
+    assert api.client.post("http://local/admin/models/kjv/marks/commit", headers=root).status_code == 404
+
+
+def test_a_stack_that_other_settings_cannot_bind_withdraws_the_model(speaking, tmp_path):
+    speaking.write_text(CONFIG.replace("[plans.free]", "[plans.admin]\nadmin = true\n[plans.free]", 1))
+    key = tmp_path / "mark.key"
+    key.write_bytes(b"m" * 32)
+    first = Speaking(speaking)
+    with local_client(first.app) as first.client:
+        stack = {"defenses": [{"type": "green_list", "key": str(key)}]}
+        assert first.client.put(PLACE, headers=first.headers("admin", "root"), json=stack).status_code == 200
+    key.unlink()
+    later = Speaking(speaking)
+    with local_client(later.app) as later.client:
+        later.client.get("http://local/v1/models", headers=later.key("free"))
+        gone = later.post(plan="free", max_tokens=2)
+        assert gone.status_code == 503 and "withdrawn" in gone.text
