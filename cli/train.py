@@ -23,6 +23,7 @@ FAMILIES = {
     "gbdt": "zoo.families.gbdt:Gbdt",
     "knn": "zoo.families.knn:Knn",
     "tfidf": "zoo.families.text:Tfidf",
+    "transformer": "zoo.families.transformer:Transformer",
     "encoder": "zoo.families.encoder:Encoder",
     "minilm": "zoo.families.minilm:Minilm",
 }

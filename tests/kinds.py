@@ -14,6 +14,7 @@ from zoo.families.pretrained import Torchvision
 from zoo.families.resnet import Resnet
 from zoo.families.svm import Svm
 from zoo.families.text import Tfidf
+from zoo.families.transformer import Transformer
 from zoo.families.trees import Forest, Tree
 from zoo.recipe import Recipe
 from zoo.training import Training
@@ -70,6 +71,7 @@ KINDS = {
     "gbdt-images": (Gbdt(rounds=3), images()),
     "knn": (Knn(3), images()),
     "tfidf": (Tfidf(), sentences()),
+    "transformer": (Transformer(300, 16, 1, 2, 8), sentences()),
     "tfidf-two": (Tfidf(words=1), Pool(sentences().x, (sentences().y > 0).astype(np.int64), ("a", "b"))),
 }
 assert {name.partition("-")[0] for name in KINDS} == set(FAMILIES) - {"encoder", "minilm"}

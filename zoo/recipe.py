@@ -24,6 +24,7 @@ from zoo.families.mlp import Mlp
 from zoo.families.resnet import Resnet
 from zoo.families.svm import Svm
 from zoo.families.text import Tfidf
+from zoo.families.transformer import Transformer
 from zoo.families.trees import Forest, Tree
 from zoo.model import Model
 from zoo.network import Network
@@ -104,6 +105,7 @@ READY: dict[str, Ready] = {
     "adult-tree": Ready("adult", Tree(depth=8)),
     "adult-gbdt": Ready("adult", Gbdt()),
     "rt-polarity-tfidf": Ready("rt_polarity", Tfidf()),
+    "polarity-transformer": Ready("rt_polarity", Transformer(), Training(epochs=10, batch=32, lr=2e-3)),
     "minilm-encoder": Ready("rt_polarity", Minilm()),
 }
 """Built-in recipes of victims, by name."""

@@ -89,7 +89,8 @@ def engine_of(model: Model, victim: Victim, card: Card, cache: Path, threads: in
         raise BadInput(
             f'precision = "{victim.precision}" is for weights, of which a {name_of(network.family)} has none'
         )
-    network.module.to(_DTYPES.get(victim.precision, torch.float32))
+    if next(network.module.parameters(), None) is not None:  # what is fitted computes in dtypes of its own
+        network.module.to(_DTYPES.get(victim.precision, torch.float32))
     if network.device.type == "cuda" and victim.precision == "float64":
         raise BadInput('precision = "float64" is served on a CPU; expected device = "cpu"')
     if network.device.type == "cuda":

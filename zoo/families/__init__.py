@@ -16,6 +16,7 @@ from zoo.families.pretrained import Torchvision
 from zoo.families.resnet import Resnet
 from zoo.families.svm import Svm
 from zoo.families.text import Tfidf
+from zoo.families.transformer import Transformer
 from zoo.families.trees import Forest, Tree
 
 NETWORKS: dict[str, type[Architecture]] = {
@@ -31,7 +32,14 @@ NETWORKS: dict[str, type[Architecture]] = {
 FITTED: dict[str, type[Fitted]] = {"svm": Svm, "tree": Tree, "forest": Forest, "gbdt": Gbdt, "knn": Knn}
 """Families fitted without gradients."""
 
-FAMILIES: dict[str, type[Family]] = {**NETWORKS, **FITTED, "tfidf": Tfidf, "encoder": Encoder, "minilm": Minilm}
+FAMILIES: dict[str, type[Family]] = {
+    **NETWORKS,
+    **FITTED,
+    "tfidf": Tfidf,
+    "transformer": Transformer,
+    "encoder": Encoder,
+    "minilm": Minilm,
+}
 
 
 def name_of(family: Family) -> str:
