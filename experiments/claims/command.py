@@ -76,8 +76,9 @@ def _like(known: Any, value: Any, setting: str) -> Any:
         return tuple(_like(known[0], part, setting) if known else part for part in value)
     if dataclasses.is_dataclass(known) and not isinstance(known, type) and isinstance(value, dict):
         try:
-            return dataclasses.replace(known, **value)
-        except TypeError:
+            changed = {name: _like(getattr(known, name), part, setting) for name, part in value.items()}
+            return dataclasses.replace(known, **changed)
+        except (TypeError, AttributeError):
             pass
     elif type(value) is type(known) or (isinstance(known, float) and type(value) is int):
         return value

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -170,6 +170,8 @@ def test_a_claim_takes_other_sizes():
     changed = sized(B1(), ["long=200", 'data=["digits"]', "deltas=[1, 0.5]"])
     assert (changed.long, changed.data, changed.deltas) == (200, ("digits",), (1, 0.5))
     assert sized(CLAIMS["A6"](), ['training={"epochs": 3}', "family=mlp"]).training == Training(epochs=3)
+    inner = sized(CLAIMS["C8"](), ['sizes={"hidden": [64], "training": {"epochs": 3}}']).sizes
+    assert inner.hidden == (64,) and inner.training == replace(CLAIMS["C8"]().sizes.training, epochs=3)
     for wrong in ("length=3", "long", "long=many", "data=digits", 'data=[["digits"]]'):
         with pytest.raises(BadInput, match="expected"):
             sized(B1(), [wrong])
