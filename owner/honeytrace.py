@@ -125,8 +125,8 @@ class Leaning:
             f"the suspect gives {self.shared:.1%} of {self.rows} triggers their secret class",
             f"by wrong keys {np.mean(self.wrong):.1%} on average, {max(self.wrong):.1%} at most",
             *(f"independent model {name}: {found:.1%}" for name, found in self.independent.items()),
-            f"the owner's key is number {self.rank} of {1 + len(self.wrong)} keys, z = {self.z:.2f} (by the class's "
-            "probability, if all models tell it)",
+            f"the owner's key is number {self.rank} of {1 + len(self.wrong)} keys, z = {self.z:.2f}, by the "
+            "class's probability if all models tell it",
             f"p is multiplied by the number of commitments in the log, {self.commitments}",
             "next: give the evidence, the key's folder and the private images to a judge (judge-committed)",
         ]

@@ -19,7 +19,9 @@ def signed_receipt(evidence: Evidence[Any]) -> Receipt:
     """Returns the receipt of evidence; raises :class:`~owner.judgement.Rejected` unless it is signed."""
     receipt = evidence.receipt
     if receipt is None:
-        raise Rejected("the evidence has no receipt of a log: run the owner's test with --log, and --mark")
+        raise Rejected(
+            "the evidence has no receipt of a log: run the owner's test with --log (and --mark, for a key)"
+        )
     if not is_signed(receipt.head.key, evidence.signature, evidence.content):
         raise Rejected("the evidence is not signed by the key of the log, or was changed afterwards")
     return receipt
