@@ -16,7 +16,6 @@ from attacker import ATTACKS, EXTRACTION, INVERSION, LANGUAGE
 from cli.command import Parser
 from cli.endpoint import add_endpoint, reach
 from cli.flags import add_fields, at_least, description, from_fields, summary
-from cli.keys import read_keys
 from cli.registry import outline
 
 if TYPE_CHECKING:
@@ -117,6 +116,7 @@ def _attack(arguments: argparse.Namespace) -> None:
     from attacker.runner import conduct
     from attacker.transports.transports import Transports
     from attacker.transports.ways import client, ways
+    from cli.keys import read_keys
 
     attack, out = from_fields(ATTACKS[arguments.attack], arguments), arguments.out
     transports = from_fields(Transports, arguments)

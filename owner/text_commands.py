@@ -8,13 +8,9 @@ import secrets
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
 from cli.command import Parser
 from cli.endpoint import add_completions, reach_completions
 from cli.flags import add_fields, from_fields
-from cli.keys import read_key
-from cli.meter import metered_tokens
 from owner import TEXT_PROOFS
 from owner.flag_groups import add_heads, add_log, add_out
 
@@ -115,6 +111,9 @@ def mark(arguments: argparse.Namespace) -> str:
 
 def prove(arguments: argparse.Namespace) -> str:
     """Asks a suspect for texts, and tests them; returns a description of the findings."""
+    import numpy as np
+
+    from cli.meter import metered_tokens
     from owner.commitment import receipt
     from owner.evidence import expect_writable
     from owner.log.log import Log
@@ -140,6 +139,10 @@ def prove(arguments: argparse.Namespace) -> str:
 
 def judge(arguments: argparse.Namespace) -> str:
     """Judges the evidence of ``radioactive-text``; returns a description of the findings."""
+    import numpy as np
+
+    from cli.keys import read_key
+    from cli.meter import metered_tokens
     from owner.evidence import expect_writable, load
     from owner.log.head import read_head
     from owner.radioactive_text import MarkedText, RadioactiveText, TextMark

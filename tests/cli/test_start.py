@@ -21,7 +21,7 @@ from zoo.data import DATASETS
 from zoo.data.roles import PARTIES
 from zoo.recipe import READY
 
-HEAVY = {"torch", "sklearn", "scipy", "fastapi", "httpx"}
+HEAVY = {"numpy", "torch", "sklearn", "scipy", "fastapi", "httpx"}
 
 EXPERIMENTS = ("demo", "report", "judge", "exposure", "reproduce", "sybils", "mapping")
 HELPS = [
