@@ -21,6 +21,8 @@ from wire.ratelimit import Limits
 
 log = logging.getLogger(__name__)
 
+_FEW = 2**15  # bytes of rows; to join more would cost more than to check them alone
+
 
 class Reply(NamedTuple):
     """The outcome of a query that was answered.
@@ -230,12 +232,13 @@ class Turns:
 def _fitting(turn: Sequence[Asking]) -> Sequence[Asking]:
     """Returns the queries whose values fit their model, and tells the others.
 
-    Those of one model are checked at once: numpy takes about as long for one row as for many.
+    Few rows of one model are checked at once: numpy takes about as long for one row as for many.
     """
     unchecked: dict[int, list[Asking]] = {}
     for asking in turn:
         if not asking.checked:
-            unchecked.setdefault(id(asking.deployed), []).append(asking)
+            shared = asking.deployed if asking.query.x.nbytes < _FEW else asking
+            unchecked.setdefault(id(shared), []).append(asking)
     unfit: set[int] = set()
     for several in unchecked.values():
         try:
