@@ -47,6 +47,7 @@ class Serving(NamedTuple):
         if settings.workers == 1:
             _work(self, listener, 0, [0])
             return
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # only now, to find a port that is taken
         with (
             nullcontext()
             if settings.metrics_port is None
@@ -58,8 +59,13 @@ class Serving(NamedTuple):
             supervise(settings.workers, _work, self, listener, release=listener.close)
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Binds a socket that does not listen yet.
+
+    Args:
+        host: The address.
+        port: The port.
+        shared: Whether other processes of this user may bind it too.
 
     Raises:
         BadInput: The address or the port is not available.
@@ -68,6 +74,8 @@ def bound(host: str, port: int) -> socket.socket:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(kind, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(address)
     except OSError as error:
         raise BadInput(f"cannot serve at {host}:{port}: {error.strerror}") from None

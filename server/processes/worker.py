@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import MutableSequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ from server.deployment.models import load_all
 from server.deployment.tuning import settle
 from server.http import hosts, telemetry
 from server.http.listener import server
+from server.processes.serve import bound
 from server.settings import Settings
 from wire.version import VERSION
 
@@ -87,6 +89,9 @@ async def _serve(
         if len(up) == 1 and settings.metrics_port is not None
         else nullcontext()
     ):
+        if len(up) > 1 and sys.platform == "linux":
+            # Of one socket, whoever is awake takes most connections. Linux spreads them over several.
+            listener = bound(settings.host, listener.getsockname()[1], shared=True)
         await server(application, settings, certificate, key, started).serve(sockets=[listener])
 
 

@@ -123,6 +123,14 @@ def test_who_comes_after_all_workers_have_closed_is_not_let_in(shared):
         assert process.wait(20) == 0
 
 
+def test_connections_are_spread_over_the_workers(shared):
+    with shared.serving(2) as (url, _), contextlib.ExitStack() as closing:
+        clients = [closing.enter_context(httpx.Client(base_url=url, timeout=60)) for _ in range(32)]
+        answered = [client.get("/v2/health/live").headers["X-Request-Id"].partition("-")[0] for client in clients]
+    shares = collections.Counter(answered)
+    assert len(shares) == 2 and min(shares.values()) > 3  # by a hash: three of a million runs have fewer
+
+
 def recorded(rows):
     """A recorded traffic: requests with ids, of two accounts; some are sent twice, some are malformed."""
     rng = random.Random(0)
