@@ -76,7 +76,7 @@ class Application:
         begun = monotonic()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         record = RequestRecord(logs.request_id(headers.get(b"x-request-id")))
-        self.telemetry.begun()
+        self.telemetry.in_flight.inc()
 
         async def out(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -102,7 +102,12 @@ class Application:
 
     def finish(self, record: RequestRecord, seconds: float) -> None:
         """Counts a request that took so many seconds, and logs it."""
-        self.telemetry.finished(record, seconds)
+        self.telemetry.in_flight.dec()
+        self.telemetry.request(record.route, record.status, seconds)
+        if record.rows is not None and record.model is not None:
+            self.telemetry.rows(record.model, record.rows)
+        if record.reason is not None:
+            self.telemetry.refused(record.reason)
         if self._access_log:
             logs.access(record, seconds)
 

@@ -161,7 +161,7 @@ class Exchange:
         head = self._head
         self._record = RequestRecord(logs.request_id(head.headers.get(b"x-request-id")), head.target.route)
         self._record.account, self._record.model = head.caller.account.name, head.target.model
-        self._application.telemetry.begun()
+        self._application.telemetry.in_flight.inc()
         self._ask(head.caller, head.deployed)
 
     def _ask(self, caller: Caller, deployed: Deployed) -> None:

@@ -7,13 +7,9 @@ is imported, by an environment variable that :func:`gathering` sets before the w
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
-from bisect import bisect_left
-from collections import Counter as Counts
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -28,7 +24,6 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from defenses import Handler, Layer, RowWise
 from defenses.defense import Change
 from server.http import hosts
-from server.http.request_record import RequestRecord
 from wire import Answer, Array, BadInput, Query
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the folder in which several processes count
@@ -38,23 +33,12 @@ _SAMPLE = 16  # each layer times one in so many calls: timing costs as much as r
 _GPU_PERIOD = 1.0  # seconds between two readings of a GPU's memory, which cost more than all counting
 
 
-class _Histogram(Histogram):
-    """A histogram that counts several amounts at once."""
-
-    def observe_all(self, amounts: Sequence[float]) -> None:
-        """Counts what so many calls of ``observe`` would."""
-        self._sum.inc(sum(amounts))
-        for place, n in Counts([bisect_left(self._upper_bounds, amount) for amount in amounts]).items():
-            self._buckets[place].inc(n)
-
-
 class Telemetry:
     """The metrics of one application.
 
-    Requests are counted at the end of the event loop's turn, all at once: prometheus_client locks each count.
-
     Attributes:
         registry: The registry of the metrics.
+        in_flight: How many requests are being answered; the caller raises and lowers it.
     """
 
     def __init__(self, release: str, gpu_memory: Callable[[], int] | None = None) -> None:
@@ -72,16 +56,14 @@ class Telemetry:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"mlaas_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> _Histogram:
-            return _Histogram(f"mlaas_{name}", text, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+            return Histogram(f"mlaas_{name}", text, labels, buckets=buckets, registry=registry)
 
         build = gauge(
             "build_info", "Always 1; the labels name the versions.", "version", "python", "torch", over="max"
         )
         build.labels(release, platform.python_version(), version("torch")).set(1)
-        self._in_flight = gauge("requests_in_flight", "Requests that are being answered.")
-        self._under_way, self._due = 0, False
-        self._finished: list[tuple[RequestRecord, float]] = []  # in this turn
+        self.in_flight = gauge("requests_in_flight", "Requests that are being answered.")
         # Children are cached by their labels, since prometheus_client's look-up costs more than counting.
         self._requests = cache(histogram("request_seconds", "Time to answer a request.", "route", "status").labels)
         self._rows = cache(counter("rows", "Rows answered.", "model").labels)
@@ -107,39 +89,17 @@ class Telemetry:
             self._gpu = gauge("gpu_memory_bytes", "Bytes that the models hold on the GPU.")
             self._read_gpu(gpu_memory)
 
-    def begun(self) -> None:
-        """Counts a request that is being answered."""
-        self._under_way += 1
-        self._count_soon()
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Counts an answered request, by its route's template."""
+        self._requests(route, status).observe(seconds)
 
-    def finished(self, record: RequestRecord, seconds: float) -> None:
-        """Counts a request that was answered within so many seconds, its rows, and the reason of its refusal."""
-        self._under_way -= 1
-        self._finished.append((record, seconds))
-        self._count_soon()
+    def rows(self, model: str, n: int) -> None:
+        """Counts rows that were answered."""
+        self._rows(model).inc(n)
 
-    def _count_soon(self) -> None:
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_soon(self._count)
-
-    def _count(self) -> None:
-        self._due, finished, self._finished = False, self._finished, []
-        self._in_flight.set(self._under_way)
-        took: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
-        rows, refusals = Counts[str](), Counts[str]()
-        for record, seconds in finished:
-            took[record.route, record.status].append(seconds)
-            if record.rows is not None and record.model is not None:
-                rows[record.model] += record.rows
-            if record.reason is not None:
-                refusals[record.reason] += 1
-        for place, amounts in took.items():
-            self._requests(*place).observe_all(amounts)
-        for model, n in rows.items():
-            self._rows(model).inc(n)
-        for reason, n in refusals.items():
-            self._refusals(reason).inc(n)
+    def refused(self, reason: str) -> None:
+        """Counts a refusal by its reason: a limit's name, ``key``, ``malformed``, ``store``, ``drain``..."""
+        self._refusals(reason).inc()
 
     def alarm(self, detector: str, model: str, reaction: str) -> None:
         """Counts an alarm that was raised."""

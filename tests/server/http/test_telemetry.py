@@ -27,18 +27,12 @@ DASHBOARD = json.loads((ROOT / "deploy/grafana/range.json").read_text())
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 WORKER = """
-import asyncio
 import sys
-from server.http.request_record import RequestRecord
 from server.http.telemetry import Telemetry
 telemetry = Telemetry("1.2.3", lambda: 100)
-
-async def count():
-    telemetry.begun()
-    telemetry.begun()
-    telemetry.finished(RequestRecord("1", "/v1/account", 200, None, "open", 7), 0.01)
-
-asyncio.run(count())
+telemetry.in_flight.inc()
+telemetry.request("/v1/account", 200, 0.01)
+telemetry.rows("open", 7)
 print("counted", flush=True)
 sys.stdin.read()
 """
@@ -60,18 +54,14 @@ class Plain:
         return await handle(query)
 
 
-async def some_requests(seen):
-    route = "/v2/models/{model}/infer"
-    for _ in range(3):
-        seen.begun()
-    seen.finished(RequestRecord("1", route, 200, "ann", "open", 64), 0.004)
-    seen.finished(RequestRecord("2", route, 429, "ann", "open", reason="rate_limit"), 0.001)
-
-
 def used():
     """A telemetry that has seen everything once."""
     seen = Telemetry("1.2.3", lambda: 4096)
-    asyncio.run(some_requests(seen))
+    seen.in_flight.inc()
+    seen.request("/v2/models/{model}/infer", 200, 0.004)
+    seen.request("/v2/models/{model}/infer", 429, 0.001)
+    seen.rows("open", 64)
+    seen.refused("rate_limit")
     seen.forward("open", 96, 0.0002, 0.003)
     seen.trip(0.0007, 3)
     seen.alarm("prada", "open", "refuse")
