@@ -1,4 +1,4 @@
-"""Serving, from settings to the last answer: in this process, or in several behind one socket."""
+"""Serving, from settings to the last answer: in this process, or in several at one port."""
 
 from __future__ import annotations
 

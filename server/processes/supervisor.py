@@ -1,4 +1,4 @@
-"""Several processes that serve behind one listening socket, and a parent that replaces dead ones.
+"""Several processes that serve at one port, and a parent that replaces dead ones.
 
 Workers are forked from multiprocessing's fork server, which has imported what a worker needs: a replacement does
 not wait for torch. The fork server holds no model, no connection and no lock.
