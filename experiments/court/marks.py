@@ -31,6 +31,7 @@ from zoo.penultimate import activation_bits, penultimate
 
 RATE = 0.02  # of DAWN
 RNG = np.random.default_rng(0)  # of accusations that draw nothing
+MARKED, TRACED = RadioactiveTest(), HoneytraceTest()
 
 
 def backdoor(court: Court) -> Scheme:
@@ -78,7 +79,7 @@ def backdoor(court: Court) -> Scheme:
 
 def radioactive(court: Court) -> Scheme:
     """Sablayrolles et al. 2020: a tenth of the private images is marked; tested by answers."""
-    rng, mark, test = court.rng("radioactive"), Radioactive(), RadioactiveTest()
+    rng, mark, test = court.rng("radioactive"), Radioactive(), MARKED
     marker = court.trained(court.held["shadow"].take(slice(court.sizes.rows)), 7000 + court.seed)
     chosen = np.sort(rng.permutation(len(court.private))[: round(mark.share * len(court.private))])
     vanilla = court.private.take(chosen)
@@ -167,7 +168,7 @@ def dawn(court: Court) -> Scheme:
 
 def honeytrace(court: Court) -> Scheme:
     """Xu et al. 2025: answers for inputs that resemble triggers are shifted towards a secret class."""
-    rng, test, pool = court.rng("honeytrace"), HoneytraceTest(), court.held["reference"]
+    rng, test, pool = court.rng("honeytrace"), TRACED, court.held["reference"]
     layer, rule = Honeytrace(Path(), Path()), Rule("honeytrace", test.committed(), files_of(pool))
     key, *keys = (SchemeKey(rng.bytes(32).hex(), rule) for _ in range(1 + court.sizes.secrets))
     secret, classes = key.seed, court.card.classes

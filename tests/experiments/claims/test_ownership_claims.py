@@ -15,11 +15,13 @@ from experiments.claims.conflicts import Conflicts
 from experiments.claims.false_claims import C8, validity
 from experiments.claims.radioactive import C5
 from experiments.claims.removal import quantised, tuned
-from experiments.court import fingerprints
+from experiments.court import fingerprints, marks
 from experiments.court.court import Sizes, transferable
 from owner.conferrable import Conferrable
 from owner.dataset_inference.by_weights import InferenceByWeights
 from owner.dataset_inference.dataset_inference import DatasetInference
+from owner.honeytrace import HoneytraceTest
+from owner.radioactive import RadioactiveTest
 from tests.kinds import images
 from wire import BadInput
 from zoo.families.mlp import Mlp
@@ -117,6 +119,8 @@ def test_every_scheme_is_judged_by_the_same_court(tmp_path, monkeypatch):
     monkeypatch.setattr(
         fingerprints, "FINGERPRINT", Conferrable(rows=20, models=2, epochs=2, candidates=50, steps=3)
     )
+    monkeypatch.setattr(marks, "MARKED", RadioactiveTest(rows=10, wrong=3))
+    monkeypatch.setattr(marks, "TRACED", HoneytraceTest(rows=10, wrong=3))
     monkeypatch.setattr(fingerprints, "WEIGHED", InferenceByWeights(fit_images=10, test_images=5, steps=3))
     sizes = Sizes(
         **{**LONGER, "rows": 100},
