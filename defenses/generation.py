@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from defenses.defense import Staged
+from defenses.site import Site
 from zoo.language.sampling import Change, Sampling, Told
 
 Piece = tuple[int, list[Told]]
@@ -113,11 +114,15 @@ class GenerationSite:
         model: Its name.
         fingerprint: SHA-256 of its weights, in hexadecimal.
         secret: The layer's own key, 32 bytes; no two layers share one.
+        prompts: The model as one of texts, for detectors; None where nothing is watched.
+        read: Returns the text of tokens; None likewise.
     """
 
     model: str
     fingerprint: str
     secret: bytes = field(repr=False)
+    prompts: Site | None = None
+    read: Callable[[Sequence[int]], str] | None = None
 
 
 Generate = Callable[[Prompt], Awaitable[Completion]]

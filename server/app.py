@@ -75,7 +75,7 @@ def create_app(
     access_log = None if settings.access_log is None else AccessLog(settings.access_log)
     service = Service(settings, store, served, secret, clock, telemetry.timed, access_log)
     app.state.service = service
-    service.languages = Languages(settings, store, languages or {}, clock, secret, service.control.stacks.get)
+    service.languages = Languages(settings, store, languages or {}, clock, secret, service.control)
     service.control.alarms.notify = notices = Notices(telemetry.alarm, settings.alarm_webhook)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)

@@ -20,6 +20,7 @@ from defenses import (
     Monitored,
     Stage,
 )
+from defenses.monitoring.prompts import MonitoredPrompts
 from wire import BadInput
 
 
@@ -60,11 +61,14 @@ def defense_of(table: Mapping[str, Any]) -> Defense | Limit:
 
 def generation_of(table: Mapping[str, Any]) -> GenerationDefense | Limit:
     """Returns the defence of a language model that a table of a stack describes; see :func:`defense_of`."""
-    defense: GenerationDefense | Limit = check_table(table)
+    defense = check_table(table)
+    if isinstance(defense, Monitored):
+        return MonitoredPrompts(defense)
     if is_about_rows(table):
         known = [*(kind for kind, cls in DEFENSES.items() if _limits(cls)), *GENERATION]
         raise BadInput(f"{table['type']} changes rows' answers; a language model takes {', '.join(known)}")
-    return defense
+    found: GenerationDefense | Limit = defense
+    return found
 
 
 def is_about_rows(table: Mapping[str, Any]) -> bool:

@@ -129,19 +129,35 @@ class Admission:
         """
         rows, at = len(query.x) if usage is None else sum(usage), query.at
         unit = "rows" if usage is None else "tokens"
-        if any(alarm.reaction == "refuse" for alarm in alarms):  # only if the log has not grown since
-            nothing = Charge(query.account, (), at, log_position=log_position)
-            return Bill(nothing, rows, refused=refused(self.model), unit=unit)
-        limits = self._limits
-        if alarms:
-            limits += tuple(self._kept(Slowed(alarm.at)) for alarm in alarms if alarm.reaction == "slow")[:1]
+        if (limits := self._under(alarms)) is None:
+            return self._refusing(query.account, rows, at, log_position, unit)
         counters = [rule.counter(name, rows, at) for name, _, rule in limits]
         counters += self._ledger(rows) if usage is None else self._token_ledger(usage)
         return Bill(
             Charge(query.account, counters, at, query.idempotency_key, log_position), rows, limits, unit=unit
         )
 
-    def of_tokens(self, account: str, usage: Usage, at: float, log_position: int | None = None) -> Bill:
+    def _under(self, alarms: Sequence[StandingAlarm]) -> tuple[Kept, ...] | None:
+        """Returns the limits of an account with alarms; None if it is refused."""
+        if not alarms:
+            return self._limits
+        if any(alarm.reaction == "refuse" for alarm in alarms):
+            return None
+        return (*self._limits, *[self._kept(Slowed(a.at)) for a in alarms if a.reaction == "slow"][:1])
+
+    def _refusing(self, account: str, amount: int, at: float, log_position: int | None, unit: str) -> Bill:
+        """Returns the bill of an account that is refused if the control log has not grown since."""
+        nothing = Charge(account, (), at, log_position=log_position)
+        return Bill(nothing, amount, refused=refused(self.model), unit=unit)
+
+    def of_tokens(
+        self,
+        account: str,
+        usage: Usage,
+        at: float,
+        log_position: int | None = None,
+        alarms: Sequence[StandingAlarm] = (),
+    ) -> Bill:
         """Returns what so many tokens of a language model cost; a limit counts each as it counts a row.
 
         Args:
@@ -149,11 +165,14 @@ class Admission:
             usage: The tokens.
             at: Seconds since the epoch.
             log_position: As for :meth:`bill`.
+            alarms: Likewise.
         """
-        counters = [rule.counter(name, sum(usage), at) for name, _, rule in self._limits]
+        if (limits := self._under(alarms)) is None:
+            return self._refusing(account, sum(usage), at, log_position, "tokens")
+        counters = [rule.counter(name, sum(usage), at) for name, _, rule in limits]
         counters += self._token_ledger(usage)
         charge = Charge(account, counters, at, log_position=log_position)
-        return Bill(charge, sum(usage), self._limits, unit="tokens")
+        return Bill(charge, sum(usage), limits, unit="tokens")
 
     def _token_ledger(self, usage: Usage) -> list[Counter]:
         return [Counter(f"{self.model}/ledger/{name}", n) for name, n in self.price.of(usage).items()]

@@ -105,12 +105,10 @@ def _read(file: Path) -> tuple[Array, Labels | None]:
 
 async def _describer(harmless: Array, companions: Companions, card: Card) -> Describe:
     """Returns what describes rows, given harmless ones."""
-    if card.dtype == "BYTES":
-        return _words()
     try:
         activations = await companions.activations(harmless)
     except BadInput:  # trees, and whatever else has no such layer
-        return _standardised(harmless)
+        return _words() if card.dtype == "BYTES" else _standardised(harmless)
     above = await companions.activation_bits(np.median(activations, axis=0).astype(np.float32))
 
     async def describe(x: Array) -> Array:

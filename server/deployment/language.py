@@ -12,8 +12,10 @@ from defenses.admission.settlement import settle, settle_once
 from defenses.generation import Piece
 from defenses.store import Charge, Store
 from server.control.accounts import Account
+from server.control.log import ControlLog
 from server.deployment.language_stack import SpokenTo, deploy_language
 from server.deployment.models import speaks
+from server.deployment.prompts import prompts_of
 from server.deployment.stack import Tables
 from server.deployment.withdrawn import log_withdrawn, withdrawn
 from server.deployment.writer import Writer
@@ -114,7 +116,7 @@ class Languages:
         models: Mapping[str, LanguageModel],
         clock: Callable[[], float],
         secret: bytes,
-        replaced: Callable[[str], Tables | None] = lambda model: None,
+        control: ControlLog,
     ) -> None:
         """Puts models behind their configured defences.
 
@@ -124,7 +126,7 @@ class Languages:
             models: The models, by name.
             clock: Returns the time, in seconds since the epoch.
             secret: The server's secret.
-            replaced: Returns the stack that an administrator put in place of a model's configured one, if any.
+            control: The control log: alarms, and the stacks that an administrator put in place.
 
         Raises:
             BadInput: A stack contradicts itself, or has layers about rows.
@@ -133,7 +135,7 @@ class Languages:
         self._store, self._clock, self._most = store, clock, settings.account_rows
         self._in_flight: Counter[str] = Counter()
         self._writers = {name: Writer(model) for name, model in models.items()}
-        self._models, self._secret, self._of_plans, self._replaced = models, secret, settings.plans, replaced
+        self._models, self._secret, self._of_plans, self._control = models, secret, settings.plans, control
         self._victims = {victim.name: victim for victim in settings.victims if victim.name in models}
         self._stacks: dict[str, Tables] = {name: victim.defenses for name, victim in self._victims.items()}
         self._spoken: dict[str, dict[str, SpokenTo] | None] = {
@@ -147,7 +149,7 @@ class Languages:
 
     def stack(self, model: str) -> Tables:
         """Returns the defence stack of a model that is in force."""
-        replaced = self._replaced(model)
+        replaced = self._control.stacks.get(model)
         return self._victims[model].defenses if replaced is None else replaced
 
     def bound(self, model: str, stack: Tables) -> dict[str, SpokenTo]:
@@ -157,7 +159,9 @@ class Languages:
             BadInput: The stack contradicts itself, or has layers about rows.
         """
         victim = self._victims[model].model_copy(update={"defenses": list(stack)})
-        return deploy_language(victim, self._models[model], self._writers[model], self._of_plans, self._secret)
+        served = self._models[model]
+        prompts = prompts_of(model, served, served.fingerprint, self._store, self._control)
+        return deploy_language(victim, served, self._writers[model], self._of_plans, self._secret, prompts)
 
     def redeploy(self) -> None:
         """Binds the stacks that the control log has replaced; what is being told goes on behind the former one."""
@@ -244,7 +248,8 @@ class Languages:
             )
         self._in_flight[account] += n
         try:
-            bill = spoken.admission.of_tokens(account, reserved, at, log_position)
+            alarms = self._control.alarms.standing(account, spoken.name)
+            bill = spoken.admission.of_tokens(account, reserved, at, log_position, alarms)
             return bill.limits(await self._store.charge(bill.charge))
         except BaseException:
             self._release(account, n)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from defenses import (
     Admission,
@@ -18,6 +18,7 @@ from defenses import (
     compose,
 )
 from defenses.generation import GenerationLayer
+from defenses.site import Site
 from server.deployment.stack import Tables, layer_secret, price_of
 from server.layer_tables import generation_of, is_about_rows
 from server.settings import Plan, Victim
@@ -58,7 +59,7 @@ class _Bound:
 class _Stack:
     """Defences that are bound at one language model, outermost first."""
 
-    def __init__(self, tables: Tables, scope: str, secret: bytes, model: str, fingerprint: str) -> None:
+    def __init__(self, tables: Tables, scope: str, secret: bytes, site: GenerationSite) -> None:
         """Binds them; a layer's key depends on the weights, as a classifier's layers' do.
 
         Raises:
@@ -74,12 +75,17 @@ class _Stack:
                 continue
             number = sum(bound.kind == kind for bound in self.layers)
             settings = f"{kind} {defense}" if defense.stage is Stage.NOISE else kind
-            key = layer_secret(secret, f"{scope}weights/{fingerprint}", settings, number)
-            self.layers.append(_Bound(kind, defense, defense.bind(GenerationSite(model, fingerprint, key))))
+            key = layer_secret(secret, f"{scope}weights/{site.fingerprint}", settings, number)
+            self.layers.append(_Bound(kind, defense, defense.bind(replace(site, secret=key))))
 
 
 def deploy_language(
-    victim: Victim, model: LanguageModel, generate: Generate, plans: Mapping[str, Plan], secret: bytes
+    victim: Victim,
+    model: LanguageModel,
+    generate: Generate,
+    plans: Mapping[str, Plan],
+    secret: bytes,
+    prompts: Site | None = None,
 ) -> dict[str, SpokenTo]:
     """Puts a language model behind its defences, and in front of the plans.
 
@@ -91,15 +97,16 @@ def deploy_language(
         generate: Answers without defences.
         plans: The plans, by name.
         secret: The server's secret.
+        prompts: The model as detectors meet it; None if nothing is watched.
 
     Raises:
         BadInput: A stack contradicts itself, or has layers about rows.
     """
-    fingerprint = model.fingerprint
+    site = GenerationSite(victim.name, model.fingerprint, b"", prompts, model.tokens.decode)
     gpt = model.gpt
     bare = Offer(gpt.vocabulary, gpt.context, echo=not gpt.reads, embeddings=victim.embeddings)
     try:
-        own = _Stack(victim.defenses, "", secret, victim.name, fingerprint)
+        own = _Stack(victim.defenses, "", secret, site)
     except BadInput as error:
         raise BadInput(f"victim {victim.name}: {error}") from None
     spoken = {}
@@ -108,7 +115,7 @@ def deploy_language(
             log.warning("plan %s: its layer %s does not protect %s", name, table["type"], victim.name)
         tables = [table for table in plan.defenses if not is_about_rows(table)]
         try:
-            outer = _Stack(tables, "plan/", secret, victim.name, fingerprint)
+            outer = _Stack(tables, "plan/", secret, site)
             layers = _selected(own, plan, outer)
         except BadInput as error:
             raise BadInput(f"victim {victim.name}, plan {name}: {error}") from None
