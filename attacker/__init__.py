@@ -24,6 +24,7 @@ EXTRACTION: "Registry[Extraction]" = Registry(
         "data-free": "attacker.extraction.data_free:DataFree",
         "dfms-hl": "attacker.extraction.dfms_hl:DfmsHl",
         "cryptanalytic": "attacker.extraction.cryptanalytic:Cryptanalytic",
+        "hard-label": "attacker.extraction.hard_label:HardLabel",
         "relu": "attacker.extraction.relu:Relu",
         "lowd-meek": "attacker.extraction.lowd_meek:LowdMeek",
         "path-finding": "attacker.extraction.path_finding:PathFinding",

@@ -118,7 +118,13 @@ class Lab:
             for seed, network in victims.items()
         }
 
-    def serve(self, name: str, victims: Mapping[str, tuple[Model, str]], leaves: Collection[str] = ()) -> Server:
+    def serve(
+        self,
+        name: str,
+        victims: Mapping[str, tuple[Model, str]],
+        leaves: Collection[str] = (),
+        more: str = "",
+    ) -> Server:
         """Starts a server.
 
         Args:
@@ -126,6 +132,7 @@ class Lab:
             victims: By name, each with its defences in TOML, outermost first, such as
                 ``{ type = "prada", delta = 0.95 }``; "" for a bare victim.
             leaves: Names of the victims that also tell leaves.
+            more: Further lines of each victim's table.
         """
         base = self.parties.folder / name
         # Accounts and alarms are this run's own; what the server exports is found again in the lasting state.
@@ -136,6 +143,7 @@ class Lab:
                 folder.save(network, base / sort)
             text += f'[[victims]]\nname = "{victim}"\nfolder = "{sort}"\ndefenses = [{layers}]\n'
             text += "leaves = true\n" * (victim in leaves)
+            text += more
         config = base / "range.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(text)

@@ -38,9 +38,13 @@ class Solved(NamedTuple):
         """The hidden layer and the output, weights and biases each."""
         return (self.weight, self.bias), (self.out.T, self.constant)
 
+    def logits(self, x: Array) -> Array:
+        """Returns the logits of rows, ``(n, k)``."""
+        return np.asarray(np.maximum(x @ self.weight.T + self.bias, 0) @ self.out + self.constant)
+
     def difference(self, x: Array, told: Array) -> Array:
         """Returns the greatest difference from the logits of each row, ``(n,)``."""
-        logits = np.maximum(x @ self.weight.T + self.bias, 0) @ self.out + self.constant
+        logits = self.logits(x)
         far: Array = np.abs(logits - logits.mean(axis=1, keepdims=True) - told).max(axis=1)
         return far
 
@@ -57,10 +61,32 @@ def solve(weight: Array, bias: Array, x: Array, told: Array) -> Solved:
         x: Rows, or activations of the layer before, ``(n, d)``.
         told: Their logits, ``(n, k)``, each row of mean 0.
     """
-    active = np.maximum(x @ weight.T + bias, 0)
-    design = np.column_stack([active, x, np.ones(len(x))])
+    design = _design(weight, bias, x)
     solution = np.linalg.lstsq(design, told, rcond=1e-9)[0]
-    error = float(np.abs(design @ solution - told).max(initial=0))
+    return _arranged(weight, bias, x, solution, float(np.abs(design @ solution - told).max(initial=0)))
+
+
+def solve_boundary(weight: Array, bias: Array, x: Array) -> Solved:
+    """Does the same from points on the boundary of two classes, where their logits are equal, ``(n, d)``.
+
+    The logits have an arbitrary factor, perhaps a negative one. The error is the least singular value of the
+    equations, as a share of the next one: 1 if there are too few points.
+    """
+    design = _design(weight, bias, x)
+    if len(design) <= design.shape[1]:
+        return _arranged(weight, bias, x, np.zeros((design.shape[1], 2)), 1.0)
+    _, sizes, right = np.linalg.svd(design / np.linalg.norm(design, axis=0), full_matrices=False)
+    solution = right[-1] / np.linalg.norm(design, axis=0)
+    solution /= np.abs(solution).max()
+    return _arranged(weight, bias, x, solution[:, None] * np.array([[-0.5, 0.5]]), float(sizes[-1] / sizes[-2]))
+
+
+def _design(weight: Array, bias: Array, x: Array) -> Array:
+    return np.column_stack([np.maximum(x @ weight.T + bias, 0), x, np.ones(len(x))])
+
+
+def _arranged(weight: Array, bias: Array, x: Array, solution: Array, error: float) -> Solved:
+    """Returns the layer of coefficients of active units, of features and of 1, ``(h + d + 1, k)``."""
     out, linear, constant = np.split(solution, [len(bias), len(bias) + x.shape[1]])
     constant = constant[0]
     # relu(-z) = relu(z) - z: a unit of the wrong sign leaves -out * weight in the linear part.
@@ -73,7 +99,7 @@ def solve(weight: Array, bias: Array, x: Array, told: Array) -> Solved:
     left, sizes, right = np.linalg.svd(linear, full_matrices=False)
     kept = sizes > NEGLIGIBLE * max(float(np.abs(out).max(initial=0)), float(sizes.max(initial=0)))
     always = (left * np.sqrt(sizes))[:, kept].T
-    shift = 1 + max(float(np.abs(x).max()), 1.0) * np.abs(always).sum(axis=1)
+    shift = 1 + float(np.abs(x).max(initial=1.0)) * np.abs(always).sum(axis=1)
     onward = (np.sqrt(sizes)[:, None] * right)[kept]
     return Solved(
         np.vstack([weight, always]),

@@ -34,6 +34,7 @@ CLAIMS: "Registry[Claim]" = Registry(
         "translation": "experiments.claims.translation:Translation",
         "A13": "experiments.claims.blueprints:A13",
         "A14": "experiments.claims.goals:A14",
+        "Cryptanalysis": "experiments.claims.cryptanalysis:Cryptanalysis",
         "ActiveThief": "experiments.claims.active_learning:ActiveLearning",
         "DFME": "experiments.claims.without_data:Dfme",
         "DFMS-HL": "experiments.claims.labels_without_data:HardLabels",
