@@ -43,8 +43,9 @@ class HardLabel:
         walks: Walks from each boundary point.
         rounds: Most rounds.
         least: Dual points that a hidden unit must have.
-        tolerance: The search ends when the equations of the boundary points have one solution: when their least
-            singular value is at most this share of the next one.
+        tolerance: The equations of the boundary points have one solution when their least singular value is at
+            most this share of the next one.
+        settled: Rounds with one solution and no new hidden unit after which the search ends.
     """
 
     lines: int = 100
@@ -52,11 +53,13 @@ class HardLabel:
     rounds: int = 10
     least: int = 2
     tolerance: float = 1e-6
+    settled: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.lines, self.walks, self.rounds) < 1 or self.least < 2 or not self.tolerance > 0:
+        if min(self.lines, self.walks, self.rounds, self.settled) < 1 or self.least < 2 or not self.tolerance > 0:
             raise BadInput(
-                f"{self}: lines, walks and rounds must be at least 1, least at least 2, and tolerance positive"
+                f"{self}: lines, walks, rounds and settled must be at least 1, least at least 2, and tolerance "
+                "positive"
             )
 
     def extract(self, oracle: Oracle, pool: Pool, rng: np.random.Generator) -> Network:
@@ -73,7 +76,7 @@ class HardLabel:
             raise NotApplicable(f"the model has {len(class_names(card))} classes; expected 2")
         low, high = (end.reshape(-1) for end in ranges(card))
         boundary, found = Boundary(oracle, low, high), list[Duals]()
-        weight, bias = np.zeros((0, len(low))), np.zeros(0)
+        weight, bias, settled = np.zeros((0, len(low))), np.zeros(0), 0
         try:
             for _ in range(self.rounds):
                 x, along = boundary.starts(self.lines, rng)
@@ -82,8 +85,11 @@ class HardLabel:
                 x, normal = x[known], normal[known]
                 boundary.points.append(x)
                 found += [boundary.duals(x, normal, rng) for _ in range(self.walks)] if len(x) else []
+                before = len(bias)
                 weight, bias = hidden_units(Duals.joined(found, len(low)), self.least)
-                if solve_boundary(weight, bias, boundary.all_points()).error < self.tolerance:
+                fits = solve_boundary(weight, bias, boundary.all_points()).error < self.tolerance
+                settled = settled + 1 if fits and len(bias) == before else 0
+                if settled == self.settled:
                     break
         except Stopped:
             pass  # what was found by then is the copy

@@ -13,6 +13,7 @@ from wire import Array, Card
 from zoo.families.mlp import Mlp
 from zoo.network import Network
 
+UNIQUE = 1e-7  # least relative size of a singular value that is no rounding error
 NEGLIGIBLE = 1e-3  # relative size of a linear map that is left out
 
 
@@ -70,7 +71,7 @@ def solve_boundary(weight: Array, bias: Array, x: Array) -> Solved:
     """Does the same from points on the boundary of two classes, where their logits are equal, ``(n, d)``.
 
     The logits have an arbitrary factor, perhaps a negative one. The error is the least singular value of the
-    equations, as a share of the next one: 1 if there are too few points.
+    equations, as a share of the next one: 1 if the points do not tell the solution.
     """
     design = _design(weight, bias, x)
     if len(design) <= design.shape[1]:
@@ -78,7 +79,9 @@ def solve_boundary(weight: Array, bias: Array, x: Array) -> Solved:
     _, sizes, right = np.linalg.svd(design / np.linalg.norm(design, axis=0), full_matrices=False)
     solution = right[-1] / np.linalg.norm(design, axis=0)
     solution /= np.abs(solution).max()
-    return _arranged(weight, bias, x, solution[:, None] * np.array([[-0.5, 0.5]]), float(sizes[-1] / sizes[-2]))
+    unique = sizes[-2] > UNIQUE * sizes[0]
+    error = float(sizes[-1] / sizes[-2]) if unique else 1.0
+    return _arranged(weight, bias, x, solution[:, None] * np.array([[-0.5, 0.5]]), error)
 
 
 def _design(weight: Array, bias: Array, x: Array) -> Array:

@@ -60,7 +60,7 @@ class Cryptanalysis:
     hard: tuple[int, ...] = (20, 10)
     training: Training = field(default_factory=lambda: Training(epochs=20))
     rows: int = 4000
-    budget: int = 1_500_000
+    budget: int = 3_000_000
     null_rows: int = 20_000
     uniform_rows: int = 20_000
 
