@@ -56,12 +56,14 @@ class Boundary:
         return np.concatenate([np.zeros((0, len(self._low))), *self.points])
 
     def side(self, x: Array) -> Array:
-        """Returns whether rows, ``(..., d)``, have a label above 0.
+        """Returns whether rows, ``(..., d)``, have a label above 0; rows out of the range, or with NaN, are moved.
 
         Raises:
             Stopped: Not all rows were answered.
         """
-        rows = np.clip(x, self._low, self._high).reshape(-1, *self._oracle.card.input_shape)
+        rows = np.clip(np.where(np.isnan(x), self._low, x), self._low, self._high).reshape(
+            -1, *self._oracle.card.input_shape
+        )
         answer = self._oracle.collect(rows) if self._oracle.spent else some(self._oracle, rows)
         if len(answer) < len(rows):
             raise Stopped

@@ -28,6 +28,7 @@ def victim(
     network.module.double()
 
     def ask(x: Array) -> Answer:
+        assert np.abs(x).max() <= SPAN  # a server refuses NaN and rows out of range
         return Answer(network.logits(x).argmax(axis=1))
 
     return network, Oracle(ask, card, budget)
