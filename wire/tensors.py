@@ -23,6 +23,7 @@ import numpy as np
 import orjson
 
 from wire.errors import Malformed
+from wire.texts import as_texts, raw_texts, read_raw_texts
 from wire.types import Array
 
 _RAGGED = "the rows differ in length; nested lists must form a full array"
@@ -81,7 +82,7 @@ def pack(kind: Kind, tensors: Sequence[Tensor], fields: Mapping[str, Any]) -> tu
     for tensor in tensors:
         values = tensor.array
         if tensor.binary:
-            blobs.append(_raw_texts(values) if values.dtype == object else values.tobytes())
+            blobs.append(raw_texts(values) if values.dtype == object else values.tobytes())
             entries.append(_binary_entry(tensor.name, values.shape, tensor.datatype, len(blobs[-1])))
             continue
         entry: dict[str, Any] = {"name": tensor.name, "shape": values.shape, "datatype": tensor.datatype}
@@ -175,7 +176,7 @@ class TensorHead(msgspec.Struct, dict=True):
                 f'tensor "{self.name}": binary_data_size is {size}, but {len(body) - at} are left in the body'
             )
         if self.dtype.kind == "O":
-            texts = _read_raw_texts(self.name, body[at : at + size], math.prod(self.shape))
+            texts = read_raw_texts(self.name, body[at : at + size], math.prod(self.shape))
             return texts.reshape(self.shape)
         return np.ndarray(self.shape, self.dtype, body, at)
 
@@ -321,36 +322,6 @@ def _array(flat: list[Any], dtype: np.dtype[Any]) -> Array:
 
 def _expected(dtype: np.dtype[Any]) -> str:
     return f"data must hold {'numbers' if dtype.kind == 'f' else _NAMES[dtype]} only"
-
-
-def as_texts(strings: list[str]) -> Array:
-    """Returns texts as an array, ``(n,)`` of str objects."""
-    texts = np.empty(len(strings), dtype=object)
-    texts[:] = strings
-    return texts
-
-
-def _raw_texts(texts: Array) -> bytes:
-    encoded = [text.encode() for text in texts.reshape(-1)]
-    return b"".join(part for text in encoded for part in (len(text).to_bytes(4, "little"), text))
-
-
-def _read_raw_texts(name: str, raw: bytes, count: int) -> Array:
-    found, at = [], 0
-    for index in range(count):
-        start = at + 4
-        at = start + int.from_bytes(raw[at:start], "little")
-        if start > len(raw) or at > len(raw):
-            raise Malformed(f'tensor "{name}": string {index} ends at byte {max(start, at)} of {len(raw)}')
-        try:
-            found.append(raw[start:at].decode())
-        except UnicodeDecodeError as error:
-            raise Malformed(f'tensor "{name}": string {index} is not valid UTF-8: {error.reason}') from None
-    if at != len(raw):
-        raise Malformed(
-            f'tensor "{name}": its {count} strings take {at} bytes, but binary_data_size is {len(raw)}'
-        )
-    return as_texts(found)
 
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])

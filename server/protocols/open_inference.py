@@ -39,7 +39,8 @@ from server.protocols.rows import (
     row_size,
 )
 from wire import Answer, Array, Card, Malformed
-from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, TensorHead, as_texts, decode, pack
+from wire.tensors import DATATYPES, HEADER_LENGTH, Tensor, TensorHead, decode, pack
+from wire.texts import as_texts
 from wire.types import BLUR
 
 TAG = "Open Inference Protocol v2"
