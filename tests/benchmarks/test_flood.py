@@ -11,6 +11,7 @@ def test_bodies_are_small_and_inflate_to_much():
     assert len(made) >= 10 and all(len(body) <= SMALL for body, _ in made.values())
 
 
+@pytest.mark.slow
 def test_a_flood_is_refused_and_the_client_is_answered(tmp_path):
     results = Flood(connections=4, rounds=1, seconds=0.5).run(tmp_path)
     floods = results["floods"]
