@@ -111,16 +111,17 @@ def _membership(scored: Sequence[Run]) -> str:
     attacks = [run for run in scored if run["attack"] != BASELINE]
     if not attacks:
         return "No membership attack other than the baseline could be run."
-    run = max(attacks, key=auc)
+    run = max(attacks, key=lambda own: auc(own) - 1.96 * own["auc_error"])  # few candidates reach much by chance
     baseline = [own for own in scored if (own["attack"], own["policy"]) == (BASELINE, run["policy"])]
     enough = [own for own in attacks if own["others"] >= 1000] or attacks  # of fewer, 0.1 % is less than one
-    sharp = max(enough, key=lambda own: float(own["tpr_at"]["0.001"][0]))
+    sharp = max(enough, key=lambda own: float(own["tpr_at"]["0.001"][1]))
+    found, low, high = sharp["tpr_at"]["0.001"]
     return (
         f"The best of {len(attacks)} membership attacks is {run['attack']} at {run['policy']}: AUC {auc(run):.3f} "
         f"± {1.96 * run['auc_error']:.3f}, where chance is 0.5"
         + (f" and the {BASELINE} baseline reaches {auc(baseline[0]):.3f}" if baseline else "")
         + f". At 0.1 % false positives the best ({sharp['attack']} at {sharp['policy']}) finds "
-        f"{percent(sharp['tpr_at']['0.001'][0], 2)} of the members."
+        f"{percent(found, 2)} ({percent(low, 2)} to {percent(high, 2)}) of the members."
     )
 
 
