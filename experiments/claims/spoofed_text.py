@@ -20,11 +20,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from attacker.language.distillation import Distillation
 from experiments.claims.claim import Finding, Findings, over_seeds, share
-from experiments.claims.radioactive_text import key_of
+from experiments.claims.radioactive_text import TextRadioactivity, key_of
 from experiments.lab import Lab
-from experiments.languages import Victims, about, billed, reach, speak
+from experiments.languages import about, billed, reach, speak
 from owner.commitment import commit, receipt
 from owner.log.log import Log
 from owner.radioactive_text import MarkedText, RadioactiveText
@@ -40,16 +39,12 @@ LATER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class SpoofedText(Victims):
+class SpoofedText(TextRadioactivity):
     """Students, third parties whose models were made to carry the mark, and thieves who remove it, before a judge.
 
     Attributes:
-        tokens: Tokens of marked texts that each buyer learns from.
-        passes: Passes over them.
-        told: Tokens of a suspect that owner and judge read.
-        delta: What the mark adds to green logits.
         own: Texts of its own that a third party's model learns, and a thief's.
-        own_passes: Passes over them.
+        own_passes: Passes over these.
         substituted: Share of the tokens that a thief's own model replaces.
         controls: Models of the judge's own.
         judged: Texts by which the judge compares models.
@@ -59,10 +54,6 @@ class SpoofedText(Victims):
     SAYS: ClassVar[str] = "A mark in a model's texts does not tell a thief from a person who is framed"
     SOURCE: ClassVar[str] = "DITTO, EACL 2026; Pan et al., ACL 2025"
 
-    tokens: int = 200_000
-    passes: int = 6
-    told: int = 20_000
-    delta: float = 2.0
     own: int = 1100
     own_passes: int = 10
     substituted: float = 0.5
@@ -153,11 +144,6 @@ class SpoofedText(Victims):
         return LanguageModel.untrained(model.gpt, model.tokens, seed=seed).fit(
             texts, training, seed=seed, label="own"
         )
-
-    def _attack(self, model: LanguageModel) -> Distillation:
-        gpt = model.gpt
-        sizes = {"context": gpt.context, "layers": gpt.layers, "heads": gpt.heads, "width": gpt.width}
-        return Distillation(self.tokens, "text", length=min(96, gpt.context - 1), epochs=self.passes, **sizes)
 
     def _judged(
         self,
